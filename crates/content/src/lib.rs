@@ -1,1 +1,10 @@
-//! Placeholder.
+//! What a workspace is once it is stored.
+//!
+//! Chunks, packs, indexes, trees and heads; storing, restoring, comparing and
+//! checking them. Deciding and encoding are synchronous and pure; object stores are
+//! reached from blocking threads through one narrow place.
+//!
+//! **Invariant:** bytes that leave this crate towards a user were checked against
+//! their digest, and a head is written only after everything that it names.
+
+pub mod volumes;

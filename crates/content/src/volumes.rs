@@ -1,0 +1,494 @@
+//! The one door through which everything above reaches volumes.
+//!
+//! A node implements [`Volumes`] for the volumes that it holds, in process.
+//! Projects, names and people are unknown here: a volume carries a
+//! [`ProjectDocument`] that it keeps and returns unread.
+
+use std::future::Future;
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use cove_types::wire;
+use cove_types::{
+    Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, TreePath,
+    VolumeId,
+};
+
+use crate::document::ProjectDocument;
+use crate::entry::EntryRecord;
+
+/// Who asks for what, under which id it may ask again.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The operation id.
+    pub operation: OperationId,
+    /// Who asks.
+    pub principal: String,
+    /// The first 8 bytes of the BLAKE3 of the canonical request: the same id with another
+    /// request is refused.
+    pub request: [u8; 8],
+    /// Where to say how far it is.
+    pub progress: Progress,
+}
+
+/// How far an operation is; written by who works, read by who shows it. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<wire::Progress>>);
+
+impl Progress {
+    /// Changes it.
+    pub fn update(&self, change: impl FnOnce(&mut wire::Progress)) {
+        if let Ok(mut progress) = self.0.lock() {
+            change(&mut progress);
+        }
+    }
+
+    /// Names the step and begins its counts anew.
+    pub fn step(&self, step: &str) {
+        self.update(|progress| {
+            *progress = wire::Progress { step: step.to_owned(), ..wire::Progress::default() };
+        });
+    }
+
+    /// How far it is now.
+    #[must_use]
+    pub fn look(&self) -> wire::Progress {
+        self.0.lock().map(|progress| progress.clone()).unwrap_or_default()
+    }
+}
+
+/// What is on this node already and on its way to the object store.
+///
+/// Dropping it, or the future inside, stops nothing.
+pub struct Captured<T> {
+    /// The result, as far as it is known on this node.
+    pub value: T,
+    /// Ends when it is saved, with the final result, or when that has definitely failed.
+    pub saved: Saving<T>,
+}
+
+/// The end of saving.
+pub type Saving<T> = Pin<Box<dyn Future<Output = Result<T, VolumeError>> + Send>>;
+
+/// A state of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// What is on disk at this moment.
+    Now,
+    /// What an entry holds.
+    Entry(EntryId),
+}
+
+/// What a new volume begins with.
+pub enum Source {
+    /// Nothing.
+    Empty,
+    /// A tar stream, extracted as `files/`. Refused or broken, it leaves no volume.
+    Archive(Box<dyn Read + Send>),
+}
+
+/// A snapshot that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    /// Why.
+    pub kind: EntryKind,
+    /// Who.
+    pub author: String,
+    /// At most 1,000 bytes.
+    pub message: Option<String>,
+    /// Its name; refused when another live entry has it.
+    pub label: Option<Label>,
+    /// How many counted entries stay; 1 to 200.
+    pub keep: u32,
+}
+
+/// An entry as this node knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryView {
+    /// The record; its root is absent until the content is known.
+    pub record: EntryRecord,
+    /// Whether the record has a root (false while it is only captured).
+    pub known: bool,
+    /// Where it is safe.
+    pub durability: Durability,
+}
+
+/// What a snapshot made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The entry.
+    pub entry: EntryView,
+    /// What retention moved to the trash for it.
+    pub rolled_off: Vec<EntryView>,
+}
+
+/// A change of an entry that is no change of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryEdit {
+    /// Sets whether retention leaves it alone.
+    Pin(bool),
+    /// Gives or takes its name.
+    Label(Option<Label>),
+    /// Brings it back from the trash; pinned, when it would be over the number `keep`.
+    Undelete {
+        /// How many counted entries stay.
+        keep: u32,
+    },
+}
+
+/// What a restore does.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// What to go back to.
+    pub entry: EntryId,
+    /// Only these paths (from the project's root), exactly; the whole workspace when empty.
+    pub paths: Vec<TreePath>,
+    /// Goes on although programs have files open for writing.
+    pub force: bool,
+    /// Who restores.
+    pub author: String,
+    /// How many counted entries stay.
+    pub keep: u32,
+}
+
+/// What a restore made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    /// The entry that holds the state before; absent when that state is an entry already.
+    pub before: Option<EntryView>,
+}
+
+/// A volume as this node knows it. Costs no request and no walk.
+#[derive(Debug, Clone)]
+pub struct VolumeStatus {
+    /// The volume.
+    pub volume: VolumeId,
+    /// What its project wrote last.
+    pub document: ProjectDocument,
+    /// The head's sequence number.
+    pub seq: u32,
+    /// The directory of the project's files, when a copy is here.
+    pub path: Option<PathBuf>,
+    /// Whether it lies in the trash, and since when.
+    pub trashed_at: Option<jiff::Timestamp>,
+    /// When its state was last saved.
+    pub saved_at: Option<jiff::Timestamp>,
+    /// Whether the head is the present state, as of the last look.
+    pub durability: Durability,
+    /// Plain bytes changed since the last commit, as of the last look.
+    pub unsaved_bytes: Option<u64>,
+    /// Sizes.
+    pub bytes: wire::Bytes,
+    /// How many live entries it has.
+    pub entries: u32,
+    /// What its tree does not hold.
+    pub not_captured: Vec<wire::NotCaptured>,
+    /// How many paths that are in all.
+    pub not_captured_count: u64,
+    /// What is wrong.
+    pub problems: Vec<wire::Problem>,
+    /// `reachable`, `unreachable`, `held_by_another` or `unknown`.
+    pub store: String,
+}
+
+/// A file, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileView {
+    /// From the project's root.
+    pub path: TreePath,
+    /// `file`, `directory`, `symlink`, `fifo`, `socket` or `device`.
+    pub kind: &'static str,
+    /// Its size.
+    pub bytes: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// When it was modified.
+    pub modified: FileTime,
+    /// Where a symlink points.
+    pub target: Option<Vec<u8>>,
+}
+
+/// A change of files at the present state; durable on the node when it returns.
+pub enum FileEdit {
+    /// Replaces a file by a stream, with the old file's mode, else 0644.
+    Put(TreePath, Box<dyn Read + Send>),
+    /// Makes a directory and those above it.
+    MakeDirectory(TreePath),
+    /// Removes a path; a directory that is not empty only when `recursive`.
+    Remove {
+        /// What.
+        path: TreePath,
+        /// With everything below.
+        recursive: bool,
+    },
+    /// Moves a path; an existing file at the target is replaced, a directory is not.
+    Move {
+        /// From here.
+        from: TreePath,
+        /// To here.
+        to: TreePath,
+    },
+    /// Extracts a tar stream below a directory, merging directories.
+    Extract(TreePath, Box<dyn Read + Send>),
+}
+
+/// What a file edit did.
+#[derive(Debug, Clone, Default)]
+pub struct Edited {
+    /// What is there now, or what was removed.
+    pub files: Vec<FileView>,
+    /// What was not taken as it is.
+    pub remarks: Vec<String>,
+}
+
+/// What `verify` found in one volume.
+#[derive(Debug, Clone, Default)]
+pub struct Verified {
+    /// What is wrong.
+    pub problems: Vec<wire::VerifyProblem>,
+    /// What was looked at.
+    pub checked: wire::Checked,
+}
+
+/// How deep `verify` looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyLevel {
+    /// Heads, entries and roots parse and agree.
+    Agree,
+    /// Every digest is in the locations with the right size.
+    Located,
+    /// The `part`-th of `of` parts of the packs is read and checked.
+    Read {
+        /// Which part, from 1.
+        part: u32,
+        /// Of how many.
+        of: u32,
+    },
+}
+
+/// What taking over a store gave.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// The volumes that are here now.
+    pub volumes: Vec<VolumeStatus>,
+    /// What is not.
+    pub lost: Vec<wire::Lost>,
+}
+
+/// Reads bytes of a file in order.
+pub type FileReader = Box<dyn Read + Send>;
+
+/// The volumes of this node.
+///
+/// Each call on one volume waits for the ones before it; calls on different
+/// volumes do not wait for each other. A call with a [`Call`] takes effect at most
+/// once for its operation id, whatever fails, and a repetition gives the first result.
+#[async_trait]
+pub trait Volumes: Send + Sync + 'static {
+    /// Makes a volume. Its id must be derived from the call.
+    async fn create(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+        source: Source,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError>;
+
+    /// Makes new volumes that begin at one moment of `source`; all or none. The source goes on
+    /// being written meanwhile. `document.forked_from.tree` is filled in here.
+    async fn fork(
+        &self,
+        call: Call,
+        source: VolumeId,
+        moment: Moment,
+        targets: Vec<(VolumeId, ProjectDocument)>,
+    ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError>;
+
+    /// Makes an entry of the present state.
+    async fn snapshot(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: NewEntry,
+    ) -> Result<Captured<Snapshot>, VolumeError>;
+
+    /// Goes back to an entry and keeps the state before as another.
+    async fn restore(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        restore: Restore,
+    ) -> Result<Captured<Restored>, VolumeError>;
+
+    /// Changes an entry's pin, label or place. Returns when saved.
+    async fn edit_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+        edit: EntryEdit,
+    ) -> Result<EntryView, VolumeError>;
+
+    /// Replaces the project document (a rename). Returns when saved.
+    async fn describe(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+    ) -> Result<VolumeStatus, VolumeError>;
+
+    /// Moves a volume to the trash or back. Returns when saved.
+    async fn set_trashed(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        trashed: bool,
+    ) -> Result<VolumeStatus, VolumeError>;
+
+    /// Waits until all that the volume had captured when this was called is saved.
+    async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError>;
+
+    /// All volumes, trashed ones included.
+    async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError>;
+
+    /// One volume.
+    async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError>;
+
+    /// The entries of a volume, newest first, trashed ones included.
+    async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError>;
+
+    /// What differs between two moments, in the order of paths (from the project's root).
+    async fn diff(
+        &self,
+        before: (VolumeId, Moment),
+        after: (VolumeId, Moment),
+    ) -> Result<Vec<wire::Change>, VolumeError>;
+
+    /// One file.
+    async fn file(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+    ) -> Result<FileView, VolumeError>;
+
+    /// The children of a directory, or everything below it when `recursive`, in the order of paths.
+    async fn files(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        recursive: bool,
+    ) -> Result<Vec<FileView>, VolumeError>;
+
+    /// Reads bytes of a file (all of it without a range), with its view.
+    async fn read(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        range: Option<Range<u64>>,
+    ) -> Result<(FileView, FileReader), VolumeError>;
+
+    /// Writes a path with everything below as a tar stream; names in it begin with the path's last name
+    /// (`.` for the root).
+    async fn export(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        to: Box<dyn Write + Send>,
+    ) -> Result<(), VolumeError>;
+
+    /// Changes files.
+    async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError>;
+
+    /// Checks a volume in the store.
+    async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError>;
+
+    /// Takes the store over and makes copies of all its volumes here. `take`: although its holder lives.
+    async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError>;
+
+    /// What is well and what is not with pool, store and node.
+    async fn doctor(&self) -> Vec<wire::Check>;
+}
+
+/// Why a call on a volume did not do what it was to do.
+///
+/// `NotFound`-like variants leave everything as it was. After [`VolumeError::Unknown`] the call may or may
+/// not have taken effect; the same operation id tells.
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("volume {volume} is not on this node")]
+    NotHere { volume: VolumeId },
+    #[error("volume {volume} exists already")]
+    Exists { volume: VolumeId },
+    #[error("entry {entry} is not in this project's timeline")]
+    NoEntry { entry: EntryId },
+    #[error("label {label} names entry {entry} already")]
+    LabelTaken { label: Label, entry: EntryId },
+    #[error("{path} does not exist")]
+    NoPath { path: TreePath },
+    #[error("{path} is {found}, not {wanted}")]
+    WrongKind { path: TreePath, found: &'static str, wanted: &'static str },
+    #[error("{path} exists already")]
+    PathExists { path: TreePath },
+    #[error("directory {path} is not empty")]
+    NotEmpty { path: TreePath },
+    #[error("{program} (pid {pid}) has {path} open for writing")]
+    InUse { pid: u32, program: String, path: String },
+    #[error("the same operation id was used for another request")]
+    OtherRequest,
+    #[error("the operation id is too old to know what became of it: look at the timeline")]
+    TooOld,
+    #[error("whether it took effect is not known yet: ask again with operation id {operation}")]
+    Unknown { operation: OperationId },
+    #[error("the store is held by another Cove")]
+    HeldByAnother,
+    #[error("a project has at most 256 entries, and this one has that many")]
+    TooManyEntries,
+    #[error("{what}")]
+    Refused { kind: ErrorKind, what: String },
+    #[error("{what}")]
+    Failed {
+        kind: ErrorKind,
+        what: String,
+        source: Box<dyn std::error::Error + Send + Sync + 'static>,
+    },
+}
+
+impl VolumeError {
+    /// A failure of the kind of its cause.
+    pub fn failed(
+        what: impl Into<String>,
+        source: impl std::error::Error + Classify + Send + Sync + 'static,
+    ) -> Self {
+        Self::Failed { kind: source.kind(), what: what.into(), source: Box::new(source) }
+    }
+}
+
+impl Classify for VolumeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotHere { .. } | Self::NoEntry { .. } | Self::NoPath { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Exists { .. } | Self::LabelTaken { .. } | Self::PathExists { .. } => {
+                ErrorKind::AlreadyExists
+            }
+            Self::WrongKind { .. }
+            | Self::NotEmpty { .. }
+            | Self::InUse { .. }
+            | Self::TooManyEntries
+            | Self::HeldByAnother => ErrorKind::Precondition,
+            Self::OtherRequest | Self::TooOld => ErrorKind::Conflict,
+            Self::Unknown { .. } => ErrorKind::TimedOut,
+            Self::Refused { kind, .. } | Self::Failed { kind, .. } => *kind,
+        }
+    }
+}
