@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Subvolumes, quotas, changes, encoded reads and writes, safe paths and pools.
+//!
+//! A [`Pool`] holds the subvolumes of one node: [`BtrfsPool`] on a btrfs directory that
+//! is there, [`LoopPool`] on an image file of its own, [`FakePool`] on any directory, for
+//! tests. A [`Dir`] reaches what lies below one directory, and nothing else. All of it
+//! blocks; whoever is async calls it from a blocking thread.
+//!
+//! **Invariant:** a path of a workspace is only ever resolved by the kernel below a
+//! directory's descriptor (`openat2`, `RESOLVE_BENEATH`); no prefix of text is trusted.
+//!
+//! **Invariant:** absence is an answer. Where something could not be looked up, that is
+//! an error and never "it is not there".
+
+mod btrfs_pool;
+mod changes;
+mod dir;
+mod encoded;
+mod error;
+mod fake;
+mod ioctl;
+mod loop_pool;
+mod metadata;
+mod pool;
+mod subvolume;
+
+pub use btrfs_pool::BtrfsPool;
+pub use changes::{Changes, ChangesError, Content, Touched};
+pub use dir::Dir;
+pub use encoded::{ENCODED_PLAIN_BYTES_MAX, Encoded, read_encoded, write_encoded};
+pub use error::{PathError, PoolError};
+pub use fake::FakePool;
+pub use loop_pool::LoopPool;
+pub use metadata::{FileKind, Metadata};
+pub use pool::{Pool, Space, Usage};
+pub use subvolume::{Access, Subvolume, SubvolumePath};
