@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What tests need of the world: an S3 server, and trees to store with a
+//! comparison of trees.
+
+mod s3_server;
+pub mod trees;
+
+pub use s3_server::S3Server;
