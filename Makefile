@@ -1,0 +1,34 @@
+# The front door. What needs more than a line is in scripts/.
+.POSIX:
+.SUFFIXES:
+.PHONY: help up down check test live proof docs release uninstall
+
+help:           ## what there is to make
+	@awk -F ' *## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+up:             ## install what is missing, build, link `cove`, start it in the background
+	@sh scripts/up.sh
+
+down:           ## stop Cove
+	@sh scripts/down.sh
+
+check:          ## what must pass before each commit: format, lints, unit tests
+	@sh scripts/test.sh check
+
+test:           ## everything that CI runs, from a fresh machine
+	@sh scripts/test.sh all
+
+live:           ## only the tests on loop devices (needs root)
+	@sh scripts/test.sh live
+
+proof:          ## everything at full length: all rounds, all moments, all packs
+	@sh scripts/test.sh proof
+
+docs:           ## the documentation of every crate
+	@sh scripts/test.sh docs
+
+release:        ## a release archive and its digest, in target/release-archives
+	@sh scripts/release.sh
+
+uninstall:      ## say what would be deleted; with CONFIRM=yes delete it
+	@sh scripts/uninstall.sh

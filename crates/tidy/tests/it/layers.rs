@@ -1,0 +1,84 @@
+//! A crate uses crates of lower layers only.
+
+use crate::assert_none;
+use crate::repository::{Package, packages};
+
+/// The layers, lowest first. A crate may use crates of lower layers and not of
+/// its own, so two crates of one layer cannot grow into each other.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("vocabulary", &["cove-types"]),
+    ("vocabulary", &["cove-env"]),
+    ("adapters", &["cove-btrfs", "cove-objects", "cove-database"]),
+    ("domain", &["cove-content"]),
+    ("domain", &["cove-node", "cove-workspace"]),
+    ("transport", &["cove-http", "cove-client"]),
+    ("programs", &["cove"]),
+    ("tests", &["cove-testkit", "cove-tidy"]),
+];
+
+/// What tests of any layer may use, although nothing else may.
+const FOR_TESTS: &str = "cove-testkit";
+
+fn height(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|(_, crates)| crates.contains(&name))
+}
+
+fn faults(packages: &[Package]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Package { name, uses, tests_use, .. } in packages {
+        let Some(own) = height(name) else {
+            faults.push(format!("{name} is in no layer"));
+            continue;
+        };
+        let ours = |used: &&String| packages.iter().any(|package| package.name == **used);
+        let below = |used: &str| height(used).is_some_and(|other| other < own);
+        for used in uses.iter().filter(ours).filter(|used| !below(used)) {
+            faults.push(format!("{name} uses {used}, which is not below it"));
+        }
+        let above = |used: &&String| *used != FOR_TESTS && !below(used);
+        for used in tests_use.iter().filter(ours).filter(above) {
+            faults.push(format!("the tests of {name} use {used}, which is not below it"));
+        }
+    }
+    for name in LAYERS.iter().flat_map(|(_, crates)| *crates) {
+        if !packages.iter().any(|package| package.name == *name) {
+            faults.push(format!("{name} has a layer and is no crate"));
+        }
+    }
+    faults
+}
+
+#[test]
+fn a_crate_uses_lower_layers_only() {
+    assert_none(&faults(&packages()));
+}
+
+#[test]
+fn a_use_upwards_or_sideways_is_noticed() {
+    let mut packages = packages();
+    let of = |packages: &mut Vec<Package>, name: &str| {
+        packages.iter().position(|package| package.name == name).unwrap()
+    };
+    let types = of(&mut packages, "cove-types");
+    packages[types].uses.push("cove-env".to_owned());
+    let node = of(&mut packages, "cove-node");
+    packages[node].uses.push("cove-workspace".to_owned());
+    let content = of(&mut packages, "cove-content");
+    packages[content].uses.push("cove-testkit".to_owned());
+    packages[content].tests_use.push("cove-node".to_owned());
+    packages.push(Package { name: "cove-new".to_owned(), ..Package::default() });
+    let tidy = of(&mut packages, "cove-tidy");
+    packages.remove(tidy);
+
+    assert_eq!(
+        faults(&packages),
+        [
+            "cove-content uses cove-testkit, which is not below it",
+            "the tests of cove-content use cove-node, which is not below it",
+            "cove-node uses cove-workspace, which is not below it",
+            "cove-types uses cove-env, which is not below it",
+            "cove-new is in no layer",
+            "cove-tidy has a layer and is no crate",
+        ]
+    );
+}

