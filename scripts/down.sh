@@ -12,4 +12,4 @@ fi
 if command -v cove >/dev/null; then
     exec cove down
 fi
-fail 'cove is not installed' 'there is nothing to stop; `make up` builds and starts it' || exit 1
+fail 'cove is not installed' "there is nothing to stop; \`make up\` builds and starts it" || exit 1

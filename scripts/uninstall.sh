@@ -46,7 +46,7 @@ if [ -d "$home" ] && [ "${DISCARD:-}" != yes ]; then
     unsaved=$(count '"durability": *"on_this_node"|"unsaved_bytes": *([1-9]|null)')
     here=$(count '"saved_to": *"this_disk"')
     if [ "$unsaved" -ne 0 ]; then
-        fail 'something is not saved yet' 'see `cove ls`; wait with `cove wait NAME`, or set DISCARD=yes to lose it'
+        fail 'something is not saved yet' "see \`cove ls\`; wait with \`cove wait NAME\`, or set DISCARD=yes to lose it"
         exit 4
     fi
     if [ "$here" -ne 0 ]; then
@@ -71,7 +71,7 @@ if [ -d "$home" ]; then
         exit 4
     fi
     if awk -v home="$home/" 'index($2 "/", home) == 1 { found = 1 } END { exit !found }' /proc/mounts; then
-        fail "something is still mounted below $home" 'stop Cove with `cove down`, then run this again'
+        fail "something is still mounted below $home" "stop Cove with \`cove down\`, then run this again"
         exit 4
     fi
     rm -rf --one-file-system -- "$home"
