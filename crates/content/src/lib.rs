@@ -7,4 +7,5 @@
 //! **Invariant:** bytes that leave this crate towards a user were checked against
 //! their digest, and a head is written only after everything that it names.
 
+pub mod archive;
 pub mod volumes;
