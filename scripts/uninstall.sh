@@ -40,19 +40,19 @@ if [ -d "$home" ] && [ "${DISCARD:-}" != yes ]; then
     cove=$(command -v cove || echo "$(target_directory)/release/cove")
     if ! lists=$("$cove" ls --json && "$cove" trash --json); then
         fail 'nobody can tell what is saved: Cove does not answer' \
-            "start it with \`cove up --detach\`, or set DISCARD=yes to lose what is in $home"
-        exit 4
+            "start it with \`cove up --detach\`, or set DISCARD=yes to lose what is in $home" ||
+            exit 4
     fi
     unsaved=$(count '"durability": *"on_this_node"|"unsaved_bytes": *([1-9]|null)')
     here=$(count '"saved_to": *"this_disk"')
     if [ "$unsaved" -ne 0 ]; then
-        fail 'something is not saved yet' "see \`cove ls\`; wait with \`cove wait NAME\`, or set DISCARD=yes to lose it"
-        exit 4
+        fail 'something is not saved yet' "see \`cove ls\`; wait with \`cove wait NAME\`, or set DISCARD=yes to lose it" ||
+            exit 4
     fi
     if [ "$here" -ne 0 ]; then
         fail "$here projects are saved on this disk only" \
-            "copy out what you need with \`cove cp\`, or set DISCARD=yes to lose it"
-        exit 4
+            "copy out what you need with \`cove cp\`, or set DISCARD=yes to lose it" ||
+            exit 4
     fi
 fi
 
@@ -67,12 +67,12 @@ if [ -d "$home" ]; then
     home=$(cd "$home" && pwd -P)
     # A home of Cove has its token; anything else is not ours to delete.
     if ! [ -f "$home/token" ]; then
-        fail "$home has no token file, so it is not a home of Cove" 'delete it yourself if you know what it is'
-        exit 4
+        fail "$home has no token file, so it is not a home of Cove" 'delete it yourself if you know what it is' ||
+            exit 4
     fi
     if awk -v home="$home/" 'index($2 "/", home) == 1 { found = 1 } END { exit !found }' /proc/mounts; then
-        fail "something is still mounted below $home" "stop Cove with \`cove down\`, then run this again"
-        exit 4
+        fail "something is still mounted below $home" "stop Cove with \`cove down\`, then run this again" ||
+            exit 4
     fi
     rm -rf --one-file-system -- "$home"
     echo "deleted $home"

@@ -28,8 +28,8 @@ else
 fi
 mkdir -p "$links"
 if [ -e "$links/cove" ] && ! [ -L "$links/cove" ]; then
-    fail "$links/cove exists and is not a link of ours" 'move it away, then run this again'
-    exit 1
+    fail "$links/cove exists and is not a link of ours" 'move it away, then run this again' ||
+        exit 4
 fi
 ln -sfn "$built" "$links/cove"
 echo "linked $links/cove"

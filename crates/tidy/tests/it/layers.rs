@@ -55,19 +55,22 @@ fn a_crate_uses_lower_layers_only() {
 
 #[test]
 fn a_use_upwards_or_sideways_is_noticed() {
-    let mut packages = packages();
-    let of = |packages: &mut Vec<Package>, name: &str| {
+    let names = LAYERS.iter().flat_map(|(_, crates)| *crates);
+    let mut packages: Vec<Package> =
+        names.map(|name| Package { name: (*name).to_owned(), ..Package::default() }).collect();
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    let of = |packages: &[Package], name: &str| {
         packages.iter().position(|package| package.name == name).unwrap()
     };
-    let types = of(&mut packages, "cove-types");
+    let types = of(&packages, "cove-types");
     packages[types].uses.push("cove-env".to_owned());
-    let node = of(&mut packages, "cove-node");
+    let node = of(&packages, "cove-node");
     packages[node].uses.push("cove-workspace".to_owned());
-    let content = of(&mut packages, "cove-content");
+    let content = of(&packages, "cove-content");
     packages[content].uses.push("cove-testkit".to_owned());
     packages[content].tests_use.push("cove-node".to_owned());
     packages.push(Package { name: "cove-new".to_owned(), ..Package::default() });
-    let tidy = of(&mut packages, "cove-tidy");
+    let tidy = of(&packages, "cove-tidy");
     packages.remove(tidy);
 
     assert_eq!(
