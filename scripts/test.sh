@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tools() {
     need_cargo && need_compiler && need_live && need_weed || return 1
     cargo --version
-    echo "S3 server: $COVE_TEST_WEED"
+    echo "S3 server: ${COVE_TEST_WEED:-none}"
 }
 
 format() {
