@@ -1,14 +1,43 @@
-//! Objects in S3.
+//! Objects in S3 and what speaks like it.
+//!
+//! The library decides how requests are signed and written; what an answer *means*
+//! is decided here, from its status and headers, which [`Wire`] hands over beside
+//! the library's own reading of them. That reading is not enough: it gives 409 and
+//! 412 one name, and a missing bucket the name of a missing object.
+
+mod wire;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-
-use crate::counts::Counters;
-use crate::{
-    Key, Listed, Location, Object, OpenError, Put, ReadError, Requests, Store, Version, WriteError,
+use bytes::{Bytes, BytesMut};
+use cove_env::Env;
+use futures::StreamExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::signer::{Signer, SignedUrlOptions};
+use object_store::{
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
+    UpdateVersion,
 };
+
+use self::wire::{Answer, Slot, Wire};
+use crate::counts::Counters;
+use crate::location::parse_prefix;
+use crate::{
+    Key, Listed, Location, Object, OpenError, Put, ReadError, Requests, Rules, Store, Version,
+    WriteError,
+};
+
+/// The most objects that S3 lists in one answer.
+const PAGE_MAX: usize = 1_000;
+
+/// How often a read is asked again after an answer that says nothing, and how long
+/// after the first time it may still be asked again.
+const READ_ATTEMPTS: u32 = 4;
+const READ_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where an S3 store is and how it lets us in.
 #[derive(Clone)]
@@ -44,7 +73,12 @@ impl std::fmt::Debug for S3Config {
 /// Objects in an S3 bucket.
 #[derive(Debug)]
 pub struct S3Store {
-    config: S3Config,
+    s3: AmazonS3,
+    wire: Wire,
+    env: Env,
+    /// Empty, or ending with `/`.
+    prefix: String,
+    url: String,
     counters: Counters,
 }
 
@@ -54,53 +88,405 @@ impl S3Store {
     /// # Errors
     ///
     /// The settings are not usable.
-    pub fn open(config: S3Config) -> Result<Self, OpenError> {
-        Ok(Self { config, counters: Counters::default() })
+    pub fn open(config: S3Config, env: Env) -> Result<Self, OpenError> {
+        Self::open_with(config, env, wire::SILENCE_MAX)
+    }
+
+    /// As [`open`](Self::open), for a test that cannot wait as long.
+    pub(crate) fn open_with(
+        config: S3Config,
+        env: Env,
+        silence_max: Duration,
+    ) -> Result<Self, OpenError> {
+        let S3Config { bucket, prefix, region, endpoint, access_key, secret_key, session_token } =
+            config;
+        let store = format!("s3://{bucket}");
+        let settings = |source| OpenError::Settings { store: store.clone(), source };
+        let prefix = parse_prefix(&prefix).map_err(|error| settings(error.into()))?;
+        let url =
+            if prefix.is_empty() { store.clone() } else { format!("s3://{bucket}/{prefix}") };
+        let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
+        let is_http = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+        let is_https = endpoint.as_ref().is_some_and(|url| url.starts_with("https://"));
+        if endpoint.is_some() && !is_http && !is_https {
+            return Err(settings("an endpoint begins with http:// or https://".into()));
+        }
+
+        let wire = Wire::new(silence_max, is_http).map_err(|error| settings(error.into()))?;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&bucket)
+            .with_region(region)
+            .with_access_key_id(access_key)
+            .with_secret_access_key(secret_key)
+            .with_allow_http(is_http)
+            .with_disable_bulk_delete(true)
+            .with_disable_tagging(true)
+            // A repeated conditional write meets its own success and reports a refusal.
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_http_connector(wire.clone());
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+        } else if !bucket.contains('.') {
+            builder = builder.with_virtual_hosted_style_request(true);
+        }
+        if let Some(token) = session_token {
+            builder = builder.with_token(token);
+        }
+        let s3 = builder.build().map_err(|error| settings(error.into()))?;
+        Ok(Self { s3, wire, env, prefix, url, counters: Counters::default() })
+    }
+
+    fn path(&self, key: &Key) -> Path {
+        // A key and a prefix are checked and have nothing that a path would encode.
+        Path::from(format!("{}{key}", self.prefix))
+    }
+
+    /// One GET: all that was asked for, whole, with what its headers say.
+    async fn get_once(
+        &self,
+        key: &Key,
+        range: Option<GetRange>,
+    ) -> Result<Part, ReadError> {
+        self.counters.get();
+        let slot = Slot::default();
+        let is_part = range.is_some();
+        let mut options = GetOptions { range, ..GetOptions::default() };
+        options.extensions.insert(slot.clone());
+        let result = self.s3.get_opts(&self.path(key), options).await;
+        let answer = slot.take();
+        let result = match (result, answer.status) {
+            (Ok(result), _) => result,
+            // A part was asked for: there is none of it, or all came, which some stores
+            // do for an empty object and some proxies for any.
+            (Err(_), Some(200 | 416)) if is_part => {
+                let source = Box::new(OutOfRange);
+                return Err(ReadError::Unknown { key: key.to_string(), source });
+            }
+            (Err(error), _) => return Err(read_error(key.as_str(), &answer, error)),
+        };
+        let unknown = |source| ReadError::Unknown { key: key.to_string(), source };
+
+        let GetResult { payload, meta, range, .. } = result;
+        let object_store::GetResultPayload::Stream(mut stream) = payload;
+        let wanted = range.end - range.start;
+        let room = usize::try_from(wanted).map_err(|error| unknown(error.into()))?;
+        // A length that lies must not make us take more memory than what then comes.
+        let mut bytes = BytesMut::with_capacity(room.min(32 << 20));
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| unknown(error.into()))?;
+            if bytes.len() + chunk.len() > room {
+                return Err(unknown(format!("more than the {wanted} bytes announced came").into()));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if bytes.len() != room {
+            let text = format!("{} of the {wanted} bytes announced came", bytes.len());
+            return Err(unknown(text.into()));
+        }
+        Ok(Part { bytes: bytes.freeze(), range, meta, answer })
+    }
+
+    /// A range of some bytes; `Err(Cut)` when the object ends before.
+    async fn get_range_once(&self, key: &Key, range: &Range<u64>) -> Result<Bytes, ReadError> {
+        let part = match self.get_once(key, Some(GetRange::Bounded(range.clone()))).await {
+            Ok(part) => part,
+            Err(error) => return Err(self.cut_or(key, range, error).await),
+        };
+        if part.range != *range {
+            let (key, size) = (key.to_string(), part.meta.size);
+            return Err(ReadError::Cut { key, size, end: range.end });
+        }
+        Ok(part.bytes)
+    }
+
+    /// Says `Cut` in place of a range's `Unknown` when the object is shorter, as one
+    /// more question shows; the answer 416 alone does not say how long it is.
+    async fn cut_or(&self, key: &Key, range: &Range<u64>, error: ReadError) -> ReadError {
+        let ReadError::Unknown { source, .. } = &error else { return error };
+        let is_out_of_range = source.downcast_ref::<OutOfRange>().is_some();
+        if !is_out_of_range {
+            return error;
+        }
+        match self.tail_once(key, 1).await {
+            Ok((_, size)) if size < range.end => {
+                ReadError::Cut { key: key.to_string(), size, end: range.end }
+            }
+            Ok(_) => error,
+            Err(error) => error,
+        }
+    }
+
+    async fn tail_once(&self, key: &Key, bytes: u64) -> Result<(Bytes, u64), ReadError> {
+        match self.get_once(key, Some(GetRange::Suffix(bytes.max(1)))).await {
+            Ok(part) => {
+                let tail = if bytes == 0 { Bytes::new() } else { part.bytes };
+                Ok((tail, part.meta.size))
+            }
+            // An empty object has no last byte: 416, or 200 where a part was asked for.
+            Err(ReadError::Unknown { source, .. }) if source.is::<OutOfRange>() => {
+                let Part { bytes: all, meta, .. } = self.get_once(key, None).await?;
+                let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(all.len());
+                Ok((all.slice(all.len() - wanted..), meta.size))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<Put, WriteError> {
+        self.counters.put();
+        let slot = Slot::default();
+        let mut options = PutOptions { mode, ..PutOptions::default() };
+        options.extensions.insert(slot.clone());
+        let result = self.s3.put_opts(&self.path(key), PutPayload::from_bytes(bytes), options).await;
+        let answer = slot.take();
+        let unknown = |source| WriteError::Unknown { key: key.to_string(), source };
+        match (result, answer.status) {
+            (Ok(put), _) => match put.e_tag {
+                Some(etag) => Ok(Put::Done(Version(etag))),
+                None => Err(unknown("the answer has no etag".into())),
+            },
+            (Err(_), Some(412)) => Ok(Put::Refused),
+            // S3 answers so to an If-Match on an object that is not there.
+            (Err(_), Some(404)) if answer.code() == Some("NoSuchKey") => Ok(Put::Refused),
+            (Err(error), _) => Err(write_error(key, &answer, error)),
+        }
+    }
+
+    async fn list_once(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        self.counters.list();
+        let slot = Slot::default();
+        let mut options = PaginatedListOptions {
+            offset: after.map(|after| format!("{}{after}", self.prefix)),
+            max_keys: Some(limit),
+            ..PaginatedListOptions::default()
+        };
+        options.extensions.insert(slot.clone());
+        let whole = format!("{}{prefix}", self.prefix);
+        let asked = if whole.is_empty() { None } else { Some(whole.as_str()) };
+        let result = self.s3.list_paginated(asked, options).await;
+        let answer = slot.take();
+        let page = result.map_err(|error| match read_error(prefix, &answer, error) {
+            // An empty list is an answer; a missing bucket is not one.
+            ReadError::NotFound { key } => ReadError::Unknown {
+                key,
+                source: "the store says that there is nothing to list".into(),
+            },
+            error => error,
+        })?;
+        let mut listed = Vec::with_capacity(page.result.objects.len());
+        let mut last = None;
+        for meta in page.result.objects {
+            let Some(text) = meta.location.as_ref().strip_prefix(&self.prefix) else { continue };
+            last = last.max(Some(text.to_owned()));
+            // What is not a key is not ours.
+            let Ok(key) = Key::parse(text) else { continue };
+            let age = answer.age_since(meta.last_modified.timestamp());
+            listed.push(Listed { key, bytes: meta.size, age });
+        }
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Page { listed, last, is_last: page.page_token.is_none() })
+    }
+
+    /// The answer to a signed `GET ?{question}` of the bucket.
+    async fn ask_bucket(&self, question: &str) -> Result<(u16, String), String> {
+        let options = SignedUrlOptions::default().with_query([(question, "")]);
+        let url = self
+            .s3
+            .signed_url_opts(
+                reqwest::Method::GET,
+                &Path::default(),
+                Duration::from_secs(60),
+                &options,
+            )
+            .await
+            .map_err(|error| error.to_string())?;
+        self.wire.ask(url.as_str()).await
     }
 }
 
-fn pending(key: &str) -> std::io::Error {
-    std::io::Error::other(format!("{key} pending"))
+/// How often and until when one read is asked again.
+struct Patience {
+    env: Env,
+    started: Duration,
+    attempts: u32,
+}
+
+impl Patience {
+    fn new(env: &Env) -> Self {
+        Self { env: env.clone(), started: env.since_boot(), attempts: 0 }
+    }
+
+    /// How long to wait before the read that had `result` is asked again; `None` when
+    /// the result is definite, the attempts are used up or the deadline is over.
+    fn pause<T>(&mut self, result: &Result<T, ReadError>) -> Option<Duration> {
+        let Err(ReadError::Unknown { key, source }) = result else { return None };
+        self.attempts += 1;
+        let waited = self.env.since_boot().saturating_sub(self.started);
+        if self.attempts >= READ_ATTEMPTS || waited > READ_AGAIN_WITHIN {
+            return None;
+        }
+        let half = Duration::from_millis(50 << (2 * self.attempts));
+        let [chance] = self.env.random::<1>();
+        let pause = half + half.mul_f64(f64::from(chance) / 255.0);
+        tracing::debug!(object = key, error = %source, ?pause, "a read is asked again");
+        Some(pause)
+    }
+}
+
+/// Reads by `$attempt`, again after an answer that says nothing. A macro, because the
+/// compiler does not see that a closure's future is `Send`.
+macro_rules! patiently {
+    ($env:expr, $attempt:expr) => {{
+        let mut patience = Patience::new($env);
+        loop {
+            let result = $attempt.await;
+            match patience.pause(&result) {
+                None => break result,
+                Some(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }};
+}
+
+/// What one LIST brought.
+struct Page {
+    listed: Vec<Listed>,
+    /// The last name, be it a key or not, without the store's prefix.
+    last: Option<String>,
+    is_last: bool,
+}
+
+/// What one GET brought.
+struct Part {
+    bytes: Bytes,
+    /// Where the bytes are in the object.
+    range: Range<u64>,
+    meta: ObjectMeta,
+    answer: Answer,
+}
+
+/// A part was asked for and none came by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the object has none of the bytes asked for")]
+struct OutOfRange;
+
+/// What a failed read means.
+fn read_error(what: &str, answer: &Answer, error: object_store::Error) -> ReadError {
+    let key = what.to_owned();
+    match answer.status {
+        Some(404) if answer.code() == Some("NoSuchKey") => ReadError::NotFound { key },
+        Some(401 | 403) => ReadError::Denied { key, source: answer.cause(error) },
+        _ => ReadError::Unknown { key, source: answer.cause(error) },
+    }
+}
+
+/// What a failed write means, if it was not refused.
+fn write_error(key: &Key, answer: &Answer, error: object_store::Error) -> WriteError {
+    let key = key.to_string();
+    match answer.status {
+        Some(401 | 403) => WriteError::Denied { key, source: answer.cause(error) },
+        Some(507) => WriteError::Exhausted { key, source: answer.cause(error) },
+        _ => WriteError::Unknown { key, source: answer.cause(error) },
+    }
 }
 
 #[async_trait]
 impl Store for S3Store {
     async fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        let _ = &self.config;
-        Err(ReadError::Unknown { key: key.to_string(), source: Box::new(pending("get")) })
+        let Part { bytes, meta, answer, .. } = patiently!(&self.env, self.get_once(key, None))?;
+        let Some(etag) = meta.e_tag else {
+            let source = "the answer has no etag".into();
+            return Err(ReadError::Unknown { key: key.to_string(), source });
+        };
+        let age = answer.age_since(meta.last_modified.timestamp());
+        Ok(Object { bytes, version: Version(etag), age })
     }
-    async fn get_range(&self, key: &Key, _range: Range<u64>) -> Result<Bytes, ReadError> {
-        Err(ReadError::Unknown { key: key.to_string(), source: Box::new(pending("get")) })
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        patiently!(&self.env, self.get_range_once(key, &range))
     }
-    async fn get_tail(&self, key: &Key, _bytes: u64) -> Result<(Bytes, u64), ReadError> {
-        Err(ReadError::Unknown { key: key.to_string(), source: Box::new(pending("get")) })
+
+    async fn get_tail(&self, key: &Key, bytes: u64) -> Result<(Bytes, u64), ReadError> {
+        patiently!(&self.env, self.tail_once(key, bytes))
     }
-    async fn put_if_absent(&self, key: &Key, _bytes: Bytes) -> Result<Put, WriteError> {
-        Err(WriteError::Unknown { key: key.to_string(), source: Box::new(pending("put")) })
+
+    async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<Put, WriteError> {
+        self.put(key, bytes, PutMode::Create).await
     }
+
     async fn put_if_match(
         &self,
         key: &Key,
-        _bytes: Bytes,
-        _version: &Version,
+        bytes: Bytes,
+        version: &Version,
     ) -> Result<Put, WriteError> {
-        Err(WriteError::Unknown { key: key.to_string(), source: Box::new(pending("put")) })
+        let version = UpdateVersion { e_tag: Some(version.0.clone()), version: None };
+        self.put(key, bytes, PutMode::Update(version)).await
     }
+
     async fn list(
         &self,
         prefix: &str,
-        _after: Option<&Key>,
-        _limit: usize,
+        after: Option<&Key>,
+        limit: usize,
     ) -> Result<Vec<Listed>, ReadError> {
-        Err(ReadError::Unknown { key: prefix.to_owned(), source: Box::new(pending("list")) })
+        let mut listed: Vec<Listed> = Vec::new();
+        let mut after = after.map(|key| key.as_str().to_owned());
+        while listed.len() < limit {
+            let wanted = (limit - listed.len()).min(PAGE_MAX);
+            let page = patiently!(&self.env, self.list_once(prefix, after.as_deref(), wanted))?;
+            listed.extend(page.listed);
+            if page.is_last || page.last.is_none() {
+                break;
+            }
+            after = page.last;
+        }
+        listed.truncate(limit);
+        Ok(listed)
     }
+
     async fn delete(&self, key: &Key) -> Result<(), WriteError> {
-        Err(WriteError::Unknown { key: key.to_string(), source: Box::new(pending("delete")) })
+        self.counters.delete();
+        // The library hands no slot through a delete; its error has the status.
+        let path = futures::stream::iter([Ok(self.path(key))]).boxed();
+        let result = self.s3.delete_stream(path).next().await;
+        let key = key.to_string();
+        match result {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error @ object_store::Error::PermissionDenied { .. }))
+            | Some(Err(error @ object_store::Error::Unauthenticated { .. })) => {
+                Err(WriteError::Denied { key, source: Box::new(error) })
+            }
+            Some(Err(error)) => Err(WriteError::Unknown { key, source: Box::new(error) }),
+            None => Err(WriteError::Unknown { key, source: "nothing was answered".into() }),
+        }
     }
+
     fn location(&self) -> Location {
-        Location::Url(String::new())
+        Location::Url(self.url.clone())
     }
+
     fn requests(&self) -> Requests {
         self.counters.read()
     }
+
+    async fn rules(&self) -> Rules {
+        let lifecycle = self.ask_bucket("lifecycle").await;
+        let versioning = self.ask_bucket("versioning").await;
+        let lock = self.ask_bucket("object-lock").await;
+        rules::read(&self.prefix, lifecycle, versioning, lock)
+    }
 }
+
+mod rules;
+
+#[cfg(test)]
+mod tests;
