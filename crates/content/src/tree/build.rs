@@ -1,0 +1,235 @@
+//! Building a tree from sorted items.
+
+use cove_types::{Classify, Digest, ErrorKind, ParseError};
+
+use super::node::encode_node;
+use super::{Child, Counts, Item, Key, Node, NodeSink, Nodes, Parts, ReadError, Root, SinkError};
+
+/// The fewest bytes of parts in a node, except in the last of a level.
+pub const BORDER_BYTES_MIN: u64 = 12 << 10;
+/// How many bytes of parts follow after the fewest, on average.
+pub const BORDER_BYTES_SPREAD: u64 = 12 << 10;
+/// The bytes of parts after which a node ends whatever its last key is.
+pub const BORDER_BYTES_MAX: u64 = 64 << 10;
+/// What a part of an inner node weighs beside its key.
+///
+/// About what it has; a constant, because its real length depends on its counts, which
+/// change with any file below, and a border must not.
+pub const CHILD_BYTES: u64 = 48;
+
+/// Whether a node of `level` ends after a part with this key and weight, being `bytes`
+/// long with it.
+///
+/// Pure: it depends on nothing but the parts since the last border, and on none of their
+/// values but through their length.
+#[must_use]
+pub(super) fn is_border(level: u8, key: &Key, weight: u64, bytes: u64) -> bool {
+    if bytes < BORDER_BYTES_MIN {
+        return false;
+    }
+    if bytes >= BORDER_BYTES_MAX {
+        return true;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[level]);
+    hasher.update(key.as_bytes());
+    let mut first = [0; 4];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
+    u64::from(u32::from_le_bytes(first)) * BORDER_BYTES_SPREAD < weight << 32
+}
+
+/// Why a tree was not written.
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// An item or an edit does not come after the one before it.
+    #[error("key \"{key}\" does not come after the one before it")]
+    Order { key: Key },
+    /// An item is not of its form.
+    #[error("the item at \"{key}\" is refused")]
+    Item { key: Key, source: ParseError },
+    /// The tree that is edited could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The sink did not keep a node.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+impl Classify for WriteError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Order { .. } => ErrorKind::Internal,
+            Self::Item { .. } => ErrorKind::Invalid,
+            Self::Read(source) => source.kind(),
+            Self::Sink(source) => source.kind(),
+        }
+    }
+}
+
+/// A node that is being filled.
+#[derive(Debug)]
+struct Level {
+    parts: Parts,
+    bytes: u64,
+    counts: Counts,
+}
+
+impl Level {
+    fn new(level: usize) -> Self {
+        let parts = if level == 0 { Parts::Items(Vec::new()) } else { Parts::Children(Vec::new()) };
+        Self { parts, bytes: 0, counts: Counts::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.parts {
+            Parts::Items(items) => items.is_empty(),
+            Parts::Children(children) => children.is_empty(),
+        }
+    }
+}
+
+/// Builds a tree from items that come in ascending order of their keys.
+///
+/// It holds one unfinished node a level, about 64 KiB each, whatever the tree's size.
+#[derive(Debug)]
+pub struct Builder<S> {
+    sink: S,
+    levels: Vec<Level>,
+    last: Option<Key>,
+}
+
+impl<S: NodeSink> Builder<S> {
+    /// Begins a tree whose nodes go to `sink`.
+    pub fn new(sink: S) -> Self {
+        Self { sink, levels: vec![Level::new(0)], last: None }
+    }
+
+    /// Adds the next item.
+    ///
+    /// # Errors
+    ///
+    /// It does not come after the one before, is not of its form, or the sink fails; in the
+    /// last case the builder is of no further use.
+    pub fn push(&mut self, item: Item) -> Result<(), WriteError> {
+        if self.last.as_ref().is_some_and(|last| *last >= item.key) {
+            return Err(WriteError::Order { key: item.key });
+        }
+        let counts = match item.counts() {
+            Ok(counts) => counts,
+            Err(source) => return Err(WriteError::Item { key: item.key, source }),
+        };
+        self.last = Some(item.key.clone());
+        let weight = (item.key.as_bytes().len() + item.value.len()) as u64;
+        let key = item.key.clone();
+        let level = &mut self.levels[0];
+        if let Parts::Items(items) = &mut level.parts {
+            items.push(item);
+        }
+        level.bytes += weight;
+        level.counts = level.counts.plus(counts);
+        if is_border(0, &key, weight, level.bytes) {
+            self.end_node(0)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the tree; its root is the last node that the sink was given, if it was given any.
+    ///
+    /// # Errors
+    ///
+    /// The sink fails.
+    pub fn finish(self) -> Result<Root, WriteError> {
+        let (root, _) = self.finish_as_is()?;
+        Ok(root)
+    }
+
+    pub(super) fn sink_mut(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
+    /// Whether the next part of a node of `level` + 1 may be a whole node of `level`: no
+    /// node is under way up to there.
+    pub(super) fn is_at_border(&self, level: u8) -> bool {
+        self.levels.iter().take(usize::from(level) + 1).all(Level::is_empty)
+    }
+
+    /// Adds all items of a node of `level` that is stored already, which ends at a border or
+    /// is followed by nothing. The builder [is at a border](Self::is_at_border) of `level`.
+    pub(super) fn push_node(&mut self, level: u8, child: Child) -> Result<(), WriteError> {
+        self.push_child(usize::from(level) + 1, child)
+    }
+
+    /// The root and the sink; the root may be a chain of only children when nodes were
+    /// added as a whole.
+    fn finish_as_is(mut self) -> Result<(Root, S), WriteError> {
+        let mut level = 0;
+        loop {
+            if let [.., Level { parts: Parts::Children(children), .. }] = self.levels.as_slice()
+                && level + 1 == self.levels.len()
+                && let [only] = children.as_slice()
+            {
+                let root =
+                    Root { digest: only.digest, level: level as u8 - 1, counts: only.counts };
+                return Ok((root, self.sink));
+            }
+            if level + 1 == self.levels.len() && self.levels[level].is_empty() {
+                self.sink.put(Root::empty().digest, super::EMPTY_NODE.into())?;
+                return Ok((Root::empty(), self.sink));
+            }
+            self.end_node(level)?;
+            level += 1;
+        }
+    }
+
+    fn push_child(&mut self, level: usize, child: Child) -> Result<(), WriteError> {
+        while self.levels.len() <= level {
+            self.levels.push(Level::new(self.levels.len()));
+        }
+        let weight = child.key.as_bytes().len() as u64 + CHILD_BYTES;
+        let key = child.key.clone();
+        let this = &mut self.levels[level];
+        this.counts = this.counts.plus(child.counts);
+        if let Parts::Children(children) = &mut this.parts {
+            children.push(child);
+        }
+        this.bytes += weight;
+        if is_border(level as u8, &key, weight, this.bytes) {
+            self.end_node(level)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the node under way at `level`, if there is one, and adds it to the level above.
+    fn end_node(&mut self, level: usize) -> Result<(), WriteError> {
+        if self.levels[level].is_empty() {
+            return Ok(());
+        }
+        let ended = std::mem::replace(&mut self.levels[level], Level::new(level));
+        let Level { parts, counts, .. } = ended;
+        let key = match &parts {
+            Parts::Items(items) => items.first().map(|item| item.key.clone()),
+            Parts::Children(children) => children.first().map(|child| child.key.clone()),
+        };
+        let key = key.expect("a node under way has a part");
+        let bytes = encode_node(level as u8, &parts);
+        let digest = Digest::of(&bytes);
+        self.sink.put(digest, bytes)?;
+        self.push_child(level + 1, Child { key, digest, counts })
+    }
+}
+
+/// Ends a tree to which whole nodes of other trees were added.
+pub(super) fn finish_edited<S: NodeSink>(
+    builder: Builder<S>,
+    nodes: &(impl Nodes + ?Sized),
+) -> Result<Root, WriteError> {
+    let (mut root, _) = builder.finish_as_is()?;
+    while root.level > 0 {
+        let node = Node::read(nodes, &root.digest)?;
+        let Parts::Children(children) = node.parts() else { break };
+        let [only] = children.as_slice() else { break };
+        root = Root { digest: only.digest, level: root.level - 1, counts: only.counts };
+    }
+    Ok(root)
+}
