@@ -1,0 +1,56 @@
+//! Why a call was not answered as asked.
+
+use std::io;
+
+use cove_types::wire::ProblemDetails;
+use cove_types::{Classify, ErrorKind};
+
+/// Why a call failed.
+///
+/// After [`Lost`](Self::Lost) it may have taken effect; every other variant tells.
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Cove refused, with its reason.
+    #[error("{}", .0.detail)]
+    Problem(Box<ProblemDetails>),
+    /// Nobody listens there, so nothing was asked.
+    #[error("no Cove is running at {at}")]
+    Unreachable { at: String, source: io::Error },
+    /// The socket is another user's.
+    #[error("{at} may not be opened")]
+    Forbidden { at: String, source: io::Error },
+    /// The connection ended before the answer.
+    #[error("the connection to {at} ended before the answer")]
+    Lost { at: String, source: Box<dyn std::error::Error + Send + Sync + 'static> },
+    /// The answer is not one of this API.
+    #[error("the answer to {call} is not one of this API: {what}")]
+    Protocol { call: String, what: String },
+    /// The address is none that can be called.
+    #[error("{what}")]
+    Address { what: String },
+}
+
+impl ClientError {
+    /// What Cove proposes to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Problem(problem) => problem.hint.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for ClientError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Problem(problem) => problem.kind,
+            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Forbidden { .. } => ErrorKind::Denied,
+            Self::Lost { .. } => ErrorKind::TimedOut,
+            Self::Protocol { .. } => ErrorKind::Internal,
+            Self::Address { .. } => ErrorKind::Invalid,
+        }
+    }
+}
