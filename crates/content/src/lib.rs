@@ -8,4 +8,21 @@
 //! their digest, and a head is written only after everything that it names.
 
 pub mod archive;
+pub mod chunk;
+pub mod claim;
+pub mod commit;
+mod decode;
+pub mod document;
+pub mod entry;
+pub mod frame;
+pub mod head;
+pub mod index;
+pub mod json;
+pub mod locations;
+pub mod pack;
+pub mod retention;
+pub mod root;
+pub mod tree;
 pub mod volumes;
+
+pub use decode::DecodeError;

@@ -1,0 +1,104 @@
+//! Entries: named snapshots as records of the head.
+
+use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label, escape_bytes};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::DecodeError;
+use crate::root::Root;
+
+/// The most entries of a volume, those in the trash included.
+pub const ENTRIES_MAX: usize = 256;
+
+/// The longest message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1000;
+
+/// The longest author, cause and name of a VolumeSnapshot, in bytes.
+pub const TEXT_BYTES_MAX: usize = 200;
+
+/// A snapshot: a root with who, when and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EntryRecord {
+    /// Derived from the operation that made it.
+    pub id: EntryId,
+    /// Why it was made.
+    pub kind: EntryKind,
+    /// Who made it.
+    pub author: String,
+    /// What it was made by, when its kind leaves that open: the entry that was
+    /// restored, the branch that was merged, the run of an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What its author said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+    /// Whether retention leaves it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// The moment that it holds.
+    pub time: Timestamp,
+    /// Milliseconds until it was on the node.
+    pub captured_ms: u64,
+    /// Milliseconds until it was in the object store; absent in the head that first
+    /// carries it, because that head's PUT is still part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_ms: Option<u64>,
+    /// How far its files are of one moment.
+    pub consistency: Consistency,
+    /// Whether it is in the timeline or in the trash.
+    pub state: EntryState,
+    /// When it was put in the trash, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trashed_at: Option<Timestamp>,
+    /// The Kubernetes VolumeSnapshot that it is: `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_snapshot: Option<String>,
+    /// The state.
+    pub root: Root,
+    /// Fields that a newer version wrote.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+impl EntryRecord {
+    /// Whether it is in the timeline.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state == EntryState::Live
+    }
+
+    /// Refuses a record that no head may hold.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] that says why.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        self.root.check()?;
+        check_text("author", Some(&self.author), TEXT_BYTES_MAX)?;
+        check_text("cause", self.cause.as_deref(), TEXT_BYTES_MAX)?;
+        check_text("volume_snapshot", self.volume_snapshot.as_deref(), TEXT_BYTES_MAX)?;
+        check_text("message", self.message.as_deref(), MESSAGE_BYTES_MAX)
+    }
+}
+
+/// Refuses text that is too long or would act on a terminal. A line break or tab
+/// may be in it.
+fn check_text(field: &str, text: Option<&str>, bytes_max: usize) -> Result<(), DecodeError> {
+    let Some(text) = text else { return Ok(()) };
+    if text.len() > bytes_max {
+        let reason = format!("its {field} has {} bytes, more than {bytes_max}", text.len());
+        return Err(DecodeError::damaged("entry", reason));
+    }
+    if let Some(control) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        let shown = escape_bytes(control.to_string().as_bytes());
+        return Err(DecodeError::damaged("entry", format!("its {field} holds \"{shown}\"")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
