@@ -7,8 +7,12 @@
 //! **Invariant:** bytes that leave this crate towards a user were checked against
 //! their digest, and a head is written only after everything that it names.
 
+
+pub use decode::DecodeError;
+
 pub mod archive;
 pub mod chunk;
+pub mod chunks;
 pub mod claim;
 pub mod commit;
 mod decode;
@@ -20,9 +24,13 @@ pub mod index;
 pub mod json;
 pub mod locations;
 pub mod pack;
+pub mod read;
+pub mod remote;
+pub mod restore;
 pub mod retention;
 pub mod root;
+pub mod session;
+pub mod store;
 pub mod tree;
+pub mod verify;
 pub mod volumes;
-
-pub use decode::DecodeError;

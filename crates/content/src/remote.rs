@@ -1,0 +1,192 @@
+//! An object store as blocking code sees it.
+//!
+//! Everything in this crate that works on content runs on blocking threads;
+//! this is the one place where such a thread waits for an asynchronous request.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cove_objects::{Key, Listed, Object, Put, ReadError, Store, Version, WriteError};
+use cove_types::{Classify, ErrorKind, IndexId, PackId, TeamId, VolumeId};
+use tokio::runtime::Handle;
+
+/// One team's part of an object store. Cloning is cheap.
+///
+/// Its methods block: call them from a blocking thread, never from a task.
+#[derive(Clone)]
+pub struct Remote {
+    store: Arc<dyn Store>,
+    runtime: Handle,
+    team: TeamId,
+}
+
+impl Remote {
+    /// The part of `store` that belongs to `team`; requests run on `runtime`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, runtime: Handle, team: TeamId) -> Self {
+        Self { store, runtime, team }
+    }
+
+    /// The store itself, for what is not below a team.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Where requests run.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    fn key(&self, rest: &str) -> Key {
+        Key::parse(&format!("teams/{}/{rest}", self.team))
+            .expect("ids of one part make a lawful key")
+    }
+
+    /// The head of a volume.
+    #[must_use]
+    pub fn head_key(&self, volume: &VolumeId) -> Key {
+        self.key(&format!("volumes/{volume}/head"))
+    }
+
+    /// A pack.
+    #[must_use]
+    pub fn pack_key(&self, pack: &PackId) -> Key {
+        self.key(&format!("packs/{pack}"))
+    }
+
+    /// An index.
+    #[must_use]
+    pub fn index_key(&self, index: &IndexId) -> Key {
+        self.key(&format!("indexes/{index}"))
+    }
+
+    /// A whole object.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; `NotFound` only when the store said so.
+    pub fn get(&self, key: &Key) -> Result<Object, ReadError> {
+        self.runtime.block_on(self.store.get(key))
+    }
+
+    /// A part of an object, of exactly the length asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {
+        self.runtime.block_on(self.store.get_range(key, range))
+    }
+
+    /// Several parts of objects at once, at most `parallel` requests under way; in the order asked.
+    ///
+    /// # Errors
+    ///
+    /// The first that any of them met.
+    pub fn get_ranges(
+        &self,
+        wanted: &[(Key, Range<u64>)],
+        parallel: usize,
+    ) -> Result<Vec<Bytes>, ReadError> {
+        use futures::stream::{StreamExt, TryStreamExt};
+        let requests = wanted.iter().cloned().map(|(key, range)| {
+            let store = Arc::clone(&self.store);
+            async move { store.get_range(&key, range).await }
+        });
+        self.runtime
+            .block_on(futures::stream::iter(requests).buffered(parallel.max(1)).try_collect())
+    }
+
+    /// The last bytes of an object and its whole size.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_tail(&self, key: &Key, bytes: u64) -> Result<(Bytes, u64), ReadError> {
+        self.runtime.block_on(self.store.get_tail(key, bytes))
+    }
+
+    /// Writes an object that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; after `Unknown` it may be there.
+    pub fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<Put, WriteError> {
+        self.runtime.block_on(self.store.put_if_absent(key, bytes))
+    }
+
+    /// Replaces an object that is still the one that was read.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; after `Unknown` it may be replaced.
+    pub fn put_if_match(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        version: &Version,
+    ) -> Result<Put, WriteError> {
+        self.runtime.block_on(self.store.put_if_match(key, bytes, version))
+    }
+
+    /// The volumes that have a head here, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: the list is whole or not given at all.
+    pub fn volumes(&self) -> Result<Vec<(Option<VolumeId>, Key)>, ReadError> {
+        let prefix = format!("teams/{}/volumes/", self.team);
+        let mut found = Vec::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page: Vec<Listed> =
+                self.runtime.block_on(self.store.list(&prefix, after.as_ref(), 1000))?;
+            let last = page.last().map(|listed| listed.key.clone());
+            for listed in page {
+                let rest = listed.key.as_str().strip_prefix(&prefix).unwrap_or_default();
+                let volume = rest.strip_suffix("/head").and_then(|id| id.parse().ok());
+                found.push((volume, listed.key));
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+/// Writes an object whose name is used once, asking again while the answer is unknown.
+///
+/// A refusal after an unknown answer is this call's own success, because nobody
+/// else knows the name.
+///
+/// # Errors
+///
+/// The last [`WriteError`], after `attempts` tries; the object may be there.
+pub async fn put_once(
+    store: &dyn Store,
+    key: &Key,
+    bytes: Bytes,
+    attempts: u32,
+) -> Result<(), WriteError> {
+    let mut wait = Duration::from_millis(200);
+    let mut tried = 0;
+    loop {
+        match store.put_if_absent(key, bytes.clone()).await {
+            Ok(Put::Done(_) | Put::Refused) => return Ok(()),
+            Err(error) => {
+                tried += 1;
+                let lasting = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Exhausted);
+                if lasting || tried >= attempts {
+                    return Err(error);
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}

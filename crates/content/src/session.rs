@@ -1,0 +1,298 @@
+//! One run of storing: chunks in, packs out.
+//!
+//! A session drops what the volume's locations already have, frames and packs
+//! the rest and puts packs while more is being read. Nothing that it put can be
+//! seen until a head names it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cove_env::Env;
+use cove_objects::WriteError;
+use cove_types::{Classify, Digest, ErrorKind, PackId, SessionId, VolumeId};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::chunk::GRID_BYTES;
+use crate::chunks::{ChunkError, Chunks, PackCache};
+use crate::frame::{self, FrameChunk, Gatherer, PlainFrame};
+use crate::locations::PackRef;
+use crate::pack::{IndexRow, PackIndex, PackWriter};
+use crate::remote::{Remote, put_once};
+use crate::tree::{NodeSink, SinkError};
+use crate::volumes::Progress;
+
+/// How many packs are on their way at once; each holds up to 32 MiB of memory.
+const UPLOADS: usize = 3;
+/// How often a pack is sent while the answer is unknown.
+const UPLOAD_ATTEMPTS: u32 = 6;
+
+/// A run of storing one volume.
+pub struct Session<'a> {
+    remote: Remote,
+    env: Env,
+    cache: Arc<PackCache>,
+    volume: VolumeId,
+    id: SessionId,
+    pin: [u8; 8],
+    known: &'a Chunks,
+    seen: HashSet<Digest>,
+    data: Gatherer,
+    meta: Gatherer,
+    pack: PackWriter,
+    finished: Vec<(PackRef, Arc<PackIndex>)>,
+    uploads: Vec<JoinHandle<Result<(), WriteError>>>,
+    slots: Arc<Semaphore>,
+    progress: Progress,
+}
+
+/// What a session put into the store.
+#[derive(Debug, Clone, Default)]
+pub struct Packed {
+    /// The packs, in the order of writing.
+    pub packs: Vec<(PackRef, Arc<PackIndex>)>,
+}
+
+impl Packed {
+    /// Where a chunk lies that this session put; `None` when it put none of that name.
+    #[must_use]
+    pub fn find(&self, digest: &Digest) -> Option<(PackId, IndexRow)> {
+        self.packs.iter().find_map(|(pack, index)| index.find(digest).map(|row| (pack.id, *row)))
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Begins to store `volume`; `pin` is the writer's standing pin, `known` reads what the
+    /// volume's head names now.
+    #[must_use]
+    pub fn new(
+        known: &'a Chunks,
+        env: &Env,
+        volume: &VolumeId,
+        pin: [u8; 8],
+        progress: Progress,
+    ) -> Self {
+        let id = env.session_id();
+        Self {
+            remote: known.remote().clone(),
+            env: env.clone(),
+            cache: Arc::clone(known.cache()),
+            volume: volume.clone(),
+            id,
+            pin,
+            known,
+            seen: HashSet::new(),
+            data: Gatherer::new(),
+            meta: Gatherer::new(),
+            pack: PackWriter::new(pack_id(env, pin), volume, id),
+            finished: Vec::new(),
+            uploads: Vec::new(),
+            slots: Arc::new(Semaphore::new(UPLOADS)),
+            progress,
+        }
+    }
+
+    /// Whether this chunk need not be put: this session or the volume has it.
+    ///
+    /// # Errors
+    ///
+    /// The volume's locations could not be read.
+    pub fn has(&self, digest: &Digest) -> Result<bool, SessionError> {
+        Ok(self.seen.contains(digest) || self.known.locate(digest)?.is_some())
+    }
+
+    /// Puts a chunk of a file, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// A pack could not be put, or the locations not be read.
+    pub fn put_data(&mut self, digest: Digest, plain: &[u8]) -> Result<(), SessionError> {
+        if self.has(&digest)? {
+            return Ok(());
+        }
+        self.seen.insert(digest);
+        if plain.len() >= GRID_BYTES as usize {
+            return self.push_alone(digest, &frame::compress(plain), plain.len());
+        }
+        match self.data.push(digest, plain) {
+            Some(gathered) => self.push_gathered(&gathered),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a whole chunk of the grid as the frame that the kernel made of it; the digest is that of its
+    /// plain bytes and was made by decompressing it.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_data`](Self::put_data).
+    pub fn put_frame(&mut self, digest: Digest, frame: &[u8]) -> Result<(), SessionError> {
+        if self.has(&digest)? {
+            return Ok(());
+        }
+        self.seen.insert(digest);
+        self.push_alone(digest, frame, GRID_BYTES as usize)
+    }
+
+    /// Puts a chunk that is no file's: a node, a list, a document. They lie together, apart from files.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_data`](Self::put_data).
+    pub fn put_meta(&mut self, digest: Digest, plain: &[u8]) -> Result<(), SessionError> {
+        if self.has(&digest)? {
+            return Ok(());
+        }
+        self.seen.insert(digest);
+        if plain.len() >= GRID_BYTES as usize {
+            return self.push_alone(digest, &frame::compress(plain), plain.len());
+        }
+        match self.meta.push(digest, plain) {
+            Some(gathered) => self.push_gathered(&gathered),
+            None => Ok(()),
+        }
+    }
+
+    fn push_alone(
+        &mut self,
+        digest: Digest,
+        frame: &[u8],
+        plain_bytes: usize,
+    ) -> Result<(), SessionError> {
+        let bytes = u32::try_from(plain_bytes).expect("a chunk has at most 1 MiB");
+        self.push_frame(frame, bytes, &[FrameChunk { digest, position: 0, bytes }])
+    }
+
+    fn push_gathered(&mut self, gathered: &PlainFrame) -> Result<(), SessionError> {
+        let bytes = u32::try_from(gathered.plain.len()).expect("a frame has at most 1 MiB");
+        self.push_frame(&frame::compress(&gathered.plain), bytes, &gathered.chunks)
+    }
+
+    fn push_frame(
+        &mut self,
+        frame: &[u8],
+        plain_bytes: u32,
+        chunks: &[FrameChunk],
+    ) -> Result<(), SessionError> {
+        self.pack.push_frame(frame, plain_bytes, chunks);
+        if self.pack.is_full() {
+            let next = PackWriter::new(pack_id(&self.env, self.pin), &self.volume, self.id);
+            let full = std::mem::replace(&mut self.pack, next);
+            self.upload(full, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Sends a pack on its way, waiting for a free slot; reports what earlier ones met.
+    fn upload(&mut self, pack: PackWriter, head_record: &[u8]) -> Result<(), SessionError> {
+        let finished = pack.finish(head_record);
+        let reference = PackRef {
+            id: finished.id,
+            bytes: finished.bytes.len() as u64,
+            footer_bytes: finished.footer_bytes,
+        };
+        let footer_from = finished.bytes.len() - finished.footer_bytes as usize;
+        let index = self
+            .cache
+            .keep(&reference, &finished.bytes[footer_from..])
+            .expect("a pack that was just written reads as written");
+        let runtime = self.remote.runtime().clone();
+        let permit = runtime
+            .block_on(Arc::clone(&self.slots).acquire_owned())
+            .expect("the slots are never closed");
+        let store = Arc::clone(self.remote.store());
+        let key = self.remote.pack_key(&finished.id);
+        let bytes = Bytes::from(finished.bytes);
+        let progress = self.progress.clone();
+        let upload = runtime.spawn(async move {
+            let _permit = permit;
+            let sent = bytes.len() as u64;
+            put_once(store.as_ref(), &key, bytes, UPLOAD_ATTEMPTS).await?;
+            progress.update(|progress| progress.done_bytes += sent);
+            Ok(())
+        });
+        self.uploads.push(upload);
+        self.finished.push((reference, index));
+        self.reap(false)
+    }
+
+    /// Takes the results of uploads that ended, or of all.
+    fn reap(&mut self, all: bool) -> Result<(), SessionError> {
+        let runtime = self.remote.runtime().clone();
+        let (ended, under_way): (Vec<_>, Vec<_>) =
+            self.uploads.drain(..).partition(|upload| all || upload.is_finished());
+        self.uploads = under_way;
+        for upload in ended {
+            match runtime.block_on(upload) {
+                Ok(result) => result.map_err(|source| SessionError::Put { source })?,
+                Err(_) => return Err(SessionError::Stopped),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the session: everything is in the store when this returns. The last pack carries
+    /// `head_record`, the head that is to be written with this pack added to its locations.
+    ///
+    /// # Errors
+    ///
+    /// A pack could not be put. What was put is named by nothing then.
+    pub fn finish(mut self, head_record: &[u8]) -> Result<Packed, SessionError> {
+        if let Some(gathered) = self.data.finish() {
+            self.push_gathered(&gathered)?;
+        }
+        if let Some(gathered) = self.meta.finish() {
+            self.push_gathered(&gathered)?;
+        }
+        if !self.pack.is_empty() {
+            let next = PackWriter::new(PackId([0; 16]), &self.volume, self.id);
+            let last = std::mem::replace(&mut self.pack, next);
+            self.upload(last, head_record)?;
+        }
+        self.reap(true)?;
+        Ok(Packed { packs: std::mem::take(&mut self.finished) })
+    }
+}
+
+/// A fresh pack name below a standing pin.
+fn pack_id(env: &Env, pin: [u8; 8]) -> PackId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&pin);
+    id[8..].copy_from_slice(&env.random::<8>());
+    PackId(id)
+}
+
+impl NodeSink for Session<'_> {
+    fn put(&mut self, digest: Digest, bytes: Bytes) -> Result<(), SinkError> {
+        self.put_meta(digest, &bytes).map_err(|error| {
+            let kind = error.kind();
+            SinkError { digest, kind, source: Box::new(error) }
+        })
+    }
+}
+
+/// Why a session did not store.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum SessionError {
+    /// A pack may or may not be there; nothing names it.
+    #[error("failed to put a pack")]
+    Put { source: WriteError },
+    /// What the volume has could not be looked up.
+    #[error("failed to look up what is stored already")]
+    Look(#[from] ChunkError),
+    /// The program is stopping.
+    #[error("storing was stopped")]
+    Stopped,
+}
+
+impl Classify for SessionError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Put { source } => source.kind(),
+            Self::Look(source) => source.kind(),
+            Self::Stopped => ErrorKind::Unavailable,
+        }
+    }
+}

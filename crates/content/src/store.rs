@@ -1,0 +1,365 @@
+//! Storing a whole subvolume: its tree out of its files.
+//!
+//! The walk goes in the order of keys (all children of a directory, then what is
+//! below each of them), so the tree is built as it is read and chunks lie in packs
+//! in the order in which a restore asks for them. Nothing is held but one directory's
+//! listing a level and the chunk lists of hard-linked files.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+use cove_btrfs::{Dir, Encoded, FileKind, Metadata, PathError, read_encoded};
+use cove_types::{Classify, Digest, ErrorKind, ParseError, TreePath};
+use rustix::fs::SeekFrom;
+
+use crate::chunk::{self, GRID_BYTES, is_zeros};
+use crate::frame;
+use crate::root::NotCapturedPath;
+use crate::session::{Session, SessionError};
+use crate::tree::{
+    self, Builder, ChunkList, Content, Entry, GROUP_CHUNKS, Grid, Item, Key, NodeSink, SinkError,
+    XattrList, Xattrs,
+};
+use crate::volumes::Progress;
+
+/// The inode that stands, in a snapshot, for a subvolume that was nested there
+/// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID` in `linux/btrfs_tree.h`).
+const NESTED_SUBVOLUME_INODE: u64 = 2;
+/// Set-uid and set-gid.
+const SET_ID_BITS: u32 = 0o6000;
+
+/// A tree that a session has put.
+#[derive(Debug, Clone)]
+pub struct StoredTree {
+    /// Its root.
+    pub root: tree::Root,
+    /// What of the files it does not hold.
+    pub not_captured: Vec<NotCapturedPath>,
+}
+
+/// Stores everything below `dir`, the top of a read-only snapshot, in `session`.
+///
+/// Costs a read of all file content that the kernel does not give compressed, and a digest of
+/// all of it. May be interrupted anywhere: nothing names what was put.
+///
+/// # Errors
+///
+/// [`StoreError`]; an entry that a tree cannot hold is no error but is listed.
+pub fn store_tree(
+    dir: &Dir,
+    session: &mut Session<'_>,
+    progress: &Progress,
+) -> Result<StoredTree, StoreError> {
+    let session = RefCell::new(session);
+    let mut walk = Walk {
+        dir,
+        session: &session,
+        builder: Builder::new(SharedSink(&session)),
+        linked: HashMap::new(),
+        not_captured: Vec::new(),
+        progress,
+    };
+    walk.directory(&TreePath::top())?;
+    let Walk { builder, not_captured, .. } = walk;
+    let root = builder.finish()?;
+    if root.counts.entries == 0 {
+        session.borrow_mut().put_meta(root.digest, tree::EMPTY_NODE)?;
+    }
+    Ok(StoredTree { root, not_captured })
+}
+
+/// The session as the builder's sink, while the walk puts chunks into it too.
+struct SharedSink<'r, 's, 'k>(&'r RefCell<&'s mut Session<'k>>);
+
+impl NodeSink for SharedSink<'_, '_, '_> {
+    fn put(&mut self, digest: Digest, bytes: Bytes) -> Result<(), SinkError> {
+        self.0.borrow_mut().put(digest, bytes)
+    }
+}
+
+/// A hard-linked file that was met: its first name, and what its further names repeat.
+struct Linked {
+    entry: Entry,
+    lists: Vec<(u64, ChunkList)>,
+}
+
+struct Walk<'w, 'r, 's, 'k> {
+    dir: &'w Dir,
+    session: &'r RefCell<&'s mut Session<'k>>,
+    builder: Builder<SharedSink<'r, 's, 'k>>,
+    linked: HashMap<u64, Linked>,
+    not_captured: Vec<NotCapturedPath>,
+    progress: &'w Progress,
+}
+
+impl Walk<'_, '_, '_, '_> {
+    fn lacks(&mut self, path: &TreePath, what: &str) {
+        self.not_captured.push(NotCapturedPath { path: path.to_string(), what: what.to_owned() });
+    }
+
+    fn directory(&mut self, path: &TreePath) -> Result<(), StoreError> {
+        let mut below = Vec::new();
+        for (name, metadata) in self.dir.list(path)? {
+            let Ok(child) = path.join(&name) else {
+                self.lacks(path, "a path over 4,095 bytes or 256 names");
+                continue;
+            };
+            if self.entry(&child, &metadata)? && metadata.kind == FileKind::Directory {
+                below.push(child);
+            }
+        }
+        below.iter().try_for_each(|child| self.directory(child))
+    }
+
+    /// Adds one entry; whether it was added.
+    fn entry(&mut self, path: &TreePath, metadata: &Metadata) -> Result<bool, StoreError> {
+        if metadata.kind == FileKind::Device {
+            self.lacks(path, "device");
+            return Ok(false);
+        }
+        if metadata.kind == FileKind::Directory && metadata.inode == NESTED_SUBVOLUME_INODE {
+            self.lacks(path, "nested subvolume");
+            return Ok(false);
+        }
+        if metadata.mode & SET_ID_BITS != 0 {
+            self.lacks(path, "setuid or setgid bit");
+        }
+        if let Some(linked) = self.linked.get(&metadata.inode) {
+            let mut items =
+                vec![Item { key: Key::entry(path), value: linked.entry.encode()? }];
+            items.extend(linked.lists.iter().map(|(offset, list)| Item {
+                key: Key::chunks(path, *offset),
+                value: list.encode(),
+            }));
+            for item in items {
+                self.builder.push(item)?;
+            }
+            return Ok(true);
+        }
+        let (entry, lists) = read_entry(self.dir, path, metadata, self.session)?;
+        self.builder.push(Item { key: Key::entry(path), value: entry.encode()? })?;
+        for (offset, list) in &lists {
+            self.builder.push(Item { key: Key::chunks(path, *offset), value: list.encode() })?;
+        }
+        let bytes = entry.size().unwrap_or(0);
+        self.progress.update(|progress| {
+            progress.done_files += 1;
+            progress.total_bytes = Some(progress.total_bytes.unwrap_or(0) + bytes);
+        });
+        if entry.link.is_some() {
+            self.linked.insert(metadata.inode, Linked { entry, lists });
+        }
+        Ok(true)
+    }
+}
+
+/// What the tree says of one entry, whose content goes into the session.
+fn read_entry(
+    dir: &Dir,
+    path: &TreePath,
+    metadata: &Metadata,
+    session: &RefCell<&mut Session<'_>>,
+) -> Result<(Entry, Vec<(u64, ChunkList)>), StoreError> {
+    let mut lists = Vec::new();
+    let content = match metadata.kind {
+        FileKind::Directory => Content::Directory,
+        FileKind::Symlink => Content::Symlink(dir.read_link(path)?),
+        FileKind::Fifo => Content::Fifo,
+        FileKind::Socket => Content::Socket,
+        FileKind::File => {
+            let file = dir.open_file(path)?;
+            let (content, found) = read_file(&file, path, metadata.size, session)?;
+            lists = found;
+            content
+        }
+        FileKind::Device => return Err(StoreError::Device { path: path.clone() }),
+    };
+    let mode = u16::try_from(metadata.mode & !SET_ID_BITS & 0o7777)
+        .expect("four octal digits fit 16 bits");
+    let mut entry = Entry::new(content, mode, metadata.mtime);
+    (entry.uid, entry.gid) = (metadata.uid, metadata.gid);
+    if matches!(metadata.kind, FileKind::File | FileKind::Directory) {
+        let mut kept = Vec::new();
+        for name in dir.list_xattrs(path)?.into_iter().filter(|name| tree::is_kept(name)) {
+            if let Some(value) = dir.find_xattr(path, &name)? {
+                kept.push((name, value));
+            }
+        }
+        let (xattrs, chunk) = Xattrs::place(XattrList::new(kept)?);
+        if let Some(bytes) = chunk {
+            session.borrow_mut().put_meta(Digest::of(&bytes), &bytes)?;
+        }
+        entry.xattrs = xattrs;
+    }
+    if metadata.links > 1 && metadata.kind != FileKind::Directory {
+        entry.link = Some(path.clone());
+    }
+    Ok((entry, lists))
+}
+
+/// Puts a file's chunks; holes are stepped over, however large.
+fn read_file(
+    file: &File,
+    path: &TreePath,
+    size: u64,
+    session: &RefCell<&mut Session<'_>>,
+) -> Result<(Content, Vec<(u64, ChunkList)>), StoreError> {
+    let failed = |source| StoreError::Read { path: path.clone(), source };
+    let mut first = [0; 16];
+    let wanted = usize::try_from(size.min(16)).expect("16 at most");
+    file.read_exact_at(&mut first[..wanted], 0).map_err(failed)?;
+    let grid = match chunk::grid_for(path, size, &first[..wanted]) {
+        chunk::Grid::Full => Grid::Large,
+        chunk::Grid::Page => Grid::Small,
+    };
+    if size == 0 {
+        return Ok((Content::File { size, grid, chunk: None }, Vec::new()));
+    }
+    let mut buffer = vec![0; GRID_BYTES as usize];
+    if size <= grid.bytes() {
+        let digest = read_chunk(file, 0, size, &mut buffer, session).map_err(|e| e.at(path))?;
+        let chunk = Some(digest).filter(|digest| !digest.is_hole());
+        return Ok((Content::File { size, grid, chunk }, Vec::new()));
+    }
+    let mut lists = Vec::new();
+    let mut offset = 0;
+    while let Some(data) = next_data(file, offset, size).map_err(failed)? {
+        let group = data - data % grid.group_bytes();
+        let mut digests = Vec::with_capacity(GROUP_CHUNKS);
+        let end = group.saturating_add(grid.group_bytes()).min(size);
+        let mut at = group;
+        while at < end {
+            let bytes = grid.bytes().min(size - at);
+            let digest =
+                read_chunk(file, at, bytes, &mut buffer, session).map_err(|e| e.at(path))?;
+            digests.push(digest);
+            at += bytes;
+        }
+        if let Some(list) = ChunkList::of_group(grid, size, group, digests)? {
+            lists.push((group, list));
+        }
+        offset = end;
+    }
+    Ok((Content::File { size, grid, chunk: None }, lists))
+}
+
+/// The first byte from `offset` on that is not in a hole; `None` when there is none before `size`.
+fn next_data(file: &File, offset: u64, size: u64) -> Result<Option<u64>, std::io::Error> {
+    if offset >= size {
+        return Ok(None);
+    }
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data).filter(|data| *data < size)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        // a file system that knows no holes
+        Err(rustix::io::Errno::INVAL) => Ok(Some(offset)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts the chunk of `bytes` at `offset`; [`Digest::HOLE`] when it is all zeros.
+fn read_chunk(
+    file: &File,
+    offset: u64,
+    bytes: u64,
+    buffer: &mut [u8],
+    session: &RefCell<&mut Session<'_>>,
+) -> Result<Digest, ChunkFailure> {
+    let want = usize::try_from(bytes).expect("a chunk has at most 128 KiB");
+    if want == GRID_BYTES as usize {
+        match read_encoded(file, offset, want, buffer)? {
+            Encoded::Hole { .. } => return Ok(Digest::HOLE),
+            Encoded::Zstd { frame } => {
+                let plain = frame::decompress(&frame, GRID_BYTES).map_err(|source| {
+                    std::io::Error::new(std::io::ErrorKind::InvalidData, source)
+                })?;
+                if is_zeros(&plain) {
+                    return Ok(Digest::HOLE);
+                }
+                if plain.len() == want {
+                    let digest = Digest::of(&plain);
+                    session.borrow_mut().put_frame(digest, &frame)?;
+                    return Ok(digest);
+                }
+                file.read_exact_at(&mut buffer[..want], offset)?;
+            }
+            Encoded::Plain { len } if len == want => {}
+            Encoded::Plain { .. } => file.read_exact_at(&mut buffer[..want], offset)?,
+        }
+    } else {
+        file.read_exact_at(&mut buffer[..want], offset)?;
+    }
+    let plain = &buffer[..want];
+    if is_zeros(plain) {
+        return Ok(Digest::HOLE);
+    }
+    let digest = Digest::of(plain);
+    session.borrow_mut().put_data(digest, plain)?;
+    Ok(digest)
+}
+
+/// Why one chunk was not put, before it is known of which file.
+enum ChunkFailure {
+    Read(std::io::Error),
+    Session(SessionError),
+}
+
+impl ChunkFailure {
+    fn at(self, path: &TreePath) -> StoreError {
+        match self {
+            Self::Read(source) => StoreError::Read { path: path.clone(), source },
+            Self::Session(source) => StoreError::Session(source),
+        }
+    }
+}
+
+impl From<std::io::Error> for ChunkFailure {
+    fn from(source: std::io::Error) -> Self {
+        Self::Read(source)
+    }
+}
+
+impl From<SessionError> for ChunkFailure {
+    fn from(source: SessionError) -> Self {
+        Self::Session(source)
+    }
+}
+
+/// Why a subvolume was not stored.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum StoreError {
+    /// The disk did not give a file.
+    #[error("failed to read {path}")]
+    Read { path: TreePath, source: std::io::Error },
+    /// A directory or its entries could not be read.
+    #[error("failed to look through the files")]
+    Look(#[from] PathError),
+    /// A caller asked for what no tree holds.
+    #[error("{path} is a device")]
+    Device { path: TreePath },
+    /// The kernel gave something that a tree cannot say.
+    #[error("failed to describe an entry")]
+    Form(#[from] ParseError),
+    /// The tree could not be written.
+    #[error("failed to write the tree")]
+    Tree(#[from] tree::WriteError),
+    /// The store did not do its part.
+    #[error("failed to store")]
+    Session(#[from] SessionError),
+}
+
+impl Classify for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { .. } => ErrorKind::Unavailable,
+            Self::Look(source) => source.kind(),
+            Self::Device { .. } | Self::Form(_) => ErrorKind::Internal,
+            Self::Tree(source) => source.kind(),
+            Self::Session(source) => source.kind(),
+        }
+    }
+}
