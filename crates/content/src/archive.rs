@@ -14,7 +14,13 @@
 //! opened, and never goes through a symbolic link, whoever made it and when.
 
 mod extract;
+mod header;
+mod names;
 mod pack;
+mod pax;
+mod place;
+mod reader;
+mod remarks;
 
 pub use extract::{ExtractError, ExtractOptions, Extracted, Limits, extract};
 pub use pack::{PackError, PackOptions, pack};
