@@ -86,3 +86,20 @@ impl Classify for ChangesError {
         }
     }
 }
+
+/// The two snapshots that are compared.
+pub(crate) struct Sides<'s> {
+    pub(crate) parent: &'s crate::SubvolumePath,
+    pub(crate) child: &'s crate::SubvolumePath,
+    pub(crate) parent_dir: &'s crate::Dir,
+    pub(crate) child_dir: &'s crate::Dir,
+}
+
+/// Reads what `send` writes and makes changes of it.
+pub(crate) fn read(
+    _sides: &Sides<'_>,
+    _send: &dyn Fn(&std::os::fd::OwnedFd) -> io::Result<()>,
+    _names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
+) -> Result<Changes, ChangesError> {
+    todo!()
+}
