@@ -8,6 +8,7 @@
 mod wire;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +39,21 @@ const PAGE_MAX: usize = 1_000;
 /// after the first time it may still be asked again.
 const READ_ATTEMPTS: u32 = 4;
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Reads by `$attempt`, again after an answer that says nothing. A macro, because the
+/// compiler does not see that a closure's future is `Send`.
+macro_rules! patiently {
+    ($env:expr, $attempt:expr) => {{
+        let mut patience = Patience::new($env);
+        loop {
+            let result = $attempt.await;
+            match patience.pause(&result) {
+                None => break result,
+                Some(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }};
+}
 
 /// Where an S3 store is and how it lets us in.
 #[derive(Clone)]
@@ -79,6 +95,8 @@ pub struct S3Store {
     /// Empty, or ending with `/`.
     prefix: String,
     url: String,
+    /// Whether the server was found to list in another order than that of keys.
+    is_unordered: AtomicBool,
     counters: Counters,
 }
 
@@ -133,7 +151,8 @@ impl S3Store {
             builder = builder.with_token(token);
         }
         let s3 = builder.build().map_err(|error| settings(error.into()))?;
-        Ok(Self { s3, wire, env, prefix, url, counters: Counters::default() })
+        let (is_unordered, counters) = (AtomicBool::new(false), Counters::default());
+        Ok(Self { s3, wire, env, prefix, url, is_unordered, counters })
     }
 
     fn path(&self, key: &Key) -> Path {
@@ -252,10 +271,12 @@ impl S3Store {
         }
     }
 
+    /// One page; `from` is the token of the page before, or else `after` counts.
     async fn list_once(
         &self,
         prefix: &str,
-        after: Option<&str>,
+        after: Option<&Key>,
+        from: Option<&str>,
         limit: usize,
     ) -> Result<Page, ReadError> {
         self.counters.list();
@@ -263,6 +284,7 @@ impl S3Store {
         let mut options = PaginatedListOptions {
             offset: after.map(|after| format!("{}{after}", self.prefix)),
             max_keys: Some(limit),
+            page_token: from.map(str::to_owned),
             ..PaginatedListOptions::default()
         };
         options.extensions.insert(slot.clone());
@@ -279,17 +301,41 @@ impl S3Store {
             error => error,
         })?;
         let mut listed = Vec::with_capacity(page.result.objects.len());
-        let mut last = None;
         for meta in page.result.objects {
             let Some(text) = meta.location.as_ref().strip_prefix(&self.prefix) else { continue };
-            last = last.max(Some(text.to_owned()));
             // What is not a key is not ours.
             let Ok(key) = Key::parse(text) else { continue };
             let age = answer.age_since(meta.last_modified.timestamp());
             listed.push(Listed { key, bytes: meta.size, age });
         }
-        listed.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Page { listed, last, is_last: page.page_token.is_none() })
+        if answer.is_seaweed || !listed.is_sorted_by(|a, b| a.key < b.key) {
+            self.is_unordered.store(true, Ordering::Relaxed);
+        }
+        Ok(Page { listed, next: page.page_token })
+    }
+
+    /// The pages of a list as the server orders them, until `limit` objects are there.
+    async fn list_pages(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, ReadError> {
+        let mut listed: Vec<Listed> = Vec::new();
+        let mut from: Option<String> = None;
+        while listed.len() < limit {
+            let wanted = (limit - listed.len()).min(PAGE_MAX);
+            let page = patiently!(
+                &self.env,
+                self.list_once(prefix, after, from.as_deref(), wanted)
+            )?;
+            listed.extend(page.listed);
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
     }
 
     /// The answer to a signed `GET ?{question}` of the bucket.
@@ -338,27 +384,11 @@ impl Patience {
     }
 }
 
-/// Reads by `$attempt`, again after an answer that says nothing. A macro, because the
-/// compiler does not see that a closure's future is `Send`.
-macro_rules! patiently {
-    ($env:expr, $attempt:expr) => {{
-        let mut patience = Patience::new($env);
-        loop {
-            let result = $attempt.await;
-            match patience.pause(&result) {
-                None => break result,
-                Some(pause) => tokio::time::sleep(pause).await,
-            }
-        }
-    }};
-}
-
 /// What one LIST brought.
 struct Page {
     listed: Vec<Listed>,
-    /// The last name, be it a key or not, without the store's prefix.
-    last: Option<String>,
-    is_last: bool,
+    /// The token of the next page; `None` when this is the last.
+    next: Option<String>,
 }
 
 /// What one GET brought.
@@ -438,17 +468,18 @@ impl Store for S3Store {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<Listed>, ReadError> {
-        let mut listed: Vec<Listed> = Vec::new();
-        let mut after = after.map(|key| key.as_str().to_owned());
-        while listed.len() < limit {
-            let wanted = (limit - listed.len()).min(PAGE_MAX);
-            let page = patiently!(&self.env, self.list_once(prefix, after.as_deref(), wanted))?;
-            listed.extend(page.listed);
-            if page.is_last || page.last.is_none() {
-                break;
+        if !self.is_unordered.load(Ordering::Relaxed) {
+            let listed = self.list_pages(prefix, after, limit).await?;
+            if !self.is_unordered.load(Ordering::Relaxed) {
+                return Ok(listed);
             }
-            after = page.last;
         }
+        // Some servers (SeaweedFS) have all of `a/` before `a-b`, in their pages and in
+        // what they take to come after a key. There, only the whole list has an order.
+        let mut listed = self.list_pages(prefix, None, usize::MAX).await?;
+        listed.retain(|listed| after.is_none_or(|after| listed.key > *after));
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        listed.dedup_by(|a, b| a.key == b.key);
         listed.truncate(limit);
         Ok(listed)
     }

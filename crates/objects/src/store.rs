@@ -84,7 +84,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// The objects whose keys begin with `prefix` (text, not a component) and come
     /// after `after`, in key order: the first `limit` of them. Fewer than `limit` means
-    /// that there are no more.
+    /// that there are no more. Whoever wants all asks for `usize::MAX`: some servers list
+    /// in an order of their own, and of those each page costs the whole list.
     async fn list(
         &self,
         prefix: &str,

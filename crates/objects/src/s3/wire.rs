@@ -34,6 +34,8 @@ pub(super) struct Answer {
     pub status: Option<u16>,
     /// The header `Date`, in seconds since 1970.
     date: Option<i64>,
+    /// Whether the header `Server` names SeaweedFS.
+    pub is_seaweed: bool,
     /// The text of an error.
     body: String,
 }
@@ -198,10 +200,17 @@ impl HttpService for Wire {
             .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
             .map(|date| date.timestamp().as_second());
 
+        let is_seaweed = response
+            .headers()
+            .get(reqwest::header::SERVER)
+            .is_some_and(|server| server.as_bytes().starts_with(b"SeaweedFS"));
+        let mut answer =
+            Answer { status: Some(status.as_u16()), date, is_seaweed, body: String::new() };
+
         let (mut parts, body) = hyper::Response::<reqwest::Body>::from(response).into_parts();
         let body = HttpResponseBody::new(body.map_err(http_error));
         if status.is_success() && is_read {
-            slot.set(Answer { status: Some(status.as_u16()), date, body: String::new() });
+            slot.set(answer);
             return Ok(HttpResponse::from_parts(parts, body));
         }
         // The status is definite even when the text that explains it is cut off.
@@ -214,10 +223,10 @@ impl HttpService for Wire {
                 break;
             }
         }
-        let body = String::from_utf8_lossy(&text).into_owned();
-        slot.set(Answer { status: Some(status.as_u16()), date, body: body.clone() });
+        answer.body = String::from_utf8_lossy(&text).into_owned();
+        slot.set(answer);
         parts.headers.remove(reqwest::header::CONTENT_LENGTH);
-        Ok(HttpResponse::from_parts(parts, body.into()))
+        Ok(HttpResponse::from_parts(parts, text.into()))
     }
 }
 
