@@ -78,7 +78,6 @@ pub(crate) fn number(what: &'static str, value: &Value, field: &str) -> Result<u
 }
 
 /// Whether a field that counts bits is left out.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 pub(crate) fn is_zero(bits: &u64) -> bool {
     *bits == 0
 }

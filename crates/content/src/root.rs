@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use crate::DecodeError;
 use crate::decode::check_features;
 use crate::json::{canonical, is_zero};
+use crate::tree;
+pub use crate::tree::Counts;
 
 /// The most paths that a root lists itself.
 pub const NOT_CAPTURED_LISTED_MAX: usize = 20;
@@ -24,8 +26,11 @@ const KNOWN_FEATURES: u64 = 0;
 /// included; its name is their BLAKE3. Where the chunks lie is no part of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Root {
-    /// The root node of the tree.
+    /// The topmost node of the tree.
     pub tree: Digest,
+    /// How many levels of nodes are below it.
+    #[serde(default, skip_serializing_if = "is_leaf")]
+    pub level: u8,
     /// What the tree holds.
     pub counts: Counts,
     /// What it does not hold.
@@ -45,19 +50,6 @@ pub struct Root {
     /// Fields that a newer version wrote; they are kept and named by the digest.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
-}
-
-/// What a tree holds, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Files, directories, links and markers; each name of a hard-linked file.
-    pub entries: u64,
-    /// The sizes of the files, added up, each inode once.
-    pub logical_bytes: u64,
-    /// The bytes of their chunks without holes, each inode once.
-    pub data_bytes: u64,
-    /// The components of the longest path.
-    pub depth: u32,
 }
 
 /// What a tree cannot hold and does not.
@@ -144,7 +136,38 @@ impl NotCaptured {
     }
 }
 
+fn is_leaf(level: &u8) -> bool {
+    *level == 0
+}
+
 impl Root {
+    /// The state of `tree` with the project's document, that descends from `parents`.
+    #[must_use]
+    pub fn new(
+        tree: &tree::Root,
+        not_captured: NotCaptured,
+        document: Digest,
+        parents: Vec<Digest>,
+    ) -> Self {
+        Self {
+            tree: tree.digest,
+            level: tree.level,
+            counts: tree.counts,
+            not_captured,
+            document,
+            parents,
+            must: 0,
+            may: 0,
+            unknown: Map::new(),
+        }
+    }
+
+    /// The tree, as `tree` takes it.
+    #[must_use]
+    pub fn tree_root(&self) -> tree::Root {
+        tree::Root { digest: self.tree, level: self.level, counts: self.counts }
+    }
+
     /// The bytes that its digest is taken over.
     #[must_use]
     pub fn canonical_bytes(&self) -> Vec<u8> {
