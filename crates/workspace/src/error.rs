@@ -1,0 +1,210 @@
+//! Why a call did not do what it was to do.
+
+use std::error::Error;
+
+use cove_content::volumes::VolumeError;
+use cove_database::DatabaseError;
+use cove_types::{Classify, ErrorKind, ParseError, Slug};
+use serde::{Deserialize, Serialize};
+
+/// Why a call on a project did not do what it was to do. Unless it says otherwise, nothing changed.
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum WorkspaceError {
+    /// A value of the request is none.
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("project {slug} does not exist")]
+    NoProject { slug: Slug },
+    #[error("project {slug} is being created")]
+    BeingCreated { slug: Slug },
+    #[error("project {slug} is not in the trash")]
+    NotInTrash { slug: Slug },
+    #[error("a project named {slug} exists already")]
+    NameTaken { slug: Slug },
+    #[error("{slug}-{n} is longer than a project's name may be")]
+    NameTooLong { slug: Slug, n: u32 },
+    #[error("no entry of {slug} is {at}")]
+    NoEntry { slug: Slug, at: String },
+    #[error("{at} names several entries of {slug}: {candidates}", candidates = candidates.join(", "))]
+    Ambiguous { slug: Slug, at: String, candidates: Vec<String> },
+    #[error("{slug}@now is the present state, and {verb} takes an entry")]
+    NowIsNoEntry { slug: Slug, verb: &'static str },
+    #[error("entry {entry} of {slug} is not in the trash")]
+    EntryNotInTrash { slug: Slug, entry: String },
+    #[error("project {slug} has no copy on this machine")]
+    NoCopy { slug: Slug },
+    /// The key is bound.
+    #[error("idempotency key {key} was used for another request")]
+    OtherRequest { key: String },
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("failed to read {path}")]
+    Read { path: String, source: std::io::Error },
+    /// What the call came to when it was first made.
+    #[error("{}", .0.what)]
+    First(Failure),
+    /// A bug of ours: the task that did the work is gone.
+    #[error("the work on {what} ended without a result")]
+    NoResult { what: String },
+}
+
+/// An error as it is kept for whoever repeats the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who acts on it.
+    pub kind: ErrorKind,
+    /// One line, with its causes.
+    pub what: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Whether a repetition would come to the same: what was refused stays refused.
+    pub(crate) fn is_final(&self) -> bool {
+        match self.kind {
+            ErrorKind::Invalid
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::Conflict
+            | ErrorKind::Precondition
+            | ErrorKind::Corrupt
+            | ErrorKind::Denied => true,
+            ErrorKind::Exhausted
+            | ErrorKind::Unavailable
+            | ErrorKind::TimedOut
+            | ErrorKind::Internal => false,
+        }
+    }
+}
+
+impl From<&WorkspaceError> for Failure {
+    fn from(error: &WorkspaceError) -> Self {
+        let mut what = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A transparent error is its own cause's text.
+            if !what.ends_with(&text) {
+                what = format!("{what}: {text}");
+            }
+            cause = error.source();
+        }
+        Self { kind: error.kind(), what, hint: error.hint() }
+    }
+}
+
+impl Classify for WorkspaceError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::NameTooLong { .. } | Self::NowIsNoEntry { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::Parse(error) => error.kind(),
+            Self::NoProject { .. } | Self::NotInTrash { .. } | Self::NoEntry { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
+            Self::Ambiguous { .. } => ErrorKind::Invalid,
+            Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
+            Self::EntryNotInTrash { .. } | Self::NoCopy { .. } => ErrorKind::Precondition,
+            Self::Volume(error) => error.kind(),
+            Self::Database(error) => error.kind(),
+            Self::Read { .. } | Self::NoResult { .. } => ErrorKind::Internal,
+            Self::First(failure) => failure.kind,
+        }
+    }
+}
+
+impl WorkspaceError {
+    /// What the caller can do, in the words of the command line.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoProject { .. } => {
+                "`cove ls` lists the projects, `cove trash` the removed ones".into()
+            }
+            Self::BeingCreated { slug } => format!("`cove show {slug}` in a moment"),
+            Self::NotInTrash { .. } => "`cove trash` lists what is in it".into(),
+            Self::NameTaken { slug } => {
+                format!(
+                    "pick another name, or free it: `cove rename {slug} OTHER`, `cove rm {slug}`"
+                )
+            }
+            Self::NameTooLong { .. } => "give a shorter name with `--as NAME`".into(),
+            Self::NoEntry { slug, .. }
+            | Self::NowIsNoEntry { slug, .. }
+            | Self::EntryNotInTrash { slug, .. } => {
+                format!("`cove timeline {slug}` lists the entries")
+            }
+            Self::Ambiguous { .. } => "write more characters of the id".into(),
+            Self::OtherRequest { .. } => "use a fresh key for each request".into(),
+            Self::Volume(error) => return volume_hint(error),
+            Self::First(failure) => return failure.hint.clone(),
+            Self::Invalid(_)
+            | Self::Parse(_)
+            | Self::NoCopy { .. }
+            | Self::Database(_)
+            | Self::Read { .. }
+            | Self::NoResult { .. } => return None,
+        };
+        Some(hint)
+    }
+
+    /// The page below `docs/errors/` about errors of this kind.
+    #[must_use]
+    pub fn type_slug(&self) -> &'static str {
+        match self.kind() {
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::AlreadyExists => "already-exists",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::Precondition => "precondition",
+            ErrorKind::Exhausted => "exhausted",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::Denied => "denied",
+            ErrorKind::TimedOut => "timed-out",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+fn volume_hint(error: &VolumeError) -> Option<String> {
+    let hint = match error {
+        VolumeError::InUse { program, .. } => {
+            format!(
+                "close it in {program}, or go on with `--force`: what it writes later becomes a rescue entry"
+            )
+        }
+        VolumeError::LabelTaken { label, .. } => {
+            format!("take it from the other entry first: `cove label NAME@{label} --remove`")
+        }
+        VolumeError::NotEmpty { .. } => "remove it with everything below: `--recursive`".into(),
+        VolumeError::HeldByAnother => {
+            "`cove recover` takes the store over; with `--take` although its holder lives".into()
+        }
+        VolumeError::Unknown { .. } => {
+            "the same command with the same key tells what became of it".into()
+        }
+        VolumeError::TooOld => "`cove timeline NAME` tells what became of it".into(),
+        VolumeError::NotHere { .. } => {
+            "`cove recover` brings the store's volumes to this machine".into()
+        }
+        VolumeError::TooManyEntries => "unpin or remove entries first".into(),
+        VolumeError::Exists { .. }
+        | VolumeError::NoEntry { .. }
+        | VolumeError::NoPath { .. }
+        | VolumeError::WrongKind { .. }
+        | VolumeError::PathExists { .. }
+        | VolumeError::OtherRequest
+        | VolumeError::Refused { .. }
+        | VolumeError::Failed { .. } => return None,
+    };
+    Some(hint)
+}

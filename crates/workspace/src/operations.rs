@@ -1,0 +1,471 @@
+//! Calls under their keys: bound once, worked once, joined by whoever repeats them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cove_content::volumes::{Call, Progress};
+use cove_database::{AuditRecord, OperationRow, OperationState, OperationUpdate, ServerDatabase};
+use cove_env::Env;
+use cove_types::{Classify, ErrorKind, OperationId, VolumeId, wire};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::request::{Key, operation_of, parse_key, request_digest};
+use crate::{Failure, Request, Saving, Started, WorkspaceError};
+
+/// What a call is, before it is bound.
+pub(crate) struct Ask<'a> {
+    pub(crate) request: &'a Request,
+    /// Which call, such as `project.fork`.
+    pub(crate) kind: &'static str,
+    /// What it is about, for the audit log.
+    pub(crate) resource: String,
+    /// Its arguments, as they were given.
+    pub(crate) arguments: Value,
+}
+
+/// The volume that a call is about and the seq of its head, looked up when its key is new.
+#[derive(Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) volume: Option<VolumeId>,
+    pub(crate) seq: u32,
+}
+
+/// A call that is bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) call: Call,
+    /// The volume, as when the key was first bound, whatever its project is called now.
+    pub(crate) volume: Option<VolumeId>,
+}
+
+impl Bound {
+    /// The volume of a call that is about one.
+    pub(crate) fn volume(&self) -> Result<VolumeId, WorkspaceError> {
+        let what = || self.call.operation.to_string();
+        self.volume.clone().ok_or_else(|| WorkspaceError::NoResult { what: what() })
+    }
+}
+
+/// How far a running call is.
+#[derive(Debug, Clone)]
+enum Stage {
+    Running,
+    Captured(Value),
+    Done(Value),
+    Failed(Failure),
+}
+
+/// A call that runs in this process.
+struct Live {
+    operation: OperationId,
+    request: [u8; 8],
+    progress: Progress,
+    stage: watch::Receiver<Stage>,
+}
+
+/// A principal's key.
+type BoundKey = (String, String);
+
+/// All calls of this server.
+pub(crate) struct Operations {
+    database: ServerDatabase,
+    env: Env,
+    /// Held while a key is looked up and bound, so that two calls with one key are one.
+    binding: tokio::sync::Mutex<()>,
+    live: Mutex<HashMap<BoundKey, Arc<Live>>>,
+}
+
+/// What a key came to when it was asked for.
+enum Found {
+    /// To be worked, for the first time or after an interruption.
+    Work(Bound, watch::Sender<Stage>, Arc<Live>),
+    /// Somebody works it.
+    Joined(Arc<Live>),
+    /// It has ended.
+    Ended(OperationId, Result<Value, Failure>),
+}
+
+impl Operations {
+    pub(crate) fn new(database: ServerDatabase, env: Env) -> Self {
+        let (binding, live) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { database, env, binding, live }
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<BoundKey, Arc<Live>>> {
+        // Nothing that holds this lock leaves the map half changed.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a call, joins the one that runs, or gives the result of the one that ended.
+    ///
+    /// `target` is asked only when the key is new; its error binds nothing. `work` runs in a
+    /// task of its own. An error of it that a repetition would meet again is what the key gives from
+    /// then on; after another one the key may be tried again.
+    ///
+    /// # Errors
+    ///
+    /// What the call came to, or [`WorkspaceError::OtherRequest`].
+    pub(crate) async fn start<T, W>(
+        self: &Arc<Self>,
+        ask: Ask<'_>,
+        target: impl Future<Output = Result<Target, WorkspaceError>>,
+        work: impl FnOnce(Bound) -> W,
+    ) -> Result<Started<T>, WorkspaceError>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        W: Future<Output = Result<(T, Saving<T>), WorkspaceError>> + Send + 'static,
+    {
+        let what = format!("{} of {}", ask.kind, ask.resource);
+        match self.find(&ask, target).await? {
+            Found::Ended(operation, Ok(value)) => {
+                let done: T = read(&what, value.clone())?;
+                let again: T = read(&what, value)?;
+                let saved: Saving<T> = Box::pin(std::future::ready(Ok(again)));
+                Ok(Started { operation, progress: ended(), captured: done, saved })
+            }
+            Found::Ended(_, Err(failure)) => Err(WorkspaceError::First(failure)),
+            Found::Joined(live) => join(live, what).await,
+            Found::Work(bound, stage, live) => {
+                let task = Task {
+                    operations: Arc::clone(self),
+                    request: ask.request.clone(),
+                    kind: ask.kind,
+                    resource: ask.resource,
+                    stage,
+                };
+                tokio::spawn(task.run(work(bound)));
+                join(live, what).await
+            }
+        }
+    }
+
+    /// Starts a call and waits for its end.
+    pub(crate) async fn complete<T, W>(
+        self: &Arc<Self>,
+        ask: Ask<'_>,
+        target: impl Future<Output = Result<Target, WorkspaceError>>,
+        work: impl FnOnce(Bound) -> W,
+    ) -> Result<T, WorkspaceError>
+    where
+        T: Serialize + DeserializeOwned + Clone + Send + 'static,
+        W: Future<Output = Result<T, WorkspaceError>> + Send + 'static,
+    {
+        let started = self
+            .start(ask, target, |bound| {
+                let work = work(bound);
+                async move {
+                    let value: T = work.await?;
+                    let saved: Saving<T> = Box::pin(std::future::ready(Ok(value.clone())));
+                    Ok((value, saved))
+                }
+            })
+            .await?;
+        started.saved.await
+    }
+
+    async fn find(
+        &self,
+        ask: &Ask<'_>,
+        target: impl Future<Output = Result<Target, WorkspaceError>>,
+    ) -> Result<Found, WorkspaceError> {
+        let Request { key, principal, .. } = ask.request;
+        let parsed = parse_key(key)?;
+        let request = request_digest(ask.kind, &ask.arguments);
+        let bound_key = (principal.clone(), key.clone());
+        let other = || WorkspaceError::OtherRequest { key: key.clone() };
+        let binding = self.binding.lock().await;
+        let live = self.live().get(&bound_key).cloned();
+        if let Some(live) = live {
+            return if live.request == request { Ok(Found::Joined(live)) } else { Err(other()) };
+        }
+        let (operation, volume) = match self.database.find_operation(principal, key).await? {
+            Some(row) if row.request != request => return Err(other()),
+            Some(row) => {
+                if let Some(end) = end_of(&row) {
+                    return Ok(Found::Ended(row.operation, end));
+                }
+                (row.operation, row.volume)
+            }
+            None => {
+                let target = target.await?;
+                let operation = match parsed {
+                    Key::Id(operation) => operation,
+                    Key::Text => operation_of(principal, key, target.seq),
+                };
+                let now_us = self.env.now().as_microsecond();
+                let row = OperationRow {
+                    key: key.clone(),
+                    principal: principal.clone(),
+                    operation,
+                    request: request.to_vec(),
+                    kind: ask.kind.to_owned(),
+                    volume: target.volume.clone(),
+                    state: OperationState::Running,
+                    result: None,
+                    error: None,
+                    created_us: now_us,
+                    updated_us: now_us,
+                };
+                self.database.insert_operation(&row).await?;
+                (operation, target.volume)
+            }
+        };
+        let (stage, receiver) = watch::channel(Stage::Running);
+        let progress = Progress::default();
+        let live =
+            Arc::new(Live { operation, request, progress: progress.clone(), stage: receiver });
+        self.live().insert(bound_key, Arc::clone(&live));
+        drop(binding);
+        let call = Call { operation, principal: principal.clone(), request, progress };
+        Ok(Found::Work(Bound { call, volume }, stage, live))
+    }
+
+    /// What is known of an operation: how far it is, or what it came to.
+    pub(crate) async fn find_operation(
+        &self,
+        operation: &OperationId,
+    ) -> Result<
+        Option<(OperationState, wire::Progress, Option<Value>, Option<Failure>)>,
+        WorkspaceError,
+    > {
+        let live = self.live().values().find(|live| live.operation == *operation).cloned();
+        if let Some(live) = live {
+            let stage = live.stage.borrow().clone();
+            let progress = live.progress.look();
+            return Ok(Some(match stage {
+                Stage::Running => (OperationState::Running, progress, None, None),
+                Stage::Captured(value) => (OperationState::Captured, progress, Some(value), None),
+                Stage::Done(value) => (OperationState::Done, progress, Some(value), None),
+                Stage::Failed(failure) => (OperationState::Failed, progress, None, Some(failure)),
+            }));
+        }
+        let Some(row) = self.database.find_operation_by_id(operation).await? else {
+            return Ok(None);
+        };
+        let value = row.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let failure = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let step = match row.state {
+            OperationState::Running => "interrupted: ask again with the same key",
+            OperationState::Captured => "saving",
+            OperationState::Done | OperationState::Failed => "",
+        };
+        let progress = wire::Progress { step: step.to_owned(), ..wire::Progress::default() };
+        Ok(Some((row.state, progress, value, failure)))
+    }
+
+    /// Writes down that a call is captured.
+    async fn note(&self, request: &Request, captured: &Value) -> Result<(), WorkspaceError> {
+        let update = OperationUpdate {
+            state: OperationState::Captured,
+            result: Some(captured.to_string()),
+            error: None,
+            at_us: self.env.now().as_microsecond(),
+            audit: None,
+        };
+        Ok(self.database.update_operation(&request.principal, &request.key, update).await?)
+    }
+
+    /// Writes down how a call ended, with its record in the audit log.
+    pub(crate) async fn end(
+        &self,
+        request: &Request,
+        kind: &str,
+        resource: &str,
+        end: &Result<Value, Failure>,
+    ) -> Result<(), WorkspaceError> {
+        let at_us = self.env.now().as_microsecond();
+        let outcome = match end {
+            Ok(_) => "ok",
+            Err(failure) => kind_word(failure.kind),
+        };
+        let audit = self.record(request, kind, resource, outcome, at_us);
+        let state = if end.is_ok() { OperationState::Done } else { OperationState::Failed };
+        let update = OperationUpdate {
+            state,
+            result: end.as_ref().ok().map(Value::to_string),
+            error: end.as_ref().err().and_then(|failure| serde_json::to_string(failure).ok()),
+            at_us,
+            audit: Some(audit),
+        };
+        Ok(self.database.update_operation(&request.principal, &request.key, update).await?)
+    }
+
+    /// Writes a call that no key binds into the audit log.
+    pub(crate) async fn audit<T>(
+        &self,
+        request: &Request,
+        kind: &str,
+        resource: &str,
+        result: &Result<T, WorkspaceError>,
+    ) -> Result<(), WorkspaceError> {
+        let at_us = self.env.now().as_microsecond();
+        let outcome = match result {
+            Ok(_) => "ok",
+            Err(error) => kind_word(error.kind()),
+        };
+        let record = self.record(request, kind, resource, outcome, at_us);
+        Ok(self.database.append_audit(vec![record]).await?)
+    }
+
+    fn record(
+        &self,
+        request: &Request,
+        kind: &str,
+        resource: &str,
+        outcome: &str,
+        at_us: i64,
+    ) -> AuditRecord {
+        AuditRecord {
+            at_us,
+            principal: request.principal.clone(),
+            action: kind.to_owned(),
+            resource: resource.to_owned(),
+            outcome: outcome.to_owned(),
+            request_id: request.request_id.clone(),
+        }
+    }
+}
+
+/// A call at work.
+struct Task {
+    operations: Arc<Operations>,
+    request: Request,
+    kind: &'static str,
+    resource: String,
+    stage: watch::Sender<Stage>,
+}
+
+impl Task {
+    async fn run<T>(self, work: impl Future<Output = Result<(T, Saving<T>), WorkspaceError>>)
+    where
+        T: Serialize,
+    {
+        // Frees the key even when the work panics; whoever waits is told.
+        let _live = Forget { operations: &self.operations, request: &self.request };
+        let end = self.work(work).await;
+        let written = self.operations.end(&self.request, self.kind, &self.resource, &end).await;
+        if let Err(error) = written {
+            // The key can be asked for again: its operation id gives the same result then.
+            tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
+                "failed to write down how a call ended");
+        }
+        // Told last, so that who is told and asks again finds it written.
+        self.stage.send_replace(match end {
+            Ok(value) => Stage::Done(value),
+            Err(failure) => Stage::Failed(failure),
+        });
+    }
+
+    async fn work<T>(
+        &self,
+        work: impl Future<Output = Result<(T, Saving<T>), WorkspaceError>>,
+    ) -> Result<Value, Failure>
+    where
+        T: Serialize,
+    {
+        let written = |value: &T| {
+            serde_json::to_value(value).map_err(|_| {
+                Failure::from(&WorkspaceError::NoResult { what: self.resource.clone() })
+            })
+        };
+        let (captured, saved) = work.await.map_err(|error| Failure::from(&error))?;
+        let captured = written(&captured)?;
+        self.stage.send_replace(Stage::Captured(captured.clone()));
+        // Beside the saving, which is not to wait for it; a restart goes on from the row.
+        let (noted, saved) = tokio::join!(self.operations.note(&self.request, &captured), saved);
+        if let Err(error) = noted {
+            tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
+                "failed to write down that a call is captured");
+        }
+        let saved = saved.map_err(|error| Failure::from(&error))?;
+        written(&saved)
+    }
+}
+
+/// Takes a call out of the living ones when it is dropped.
+struct Forget<'a> {
+    operations: &'a Operations,
+    request: &'a Request,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let key = (self.request.principal.clone(), self.request.key.clone());
+        self.operations.live().remove(&key);
+    }
+}
+
+/// Waits until a call is captured, and goes on waiting in what it returns.
+async fn join<T>(live: Arc<Live>, what: String) -> Result<Started<T>, WorkspaceError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let gone = |what: &str| WorkspaceError::NoResult { what: what.to_owned() };
+    let mut stage = live.stage.clone();
+    let first = stage
+        .wait_for(|stage| !matches!(stage, Stage::Running))
+        .await
+        .map_err(|_| gone(&what))?
+        .clone();
+    let captured = match first {
+        Stage::Captured(value) | Stage::Done(value) => read(&what, value)?,
+        Stage::Failed(failure) => return Err(WorkspaceError::First(failure)),
+        Stage::Running => return Err(gone(&what)),
+    };
+    let saved = async move {
+        let end = stage
+            .wait_for(|stage| matches!(stage, Stage::Done(_) | Stage::Failed(_)))
+            .await
+            .map_err(|_| gone(&what))?
+            .clone();
+        match end {
+            Stage::Done(value) => read(&what, value),
+            Stage::Failed(failure) => Err(WorkspaceError::First(failure)),
+            Stage::Running | Stage::Captured(_) => Err(gone(&what)),
+        }
+    };
+    let (operation, progress) = (live.operation, live.progress.clone());
+    Ok(Started { operation, progress, captured, saved: Box::pin(saved) })
+}
+
+/// What a row says that a repetition gets without work.
+fn end_of(row: &OperationRow) -> Option<Result<Value, Failure>> {
+    match row.state {
+        OperationState::Running | OperationState::Captured => None,
+        OperationState::Done => serde_json::from_str(row.result.as_deref()?).ok().map(Ok),
+        OperationState::Failed => {
+            let failure: Failure = serde_json::from_str(row.error.as_deref()?).ok()?;
+            failure.is_final().then_some(Err(failure))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, WorkspaceError> {
+    serde_json::from_value(value).map_err(|_| WorkspaceError::NoResult { what: what.to_owned() })
+}
+
+fn ended() -> Progress {
+    let progress = Progress::default();
+    progress.step("done");
+    progress
+}
+
+/// The word of a kind, as in JSON.
+fn kind_word(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "invalid",
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::AlreadyExists => "already_exists",
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::Precondition => "precondition",
+        ErrorKind::Exhausted => "exhausted",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Denied => "denied",
+        ErrorKind::TimedOut => "timed_out",
+        ErrorKind::Internal => "internal",
+    }
+}

@@ -1,0 +1,258 @@
+//! The projects table against the volumes: after a crash, and after a lost machine.
+
+use std::sync::Arc;
+
+use cove_content::volumes::{Call, Progress, VolumeError, VolumeStatus};
+use cove_database::{OperationState, ProjectRow, ProjectState};
+use cove_types::{ProjectId, VolumeId, wire};
+use serde_json::{Value, json};
+
+use crate::operations::Operations;
+use crate::request::{parse_key, request_digest};
+use crate::workspaces::{Inner, settle_names};
+use crate::{Failure, Request, WorkspaceError, Workspaces, shape};
+
+/// For how long the ends of calls are kept, in µs: 30 days.
+const OPERATIONS_KEPT_US: i64 = 30 * 86_400 * 1_000_000;
+
+/// What [`Workspaces::reconcile`] changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Projects whose rows are written anew or for the first time, by name.
+    pub written: Vec<String>,
+    /// Names that are free again because their projects were never made.
+    pub dropped: Vec<String>,
+    /// Projects of which this node has no volume, by name; their rows stay.
+    pub missing: Vec<String>,
+}
+
+/// What is to be done with the rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    put: Vec<ProjectRow>,
+    delete: Vec<ProjectId>,
+    reconciled: Reconciled,
+}
+
+/// What makes `rows` what the volumes are: a volume's document and place win over its row; a row
+/// that is `creating` and has no volume goes; any other row without a volume stays.
+fn plan(rows: &[ProjectRow], statuses: &[VolumeStatus]) -> Plan {
+    let mut plan = Plan::default();
+    let mut wanted = Vec::new();
+    for row in rows {
+        if statuses.iter().any(|status| status.volume == row.volume) {
+            continue;
+        }
+        match row.state {
+            ProjectState::Creating => {
+                plan.delete.push(row.id.clone());
+                plan.reconciled.dropped.push(row.slug.to_string());
+            }
+            ProjectState::Live | ProjectState::Trashed => {
+                plan.reconciled.missing.push(row.slug.to_string());
+                wanted.push(row.clone());
+            }
+        }
+    }
+    wanted.extend(statuses.iter().map(|status| row_of(rows, status)));
+    settle_names(&mut wanted);
+    for row in wanted {
+        if !rows.contains(&row) {
+            plan.reconciled.written.push(row.slug.to_string());
+            plan.put.push(row);
+        }
+    }
+    plan
+}
+
+/// The row that a volume's document says; what only the database knows is taken from there.
+fn row_of(rows: &[ProjectRow], status: &VolumeStatus) -> ProjectRow {
+    let document = &status.document;
+    let trashed_us = status.trashed_at.map(|at| at.as_microsecond());
+    let known = rows.iter().find(|row| row.volume == status.volume);
+    ProjectRow {
+        id: document.id.clone(),
+        slug: document.slug.clone(),
+        name: document.name.clone(),
+        volume: status.volume.clone(),
+        state: if trashed_us.is_some() { ProjectState::Trashed } else { ProjectState::Live },
+        created_us: document.created_at.as_microsecond(),
+        trashed_us,
+        document: String::from_utf8_lossy(&document.encode()).into_owned(),
+        verified: known.and_then(|row| row.verified),
+    }
+}
+
+impl Workspaces {
+    /// Makes the projects table what the volumes are, and goes on with what was being saved. To be
+    /// called at the start, before the first request.
+    pub async fn reconcile(&self) -> Result<Reconciled, WorkspaceError> {
+        let inner = self.inner();
+        let _naming = inner.naming.lock().await;
+        let statuses = inner.volumes.list().await?;
+        let rows = inner.database.projects().await?;
+        let plan = plan(&rows, &statuses);
+        inner.database.delete_projects(&plan.delete).await?;
+        write_settled(inner, &rows, &plan.put).await?;
+        let kept_us = inner.env.now().as_microsecond() - OPERATIONS_KEPT_US;
+        inner.database.delete_operations(kept_us).await?;
+        for row in inner.database.unfinished_operations().await? {
+            let (OperationState::Captured, Some(result)) = (row.state, &row.result) else {
+                continue;
+            };
+            let Ok(result) = serde_json::from_str::<Value>(result) else { continue };
+            let request =
+                Request { key: row.key, principal: row.principal, request_id: String::new() };
+            tokio::spawn(finish(Arc::clone(inner), request, row.kind, row.volume, result));
+        }
+        Ok(plan.reconciled)
+    }
+
+    /// Takes the store over and makes the projects that its heads tell of, in place of those that
+    /// the database had. Two live projects of one name: the older keeps it, the other gets
+    /// the next free number and is named in `lost`, although nothing of it is.
+    ///
+    /// `take`: although the store's holder gave a sign of life.
+    pub async fn recover(
+        &self,
+        request: &Request,
+        take: bool,
+        progress: Progress,
+    ) -> Result<wire::RecoverReply, WorkspaceError> {
+        parse_key(&request.key)?;
+        let inner = self.inner();
+        let recovered = recover(inner, request, take, progress).await;
+        inner.operations.audit(request, "store.recover", "store", &recovered).await?;
+        recovered
+    }
+}
+
+async fn recover(
+    inner: &Arc<Inner>,
+    request: &Request,
+    take: bool,
+    progress: Progress,
+) -> Result<wire::RecoverReply, WorkspaceError> {
+    let recovered = inner.volumes.recover(take, progress).await?;
+    let _naming = inner.naming.lock().await;
+    let statuses = inner.volumes.list().await?;
+    let known = inner.database.projects().await?;
+    let mut rows: Vec<ProjectRow> = statuses.iter().map(|status| row_of(&known, status)).collect();
+    let renamed = settle_names(&mut rows);
+    inner.database.replace_projects(&rows).await?;
+    let mut lost = recovered.lost;
+    for (from, to) in &renamed {
+        lost.push(wire::Lost {
+            what: format!("the name of a project {from}, which is {to} now"),
+            why: "another live project has that name".to_owned(),
+        });
+        let row = rows.iter().find(|row| row.slug == *to);
+        let status = row.and_then(|row| statuses.iter().find(|status| status.volume == row.volume));
+        if let (Some(row), Some(status)) = (row, status)
+            && let Err(error) = describe(inner, request, row, status).await
+        {
+            tracing::warn!(project = %to, %error, "failed to write a project's new name to the store");
+        }
+    }
+    let here = |row: &&ProjectRow| {
+        recovered.volumes.iter().any(|status| status.volume == row.volume)
+            && row.state == ProjectState::Live
+    };
+    let mut projects = Vec::new();
+    for row in rows.iter().filter(here) {
+        projects.push(inner.shown(row).await?);
+    }
+    projects.sort_by(|a, b| a.slug.cmp(&b.slug));
+    Ok(wire::RecoverReply { projects, lost })
+}
+
+/// Writes the name that a project has now into its volume.
+async fn describe(
+    inner: &Inner,
+    request: &Request,
+    row: &ProjectRow,
+    status: &VolumeStatus,
+) -> Result<(), VolumeError> {
+    let document = cove_content::document::ProjectDocument {
+        name: row.name.clone(),
+        slug: row.slug.clone(),
+        ..status.document.clone()
+    };
+    let call = Call {
+        operation: inner.env.operation_id(status.seq),
+        principal: request.principal.clone(),
+        request: request_digest("store.recover", &json!({ "slug": row.slug })),
+        progress: Progress::default(),
+    };
+    inner.volumes.describe(call, row.volume.clone(), document).await.map(|_| ())
+}
+
+/// Writes rows whose names may go round in a circle: those that change theirs are taken out first.
+async fn write_settled(
+    inner: &Inner,
+    rows: &[ProjectRow],
+    put: &[ProjectRow],
+) -> Result<(), WorkspaceError> {
+    if put.is_empty() {
+        return Ok(());
+    }
+    let mut whole: Vec<ProjectRow> = inner.database.projects().await?;
+    debug_assert!(whole.len() <= rows.len(), "rows are only taken out meanwhile");
+    whole.retain(|row| put.iter().all(|new| new.id != row.id && new.volume != row.volume));
+    whole.extend(put.iter().cloned());
+    Ok(inner.database.replace_projects(&whole).await?)
+}
+
+/// Waits for what was being saved when the server ended, and writes down how that ended.
+async fn finish(
+    inner: Arc<Inner>,
+    request: Request,
+    kind: String,
+    volume: Option<VolumeId>,
+    result: Value,
+) {
+    let end = refreshed(&inner, volume, result).await.map_err(|error| Failure::from(&error));
+    if end.as_ref().is_err_and(|failure| !failure.is_final()) {
+        return;
+    }
+    let operations: &Operations = &inner.operations;
+    if let Err(error) = operations.end(&request, &kind, "after a restart", &end).await {
+        tracing::warn!(%kind, %error, "failed to write down how a call ended");
+    }
+}
+
+/// The reply of a call, as it is once its volumes are saved.
+async fn refreshed(
+    inner: &Inner,
+    volume: Option<VolumeId>,
+    mut result: Value,
+) -> Result<Value, WorkspaceError> {
+    let one = result.get("project").cloned();
+    let many = result.get("projects").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut fresh = Vec::new();
+    for project in one.iter().chain(&many) {
+        let Some(volume) = project.get("volume").and_then(Value::as_str) else { continue };
+        let volume: VolumeId = volume.parse()?;
+        inner.volumes.wait_saved(&volume).await?;
+        let row = inner.of_volume(&volume).await?;
+        fresh.push(json!(inner.shown(&row).await?));
+    }
+    if one.is_some() {
+        result["project"] = fresh.into_iter().next().unwrap_or_default();
+    } else if !many.is_empty() {
+        result["projects"] = Value::Array(fresh);
+    }
+    let entry = result.get("entry").and_then(|entry| entry.get("id")).and_then(Value::as_str);
+    if let (Some(volume), Some(entry)) = (volume, entry.map(ToOwned::to_owned)) {
+        inner.volumes.wait_saved(&volume).await?;
+        let entries = inner.volumes.entries(&volume).await?;
+        let view = entries.iter().find(|view| view.record.id.as_str() == entry);
+        if let Some(view) = view {
+            result["entry"] = json!(shape::entry(view));
+        }
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests;

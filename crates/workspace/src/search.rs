@@ -1,0 +1,207 @@
+//! Finding names and lines.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use cove_types::{escape_bytes, wire};
+
+use crate::WorkspaceError;
+
+/// Files longer than this are not searched, in bytes.
+pub(crate) const FILE_BYTES_MAX: u64 = 16 << 20;
+/// What is shown of a line, in bytes.
+const LINE_BYTES_MAX: usize = 500;
+/// How many matches a search gives.
+pub(crate) const MATCHES_MAX: usize = 10_000;
+/// How much of a file's beginning is looked at for a NUL, which makes it binary.
+const BINARY_BYTES: usize = 8 << 10;
+/// The longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1_000;
+
+/// What names are looked for: a glob with `*`, `?` and `[…]` over the whole name, or, without
+/// any of them, a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamePattern {
+    Part(Vec<u8>),
+    Glob(Vec<u8>),
+}
+
+impl NamePattern {
+    /// Reads a pattern, escaped as paths are.
+    ///
+    /// # Errors
+    ///
+    /// It is empty or too long.
+    pub(crate) fn parse(text: &str) -> Result<Self, WorkspaceError> {
+        let bytes = pattern_bytes(text)?;
+        match bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
+            true => Ok(Self::Glob(bytes)),
+            false => Ok(Self::Part(bytes)),
+        }
+    }
+
+    pub(crate) fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Part(part) => contains(name, part),
+            Self::Glob(glob) => matches_glob(glob, name),
+        }
+    }
+}
+
+/// The bytes of a pattern as a person writes it; a lone backslash stands for itself.
+pub(crate) fn pattern_bytes(text: &str) -> Result<Vec<u8>, WorkspaceError> {
+    if text.is_empty() || text.len() > PATTERN_BYTES_MAX {
+        return Err(WorkspaceError::Invalid(format!(
+            "a pattern has 1 to {PATTERN_BYTES_MAX} bytes, found {}",
+            text.len()
+        )));
+    }
+    Ok(cove_types::unescape_text(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether the whole of `name` is what `glob` says. Goes back only to the last `*`, so it takes
+/// at most the product of both lengths.
+fn matches_glob(glob: &[u8], name: &[u8]) -> bool {
+    let (mut g, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        if glob.get(g) == Some(&b'*') {
+            star = Some((g + 1, n));
+            g += 1;
+            continue;
+        }
+        if let Some(length) = matches_one(&glob[g..], name[n]) {
+            g += length;
+            n += 1;
+            continue;
+        }
+        match star {
+            Some((after, from)) => {
+                star = Some((after, from + 1));
+                (g, n) = (after, from + 1);
+            }
+            None => return false,
+        }
+    }
+    glob[g..].iter().all(|byte| *byte == b'*')
+}
+
+/// How many bytes of `glob` stand for one `byte`, when they do.
+fn matches_one(glob: &[u8], byte: u8) -> Option<usize> {
+    match glob {
+        [b'?', ..] => Some(1),
+        [b'[', rest @ ..] => match class(rest) {
+            Some((set, negated, length)) => {
+                let within = |set: &[u8]| {
+                    let mut at = 0;
+                    while at < set.len() {
+                        let (from, to) = match set[at..] {
+                            [from, b'-', to, ..] => (from, to),
+                            _ => (set[at], set[at]),
+                        };
+                        if (from..=to).contains(&byte) {
+                            return true;
+                        }
+                        at += if set.get(at + 1) == Some(&b'-') && at + 2 < set.len() {
+                            3
+                        } else {
+                            1
+                        };
+                    }
+                    false
+                };
+                (within(set) != negated).then_some(length + 1)
+            }
+            // A bracket that is never closed is itself.
+            None => (byte == b'[').then_some(1),
+        },
+        [first, ..] => (*first == byte).then_some(1),
+        [] => None,
+    }
+}
+
+/// The set after a `[`, whether it is negated, and its length with the closing bracket.
+fn class(rest: &[u8]) -> Option<(&[u8], bool, usize)> {
+    let negated = matches!(rest.first(), Some(b'!' | b'^'));
+    let start = usize::from(negated);
+    // A closing bracket that comes first belongs to the set.
+    let end = rest.iter().skip(start + 1).position(|byte| *byte == b']')? + start + 1;
+    Some((&rest[start..end], negated, end + 1))
+}
+
+/// The lines of a file that hold `part`, at most `room` of them; none of a binary file.
+///
+/// Never holds more than one line's beginning: of a line over 1 MiB only that much is searched.
+pub(crate) fn lines_with(
+    path: &str,
+    reader: impl Read,
+    part: &[u8],
+    room: usize,
+) -> io::Result<Vec<wire::Match>> {
+    const SEARCHED_MAX: u64 = 1 << 20;
+    let mut reader = BufReader::with_capacity(BINARY_BYTES, reader);
+    let mut matches = Vec::new();
+    if reader.fill_buf()?.contains(&0) {
+        return Ok(matches);
+    }
+    let mut line = Vec::new();
+    let mut number = 0;
+    while matches.len() < room {
+        line.clear();
+        number += 1;
+        if reader.by_ref().take(SEARCHED_MAX).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        } else if line.len() as u64 == SEARCHED_MAX {
+            skip_line(&mut reader)?;
+        }
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if contains(&line, part) {
+            let shown = &line[..shown_bytes(&line)];
+            matches.push(wire::Match {
+                path: path.to_owned(),
+                line: number,
+                text: escape_bytes(shown).replace("\\x09", "\t"),
+            });
+        }
+    }
+    Ok(matches)
+}
+
+/// How much of a line is shown: no character is cut.
+fn shown_bytes(line: &[u8]) -> usize {
+    if line.len() <= LINE_BYTES_MAX {
+        return line.len();
+    }
+    let is_inner = |at: usize| line[at] & 0xc0 == 0x80;
+    (LINE_BYTES_MAX - 3..=LINE_BYTES_MAX).rev().find(|at| !is_inner(*at)).unwrap_or(LINE_BYTES_MAX)
+}
+
+fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => {
+                reader.consume(at + 1);
+                return Ok(());
+            }
+            None => {
+                let length = buffer.len();
+                reader.consume(length);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

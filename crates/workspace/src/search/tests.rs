@@ -1,0 +1,74 @@
+use super::*;
+
+fn finds(pattern: &str, name: &str) -> bool {
+    NamePattern::parse(pattern).unwrap().matches(name.as_bytes())
+}
+
+#[test]
+fn a_pattern_without_wild_cards_is_a_part_of_the_name() {
+    assert!(finds("app", "my-app.ts"));
+    assert!(!finds("app", "ap.p"));
+}
+
+#[test]
+fn a_glob_is_the_whole_name() {
+    assert!(finds("*.ts", "app.ts"));
+    assert!(!finds("*.ts", "app.tsx"));
+    assert!(finds("a*b*c", "aXbYbZc"));
+    assert!(finds("?pp.*", "app.ts"));
+    assert!(!finds("?pp", "pp"));
+    assert!(finds("*", "anything"));
+}
+
+#[test]
+fn a_bracket_is_one_of_its_characters() {
+    assert!(finds("[ab]pp", "bpp"));
+    assert!(finds("v[0-9].txt", "v7.txt"));
+    assert!(!finds("v[!0-9].txt", "v7.txt"));
+    assert!(finds("[]]", "]"));
+    assert!(finds("a[b", "a[b"));
+}
+
+#[test]
+fn a_glob_with_many_stars_ends_soon() {
+    assert!(!finds(&"a*".repeat(100), &format!("{}b", "a".repeat(90))));
+}
+
+fn lines(text: &[u8], part: &str) -> Vec<(u64, String)> {
+    lines_with("f", text, part.as_bytes(), 100)
+        .unwrap()
+        .into_iter()
+        .map(|found| (found.line, found.text))
+        .collect()
+}
+
+#[test]
+fn a_match_has_its_lines_number_and_text() {
+    let found = lines(b"one\ntwo three\r\nfour\tthree", "three");
+    assert_eq!(found, [(2, "two three".to_owned()), (3, "four\tthree".to_owned())]);
+}
+
+#[test]
+fn a_binary_file_has_no_lines() {
+    assert_eq!(lines(b"three\0three", "three"), []);
+}
+
+#[test]
+fn a_long_line_is_shown_in_part_and_the_next_one_has_its_number() {
+    let mut text = b"x".to_vec();
+    text.extend(std::iter::repeat_n(b'a', 3 << 20));
+    text.extend_from_slice(b"\nx");
+    let found = lines(&text, "x");
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[0].1.len(), found[1].0), (500, 2));
+}
+
+#[test]
+fn what_would_act_on_a_terminal_is_escaped() {
+    assert_eq!(lines(b"\x1b[2J three", "three"), [(1, "\\x1b[2J three".to_owned())]);
+}
+
+#[test]
+fn no_more_than_the_room_is_found() {
+    assert_eq!(lines_with("f", &b"a\na\na\n"[..], b"a", 2).unwrap().len(), 2);
+}

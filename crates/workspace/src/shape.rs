@@ -1,0 +1,127 @@
+//! What people see of projects, entries and files.
+
+use cove_content::volumes::{EntryView, FileView, VolumeStatus};
+use cove_database::{ProjectRow, ProjectState};
+use cove_types::{Durability, NodeId, escape_bytes, wire};
+use jiff::Timestamp;
+
+/// What is the same for all projects here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// `this_disk` or the URL of the object store.
+    pub(crate) saved_to: String,
+}
+
+/// A project, from what the database and the node know of it.
+pub(crate) fn project(row: &ProjectRow, status: &VolumeStatus, place: &Place) -> wire::Project {
+    let document = &status.document;
+    let saved_at = status.saved_at.as_ref().map(ToString::to_string);
+    let trashed_at = status.trashed_at.or_else(|| row.trashed_us.and_then(moment));
+    let last_verify = row.verified.and_then(|(at_us, problems)| {
+        Some(wire::LastVerify { at: moment(at_us)?.to_string(), problems })
+    });
+    let health = wire::Health {
+        state: health_state(status, last_verify.as_ref()).to_owned(),
+        node: place.node.to_string(),
+        saved_at: saved_at.clone(),
+        unsaved_bytes: status.unsaved_bytes,
+        store: status.store.clone(),
+        last_verify,
+        not_captured: status.not_captured.clone(),
+        not_captured_count: status.not_captured_count,
+        problems: status.problems.clone(),
+    };
+    wire::Project {
+        name: row.name.clone(),
+        slug: row.slug.to_string(),
+        id: document.id.to_string(),
+        volume: status.volume.to_string(),
+        path: status.path.as_ref().map(|path| escape_path(path)),
+        forked_from: document.forked_from.as_ref().map(|from| wire::ForkedFrom {
+            project: from.project.to_string(),
+            entry: from.entry.map(|entry| entry.to_string()),
+            tree: from.tree.to_string(),
+        }),
+        durability: status.durability,
+        saved_at,
+        saved_to: place.saved_to.clone(),
+        unsaved_bytes: status.unsaved_bytes,
+        bytes: status.bytes,
+        health,
+        state: if row.state == ProjectState::Trashed { "trashed" } else { "live" }.to_owned(),
+        created_at: document.created_at.to_string(),
+        trashed_at: trashed_at
+            .filter(|_| row.state == ProjectState::Trashed)
+            .map(|at| at.to_string()),
+        seq: status.seq,
+        entries: status.entries,
+    }
+}
+
+/// `at_risk`: something of it could be lost, or was found damaged. `attention`: somebody
+/// should act. What was not captured is neither.
+fn health_state(status: &VolumeStatus, last_verify: Option<&wire::LastVerify>) -> &'static str {
+    let unsaved = status.durability == Durability::OnThisNode;
+    let stuck = matches!(status.store.as_str(), "unreachable" | "held_by_another");
+    let damaged = last_verify.is_some_and(|last| last.problems > 0);
+    match (damaged || unsaved && stuck, status.problems.is_empty() && !stuck) {
+        (true, _) => "at_risk",
+        (false, false) => "attention",
+        (false, true) => "ok",
+    }
+}
+
+/// A path of this machine; `cove path` prints it and a shell takes it, so only what is
+/// not UTF-8 is changed.
+fn escape_path(path: &std::path::Path) -> String {
+    path.to_str().map_or_else(
+        || escape_bytes(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())),
+        str::to_owned,
+    )
+}
+
+/// The moment of a column.
+fn moment(us: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(us).ok()
+}
+
+/// An entry of a timeline.
+pub(crate) fn entry(view: &EntryView) -> wire::Entry {
+    let record = &view.record;
+    let counts = view.known.then_some(record.root.counts);
+    wire::Entry {
+        id: record.id.to_string(),
+        kind: record.kind,
+        message: record.message.clone(),
+        label: record.label.as_ref().map(ToString::to_string),
+        author: record.author.clone(),
+        time: record.time.to_string(),
+        pinned: record.pinned,
+        consistency: record.consistency,
+        durability: view.durability,
+        captured_ms: record.captured_ms,
+        saved_ms: record.saved_ms,
+        tree: view.known.then(|| record.root.tree.to_string()),
+        tree_entries: counts.map(|counts| counts.entries),
+        logical_bytes: counts.map(|counts| counts.logical_bytes),
+        volume_snapshot: record.volume_snapshot.clone(),
+    }
+}
+
+/// A file; the root's path is `.`.
+pub(crate) fn file(view: &FileView) -> wire::File {
+    let path = if view.path.is_top() { ".".to_owned() } else { view.path.to_string() };
+    wire::File {
+        path,
+        kind: view.kind.to_owned(),
+        bytes: if view.kind == "file" { view.bytes } else { 0 },
+        mode: format!("{:04o}", view.mode & 0o7777),
+        modified: view.modified.to_string(),
+        target: view.target.as_deref().map(escape_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests;

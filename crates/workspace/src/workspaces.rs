@@ -1,0 +1,256 @@
+//! All projects of a server, and what is asked of them.
+
+mod changes;
+mod reads;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cove_content::entry::EntryRecord;
+use cove_content::retention::{self, ResolveError};
+use cove_content::volumes::{EntryView, Moment, VolumeStatus, Volumes};
+use cove_database::{ProjectRow, ProjectState, ServerDatabase};
+use cove_env::Env;
+use cove_types::{At, NodeId, ProjectReference, Slug, VolumeId, wire};
+
+use crate::operations::{Operations, Target};
+use crate::shape::{self, Place};
+use crate::{WorkspaceError, names};
+
+/// What is the same for all projects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How many counted entries a project keeps, 1 to 200.
+    pub keep: u32,
+    /// The node that holds the volumes.
+    pub node: NodeId,
+    /// Where saved states are: `this_disk` or the URL of the object store.
+    pub saved_to: String,
+}
+
+/// The projects of a server. Cloning shares them.
+///
+/// Projects are named by their slugs. What changes something takes a [`Request`](crate::Request)
+/// and is done at most once for its key; what is asked for at a past moment only reads.
+#[derive(Clone)]
+pub struct Workspaces(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) volumes: Arc<dyn Volumes>,
+    pub(crate) database: ServerDatabase,
+    pub(crate) env: Env,
+    pub(crate) keep: u32,
+    pub(crate) place: Place,
+    pub(crate) operations: Arc<Operations>,
+    /// Held while names are chosen and taken.
+    pub(crate) naming: tokio::sync::Mutex<()>,
+    /// Names that a rename or an undelete is about to take.
+    pub(crate) reserved: Mutex<HashSet<Slug>>,
+}
+
+/// A name that nobody else takes while this lives.
+pub(crate) struct Reserved {
+    inner: Arc<Inner>,
+    slug: Slug,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.inner.reserved().remove(&self.slug);
+    }
+}
+
+impl Workspaces {
+    /// The projects that `database` knows, with their bytes in `volumes`.
+    #[must_use]
+    pub fn new(
+        volumes: Arc<dyn Volumes>,
+        database: ServerDatabase,
+        env: Env,
+        options: Options,
+    ) -> Self {
+        let Options { keep, node, saved_to } = options;
+        let operations = Arc::new(Operations::new(database.clone(), env.clone()));
+        Self(Arc::new(Inner {
+            volumes,
+            database,
+            env,
+            keep: keep.clamp(1, retention::KEEP_MAX),
+            place: Place { node, saved_to },
+            operations,
+            naming: tokio::sync::Mutex::default(),
+            reserved: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Workspaces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Workspaces")
+    }
+}
+
+impl Inner {
+    fn reserved(&self) -> std::sync::MutexGuard<'_, HashSet<Slug>> {
+        // A set is whole whenever its holder could panic.
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The project that has this name.
+    pub(crate) async fn live(&self, slug: &Slug) -> Result<ProjectRow, WorkspaceError> {
+        match self.database.find_named(slug).await? {
+            Some(row) if row.state == ProjectState::Live => Ok(row),
+            Some(_) => Err(WorkspaceError::BeingCreated { slug: slug.clone() }),
+            None => Err(WorkspaceError::NoProject { slug: slug.clone() }),
+        }
+    }
+
+    /// The project of a volume, whatever it is called.
+    pub(crate) async fn of_volume(&self, volume: &VolumeId) -> Result<ProjectRow, WorkspaceError> {
+        let rows = self.database.projects().await?;
+        let row = rows.into_iter().find(|row| row.volume == *volume);
+        let gone = || cove_content::volumes::VolumeError::NotHere { volume: volume.clone() };
+        row.ok_or_else(|| gone().into())
+    }
+
+    /// What a call on a live project is bound to.
+    pub(crate) async fn target(&self, slug: &Slug) -> Result<Target, WorkspaceError> {
+        let row = self.live(slug).await?;
+        self.target_of(&row).await
+    }
+
+    pub(crate) async fn target_of(&self, row: &ProjectRow) -> Result<Target, WorkspaceError> {
+        let status = self.volumes.status(&row.volume).await?;
+        Ok(Target { volume: Some(row.volume.clone()), seq: status.seq })
+    }
+
+    /// The project that was trashed last under this name.
+    pub(crate) async fn trashed(&self, slug: &Slug) -> Result<ProjectRow, WorkspaceError> {
+        let rows = self.database.trashed(slug).await?;
+        rows.into_iter().next().ok_or_else(|| WorkspaceError::NotInTrash { slug: slug.clone() })
+    }
+
+    pub(crate) async fn shown(&self, row: &ProjectRow) -> Result<wire::Project, WorkspaceError> {
+        let status = self.volumes.status(&row.volume).await?;
+        Ok(shape::project(row, &status, &self.place))
+    }
+
+    pub(crate) fn shape(&self, row: &ProjectRow, status: &VolumeStatus) -> wire::Project {
+        shape::project(row, status, &self.place)
+    }
+
+    /// Which moment of a project a person means.
+    pub(crate) async fn moment(
+        &self,
+        slug: &Slug,
+        volume: &VolumeId,
+        at: &At,
+    ) -> Result<Moment, WorkspaceError> {
+        if *at == At::Now {
+            return Ok(Moment::Now);
+        }
+        let entries = self.volumes.entries(volume).await?;
+        resolve(slug, at, &entries, EntryRecord::is_live)
+    }
+
+    /// The volume and the moment of a reference.
+    pub(crate) async fn place_of(
+        &self,
+        reference: &ProjectReference,
+    ) -> Result<(VolumeId, Moment), WorkspaceError> {
+        let row = self.live(&reference.project).await?;
+        let moment = self.moment(&reference.project, &row.volume, &reference.at).await?;
+        Ok((row.volume, moment))
+    }
+
+    /// The names that nobody can take now.
+    pub(crate) async fn taken(&self) -> Result<HashSet<Slug>, WorkspaceError> {
+        let rows = self.database.projects().await?;
+        let named = rows.into_iter().filter(|row| row.state != ProjectState::Trashed);
+        let mut taken: HashSet<Slug> = named.map(|row| row.slug).collect();
+        taken.extend(self.reserved().iter().cloned());
+        Ok(taken)
+    }
+
+    /// Reserves a name for as long as the answer lives.
+    ///
+    /// # Errors
+    ///
+    /// It is taken.
+    pub(crate) async fn reserve(self: &Arc<Self>, slug: &Slug) -> Result<Reserved, WorkspaceError> {
+        let _naming = self.naming.lock().await;
+        if self.taken().await?.contains(slug) {
+            return Err(WorkspaceError::NameTaken { slug: slug.clone() });
+        }
+        self.reserved().insert(slug.clone());
+        Ok(Reserved { inner: Arc::clone(self), slug: slug.clone() })
+    }
+
+    /// Reserves the names of new projects as rows that are `creating`; those that an earlier
+    /// attempt of the same operation reserved are taken as they are.
+    pub(crate) async fn reserve_rows(
+        &self,
+        rows: impl FnOnce(&HashSet<Slug>) -> Result<Vec<ProjectRow>, WorkspaceError>,
+        first: &cove_types::ProjectId,
+        all: impl Fn(&ProjectRow) -> bool,
+    ) -> Result<Vec<ProjectRow>, WorkspaceError> {
+        let _naming = self.naming.lock().await;
+        if self.database.find_project(first).await?.is_some() {
+            let rows = self.database.projects().await?;
+            return Ok(rows.into_iter().filter(|row| all(row)).collect());
+        }
+        let rows = rows(&self.taken().await?)?;
+        self.database.insert_projects(&rows).await?;
+        Ok(rows)
+    }
+}
+
+/// Which entry a person means, among those that may be meant.
+pub(crate) fn resolve(
+    slug: &Slug,
+    at: &At,
+    entries: &[EntryView],
+    may: impl Fn(&EntryRecord) -> bool,
+) -> Result<Moment, WorkspaceError> {
+    let records: Vec<EntryRecord> =
+        entries.iter().map(|view| &view.record).filter(|record| may(record)).cloned().collect();
+    match retention::resolve(at, &records) {
+        Ok(retention::Moment::Now) => Ok(Moment::Now),
+        Ok(retention::Moment::Entry(entry)) => Ok(Moment::Entry(entry)),
+        Err(ResolveError::NotFound { at }) => {
+            Err(WorkspaceError::NoEntry { slug: slug.clone(), at: at.to_string() })
+        }
+        Err(ResolveError::Ambiguous { at, candidates }) => Err(WorkspaceError::Ambiguous {
+            slug: slug.clone(),
+            at: at.to_string(),
+            candidates: candidates.iter().map(ToString::to_string).collect(),
+        }),
+    }
+}
+
+/// Gives live projects of one name names of their own, the oldest keeping it, and says which ones changed.
+pub(crate) fn settle_names(rows: &mut [ProjectRow]) -> Vec<(Slug, Slug)> {
+    let mut live: Vec<&mut ProjectRow> =
+        rows.iter_mut().filter(|row| row.state != ProjectState::Trashed).collect();
+    live.sort_by(|a, b| (a.created_us, &a.id).cmp(&(b.created_us, &b.id)));
+    let wanted: Vec<Slug> = live.iter().map(|row| row.slug.clone()).collect();
+    let settled = names::settle(&wanted);
+    let mut changed = Vec::new();
+    for (row, slug) in live.into_iter().zip(settled) {
+        if row.slug != slug {
+            changed.push((row.slug.clone(), slug.clone()));
+            if row.name == row.slug.as_str() {
+                row.name = slug.to_string();
+            }
+            row.slug = slug;
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests;

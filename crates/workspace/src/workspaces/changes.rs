@@ -1,0 +1,624 @@
+//! What changes something.
+
+use std::sync::Arc;
+
+use cove_content::document::{ForkedFrom, ProjectDocument};
+use cove_content::entry::EntryRecord;
+use cove_content::volumes::{
+    EntryEdit, FileEdit, Moment, NewEntry, Restore, Source, VolumeError, VolumeStatus,
+};
+use cove_database::{ProjectRow, ProjectState};
+use cove_types::{
+    At, Digest, EntryId, EntryKind, Label, ProjectId, ProjectReference, Slug, TreePath, VolumeId,
+    wire,
+};
+use serde_json::json;
+
+use super::{Inner, Workspaces, resolve};
+use crate::operations::{Ask, Bound, Target};
+use crate::{Request, Saving, Started, WorkspaceError, names, shape};
+
+/// The longest message of an entry, in bytes.
+const MESSAGE_BYTES_MAX: usize = cove_content::entry::MESSAGE_BYTES_MAX;
+
+impl Workspaces {
+    /// Makes a project. What a stream brings is not part of what its key is bound to.
+    pub async fn create(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        source: Source,
+    ) -> Result<Started<wire::ProjectReply>, WorkspaceError> {
+        let from = matches!(source, Source::Archive(_));
+        let ask = Ask {
+            request,
+            kind: "project.create",
+            resource: slug.to_string(),
+            arguments: json!({ "slug": slug, "archive": from }),
+        };
+        let target = async { Ok(Target::default()) };
+        let (inner, slug) = (Arc::clone(self.inner()), slug.clone());
+        let work = |bound| create(inner, bound, slug, source);
+        self.inner().operations.start(ask, target, work).await
+    }
+
+    /// Makes projects that begin at one moment of another, all or none.
+    ///
+    /// Without `as_` the first free `<source>-<n>`; with a count `<as_>-1` to `<as_>-<count>`.
+    pub async fn fork(
+        &self,
+        request: &Request,
+        source: &ProjectReference,
+        as_: Option<&Slug>,
+        count: Option<u32>,
+    ) -> Result<Started<wire::ProjectsReply>, WorkspaceError> {
+        let ask = Ask {
+            request,
+            kind: "project.fork",
+            resource: written(source),
+            arguments: json!({ "source": written(source), "as": as_, "count": count }),
+        };
+        let target = self.inner().target(&source.project);
+        let (inner, source, wanted) = (Arc::clone(self.inner()), source.clone(), as_.cloned());
+        let work = |bound| fork(inner, bound, source, wanted, count);
+        self.inner().operations.start(ask, target, work).await
+    }
+
+    /// Makes an entry of the present state.
+    pub async fn snapshot(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        message: Option<&str>,
+        label: Option<&Label>,
+    ) -> Result<Started<wire::EntryReply>, WorkspaceError> {
+        check_message(message)?;
+        let ask = Ask {
+            request,
+            kind: "project.snapshot",
+            resource: slug.to_string(),
+            arguments: json!({ "slug": slug, "message": message, "label": label }),
+        };
+        let entry = NewEntry {
+            kind: EntryKind::Manual,
+            author: request.principal.clone(),
+            message: message.map(ToOwned::to_owned),
+            label: label.cloned(),
+            keep: self.inner().keep,
+        };
+        let inner = Arc::clone(self.inner());
+        let work = |bound: Bound| async move {
+            let volume = bound.volume()?;
+            let captured = inner.volumes.snapshot(bound.call, volume, entry).await?;
+            let shaped = |snapshot: &cove_content::volumes::Snapshot| wire::EntryReply {
+                entry: shape::entry(&snapshot.entry),
+                rolled_off: snapshot.rolled_off.iter().map(shape::entry).collect(),
+            };
+            let reply = shaped(&captured.value);
+            let saved = captured.saved;
+            let saved: Saving<wire::EntryReply> =
+                Box::pin(async move { Ok(shaped(&saved.await?)) });
+            Ok((reply, saved))
+        };
+        self.inner().operations.start(ask, self.inner().target(slug), work).await
+    }
+
+    /// Goes back to an entry; the state before it stays in the timeline as the reply's entry.
+    ///
+    /// Only `paths`, exactly, when there are any. `force` goes on although programs have files
+    /// open for writing.
+    pub async fn restore(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        at: &At,
+        paths: &[TreePath],
+        force: bool,
+    ) -> Result<Started<wire::ProjectReply>, WorkspaceError> {
+        let shown: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let ask = Ask {
+            request,
+            kind: "project.restore",
+            resource: format!("{slug}@{at}"),
+            arguments: json!({ "slug": slug, "at": at.to_string(), "paths": shown, "force": force }),
+        };
+        let inner = Arc::clone(self.inner());
+        let (slug_, at, paths) = (slug.clone(), at.clone(), paths.to_vec());
+        let author = request.principal.clone();
+        let work = |bound: Bound| async move {
+            let volume = bound.volume()?;
+            let entry = entry_of(&inner, &slug_, &volume, &at, "restore").await?;
+            let restore = Restore { entry, paths, force, author, keep: inner.keep };
+            let captured = inner.volumes.restore(bound.call, volume.clone(), restore).await?;
+            let reply = restored(&inner, &volume, captured.value).await?;
+            let saved = captured.saved;
+            let saved: Saving<wire::ProjectReply> =
+                Box::pin(async move { restored(&inner, &volume, saved.await?).await });
+            Ok((reply, saved))
+        };
+        self.inner().operations.start(ask, self.inner().target(slug), work).await
+    }
+
+    /// Pins an entry, so that retention leaves it alone, or unpins it. Saved when it returns.
+    pub async fn pin(
+        &self,
+        request: &Request,
+        reference: &ProjectReference,
+        pinned: bool,
+    ) -> Result<wire::EntryReply, WorkspaceError> {
+        let (kind, verb) = if pinned { ("entry.pin", "pin") } else { ("entry.unpin", "unpin") };
+        self.edit_entry(request, reference, kind, verb, EntryEdit::Pin(pinned)).await
+    }
+
+    /// Gives an entry its name or, without one, takes it. Saved when it returns.
+    pub async fn label(
+        &self,
+        request: &Request,
+        reference: &ProjectReference,
+        label: Option<&Label>,
+    ) -> Result<wire::EntryReply, WorkspaceError> {
+        let edit = EntryEdit::Label(label.cloned());
+        self.edit_entry(request, reference, "entry.label", "label", edit).await
+    }
+
+    async fn edit_entry(
+        &self,
+        request: &Request,
+        reference: &ProjectReference,
+        kind: &'static str,
+        verb: &'static str,
+        edit: EntryEdit,
+    ) -> Result<wire::EntryReply, WorkspaceError> {
+        let label = match &edit {
+            EntryEdit::Label(label) => label.clone(),
+            EntryEdit::Pin(_) | EntryEdit::Undelete { .. } => None,
+        };
+        let ask = Ask {
+            request,
+            kind,
+            resource: written(reference),
+            arguments: json!({ "entry": written(reference), "label": label }),
+        };
+        let target = self.inner().target(&reference.project);
+        let (inner, reference_) = (Arc::clone(self.inner()), reference.clone());
+        let work = |bound: Bound| async move {
+            let volume = bound.volume()?;
+            let ProjectReference { project, at } = reference_;
+            let entry = entry_of(&inner, &project, &volume, &at, verb).await?;
+            let view = inner.volumes.edit_entry(bound.call, volume, entry, edit).await?;
+            Ok(wire::EntryReply { entry: shape::entry(&view), rolled_off: Vec::new() })
+        };
+        self.inner().operations.complete(ask, target, work).await
+    }
+
+    /// Gives a project another name. Saved when it returns.
+    pub async fn rename(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        to: &Slug,
+    ) -> Result<wire::ProjectReply, WorkspaceError> {
+        let ask = Ask {
+            request,
+            kind: "project.rename",
+            resource: slug.to_string(),
+            arguments: json!({ "slug": slug, "to": to }),
+        };
+        let (inner, to) = (Arc::clone(self.inner()), to.clone());
+        let work = |bound| rename(inner, bound, to);
+        self.inner().operations.complete(ask, self.inner().target(slug), work).await
+    }
+
+    /// Moves a project to the trash, which frees its name. Saved when it returns.
+    pub async fn trash(
+        &self,
+        request: &Request,
+        slug: &Slug,
+    ) -> Result<wire::ProjectReply, WorkspaceError> {
+        let ask = Ask {
+            request,
+            kind: "project.trash",
+            resource: slug.to_string(),
+            arguments: json!({ "slug": slug }),
+        };
+        let inner = Arc::clone(self.inner());
+        let work = |bound: Bound| async move {
+            let volume = bound.volume()?;
+            let row = inner.of_volume(&volume).await?;
+            let status = inner.volumes.set_trashed(bound.call, volume, true).await?;
+            let at_us = status.trashed_at.unwrap_or_else(|| inner.env.now()).as_microsecond();
+            let trashed_us = Some(at_us);
+            let row = ProjectRow { state: ProjectState::Trashed, trashed_us, ..row };
+            inner.database.put_projects(std::slice::from_ref(&row)).await?;
+            Ok(reply(inner.shape(&row, &status)))
+        };
+        self.inner().operations.complete(ask, self.inner().target(slug), work).await
+    }
+
+    /// Brings a project back from the trash or, with an entry, an entry of a live project;
+    /// the reply then has the entry. Saved when it returns.
+    pub async fn undelete(
+        &self,
+        request: &Request,
+        reference: &ProjectReference,
+    ) -> Result<wire::ProjectReply, WorkspaceError> {
+        let ask = Ask {
+            request,
+            kind: if reference.at == At::Now { "project.undelete" } else { "entry.undelete" },
+            resource: written(reference),
+            arguments: json!({ "what": written(reference) }),
+        };
+        let inner = Arc::clone(self.inner());
+        let ProjectReference { project, at } = reference.clone();
+        if at == At::Now {
+            let target = async {
+                let row = self.inner().trashed(&project).await?;
+                self.inner().target_of(&row).await
+            };
+            let work = |bound| undelete(inner, bound);
+            return self.inner().operations.complete(ask, target, work).await;
+        }
+        let slug = project.clone();
+        let work = |bound: Bound| async move {
+            let volume = bound.volume()?;
+            let entry = trashed_entry(&inner, &slug, &volume, &at).await?;
+            let edit = EntryEdit::Undelete { keep: inner.keep };
+            let view = inner.volumes.edit_entry(bound.call, volume.clone(), entry, edit).await?;
+            let row = inner.of_volume(&volume).await?;
+            let project = inner.shown(&row).await?;
+            Ok(wire::ProjectReply {
+                project,
+                entry: Some(shape::entry(&view)),
+                remarks: Vec::new(),
+            })
+        };
+        self.inner().operations.complete(ask, self.inner().target(&project), work).await
+    }
+
+    /// Changes files of the present state; durable on this node when it returns.
+    ///
+    /// What brings a stream has the same effect when it is repeated, so its key is not bound; a
+    /// removal, a move or a new directory is done once for its key.
+    pub async fn edit(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        edit: FileEdit,
+    ) -> Result<wire::FilesReply, WorkspaceError> {
+        let (kind, path, more) = match &edit {
+            FileEdit::Put(path, _) => ("file.put", path, json!(null)),
+            FileEdit::MakeDirectory(path) => ("file.mkdir", path, json!(null)),
+            FileEdit::Remove { path, recursive } => ("file.rm", path, json!(recursive)),
+            FileEdit::Move { from, to } => ("file.mv", from, json!(to.to_string())),
+            FileEdit::Extract(path, _) => ("file.extract", path, json!(null)),
+        };
+        let resource = format!("{slug}:/{path}");
+        if matches!(edit, FileEdit::Put(..) | FileEdit::Extract(..)) {
+            crate::request::parse_key(&request.key)?;
+            let row = self.inner().live(slug).await?;
+            let done = edit_files(self.inner(), &row.volume, edit).await;
+            self.inner().operations.audit(request, kind, &resource, &done).await?;
+            return done;
+        }
+        let arguments = json!({ "path": resource, "more": more });
+        let ask = Ask { request, kind, resource, arguments };
+        let inner = Arc::clone(self.inner());
+        let work = |bound: Bound| async move { edit_files(&inner, &bound.volume()?, edit).await };
+        self.inner().operations.complete(ask, self.inner().target(slug), work).await
+    }
+}
+
+async fn edit_files(
+    inner: &Inner,
+    volume: &VolumeId,
+    edit: FileEdit,
+) -> Result<wire::FilesReply, WorkspaceError> {
+    let edited = inner.volumes.edit(volume, edit).await?;
+    let files = edited.files.iter().map(shape::file).collect();
+    Ok(wire::FilesReply { files, remarks: edited.remarks })
+}
+
+/// A reference as a person writes it.
+fn written(reference: &ProjectReference) -> String {
+    match &reference.at {
+        At::Now => reference.project.to_string(),
+        at => format!("{}@{at}", reference.project),
+    }
+}
+
+fn reply(project: wire::Project) -> wire::ProjectReply {
+    wire::ProjectReply { project, entry: None, remarks: Vec::new() }
+}
+
+/// Refuses a message that no head may hold.
+fn check_message(message: Option<&str>) -> Result<(), WorkspaceError> {
+    let Some(message) = message else { return Ok(()) };
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(WorkspaceError::Invalid(format!(
+            "a message has at most {MESSAGE_BYTES_MAX} bytes, found {}",
+            message.len()
+        )));
+    }
+    if message.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(WorkspaceError::Invalid("a message has no control characters".into()));
+    }
+    Ok(())
+}
+
+/// The live entry that a person means; the present state is none.
+async fn entry_of(
+    inner: &Inner,
+    slug: &Slug,
+    volume: &VolumeId,
+    at: &At,
+    verb: &'static str,
+) -> Result<EntryId, WorkspaceError> {
+    match inner.moment(slug, volume, at).await? {
+        Moment::Entry(entry) => Ok(entry),
+        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone(), verb }),
+    }
+}
+
+/// The entry in the trash that a person means.
+async fn trashed_entry(
+    inner: &Inner,
+    slug: &Slug,
+    volume: &VolumeId,
+    at: &At,
+) -> Result<EntryId, WorkspaceError> {
+    let entries = inner.volumes.entries(volume).await?;
+    let found = match resolve(slug, at, &entries, |record| !record.is_live()) {
+        // One that is live already is worth another message.
+        Err(WorkspaceError::NoEntry { .. }) => {
+            match resolve(slug, at, &entries, EntryRecord::is_live)? {
+                Moment::Entry(entry) => Err(WorkspaceError::EntryNotInTrash {
+                    slug: slug.clone(),
+                    entry: entry.to_string(),
+                }),
+                now => Ok(now),
+            }
+        }
+        found => found,
+    };
+    match found? {
+        Moment::Entry(entry) => Ok(entry),
+        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone(), verb: "undelete" }),
+    }
+}
+
+/// The row of a project that is about to be made.
+fn new_row(inner: &Inner, bound: &Bound, ordinal: u32, slug: Slug) -> ProjectRow {
+    let call = &bound.call;
+    ProjectRow {
+        id: ProjectId::derive(&call.principal, &call.operation, ordinal),
+        name: slug.to_string(),
+        slug,
+        volume: VolumeId::derive(&call.principal, &call.operation, ordinal),
+        state: ProjectState::Creating,
+        created_us: inner.env.now().as_microsecond(),
+        trashed_us: None,
+        document: "{}".to_owned(),
+        verified: None,
+    }
+}
+
+/// The document of a project that is about to be made.
+fn new_document(row: &ProjectRow) -> ProjectDocument {
+    ProjectDocument {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        slug: row.slug.clone(),
+        config: serde_json::Map::new(),
+        graph: serde_json::Map::new(),
+        forked_from: None,
+        created_at: jiff::Timestamp::from_microsecond(row.created_us).unwrap_or_default(),
+        unknown: serde_json::Map::new(),
+    }
+}
+
+/// A row as its volume's document says that it is.
+fn described(row: &ProjectRow, status: &VolumeStatus, state: ProjectState) -> ProjectRow {
+    ProjectRow {
+        state,
+        document: String::from_utf8_lossy(&status.document.encode()).into_owned(),
+        trashed_us: None,
+        ..row.clone()
+    }
+}
+
+/// Takes back the names of projects whose making failed, but not of those that are there, or of
+/// which nobody knows yet.
+async fn take_back(inner: &Inner, rows: &[ProjectRow], error: &VolumeError) {
+    if matches!(error, VolumeError::Unknown { .. }) {
+        return;
+    }
+    let mut gone = Vec::new();
+    for row in rows {
+        let status = inner.volumes.status(&row.volume).await;
+        if matches!(status, Err(VolumeError::NotHere { .. })) {
+            gone.push(row.id.clone());
+        }
+    }
+    if let Err(error) = inner.database.delete_projects(&gone).await {
+        tracing::warn!(%error, "failed to free the names of projects that were not made");
+    }
+}
+
+async fn create(
+    inner: Arc<Inner>,
+    bound: Bound,
+    slug: Slug,
+    source: Source,
+) -> Result<(wire::ProjectReply, Saving<wire::ProjectReply>), WorkspaceError> {
+    let wanted = new_row(&inner, &bound, 0, slug);
+    let id = wanted.id.clone();
+    let rows = inner
+        .reserve_rows(
+            |taken| match taken.contains(&wanted.slug) {
+                true => Err(WorkspaceError::NameTaken { slug: wanted.slug.clone() }),
+                false => Ok(vec![wanted]),
+            },
+            &id,
+            |row| row.id == id,
+        )
+        .await?;
+    let gone = || WorkspaceError::NoResult { what: id.to_string() };
+    let row = rows.into_iter().next().ok_or_else(gone)?;
+    let (volume, document) = (row.volume.clone(), new_document(&row));
+    let created = inner.volumes.create(bound.call, volume, document, source).await;
+    let captured = match created {
+        Ok(captured) => captured,
+        Err(error) => {
+            take_back(&inner, &[row], &error).await;
+            return Err(error.into());
+        }
+    };
+    let (status, remarks) = captured.value;
+    let row = described(&row, &status, ProjectState::Live);
+    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    let project = inner.shape(&row, &status);
+    let value = wire::ProjectReply { project, entry: None, remarks };
+    let saved: Saving<wire::ProjectReply> = Box::pin(async move {
+        match captured.saved.await {
+            Ok((status, remarks)) => {
+                let project = inner.shape(&row, &status);
+                Ok(wire::ProjectReply { project, entry: None, remarks })
+            }
+            Err(error) => {
+                take_back(&inner, &[row], &error).await;
+                Err(error.into())
+            }
+        }
+    });
+    Ok((value, saved))
+}
+
+async fn fork(
+    inner: Arc<Inner>,
+    bound: Bound,
+    source: ProjectReference,
+    wanted: Option<Slug>,
+    count: Option<u32>,
+) -> Result<(wire::ProjectsReply, Saving<wire::ProjectsReply>), WorkspaceError> {
+    let volume = bound.volume()?;
+    let origin = inner.of_volume(&volume).await?;
+    let moment = inner.moment(&source.project, &volume, &source.at).await?;
+    let call = bound.call.clone();
+    let derived = |n: u32| ProjectId::derive(&call.principal, &call.operation, n);
+    let all: Vec<ProjectId> = (0..count.unwrap_or(1).min(names::FORKS_MAX)).map(derived).collect();
+    let mut rows = inner
+        .reserve_rows(
+            |taken| {
+                let names = names::fork_names(&source.project, wanted.as_ref(), count, taken)?;
+                let rows = names.into_iter().zip(0..);
+                Ok(rows.map(|(slug, n)| new_row(&inner, &bound, n, slug)).collect())
+            },
+            &derived(0),
+            |row| all.contains(&row.id),
+        )
+        .await?;
+    rows.sort_by_key(|row| all.iter().position(|id| *id == row.id));
+    let entry = match &moment {
+        Moment::Now => None,
+        Moment::Entry(entry) => Some(*entry),
+    };
+    let status = inner.volumes.status(&volume).await?;
+    let targets = rows
+        .iter()
+        .map(|row| {
+            // The node fills in the tree that it forks.
+            let from = ForkedFrom { project: origin.id.clone(), entry, tree: Digest::HOLE };
+            let document = ProjectDocument {
+                config: status.document.config.clone(),
+                graph: status.document.graph.clone(),
+                forked_from: Some(from),
+                ..new_document(row)
+            };
+            (row.volume.clone(), document)
+        })
+        .collect();
+    let captured = match inner.volumes.fork(bound.call, volume, moment, targets).await {
+        Ok(captured) => captured,
+        Err(error) => {
+            take_back(&inner, &rows, &error).await;
+            return Err(error.into());
+        }
+    };
+    let rows: Vec<ProjectRow> = paired(&rows, &captured.value)
+        .map(|(row, status)| described(row, status, ProjectState::Live))
+        .collect();
+    inner.database.put_projects(&rows).await?;
+    let shaped = |inner: &Inner, rows: &[ProjectRow], statuses: &[VolumeStatus]| {
+        let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status));
+        wire::ProjectsReply { projects: projects.collect() }
+    };
+    let value = shaped(&inner, &rows, &captured.value);
+    let saved: Saving<wire::ProjectsReply> = Box::pin(async move {
+        match captured.saved.await {
+            Ok(statuses) => Ok(shaped(&inner, &rows, &statuses)),
+            Err(error) => {
+                take_back(&inner, &rows, &error).await;
+                Err(error.into())
+            }
+        }
+    });
+    Ok((value, saved))
+}
+
+/// Rows with the statuses of their volumes, in the rows' order.
+fn paired<'a>(
+    rows: &'a [ProjectRow],
+    statuses: &'a [VolumeStatus],
+) -> impl Iterator<Item = (&'a ProjectRow, &'a VolumeStatus)> {
+    rows.iter().filter_map(|row| {
+        let status = statuses.iter().find(|status| status.volume == row.volume)?;
+        Some((row, status))
+    })
+}
+
+async fn restored(
+    inner: &Inner,
+    volume: &VolumeId,
+    restored: cove_content::volumes::Restored,
+) -> Result<wire::ProjectReply, WorkspaceError> {
+    let row = inner.of_volume(volume).await?;
+    let project = inner.shown(&row).await?;
+    let entry = restored.before.as_ref().map(shape::entry);
+    Ok(wire::ProjectReply { project, entry, remarks: Vec::new() })
+}
+
+async fn rename(
+    inner: Arc<Inner>,
+    bound: Bound,
+    to: Slug,
+) -> Result<wire::ProjectReply, WorkspaceError> {
+    let volume = bound.volume()?;
+    let row = inner.of_volume(&volume).await?;
+    // An attempt that was interrupted after the row had been written has the name already.
+    let reserved = match row.slug == to {
+        true => None,
+        false => Some(inner.reserve(&to).await?),
+    };
+    let status = inner.volumes.status(&volume).await?;
+    let document = ProjectDocument { name: to.to_string(), slug: to.clone(), ..status.document };
+    let status = inner.volumes.describe(bound.call, volume, document).await?;
+    let row = ProjectRow { slug: to.clone(), name: to.to_string(), ..row };
+    let row = described(&row, &status, row.state);
+    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    drop(reserved);
+    Ok(reply(inner.shape(&row, &status)))
+}
+
+async fn undelete(inner: Arc<Inner>, bound: Bound) -> Result<wire::ProjectReply, WorkspaceError> {
+    let volume = bound.volume()?;
+    let row = inner.of_volume(&volume).await?;
+    let reserved = match row.state {
+        ProjectState::Trashed => Some(inner.reserve(&row.slug).await?),
+        ProjectState::Live | ProjectState::Creating => None,
+    };
+    let status = inner.volumes.set_trashed(bound.call, volume, false).await?;
+    let row = described(&row, &status, ProjectState::Live);
+    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    drop(reserved);
+    Ok(reply(inner.shape(&row, &status)))
+}
