@@ -458,20 +458,9 @@ impl Pool for BtrfsPool {
         let not_found = |place: &SubvolumePath| PoolError::NotFound { place: place.to_string() };
         let older = self.find(parent)?.ok_or_else(|| not_found(parent))?;
         let newer = self.find(child)?.ok_or_else(|| not_found(child))?;
-        let same_source = newer.parent_uuid.is_some() && newer.parent_uuid == older.parent_uuid;
-        let direct = newer.parent_uuid == Some(older.uuid);
-        let related = same_source
-            || direct
-            || match newer.parent_uuid {
-                Some(live) => self.descends_from(live, older.uuid)?,
-                None => false,
-            };
-        if !related || !older.read_only || !newer.read_only {
-            return Err(ChangesError::NotAncestor {
-                parent: parent.to_string(),
-                child: child.to_string(),
-            });
-        }
+        changes::refuse_unrelated((parent, &older), (child, &newer), &|live, ancestor| {
+            self.descends_from(live, ancestor)
+        })?;
         let descriptor = self.descriptor(child, VERB)?;
         changes::read(
             &changes::Sides {

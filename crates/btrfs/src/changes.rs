@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use cove_types::{Classify, ErrorKind};
 
-use crate::PoolError;
+use crate::{Dir, PoolError, Subvolume, SubvolumePath};
 
 /// What differs in a snapshot from its ancestor. All paths are raw bytes relative to the
 /// subvolume's top, which itself is the empty path.
@@ -89,10 +89,35 @@ impl Classify for ChangesError {
 
 /// The two snapshots that are compared.
 pub(crate) struct Sides<'s> {
-    pub(crate) parent: &'s crate::SubvolumePath,
-    pub(crate) child: &'s crate::SubvolumePath,
-    pub(crate) parent_dir: &'s crate::Dir,
-    pub(crate) child_dir: &'s crate::Dir,
+    pub(crate) parent: &'s SubvolumePath,
+    pub(crate) child: &'s SubvolumePath,
+    pub(crate) parent_dir: &'s Dir,
+    pub(crate) child_dir: &'s Dir,
+}
+
+/// Refuses a pair for which the kernel's answer would be silently wrong.
+///
+/// `parent` is an ancestor when both are snapshots of one live subvolume, `child` is a
+/// snapshot of `parent`, or of a live one that is (after a local restore): then an inode
+/// number and generation mean the same inode in both. Between forks they do not.
+/// `descends(live, ancestor)` says whether the subvolume `live` is a snapshot of `ancestor`.
+pub(crate) fn refuse_unrelated(
+    (parent, older): (&SubvolumePath, &Subvolume),
+    (child, newer): (&SubvolumePath, &Subvolume),
+    descends: &dyn Fn([u8; 16], [u8; 16]) -> Result<bool, PoolError>,
+) -> Result<(), ChangesError> {
+    let is_related = match newer.parent_uuid {
+        None => false,
+        Some(live) => {
+            older.parent_uuid == Some(live)
+                || live == older.uuid
+                || descends(live, older.uuid)?
+        }
+    };
+    if is_related && older.read_only && newer.read_only {
+        return Ok(());
+    }
+    Err(ChangesError::NotAncestor { parent: parent.to_string(), child: child.to_string() })
 }
 
 /// Reads what `send` writes and makes changes of it.

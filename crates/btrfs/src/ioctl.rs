@@ -450,8 +450,6 @@ pub struct EncodedExtent {
     pub unencoded_offset: u64,
     /// Whether the bytes are a zstd frame.
     pub is_zstd: bool,
-    /// Whether they are not compressed.
-    pub is_plain: bool,
 }
 
 /// Reads the extent at `offset` as it lies on the disk.
@@ -472,7 +470,6 @@ pub fn read_encoded(fd: impl AsFd, offset: u64, buffer: &mut [u8]) -> Result<Enc
         unencoded_len: args.unencoded_len,
         unencoded_offset: args.unencoded_offset,
         is_zstd: args.compression == ENCODED_ZSTD,
-        is_plain: args.compression == 0,
     })
 }
 

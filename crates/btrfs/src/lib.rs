@@ -13,11 +13,15 @@
 
 mod btrfs_pool;
 mod changes;
+#[cfg(test)]
+mod contract;
 mod dir;
 mod encoded;
 mod error;
 mod fake;
 mod ioctl;
+#[cfg(test)]
+mod live;
 mod loop_pool;
 mod metadata;
 mod pool;

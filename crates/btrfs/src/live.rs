@@ -1,0 +1,175 @@
+//! The real pools, on loop devices. Needs root; without it each test says so and passes.
+
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use cove_types::{Classify, ErrorKind};
+
+use crate::contract::{self, live, path, stored, volume};
+use crate::{Access, Encoded, LoopPool, Pool, read_encoded, write_encoded};
+
+/// A pool in a directory of its own, taken down when the test ends, however it ends.
+struct Live {
+    pool: Option<LoopPool>,
+    home: tempfile::TempDir,
+}
+
+impl Live {
+    fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: a live test needs root");
+            return None;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let pool = Some(LoopPool::open(home.path(), 0).unwrap());
+        Some(Self { pool, home })
+    }
+
+    fn pool(&self) -> &LoopPool {
+        self.pool.as_ref().unwrap()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take()
+            && let Err(error) = pool.close()
+        {
+            eprintln!("{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_pool_keeps_the_contract() {
+    let Some(live) = Live::new() else { return };
+    contract::all(live.pool());
+}
+
+#[test]
+fn a_pool_that_was_killed_is_found_again_mounted_attached_or_half_made() {
+    let Some(mut test) = Live::new() else { return };
+    test.pool().create(&live("v"), &volume("v")).unwrap();
+    test.pool().flush().unwrap();
+    // As after kill -9: all is mounted and attached, nobody holds it.
+    drop(test.pool.take());
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(test.pool().find(&live("v")).unwrap().is_some());
+    // Attached, not mounted.
+    drop(test.pool.take());
+    let mount = test.home.path().join("pool");
+    rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::empty()).unwrap();
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(test.pool().find(&live("v")).unwrap().is_some());
+    // Neither, and an image half made beside it.
+    test.pool.take().unwrap().close().unwrap();
+    std::fs::write(test.home.path().join("pool.img.new"), b"half").unwrap();
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(test.pool().find(&live("v")).unwrap().is_some());
+    test.pool.take().unwrap().close().unwrap();
+    std::fs::remove_file(test.home.path().join("pool.img")).unwrap();
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(test.pool().find(&live("v")).unwrap().is_none());
+}
+
+#[test]
+fn a_pool_grows_while_it_is_in_use() {
+    let Some(test) = Live::new() else { return };
+    let before = test.pool().space().unwrap().total;
+    test.pool().create(&live("v"), &volume("v")).unwrap();
+    let bytes = test.pool().grow(100 << 20).unwrap();
+    assert_eq!(bytes, 356 << 20);
+    assert_eq!(test.pool().space().unwrap().total, before + (100 << 20));
+    let refused = test.pool().grow(1 << 50).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn a_quota_holds_for_the_volume_and_its_snapshots() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    pool.set_limit(&v, Some(16 << 20)).unwrap();
+    pool.snapshot(&live("v"), &stored("v", 1), Access::ReadWrite, &v).unwrap();
+    let noise: Vec<u8> = (0u32..8 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let fill = |place: &crate::SubvolumePath, name: &str| {
+        let dir = pool.open(place).unwrap();
+        dir.write_file(&path(name), None, &mut &*noise)
+    };
+    fill(&live("v"), "a").unwrap();
+    let failed = fill(&stored("v", 1), "b").and_then(|()| fill(&stored("v", 1), "c")).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Exhausted, "{failed:?}");
+}
+
+#[test]
+fn a_subvolume_that_a_user_nested_is_seen_and_deleted_with_its_volume() {
+    let Some(test) = Live::new() else { return };
+    let pool = test.pool();
+    pool.create(&live("v"), &volume("v")).unwrap();
+    let dir = pool.open(&live("v")).unwrap();
+    dir.create_dirs(&path("files/x"), 0o755).unwrap();
+    let above = std::fs::File::open(pool.absolute(&live("v")).join("files/x")).unwrap();
+    crate::ioctl::create_subvolume(&above, b"nested", None).unwrap();
+    let above = std::fs::File::open(pool.absolute(&live("v")).join("files/x/nested")).unwrap();
+    crate::ioctl::create_subvolume(&above, b"deeper", None).unwrap();
+    drop(above);
+    assert_eq!(pool.nested(&live("v")).unwrap(), [b"files/x/nested"]);
+    assert!(dir.list(&path("files/x/nested")).is_err());
+    assert!(dir.metadata(&path("files/x/nested/deeper")).is_err());
+    assert!(pool.delete(&live("v")).unwrap());
+    assert!(pool.find(&live("v")).unwrap().is_none());
+}
+
+#[test]
+fn an_extent_on_the_grid_is_read_and_written_as_its_frame() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    let dir = pool.open(&live("v")).unwrap();
+    let text: Vec<u8> = (0u32..).flat_map(|n| format!("line {n}\n").into_bytes()).take(300_000).collect();
+    let mut file = dir.create_file(&path("a"), 0o644).unwrap();
+    file.write_all(&text).unwrap();
+    file.set_len(1 << 20).unwrap();
+    file.sync_all().unwrap();
+
+    let chunk = 128 << 10;
+    let mut buffer = vec![0; chunk];
+    let read = |file, offset, buffer: &mut [u8]| read_encoded(file, offset, chunk, buffer).unwrap();
+    let Encoded::Zstd { frame } = read(&file, 0, &mut buffer) else { panic!("it is compressed") };
+    assert_eq!(zstd::bulk::decompress(&frame, chunk).unwrap(), text[..chunk]);
+    assert_eq!(read(&file, 4096, &mut buffer), Encoded::Plain { len: chunk });
+    assert_eq!(buffer, text[4096..4096 + chunk]);
+    assert_eq!(read(&file, 512 << 10, &mut buffer), Encoded::Hole { len: chunk });
+    assert_eq!(read(&file, (1 << 20) - 4096, &mut buffer), Encoded::Hole { len: 4096 });
+    assert_eq!(read(&file, 1 << 20, &mut buffer), Encoded::Plain { len: 0 });
+
+    let copy = dir.create_file(&path("b"), 0o644).unwrap();
+    write_encoded(&copy, 0, &frame, chunk).unwrap();
+    let own = zstd::bulk::compress(&text[chunk..2 * chunk], 1).unwrap();
+    write_encoded(&copy, chunk as u64, &own, chunk).unwrap();
+    let tail = zstd::bulk::compress(&text[2 * chunk..], 1).unwrap();
+    write_encoded(&copy, 2 * chunk as u64, &tail, text.len() - 2 * chunk).unwrap();
+    copy.sync_all().unwrap();
+    let mut back = vec![0; text.len()];
+    copy.read_exact_at(&mut back, 0).unwrap();
+    assert_eq!(back, text);
+    assert_eq!(copy.metadata().unwrap().len(), text.len() as u64);
+    let Encoded::Zstd { frame: again } = read(&copy, 0, &mut buffer) else { panic!("a frame") };
+    assert_eq!(again, frame);
+}
+
+#[test]
+fn a_replaced_file_leaves_no_name_behind() {
+    let Some(test) = Live::new() else { return };
+    let pool = test.pool();
+    pool.create(&live("v"), &volume("v")).unwrap();
+    let dir = pool.open(&live("v")).unwrap();
+    dir.create_dirs(&path("files"), 0o755).unwrap();
+    for n in 0..3 {
+        dir.write_file(&path("files/a"), None, &mut format!("{n}").as_bytes()).unwrap();
+    }
+    let metadata = dir.metadata(&path("files/a")).unwrap();
+    assert_eq!((metadata.uid, metadata.gid, metadata.mode), (1000, 1000, 0o644));
+    assert_eq!(dir.list(&path("files")).unwrap().len(), 1);
+    assert_eq!(dir.list(&path("")).unwrap().len(), 1);
+}
