@@ -32,3 +32,6 @@ pub use read::{
     Cursor, Entries, Listing, Piece, chunks_of, find, find_entry, list_directory, list_subtree,
     range,
 };
+
+#[cfg(test)]
+mod tests;

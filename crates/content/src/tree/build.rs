@@ -97,12 +97,14 @@ pub struct Builder<S> {
     sink: S,
     levels: Vec<Level>,
     last: Option<Key>,
+    /// The last node that was added as a whole.
+    whole: Option<Digest>,
 }
 
 impl<S: NodeSink> Builder<S> {
     /// Begins a tree whose nodes go to `sink`.
     pub fn new(sink: S) -> Self {
-        Self { sink, levels: vec![Level::new(0)], last: None }
+        Self { sink, levels: vec![Level::new(0)], last: None, whole: None }
     }
 
     /// Adds the next item.
@@ -139,9 +141,8 @@ impl<S: NodeSink> Builder<S> {
     /// # Errors
     ///
     /// The sink fails.
-    pub fn finish(self) -> Result<Root, WriteError> {
-        let (root, _) = self.finish_as_is()?;
-        Ok(root)
+    pub fn finish(mut self) -> Result<Root, WriteError> {
+        self.end()
     }
 
     pub(super) fn sink_mut(&mut self) -> &mut S {
@@ -157,29 +158,30 @@ impl<S: NodeSink> Builder<S> {
     /// Adds all items of a node of `level` that is stored already, which ends at a border or
     /// is followed by nothing. The builder [is at a border](Self::is_at_border) of `level`.
     pub(super) fn push_node(&mut self, level: u8, child: Child) -> Result<(), WriteError> {
+        self.whole = Some(child.digest);
         self.push_child(usize::from(level) + 1, child)
     }
 
-    /// The root and the sink; the root may be a chain of only children when nodes were
-    /// added as a whole.
-    fn finish_as_is(mut self) -> Result<(Root, S), WriteError> {
-        let mut level = 0;
-        loop {
-            if let [.., Level { parts: Parts::Children(children), .. }] = self.levels.as_slice()
-                && level + 1 == self.levels.len()
-                && let [only] = children.as_slice()
-            {
-                let root =
-                    Root { digest: only.digest, level: level as u8 - 1, counts: only.counts };
-                return Ok((root, self.sink));
+    /// Writes what is under way, from the leaf up, until one node is left.
+    fn end(&mut self) -> Result<Root, WriteError> {
+        for level in 0.. {
+            if level + 1 < self.levels.len() {
+                self.end_node(level)?;
+                continue;
             }
-            if level + 1 == self.levels.len() && self.levels[level].is_empty() {
-                self.sink.put(Root::empty().digest, super::EMPTY_NODE.into())?;
-                return Ok((Root::empty(), self.sink));
+            match &self.levels[level].parts {
+                Parts::Items(items) if items.is_empty() => {
+                    self.sink.put(Root::empty().digest, super::EMPTY_NODE.into())?;
+                    return Ok(Root::empty());
+                }
+                Parts::Children(children) if children.len() == 1 => {
+                    let Child { digest, counts, .. } = children[0];
+                    return Ok(Root { digest, level: level as u8 - 1, counts });
+                }
+                _ => self.end_node(level)?,
             }
-            self.end_node(level)?;
-            level += 1;
         }
+        unreachable!("each level has fewer nodes than the one below")
     }
 
     fn push_child(&mut self, level: usize, child: Child) -> Result<(), WriteError> {
@@ -219,17 +221,25 @@ impl<S: NodeSink> Builder<S> {
     }
 }
 
-/// Ends a tree to which whole nodes of other trees were added.
+/// Ends a tree to which whole nodes of the tree in `nodes` were added.
+///
+/// The last node of a level may have an only child. When it is all that is left, the tree
+/// is that child.
 pub(super) fn finish_edited<S: NodeSink>(
-    builder: Builder<S>,
+    mut builder: Builder<S>,
     nodes: &(impl Nodes + ?Sized),
 ) -> Result<Root, WriteError> {
-    let (mut root, _) = builder.finish_as_is()?;
-    while root.level > 0 {
+    let mut root = builder.end()?;
+    let mut is_whole = builder.whole == Some(root.digest);
+    while is_whole && root.level > 0 {
         let node = Node::read(nodes, &root.digest)?;
-        let Parts::Children(children) = node.parts() else { break };
-        let [only] = children.as_slice() else { break };
-        root = Root { digest: only.digest, level: root.level - 1, counts: only.counts };
+        match node.parts() {
+            Parts::Children(children) if children.len() == 1 => {
+                let Child { digest, counts, .. } = children[0];
+                root = Root { digest, level: root.level - 1, counts };
+            }
+            _ => is_whole = false,
+        }
     }
     Ok(root)
 }

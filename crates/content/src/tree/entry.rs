@@ -552,3 +552,6 @@ fn number(bytes: &[u8], name: &str) -> Result<u64, ParseError> {
     }
     Ok(number)
 }
+
+#[cfg(test)]
+mod tests;

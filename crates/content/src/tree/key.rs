@@ -164,3 +164,6 @@ impl fmt::Debug for Key {
         write!(f, "Key({self})")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -394,3 +394,6 @@ fn decode_key(reader: &mut Reader<'_>, last: &Key, is_first: bool) -> Result<Key
     key.extend_from_slice(rest);
     Ok(Key::from_bytes(key))
 }
+
+#[cfg(test)]
+mod tests;
