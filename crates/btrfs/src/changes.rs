@@ -1,11 +1,17 @@
 //! What differs in a snapshot from its ancestor.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, TreePath};
+use rustix::pipe::PipeFlags;
 
-use crate::{Dir, PoolError, Subvolume, SubvolumePath};
+use crate::overlay::{Outcome, Overlay};
+use crate::stream::{self, Command, Decoded};
+use crate::{Dir, FileKind, Metadata, PathError, PoolError, Subvolume, SubvolumePath};
 
 /// What differs in a snapshot from its ancestor. All paths are raw bytes relative to the
 /// subvolume's top, which itself is the empty path.
@@ -120,11 +126,221 @@ pub(crate) fn refuse_unrelated(
     Err(ChangesError::NotAncestor { parent: parent.to_string(), child: child.to_string() })
 }
 
-/// Reads what `send` writes and makes changes of it.
+/// Reads what `send` writes into a pipe and makes changes of it. `names` gives all names of
+/// an inode of the child's.
 pub(crate) fn read(
-    _sides: &Sides<'_>,
-    _send: &dyn Fn(&std::os::fd::OwnedFd) -> io::Result<()>,
-    _names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
+    sides: &Sides<'_>,
+    send: &(dyn Fn(&OwnedFd) -> io::Result<()> + Sync),
+    names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
 ) -> Result<Changes, ChangesError> {
-    todo!()
+    let broken = |source: io::Error| {
+        let place = sides.child.to_string();
+        ChangesError::Pool(PoolError::Io { verb: "read the changes of", place, source })
+    };
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|errno| broken(errno.into()))?;
+    let (sent, overlay) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || follow(File::from(reader)));
+        let sent = send(&writer);
+        // The reader comes to the end of the pipe when its last writer is closed.
+        drop(writer);
+        (sent, reading.join().expect("the reader of a stream does not panic"))
+    });
+    sent.map_err(|source| ChangesError::NotSendable {
+        parent: sides.parent.to_string(),
+        child: sides.child.to_string(),
+        source,
+    })?;
+    let overlay = overlay.map_err(broken)?.map_err(|why| ChangesError::Stream {
+        child: sides.child.to_string(),
+        why,
+    })?;
+    complete(sides, overlay.outcome(), names)
+}
+
+/// Reads a stream to its end, whatever is in it, so that its writer never waits.
+fn follow(mut pipe: File) -> io::Result<Result<Overlay, String>> {
+    let result = apply_all(&mut pipe);
+    io::copy(&mut pipe, &mut io::sink())?;
+    match result {
+        Err(Refused::Io(error)) => Err(error),
+        Err(Refused::Stream(why)) => Ok(Err(why)),
+        Ok(overlay) => Ok(Ok(overlay)),
+    }
+}
+
+/// Why a stream was not followed to its end.
+enum Refused {
+    Io(io::Error),
+    Stream(String),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Stream("it is cut off".into()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Stream(why)
+    }
+}
+
+/// Applies each command as it comes in.
+fn apply_all(pipe: &mut impl Read) -> Result<Overlay, Refused> {
+    let mut header = [0; stream::HEADER_BYTES];
+    pipe.read_exact(&mut header)?;
+    stream::decode_header(&header)?;
+    let mut pipe = io::BufReader::with_capacity(256 << 10, pipe);
+    let mut overlay = Overlay::new();
+    let mut bytes = Vec::new();
+    loop {
+        match stream::decode(&bytes)? {
+            Decoded::Partial(needed) => {
+                let have = bytes.len();
+                bytes.resize(needed, 0);
+                pipe.read_exact(&mut bytes[have..])?;
+            }
+            Decoded::Command(Command::End, _) => return Ok(overlay),
+            Decoded::Command(command, _) => {
+                overlay.apply(&command)?;
+                bytes.clear();
+            }
+        }
+    }
+}
+
+/// Looks up what the stream does not say: sizes, and the other names of files.
+fn complete(
+    sides: &Sides<'_>,
+    outcome: Outcome,
+    names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
+) -> Result<Changes, ChangesError> {
+    let mut touched: BTreeMap<Vec<u8>, Touched> = BTreeMap::new();
+    let mut linked: BTreeMap<u64, Vec<Touched>> = BTreeMap::new();
+    let mut changes = Changes {
+        gone: outcome.gone.into_iter().collect(),
+        moved: outcome.moved.into_iter().collect(),
+        ..Changes::default()
+    };
+    for (path, (origin, touch)) in outcome.touched {
+        let new = look_up(sides.child_dir, sides.child, &path)?;
+        let is_file = new.as_ref().is_none_or(|new| new.kind == FileKind::File);
+        let content = match (&origin, &new) {
+            (None, _) => Content::Whole,
+            _ if !is_file => Content::Same,
+            (Some(origin), Some(new)) => {
+                let mut ranges = touch.ranges;
+                let old = look_up(sides.parent_dir, sides.parent, origin)?;
+                match old {
+                    Some(old) if old.kind == FileKind::File => {
+                        ranges.extend(resized(old.size, new.size));
+                        match merged(ranges) {
+                            ranges if ranges.is_empty() => Content::Same,
+                            ranges => Content::Ranges(ranges),
+                        }
+                    }
+                    _ => Content::Whole,
+                }
+            }
+            // A path that is too long or deep to look at; the caller refuses it anyway.
+            (Some(_), None) => Content::Whole,
+        };
+        let entry = Touched { path: path.clone(), origin, content };
+        match new {
+            Some(new) if new.kind != FileKind::Directory && new.links > 1 => {
+                linked.entry(new.inode).or_default().push(entry);
+            }
+            new => {
+                changes.plain_bytes += new.map_or(0, |new| plain_bytes(&entry.content, &new));
+                touched.insert(path, entry);
+            }
+        }
+    }
+    for (inode, entries) in linked {
+        let origin = entries.iter().find_map(|entry| entry.origin.clone());
+        let content = entries.into_iter().map(|entry| entry.content).reduce(both);
+        let content = content.unwrap_or(Content::Whole);
+        let mut counted = false;
+        for path in names(inode)? {
+            if !counted && let Some(new) = look_up(sides.child_dir, sides.child, &path)? {
+                changes.plain_bytes += plain_bytes(&content, &new);
+                counted = true;
+            }
+            let (origin, content) = (origin.clone(), content.clone());
+            touched.insert(path.clone(), Touched { path, origin, content });
+        }
+    }
+    changes.touched = touched.into_values().collect();
+    Ok(changes)
+}
+
+/// What is at a raw path; `None` when the path is over our limits.
+fn look_up(
+    dir: &Dir,
+    place: &SubvolumePath,
+    path: &[u8],
+) -> Result<Option<Metadata>, ChangesError> {
+    let Ok(path) = TreePath::from_bytes(path) else { return Ok(None) };
+    dir.metadata(&path).map(Some).map_err(|error| {
+        let source = match error {
+            PathError::Io { source, .. } => source,
+            other => io::Error::other(other.to_string()),
+        };
+        let place = format!("{place}/{path}");
+        ChangesError::Pool(PoolError::Io { verb: "look up", place, source })
+    })
+}
+
+/// What a new size alone changes: what was added, or the last byte of what is left, so
+/// that the chunk that now ends earlier is read again.
+fn resized(old: u64, new: u64) -> Option<Range<u64>> {
+    match old.cmp(&new) {
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Less => Some(old..new),
+        std::cmp::Ordering::Greater => new.checked_sub(1).map(|last| last..new),
+    }
+}
+
+/// Ranges in order, apart from each other, none of them empty.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// What is to be read again when both are.
+fn both(a: Content, b: Content) -> Content {
+    match (a, b) {
+        (Content::Whole, _) | (_, Content::Whole) => Content::Whole,
+        (Content::Same, other) | (other, Content::Same) => other,
+        (Content::Ranges(mut a), Content::Ranges(b)) => {
+            a.extend(b);
+            Content::Ranges(merged(a))
+        }
+    }
+}
+
+/// How many bytes are to be read again.
+fn plain_bytes(content: &Content, new: &Metadata) -> u64 {
+    match content {
+        _ if new.kind != FileKind::File => 0,
+        Content::Same => 0,
+        Content::Whole => new.size,
+        Content::Ranges(ranges) => {
+            let within = |range: &Range<u64>| range.end.min(new.size).saturating_sub(range.start);
+            ranges.iter().map(within).sum()
+        }
+    }
 }

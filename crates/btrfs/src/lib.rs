@@ -24,7 +24,9 @@ mod ioctl;
 mod live;
 mod loop_pool;
 mod metadata;
+mod overlay;
 mod pool;
+mod stream;
 mod subvolume;
 
 pub use btrfs_pool::BtrfsPool;
