@@ -344,3 +344,6 @@ impl Store for MemoryStore {
         self.counters.read()
     }
 }
+
+#[cfg(test)]
+mod tests;

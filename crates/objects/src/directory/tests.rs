@@ -1,0 +1,116 @@
+use super::*;
+use crate::contract::{self, Races, key};
+
+fn open(directory: &Path) -> DirectoryStore {
+    DirectoryStore::open(directory, Env::system()).unwrap()
+}
+
+fn temporaries(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("temporary")).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("new/deep"));
+    contract::keep_all(&store, "contract/", Races { racers: 8, rounds: 10 }).await;
+    contract::keep_all(&store, "", Races { racers: 2, rounds: 2 }).await;
+    assert_eq!(temporaries(&directory.path().join("new/deep")), 0);
+    assert_eq!(store.location(), Location::ThisDisk);
+}
+
+#[tokio::test]
+async fn two_openings_of_one_directory_are_one_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (open(directory.path()), open(directory.path()));
+    let head = key("", "head");
+    let Put::Done(mut version) = one.put_if_absent(&head, "start".into()).await.unwrap() else {
+        panic!("an empty store has a head")
+    };
+    for round in 0..50 {
+        let (a, b) = (format!("{round} by one"), format!("{round} by other"));
+        let (a, b) = tokio::join!(
+            one.put_if_match(&head, a.into(), &version),
+            other.put_if_match(&head, b.into(), &version)
+        );
+        version = match (a.unwrap(), b.unwrap()) {
+            (Put::Done(version), Put::Refused) | (Put::Refused, Put::Done(version)) => version,
+            both => panic!("round {round}: {both:?}"),
+        };
+    }
+}
+
+#[tokio::test]
+async fn a_failed_fsync_is_unknown_and_asked_again_ends_definitely() {
+    // A create below a new directory syncs that directory's parent, the file and the
+    // directory; an update syncs the file and the directory.
+    for (step, is_there) in [(0, false), (1, false), (2, true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let head = key("", "volume/head");
+        store.fail_fsync_after(step);
+        let error = store.put_if_absent(&head, "x".into()).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unknown { .. }), "step {step}: {error:?}");
+        assert_eq!(store.get(&head).await.is_ok(), is_there, "step {step}");
+        assert_eq!(temporaries(directory.path()), 0, "step {step}");
+        let again = store.put_if_absent(&head, "x".into()).await.unwrap();
+        assert_eq!(again == Put::Refused, is_there, "step {step}");
+        assert_eq!(store.get(&head).await.unwrap().bytes, "x");
+    }
+    for (step, text) in [(0, "x"), (1, "y")] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let head = key("", "volume/head");
+        let Put::Done(version) = store.put_if_absent(&head, "x".into()).await.unwrap() else {
+            panic!("an empty store has a head")
+        };
+        store.fail_fsync_after(step);
+        let error = store.put_if_match(&head, "y".into(), &version).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unknown { .. }), "step {step}: {error:?}");
+        assert_eq!(store.get(&head).await.unwrap().bytes, text, "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_waits_until_what_it_is_about_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let head = key("", "head");
+    assert_ne!(store.put_if_absent(&head, "x".into()).await.unwrap(), Put::Refused);
+    store.fail_fsync_after(1);
+    let error = store.put_if_absent(&head, "x".into()).await.unwrap_err();
+    assert!(matches!(error, WriteError::Unknown { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_an_interrupted_write_left_is_swept_unless_another_has_the_store_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    std::fs::write(directory.path().join("temporary/left"), "half").unwrap();
+    let second = open(directory.path());
+    assert_eq!(temporaries(directory.path()), 1, "another's work was swept");
+    drop((store, second));
+    let store = open(directory.path());
+    assert_eq!(temporaries(directory.path()), 0);
+    assert_eq!(store.list("", None, usize::MAX).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_lost_is_no_empty_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    std::fs::remove_dir(directory.path().join("objects")).unwrap();
+    let error = store.list("", None, 1).await.unwrap_err();
+    assert!(matches!(error, ReadError::Unknown { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_key_below_an_object_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    assert_ne!(store.put_if_absent(&key("", "a/b"), "x".into()).await.unwrap(), Put::Refused);
+    for clash in ["a", "a/b/c"] {
+        let error = store.put_if_absent(&key("", clash), "y".into()).await.unwrap_err();
+        assert!(matches!(error, WriteError::Denied { .. }), "{clash}: {error:?}");
+    }
+}
