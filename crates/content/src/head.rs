@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use crate::DecodeError;
 use crate::chunk::CHUNK_BYTES_MAX;
 use crate::decode::check_features;
+use crate::document::ProjectDocument;
 use crate::entry::{ENTRIES_MAX, EntryRecord};
 use crate::json::{self, is_zero};
 use crate::locations::Locations;
@@ -285,6 +286,10 @@ pub struct Head {
     pub holder: NodeId,
     /// The present state.
     pub now: Root,
+    /// What the project wrote last: in the head itself, so that a rename or a fork is one
+    /// PUT and a recovered store names its projects by their heads alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<ProjectDocument>,
     /// The newest entries, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryRecord>,

@@ -1,1 +1,495 @@
+use cove_types::{EntryKind, IndexId};
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
+use super::*;
+use crate::entry::MESSAGE_BYTES_MAX;
+use crate::locations::{IndexRef, PackRef};
+use crate::root::{NotCaptured, NotCapturedPath};
+use crate::sample::{
+    entry, entry_id, head, index_ref, node, op, operation_id, pack_ref, refuses_every_other, root,
+    root_after, stamp,
+};
+
+fn commit_of(root: Root) -> Commit {
+    Commit { root, locations: head().locations, root_frame: None, add: vec![], trash: vec![] }
+}
+
+fn with_entries(numbers: std::ops::Range<u32>) -> Head {
+    let mut head = head();
+    for n in numbers {
+        head = head.add_entry(entry(n, EntryKind::Manual), &[], None, stamp(2)).unwrap();
+    }
+    head
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, TransitionError>, expected: &Expect) {
+    expected.assert_eq(&result.unwrap_err().to_string());
+}
+
+// ---- the format
+
+#[test]
+fn the_bytes_of_a_head_are_these() {
+    let mut head = head();
+    head.locations.indexes.push(index_ref(3, 12));
+    head.root_frame = Some(RootFrame { pack: PackId([1; 16]), offset: 144, bytes: 99 });
+    let mut head =
+        head.add_entry(entry(1, EntryKind::Manual), &[], Some(op(1, 2)), stamp(2)).unwrap();
+    head.older = Some(Older { digest: Digest([4; 32]), count: 3 });
+    let failed =
+        OpResult::Failed { kind: ErrorKind::Exhausted, message: "the pool is full".into() };
+    let head = head.record_op(Op { result: failed, ..op(2, 3) }, stamp(3)).unwrap();
+    let bytes = head.encode().unwrap();
+    expect![[r#"{"check":"fe6577e76267f23915aedbfb44038c31","entries":[{"author":"ada","captured_ms":12,"consistency":"instant","id":"ihoxftkksedb","kind":"manual","root":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"state":"live","time":"2026-11-01T00:00:01Z"}],"epoch":1,"format":1,"holder":"a","locations":{"indexes":[["03030303030303030303030303030303",728,12,88]],"packs":[["01010101010101010101010101010101",4000,608]]},"nonce":"0303030303030303","now":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"older":{"count":3,"digest":"0404040404040404040404040404040404040404040404040404040404040404"},"ops":[{"id":"00000000010101010101010101010101","kind":"snapshot","request":"0101010101010101","result":{"done":{}},"seq":1},{"id":"00000001020202020202020202020202","kind":"snapshot","request":"0202020202020202","result":{"done":{}},"seq":2},{"id":"00000002030303030303030303030303","kind":"snapshot","request":"0303030303030303","result":{"failed":{"kind":"exhausted","message":"the pool is full"}},"seq":3}],"ops_from":0,"project":"prj-1","root_frame":["01010101010101010101010101010101",144,99],"seq":3,"state":"live","time":"2026-11-01T00:00:03Z","volume":"vol-1"}"#]].assert_eq(std::str::from_utf8(&bytes).unwrap());
+    assert_eq!(Head::decode(&bytes).unwrap(), head);
+}
+
+#[test]
+fn any_other_bytes_are_no_head() {
+    refuses_every_other(&head().encode().unwrap(), HeadObject::decode);
+}
+
+#[test]
+fn the_bytes_of_a_tombstone_are_these_and_fewer_than_300() {
+    let volume = VolumeId::derive("principal", &operation_id(0, 1), 0);
+    let tombstone = Tombstone {
+        epoch: u64::from(u32::MAX),
+        seq: u32::MAX,
+        lived: true,
+        ..Tombstone::of_failed_create(volume, operation_id(0, 1), stamp(1))
+    };
+    let bytes = tombstone.encode();
+    expect![[r#"{"check":"673cdade46f12bb558239306e31b9553","epoch":4294967295,"format":1,"lived":true,"nonce":"0101010101010101","op":"00000000010101010101010101010101","seq":4294967295,"state":"deleted","time":"2026-11-01T00:00:01Z","volume":"vol-t56crtcwr744uitnzsxhv5cq"}"#]].assert_eq(std::str::from_utf8(&bytes).unwrap());
+    assert!(bytes.len() < 300);
+    assert_eq!(HeadObject::decode(&bytes).unwrap(), HeadObject::Tombstone(tombstone));
+    assert!(Head::decode(&bytes).is_err());
+    refuses_every_other(&bytes, HeadObject::decode);
+}
+
+#[test]
+fn what_a_newer_version_added_is_kept() {
+    let mut newer = head();
+    newer.unknown.insert("labels".into(), serde_json::json!({"team": "a"}));
+    newer.may = 8;
+    let read = Head::decode(&newer.encode().unwrap()).unwrap();
+    let next = read.record_op(op(1, 2), stamp(2)).unwrap();
+    assert_eq!(next.unknown, newer.unknown);
+    assert_eq!(next.may, 8);
+}
+
+#[test]
+fn a_head_that_must_be_understood_and_is_not_is_refused_by_name() {
+    let bytes = json::seal(&Head { must: 4, ..head() });
+    let error = HeadObject::decode(&bytes).unwrap_err();
+    assert_eq!(error, DecodeError::UnknownFeatures { what: "head", features: 4 });
+    let bytes = json::seal(&Head { format: 2, ..head() });
+    let error = HeadObject::decode(&bytes).unwrap_err();
+    assert_eq!(error, DecodeError::UnknownFormat { what: "head", found: 2, known: 1 });
+}
+
+#[test]
+fn a_head_of_another_format_need_not_be_readable() {
+    let error = HeadObject::decode(br#"{"format": 7, "what": "else"}"#).unwrap_err();
+    assert_eq!(error, DecodeError::UnknownFormat { what: "head", found: 7, known: 1 });
+}
+
+#[test]
+fn a_head_over_64_kib_is_not_looked_at() {
+    let error = HeadObject::decode(&vec![b' '; HEAD_BYTES_READ_MAX + 1]).unwrap_err();
+    expect!["the head is damaged: it has 65537 bytes, more than 65536"]
+        .assert_eq(&error.to_string());
+}
+
+#[test]
+fn an_unlawful_head_is_neither_written_nor_read() {
+    let twice = head().ops[0].clone();
+    for unlawful in [
+        Head { seq: 0, ..head() },
+        Head { epoch: 0, ..head() },
+        Head { trashed_at: Some(stamp(1).time), ..head() },
+        Head { state: HeadState::Trashed, ..head() },
+        Head { entries: vec![entry(1, EntryKind::Manual), entry(1, EntryKind::Manual)], ..head() },
+        Head { entries: (0..17).map(|n| entry(n, EntryKind::Manual)).collect(), ..head() },
+        Head { older: Some(Older { digest: Digest([1; 32]), count: 257 }), ..head() },
+        Head { older: Some(Older { digest: Digest([1; 32]), count: 0 }), ..head() },
+        Head { ops: vec![twice.clone(), twice], ..head() },
+        Head { ops: vec![OpRecord { seq: 2, ..head().ops[0].clone() }], ..head() },
+        Head { locations: Locations { packs: vec![pack_ref(1, 1)], ..head().locations }, ..head() },
+        Head { now: Root { must: 1, ..root(1) }, ..head() },
+    ] {
+        assert!(matches!(unlawful.encode(), Err(EncodeError::Unlawful { .. })), "{unlawful:?}");
+        assert!(HeadObject::decode(&json::seal(&unlawful)).is_err(), "{unlawful:?}");
+    }
+}
+
+// ---- room
+
+/// A head with the most of everything, at the greatest lengths.
+fn largest() -> Head {
+    let mut head = head();
+    let large = u64::MAX;
+    let path = NotCapturedPath { path: "\"".repeat(200), what: "nested subvolume".into() };
+    let mut root = root(1);
+    root.counts =
+        crate::root::Counts { entries: large, logical_bytes: large, data_bytes: large, depth: 256 };
+    root.not_captured = NotCaptured::new(vec![path]).0;
+    root.not_captured.all = Some(Digest([1; 32]));
+    root.parents = vec![Digest([1; 32]), Digest([2; 32])];
+    head.volume = "v".repeat(63).parse().unwrap();
+    head.project = "p".repeat(63).parse().unwrap();
+    head.holder = "n".repeat(63).parse().unwrap();
+    head.now = root.clone();
+    head.epoch = large;
+    head.locations.packs = (0..64)
+        .map(|n| PackRef { id: PackId([n; 16]), bytes: 33_000_000, footer_bytes: 10_000_000 })
+        .collect();
+    head.locations.indexes = (0..8)
+        .map(|n| IndexRef {
+            id: IndexId([n; 16]),
+            bytes: 1 << 40,
+            rows: 1 << 34,
+            table_bytes: u32::MAX,
+        })
+        .collect();
+    for n in 0..16 {
+        let mut entry = entry(n, EntryKind::BeforeRestore);
+        entry.message = Some("\"".repeat(MESSAGE_BYTES_MAX));
+        entry.author = "\"".repeat(200);
+        entry.cause = Some("\"".repeat(200));
+        entry.label = Some(format!("{n:064}").parse().unwrap());
+        entry.root = root.clone();
+        head.entries.push(entry);
+    }
+    head.seq = 4_000_000_000;
+    head.ops = (0..32)
+        .map(|n| OpRecord {
+            id: operation_id(u32::MAX, n),
+            request: RequestHash([n; 8]),
+            kind: "k".repeat(16),
+            result: OpResult::Done { entries: vec![entry_id(1), entry_id(2)], tree: None },
+            seq: 4_000_000_000,
+        })
+        .collect();
+    head
+}
+
+#[test]
+fn the_largest_head_fits_once_its_entries_are_moved_out() {
+    let mut head = largest();
+    assert!(matches!(head.encode(), Err(EncodeError::TooLong { .. })));
+    let older = head.spill(vec![]).unwrap();
+    assert_eq!(Head::decode_older(&older).unwrap().len(), head.entry_count() - head.entries.len());
+    assert!(head.encode().unwrap().len() <= HEAD_BYTES_MAX);
+}
+
+#[test]
+fn the_largest_entries_are_a_chunk() {
+    let mut entries = Vec::new();
+    for n in 0..256 {
+        entries.push(EntryRecord { id: entry_id(n), ..largest().entries[0].clone() });
+    }
+    assert!(json::canonical(&entries).len() <= CHUNK_BYTES_MAX as usize);
+}
+
+#[test]
+fn sixteen_entries_lie_in_the_head_and_the_seventeenth_moves_the_oldest_out() {
+    let mut head = with_entries(0..16);
+    assert_eq!(head.spill(vec![]), None);
+    head.encode().unwrap();
+    let mut head = with_entries(0..17);
+    assert!(head.needs_spill());
+    let chunk = head.spill(vec![]).unwrap();
+    let older = Head::decode_older(&chunk).unwrap();
+    let numbers = |entries: &[EntryRecord]| {
+        entries.iter().map(|e| e.time.as_second() % 86_400).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&head.entries), [16, 15, 14, 13, 12, 11, 10, 9]);
+    assert_eq!(numbers(&older), [8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    assert_eq!(head.older, Some(Older { digest: Digest::of(&chunk), count: 9 }));
+    assert!(!head.needs_spill());
+    head.encode().unwrap();
+}
+
+#[test]
+fn entries_that_move_out_come_before_those_that_did() {
+    let mut head = with_entries(0..17);
+    let first = Head::decode_older(&head.spill(vec![]).unwrap()).unwrap();
+    for n in 17..26 {
+        head = head.add_entry(entry(n, EntryKind::Manual), &[], None, stamp(2)).unwrap();
+    }
+    let second = Head::decode_older(&head.spill(first.clone()).unwrap()).unwrap();
+    assert!(second.ends_with(&first));
+    let all = head.join(second).unwrap();
+    assert_eq!(all.entries, with_entries(0..26).entries);
+    assert_eq!((all.older, all.entry_count()), (None, 26));
+    assert!(head.join(first).is_err());
+}
+
+#[test]
+fn other_bytes_are_no_older_entries() {
+    let chunk = with_entries(0..17).spill(vec![]).unwrap();
+    assert!(Head::decode_older(&[chunk.as_slice(), b" "].concat()).is_err());
+    assert!(Head::decode_older(&chunk[..chunk.len() - 1]).is_err());
+    assert!(Head::decode_older(b"[{}]").is_err());
+}
+
+// ---- operations
+
+#[test]
+fn an_operation_that_took_effect_gives_its_first_result() {
+    let done = OpResult::Done { entries: vec![entry_id(1)], tree: None };
+    let head = head().record_op(Op { result: done.clone(), ..op(1, 2) }, stamp(2)).unwrap();
+    assert_eq!(head.find_op(&operation_id(1, 2), &RequestHash([2; 8])), OpAnswer::First(done));
+    assert_eq!(head.find_op(&operation_id(1, 2), &RequestHash([3; 8])), OpAnswer::OtherRequest);
+    assert_eq!(head.find_op(&operation_id(1, 4), &RequestHash([2; 8])), OpAnswer::New);
+}
+
+#[test]
+fn an_operation_that_may_have_been_forgotten_is_neither_new_nor_failed() {
+    let mut head = head();
+    for n in 2..=33 {
+        head = head.record_op(op(head.seq, n), stamp(n)).unwrap();
+    }
+    // the create, of seq 1, is forgotten: who had seen seq 0 may have asked for it
+    assert_eq!((head.ops.len(), head.ops_from), (32, 1));
+    assert_eq!(head.find_op(&operation_id(0, 1), &RequestHash([1; 8])), OpAnswer::TooOld);
+    assert_eq!(head.find_op(&operation_id(0, 99), &RequestHash([1; 8])), OpAnswer::TooOld);
+    assert_eq!(head.find_op(&operation_id(1, 99), &RequestHash([1; 8])), OpAnswer::New);
+    head.encode().unwrap();
+}
+
+#[test]
+fn background_commits_share_one_slot_and_make_nothing_be_forgotten() {
+    let mut head = head();
+    for n in 0..100 {
+        let background = Op { kind: BACKGROUND.into(), ..op(head.seq, n + 100) };
+        head = head.record_op(background, stamp(n)).unwrap();
+    }
+    assert_eq!((head.ops.len(), head.ops_from, head.seq), (2, 0, 101));
+}
+
+#[test]
+fn the_seal_keeps_the_operations() {
+    let head = head();
+    let sealed = head.seal(node("b"), stamp(2)).unwrap();
+    assert_eq!((sealed.epoch, sealed.seq, sealed.holder.as_str()), (2, 2, "b"));
+    assert_eq!(sealed.ops, head.ops);
+    assert_eq!(sealed.now, head.now);
+}
+
+proptest! {
+    #[test]
+    fn no_operation_is_run_twice_however_many_come_between(
+        seen in 0u32..60, between in 0u8..90, background in prop::collection::vec(any::<bool>(), 90),
+    ) {
+        // a caller that had seen `seen` asks, its answer is lost, others come, it asks again
+        let mut head = head();
+        let mut step = |head: &Head, n: u8| {
+            let kind = if background[usize::from(n)] { BACKGROUND } else { "snapshot" };
+            head.record_op(Op { kind: kind.into(), ..op(head.seq, n + 100) }, stamp(n)).unwrap()
+        };
+        for n in 0..u8::try_from(seen).unwrap() {
+            head = step(&head, n);
+        }
+        let mine = op(seen.min(head.seq), 1);
+        let mine = Op { id: operation_id(mine.id.seq(), 250), ..mine };
+        head = head.record_op(mine.clone(), stamp(1)).unwrap();
+        for n in 0..between {
+            head = step(&head, n);
+        }
+        prop_assert_ne!(head.find_op(&mine.id, &mine.request), OpAnswer::New);
+    }
+}
+
+// ---- transitions
+
+#[test]
+fn each_change_raises_the_seq_by_one() {
+    let head = head();
+    let commit = commit_of(root_after(2, &head.now));
+    let next = head.commit(commit, Some(op(1, 2)), stamp(2)).unwrap();
+    assert_eq!((next.seq, next.nonce, next.ops.last().unwrap().seq), (2, Nonce([2; 8]), 2));
+    let next = next.relocate(Locations::default(), None, stamp(3)).unwrap();
+    assert_eq!((next.seq, next.epoch), (3, 1));
+    let last = Head { seq: u32::MAX, ..next };
+    refused(
+        last.seal(node("b"), stamp(4)),
+        &expect!["volume vol-1 has changed as often as is possible"],
+    );
+}
+
+#[test]
+fn a_commit_descends_from_the_present_state() {
+    let head = head();
+    refused(
+        head.commit(commit_of(root(2)), None, stamp(2)),
+        &expect!["the new state of volume vol-1 does not descend from its present one"],
+    );
+    head.commit(commit_of(head.now.clone()), None, stamp(2)).unwrap();
+}
+
+#[test]
+fn a_commit_brings_its_entry_and_rolls_another_off() {
+    let head = with_entries(0..2);
+    let commit = Commit {
+        add: vec![entry(2, EntryKind::Manual)],
+        trash: vec![entry_id(0)],
+        ..commit_of(root_after(2, &head.now))
+    };
+    let next = head.commit(commit, None, stamp(9)).unwrap();
+    let ids: Vec<_> = next.entries.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [entry_id(2), entry_id(1), entry_id(0)]);
+    let rolled_off = next.find_entry(&entry_id(0)).unwrap();
+    assert_eq!((rolled_off.is_live(), rolled_off.trashed_at), (false, Some(stamp(9).time)));
+    assert_eq!(next.seq, head.seq + 1);
+}
+
+#[test]
+fn an_entry_that_is_there_is_said_to_be_there() {
+    let again = with_entries(0..2).add_entry(entry(1, EntryKind::Manual), &[], None, stamp(2));
+    assert_eq!(again.unwrap_err(), TransitionError::EntryIsThere { entry: entry_id(1) });
+}
+
+#[test]
+fn a_volume_has_at_most_256_entries() {
+    let mut head = with_entries(0..16);
+    head.older = Some(Older { digest: Digest([1; 32]), count: 240 });
+    refused(
+        head.add_entry(entry(99, EntryKind::Manual), &[], None, stamp(2)),
+        &expect!["volume vol-1 has 256 entries, the most that are possible"],
+    );
+}
+
+#[test]
+fn a_restore_keeps_the_present_state() {
+    let head = head();
+    let replace = Replace {
+        root: root(5),
+        locations: head.locations.clone(),
+        root_frame: None,
+        before: EntryRecord { root: head.now.clone(), ..entry(1, EntryKind::BeforeRestore) },
+        trash: vec![],
+    };
+    let next = head.restore_to(replace.clone(), Some(op(1, 2)), stamp(2)).unwrap();
+    assert_eq!(next.now, root(5));
+    assert_eq!(next.find_entry(&entry_id(1)).unwrap().root, head.now);
+    refused(
+        next.restore_to(replace, None, stamp(3)),
+        &expect!["entry ihoxftkksedb does not hold the present state of volume vol-1"],
+    );
+}
+
+#[test]
+fn the_state_before_a_restore_gets_the_last_write() {
+    let head = with_entries(0..1);
+    let next = head
+        .replace_entry_root(&entry_id(0), root(8), head.locations.clone(), None, stamp(3))
+        .unwrap();
+    assert_eq!(next.find_entry(&entry_id(0)).unwrap().root, root(8));
+    assert_eq!(next.now, head.now);
+}
+
+#[test]
+fn an_entry_goes_to_the_trash_and_comes_back() {
+    let head = with_entries(0..1);
+    let state = |state| EntryEdit { state: Some(state), ..EntryEdit::default() };
+    let trashed =
+        head.edit_entry(&entry_id(0), state(EntryState::Trashed), None, stamp(3)).unwrap();
+    assert_eq!(trashed.entries[0].trashed_at, Some(stamp(3).time));
+    let again =
+        trashed.edit_entry(&entry_id(0), state(EntryState::Trashed), None, stamp(4)).unwrap();
+    assert_eq!(again.entries[0].trashed_at, Some(stamp(3).time));
+    let back = again.edit_entry(&entry_id(0), state(EntryState::Live), None, stamp(5)).unwrap();
+    assert_eq!(back.entries, head.entries);
+}
+
+#[test]
+fn two_live_entries_never_have_one_label() {
+    let label = |text: &str| Some(Some(text.parse().unwrap()));
+    let named = |text| EntryEdit { label: label(text), ..EntryEdit::default() };
+    let head = with_entries(0..2).edit_entry(&entry_id(0), named("v1"), None, stamp(3)).unwrap();
+    refused(
+        head.edit_entry(&entry_id(1), named("v1"), None, stamp(4)),
+        &expect![[r#"label "v1" is taken by another entry"#]],
+    );
+    let new = EntryRecord { label: Some("v1".parse().unwrap()), ..entry(2, EntryKind::Manual) };
+    refused(
+        head.add_entry(new.clone(), &[], None, stamp(4)),
+        &expect![[r#"label "v1" is taken by another entry"#]],
+    );
+    // once the first is in the trash its label is free, and it cannot come back with it
+    let head = head.add_entry(new, &[entry_id(0)], None, stamp(4)).unwrap();
+    let back = EntryEdit { state: Some(EntryState::Live), ..EntryEdit::default() };
+    refused(
+        head.edit_entry(&entry_id(0), back, None, stamp(5)),
+        &expect![[r#"label "v1" is taken by another entry"#]],
+    );
+}
+
+#[test]
+fn what_needs_all_entries_asks_for_them() {
+    let mut head = with_entries(0..17);
+    let older = Head::decode_older(&head.spill(vec![]).unwrap()).unwrap();
+    let pin = EntryEdit { pinned: Some(true), ..EntryEdit::default() };
+    refused(
+        head.edit_entry(&entry_id(0), pin.clone(), None, stamp(3)),
+        &expect!["the older entries of volume vol-1 are not loaded"],
+    );
+    let mut pinned =
+        head.join(older).unwrap().edit_entry(&entry_id(0), pin, None, stamp(3)).unwrap();
+    let older = Head::decode_older(&pinned.spill(vec![]).unwrap()).unwrap();
+    assert!(older.last().unwrap().pinned);
+    let missing = with_entries(0..1).edit_entry(&entry_id(5), EntryEdit::default(), None, stamp(3));
+    refused(missing, &expect!["volume vol-1 has no entry gqam4yywiome"]);
+}
+
+#[test]
+fn a_volume_in_the_trash_takes_no_commits_and_comes_back_whole() {
+    let head = head();
+    let trashed = head.set_trashed(true, Some(op(1, 2)), stamp(2)).unwrap();
+    assert_eq!((trashed.state, trashed.trashed_at), (HeadState::Trashed, Some(stamp(2).time)));
+    trashed.encode().unwrap();
+    refused(
+        trashed.commit(commit_of(trashed.now.clone()), None, stamp(3)),
+        &expect!["volume vol-1 is in the trash"],
+    );
+    let back = trashed.set_trashed(false, None, stamp(3)).unwrap();
+    assert_eq!((back.state, back.trashed_at, &back.now), (HeadState::Live, None, &head.now));
+}
+
+#[test]
+fn a_deleted_volume_is_a_tombstone() {
+    let HeadObject::Tombstone(tombstone) =
+        with_entries(0..2).delete(&[], Some(op(3, 9)), stamp(9)).unwrap()
+    else {
+        panic!("nothing is held")
+    };
+    assert_eq!((tombstone.lived, tombstone.seq, tombstone.epoch), (true, 4, 1));
+    assert_eq!(tombstone.op, Some(operation_id(3, 9)));
+}
+
+#[test]
+fn a_deleted_volume_keeps_the_entries_that_are_held() {
+    let mut head = with_entries(0..3);
+    head.entries[1].root = root(6);
+    let HeadObject::Head(left) = head.delete(&[entry_id(1)], None, stamp(9)).unwrap() else {
+        panic!("an entry is held")
+    };
+    assert_eq!((left.state, left.entries.len(), &left.now), (HeadState::Deleted, 1, &root(6)));
+    left.encode().unwrap();
+    refused(
+        left.commit(commit_of(root(6)), None, stamp(9)),
+        &expect!["volume vol-1 is in the trash"],
+    );
+    assert!(left.set_trashed(false, None, stamp(9)).is_err());
+    assert!(matches!(left.delete(&[], None, stamp(9)).unwrap(), HeadObject::Tombstone(_)));
+}
+
+#[test]
+fn entries_leave_the_trash_for_ever() {
+    let head = with_entries(0..3);
+    let left = head.delete_entries(&[entry_id(1), entry_id(77)], None, stamp(9)).unwrap();
+    assert_eq!(left.entry_count(), 2);
+    assert_eq!(left.find_entry(&entry_id(1)), None);
+}

@@ -139,6 +139,7 @@ impl Head {
             trashed_at: None,
             holder: create.holder,
             now: create.now,
+            document: None,
             entries: create.entries,
             older: None,
             locations: create.locations,
