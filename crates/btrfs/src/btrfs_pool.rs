@@ -72,8 +72,8 @@ impl BtrfsPool {
             return Err(PoolError::Missing { what });
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
-            .map_err(failed("open", &shown))?;
+        let root =
+            rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(failed("open", &shown))?;
         let kind = rustix::fs::fstatfs(&root).map_err(failed("look up", &shown))?.f_type;
         if kind != BTRFS_MAGIC {
             let what = format!("{shown} is not on btrfs");
@@ -83,13 +83,8 @@ impl BtrfsPool {
         for name in SubvolumePath::DIRECTORIES {
             match rustix::fs::mkdirat(&root, name, Mode::from_raw_mode(0o711)) {
                 Ok(()) => {
-                    rustix::fs::chmodat(
-                        &root,
-                        name,
-                        Mode::from_raw_mode(0o711),
-                        AtFlags::empty(),
-                    )
-                    .map_err(&made)?;
+                    rustix::fs::chmodat(&root, name, Mode::from_raw_mode(0o711), AtFlags::empty())
+                        .map_err(&made)?;
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(made(errno)),
@@ -282,8 +277,7 @@ impl BtrfsPool {
     fn shown_of_group(&self, id: u64, name: &str) -> Option<u64> {
         let fsid = ioctl::file_system_id(&self.root).ok()?;
         let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
-        let fsid =
-            [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+        let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         let (level, number) = (id >> 48, id & ((1 << 48) - 1));
         let path = format!("/sys/fs/btrfs/{fsid}/qgroups/{level}_{number}/{name}");
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
@@ -295,12 +289,12 @@ impl Pool for BtrfsPool {
         const VERB: &str = "create";
         let group = self.ensure_group(group)?;
         let parent = self.directory(place.directory(), VERB)?;
-        ioctl::create_subvolume(&parent, place.name().as_bytes(), group).map_err(|errno| {
-            match errno {
+        ioctl::create_subvolume(&parent, place.name().as_bytes(), group).map_err(
+            |errno| match errno {
                 Errno::EXIST => PoolError::Exists { place: place.to_string() },
                 errno => failed(VERB, place)(errno),
-            }
-        })
+            },
+        )
     }
 
     fn snapshot(

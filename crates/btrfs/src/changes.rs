@@ -115,9 +115,7 @@ pub(crate) fn refuse_unrelated(
     let is_related = match newer.parent_uuid {
         None => false,
         Some(live) => {
-            older.parent_uuid == Some(live)
-                || live == older.uuid
-                || descends(live, older.uuid)?
+            older.parent_uuid == Some(live) || live == older.uuid || descends(live, older.uuid)?
         }
     };
     if is_related && older.read_only && newer.read_only {
@@ -137,8 +135,8 @@ pub(crate) fn read(
         let place = sides.child.to_string();
         ChangesError::Pool(PoolError::Io { verb: "read the changes of", place, source })
     };
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|errno| broken(errno.into()))?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| broken(errno.into()))?;
     let (sent, overlay) = std::thread::scope(|scope| {
         let reading = scope.spawn(move || follow(File::from(reader)));
         let sent = send(&writer);
@@ -151,10 +149,9 @@ pub(crate) fn read(
         child: sides.child.to_string(),
         source,
     })?;
-    let overlay = overlay.map_err(broken)?.map_err(|why| ChangesError::Stream {
-        child: sides.child.to_string(),
-        why,
-    })?;
+    let overlay = overlay
+        .map_err(broken)?
+        .map_err(|why| ChangesError::Stream { child: sides.child.to_string(), why })?;
     complete(sides, overlay.outcome(), names)
 }
 

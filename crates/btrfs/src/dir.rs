@@ -433,20 +433,19 @@ impl Dir {
         let owner = old.as_ref().map_or((WORKSPACE_ID, WORKSPACE_ID), |old| (old.uid, old.gid));
 
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let (fd, mut temporary) =
-            match rustix::fs::openat(&parent, c".", flags, mode_bits(0o600)) {
-                Ok(fd) => (fd, None),
-                // Some file systems (a laptop's, not a pool's) have no nameless files.
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-                    let (fd, name) = with_temporary_name(|name| {
-                        rustix::fs::openat(&parent, name, flags, mode_bits(0o600))
-                    })
-                    .map_err(&refused)?;
-                    (fd, Some(Temporary { dir: parent.as_fd(), name }))
-                }
-                Err(errno) => return Err(refused(errno)),
-            };
+        let (fd, mut temporary) = match rustix::fs::openat(&parent, c".", flags, mode_bits(0o600)) {
+            Ok(fd) => (fd, None),
+            // Some file systems (a laptop's, not a pool's) have no nameless files.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+                let (fd, name) = with_temporary_name(|name| {
+                    rustix::fs::openat(&parent, name, flags, mode_bits(0o600))
+                })
+                .map_err(&refused)?;
+                (fd, Some(Temporary { dir: parent.as_fd(), name }))
+            }
+            Err(errno) => return Err(refused(errno)),
+        };
         let mut file = File::from(fd);
         io::copy(content, &mut file).map_err(|source| PathError::Io {
             verb: VERB,
@@ -474,8 +473,7 @@ impl Dir {
                 Err(errno) => return Err(refused(errno)),
             }
             let beside = if self.is_subvolume { self.root.as_fd() } else { parent.as_fd() };
-            let ((), name) =
-                with_temporary_name(|name| link(beside, name)).map_err(&refused)?;
+            let ((), name) = with_temporary_name(|name| link(beside, name)).map_err(&refused)?;
             temporary = Some(Temporary { dir: beside, name });
         }
         if let Some(temporary) = temporary {
@@ -514,8 +512,8 @@ impl Dir {
                     return Err(PathError::OtherDevice { path: path.clone() });
                 }
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let top = rustix::fs::openat(&parent, name, flags, Mode::empty())
-                    .map_err(&refused)?;
+                let top =
+                    rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(&refused)?;
                 let mut moved_up = 0;
                 loop {
                     self.empty(&top, &top, 0, &mut moved_up, path)?;
@@ -563,8 +561,7 @@ impl Dir {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let below =
-                rustix::fs::openat(fd, &*name, flags, Mode::empty()).map_err(&refused)?;
+            let below = rustix::fs::openat(fd, &*name, flags, Mode::empty()).map_err(&refused)?;
             if rustix::fs::fstat(&below).map_err(&refused)?.st_dev != self.device {
                 return Err(PathError::OtherDevice { path: path.clone() });
             }
@@ -713,7 +710,10 @@ impl Dir {
         let Some(fd) = self.with_xattrs(path, VERB)? else { return Ok(Vec::new()) };
         let mut buffer = Vec::with_capacity(1024);
         loop {
-            match rustix::fs::listxattr(by_descriptor(&fd), rustix::buffer::spare_capacity(&mut buffer)) {
+            match rustix::fs::listxattr(
+                by_descriptor(&fd),
+                rustix::buffer::spare_capacity(&mut buffer),
+            ) {
                 Ok(_) => break,
                 Err(Errno::RANGE) if buffer.capacity() < XATTR_BYTES_MAX => {
                     buffer = Vec::with_capacity(XATTR_BYTES_MAX);
@@ -821,9 +821,7 @@ impl Drop for Temporary<'_> {
 }
 
 /// Tries `make` with temporary names until one is free.
-fn with_temporary_name<T>(
-    make: impl Fn(&[u8]) -> Result<T, Errno>,
-) -> Result<(T, Vec<u8>), Errno> {
+fn with_temporary_name<T>(make: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), Errno> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let process = rustix::process::getpid().as_raw_nonzero();
     loop {
@@ -835,3 +833,6 @@ fn with_temporary_name<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,14 @@ pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
             ErrorKind::Precondition
         }
         Some(
-            Errno::ROFS | Errno::IO | Errno::NOMEM | Errno::AGAIN | Errno::INTR | Errno::NODEV
-            | Errno::NXIO | Errno::STALE,
+            Errno::ROFS
+            | Errno::IO
+            | Errno::NOMEM
+            | Errno::AGAIN
+            | Errno::INTR
+            | Errno::NODEV
+            | Errno::NXIO
+            | Errno::STALE,
         ) => ErrorKind::Unavailable,
         Some(Errno::NOENT) => ErrorKind::NotFound,
         Some(Errno::EXIST) => ErrorKind::AlreadyExists,

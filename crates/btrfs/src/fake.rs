@@ -426,8 +426,7 @@ impl Pool for FakePool {
         const VERB: &str = "read the quota of volume";
         let mut state = self.state();
         state.step(VERB, volume)?;
-        let mut usage =
-            Usage { charged_bytes: 0, limit_bytes: state.limits.get(volume).copied() };
+        let mut usage = Usage { charged_bytes: 0, limit_bytes: state.limits.get(volume).copied() };
         for (place, known) in &state.subvolumes {
             if known.group.as_ref() == Some(volume) {
                 let entries = walk(&self.dir(place)?).map_err(refused(VERB, volume))?;

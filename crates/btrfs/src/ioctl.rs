@@ -342,7 +342,8 @@ pub fn search(
                 found.push(Item { kind, offset, bytes: bytes.to_vec() });
             }
         }
-        if first_type > *types.end() || (types.start() == types.end() && first_offset > *offsets.end())
+        if first_type > *types.end()
+            || (types.start() == types.end() && first_offset > *offsets.end())
         {
             return Ok(found);
         }

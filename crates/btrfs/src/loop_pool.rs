@@ -193,8 +193,12 @@ fn make_image(home: &Path, image: &Path, bytes: u64) -> Result<File, PoolError> 
 
 /// Runs `mkfs.btrfs`, the one program that a pool needs.
 fn make_file_system(image: &Path) -> Result<(), PoolError> {
-    const PROGRAMS: [&str; 4] =
-        ["/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs", "/usr/bin/mkfs.btrfs", "/usr/local/sbin/mkfs.btrfs"];
+    const PROGRAMS: [&str; 4] = [
+        "/usr/sbin/mkfs.btrfs",
+        "/sbin/mkfs.btrfs",
+        "/usr/bin/mkfs.btrfs",
+        "/usr/local/sbin/mkfs.btrfs",
+    ];
     let program = PROGRAMS
         .into_iter()
         .find(|program| Path::new(program).exists())
@@ -244,8 +248,9 @@ fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// Attaches the image to a free loop device.
 fn attach(image: &File, path: &Path) -> Result<LoopDevice, PoolError> {
-    let control = open_device(Path::new("/dev/loop-control"))
-        .map_err(|errno| missing(format!("loop devices are missing (/dev/loop-control: {errno})")))?;
+    let control = open_device(Path::new("/dev/loop-control")).map_err(|errno| {
+        missing(format!("loop devices are missing (/dev/loop-control: {errno})"))
+    })?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -326,7 +331,8 @@ fn parse_mount(line: &str, path: &Path) -> Option<PathBuf> {
 /// Makes the file system as large as its device.
 fn resize(mount: &Path) -> Result<(), PoolError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, mount, flags, Mode::empty()).map_err(refused("open", mount))?;
+    let fd =
+        rustix::fs::openat(CWD, mount, flags, Mode::empty()).map_err(refused("open", mount))?;
     ioctl::resize_to_device(&fd).map_err(refused("grow", mount))
 }
 

@@ -134,8 +134,7 @@ impl<'p> Attributes<'p> {
                 payload.split_first_chunk::<4>().ok_or("an attribute is cut off")?;
             let kind = u16::from_le_bytes([header[0], header[1]]);
             let length = usize::from(u16::from_le_bytes([header[2], header[3]]));
-            let (value, after) =
-                after.split_at_checked(length).ok_or("an attribute is cut off")?;
+            let (value, after) = after.split_at_checked(length).ok_or("an attribute is cut off")?;
             payload = after;
             let number = || {
                 let bytes = value.try_into().map_err(|_| "a number is not 8 bytes long")?;
@@ -201,8 +200,7 @@ fn checked(path: &[u8]) -> Result<Vec<u8>, String> {
 /// Why it is none.
 #[cfg(test)]
 pub fn decode_all(bytes: &[u8]) -> Result<Vec<Command>, String> {
-    let (header, mut rest) =
-        bytes.split_first_chunk::<HEADER_BYTES>().ok_or("it is cut off")?;
+    let (header, mut rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or("it is cut off")?;
     decode_header(header)?;
     let mut commands = Vec::new();
     loop {
@@ -216,3 +214,6 @@ pub fn decode_all(bytes: &[u8]) -> Result<Vec<Command>, String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
