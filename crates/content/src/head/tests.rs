@@ -285,7 +285,7 @@ proptest! {
     ) {
         // a caller that had seen `seen` asks, its answer is lost, others come, it asks again
         let mut head = head();
-        let mut step = |head: &Head, n: u8| {
+        let step = |head: &Head, n: u8| {
             let kind = if background[usize::from(n)] { BACKGROUND } else { "snapshot" };
             head.record_op(Op { kind: kind.into(), ..op(head.seq, n + 100) }, stamp(n)).unwrap()
         };

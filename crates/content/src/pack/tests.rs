@@ -97,7 +97,7 @@ fn a_longer_tail_is_as_good_as_the_footer() {
 #[test]
 fn a_pack_with_a_feature_of_the_future_is_refused_by_name() {
     let pack = small_pack();
-    let mut bytes = pack.bytes.clone();
+    let mut bytes = pack.bytes;
     // the trailer's must, and the digest over it
     let trailer = bytes.len() - TRAILER_BYTES as usize;
     bytes[trailer + 16] = 4;
