@@ -327,7 +327,7 @@ impl Client {
         self.change(routes::EDIT_ENTRY, project, &[&at.to_string()], body).await
     }
 
-    /// Gives an entry a name.
+    /// Gives an entry a name, or takes it.
     ///
     /// # Errors
     ///
@@ -336,7 +336,7 @@ impl Client {
         &self,
         project: &Slug,
         at: &At,
-        label: &Label,
+        label: Option<&Label>,
     ) -> Result<wire::EntryReply, ClientError> {
         let body = json!({ "label": label });
         self.change(routes::EDIT_ENTRY, project, &[&at.to_string()], body).await

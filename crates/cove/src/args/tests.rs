@@ -1,0 +1,76 @@
+use super::*;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("cove").chain(line.split(' ')))
+}
+
+fn refused(line: &str) -> ErrorKind {
+    parse(line).expect_err(line).kind()
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn json_and_quiet_stand_anywhere_and_not_together() {
+    assert!(parse("--json ls").unwrap().output.json);
+    assert!(parse("files ls shop:/ --json").unwrap().output.json);
+    assert!(parse("ls -q").unwrap().output.quiet);
+    assert_eq!(refused("ls --json --quiet"), ErrorKind::ArgumentConflict);
+}
+
+#[test]
+fn what_comes_after_two_dashes_is_a_path_to_restore() {
+    let Verb::Restore { name, entry, paths, force, .. } =
+        parse("restore shop @v1 --force -- src/app.ts --odd").unwrap().verb
+    else {
+        panic!("restore is read as restore");
+    };
+    assert_eq!((name.as_str(), entry.as_str(), force), ("shop", "@v1", true));
+    assert_eq!(paths, ["src/app.ts", "--odd"]);
+    assert_eq!(refused("restore shop v1 src/app.ts"), ErrorKind::UnknownArgument);
+}
+
+#[test]
+fn a_diff_takes_one_or_two_moments() {
+    assert!(parse("diff shop@a..shop").is_ok());
+    assert!(parse("diff shop@a shop@b --stat").is_ok());
+    assert_eq!(refused("diff"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(refused("diff a b --stat --name-status"), ErrorKind::ArgumentConflict);
+}
+
+#[test]
+fn numbers_have_their_ranges() {
+    assert_eq!(refused("fork shop --count 0"), ErrorKind::ValueValidation);
+    assert_eq!(refused("verify --level 3"), ErrorKind::ValueValidation);
+    assert_eq!(refused("verify --level 2 --read 3/2"), ErrorKind::ValueValidation);
+    assert!(parse("verify shop --level 2 --read 2/3").is_ok());
+}
+
+#[test]
+fn sizes_and_durations_are_read_with_their_units() {
+    assert_eq!(parse_bytes("4096"), Ok(4096));
+    assert_eq!(parse_bytes("4GiB"), Ok(4 << 30));
+    assert_eq!(parse_bytes("2k"), Ok(2048));
+    assert!(parse_bytes("-1").is_err() && parse_bytes("99999999999T").is_err());
+    assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+    assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+    assert!(parse_duration("0s").is_err() && parse_duration("3 fortnights").is_err());
+}
+
+#[test]
+fn up_takes_the_flags_of_its_contract() {
+    let line = "up --detach --home /h --listen 127.0.0.1:0 --pool-bytes 4294967296 \
+                --objects s3://b/p --store-every 5s";
+    let Verb::Up(up) = parse(line).unwrap().verb else { panic!("up is read as up") };
+    assert!(up.detach);
+    assert_eq!(up.home, Some("/h".into()));
+    assert_eq!(up.listen.port(), 0);
+    assert_eq!(up.pool_bytes, Some(4 << 30));
+    assert_eq!(up.objects.as_deref(), Some("s3://b/p"));
+    assert_eq!(up.store_every, Duration::from_secs(5));
+}

@@ -1,0 +1,151 @@
+//! What the program takes from its environment.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use cove_client::Client;
+use cove_types::ErrorKind;
+
+use crate::args::{UpArgs, UpFlags};
+use crate::failure::Failure;
+
+/// How many counted entries stay when nobody says otherwise.
+const KEEP_DEFAULT: u32 = 5;
+/// The most that may stay.
+const KEEP_MAX: u32 = 200;
+
+/// What an environment variable holds; an empty one counts as absent.
+#[expect(clippy::disallowed_methods, reason = "programs read the environment, here and only here")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// What an environment variable holds that must be text.
+fn text(name: &str) -> Result<Option<String>, Failure> {
+    let refused = |_| Failure::new(ErrorKind::Invalid, format!("{name} is not UTF-8"));
+    variable(name).map(|value| value.into_string().map_err(refused)).transpose()
+}
+
+/// Where everything of this user's Cove lies: `COVE_HOME`, else `~/.local/share/cove` of
+/// the user, under sudo of the one who called it.
+pub fn home() -> Result<PathBuf, Failure> {
+    if let Some(home) = variable("COVE_HOME") {
+        return absolute(PathBuf::from(home));
+    }
+    let caller = text("SUDO_UID")?
+        .filter(|_| rustix::process::geteuid().is_root())
+        .and_then(|uid| uid.parse::<u32>().ok())
+        .and_then(|uid| home_of(uid, &std::fs::read_to_string("/etc/passwd").unwrap_or_default()));
+    match caller.or_else(|| variable("HOME").map(PathBuf::from)) {
+        Some(user) => absolute(user.join(".local/share/cove")),
+        None => Err(Failure::new(ErrorKind::Invalid, "neither COVE_HOME nor HOME is set")
+            .hint("say where Cove's home is with COVE_HOME")),
+    }
+}
+
+/// The home directory of a user, as the passwd file has it.
+fn home_of(uid: u32, passwd: &str) -> Option<PathBuf> {
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_theirs = fields.get(2)?.parse() == Ok(uid);
+        is_theirs
+            .then(|| fields.get(5).copied())?
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from)
+    })
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(&path)
+        .map_err(|error| Failure::io(format!("failed to find {}", path.display()), &error))
+}
+
+/// The Cove that the verbs speak to: `COVE_URL` with `COVE_TOKEN`, else the socket in the home.
+pub fn client() -> Result<Client, Failure> {
+    match text("COVE_URL")? {
+        Some(url) => {
+            let token = text("COVE_TOKEN")?.ok_or_else(|| {
+                Failure::new(ErrorKind::Denied, "COVE_URL is set and COVE_TOKEN is not")
+                    .hint("the token is in the file `token` in Cove's home")
+            })?;
+            Ok(Client::tcp(&url, token.trim())?)
+        }
+        None => Ok(Client::unix(home()?.join("cove.sock"))),
+    }
+}
+
+/// What `new` and `cp` leave out of what they copy in: Cove's own home, and its store when
+/// that is a directory.
+pub fn own_directories() -> Vec<PathBuf> {
+    let store = text("COVE_OBJECTS").ok().flatten();
+    let store = store.as_deref().and_then(|url| url.strip_prefix("file://")).map(PathBuf::from);
+    home().ok().into_iter().chain(store).collect()
+}
+
+/// What `up` is to do, whole.
+pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
+    let named = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+    let home = match named(flags.home) {
+        Some(home) => absolute(home)?,
+        None => home()?,
+    };
+    let pool = named(flags.pool).map(absolute).transpose()?;
+    Ok(UpArgs {
+        home,
+        listen: flags.listen,
+        pool_bytes: flags.pool_bytes,
+        pool,
+        objects: flags.objects.filter(|url| !url.is_empty()),
+        store_every: flags.store_every,
+        detach: flags.detach,
+        keep: keep(
+            text("COVE_MAX_SNAPSHOTS_PER_PROJECT")?,
+            text("K8S_MAX_SNAPSHOTS_PER_PROJECT")?,
+        )?,
+    })
+}
+
+/// How many counted entries stay: Cove's own variable goes before Kubernetes' one.
+fn keep(own: Option<String>, kubernetes: Option<String>) -> Result<u32, Failure> {
+    let named = own.map(|text| ("COVE_MAX_SNAPSHOTS_PER_PROJECT", text));
+    let named = named.or(kubernetes.map(|text| ("K8S_MAX_SNAPSHOTS_PER_PROJECT", text)));
+    let Some((name, text)) = named else { return Ok(KEEP_DEFAULT) };
+    text.trim().parse().ok().filter(|keep| (1..=KEEP_MAX).contains(keep)).ok_or_else(|| {
+        let found = cove_types::escape_bytes(text.as_bytes());
+        Failure::new(ErrorKind::Invalid, format!("{name} is 1 to {KEEP_MAX}, found \"{found}\""))
+    })
+}
+
+/// Device and inode of the directories that are there.
+pub fn identities(paths: &[PathBuf]) -> Vec<(u64, u64)> {
+    let identity = |path: &Path| {
+        let stat = rustix::fs::stat(path).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    paths.iter().filter_map(|path| identity(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_of_who_called_sudo_comes_from_the_passwd_file() {
+        let passwd = "root:x:0:0:root:/r:/bin/sh\nann:x:1000:1000:,,,:/home/ann:/bin/bash\n";
+        assert_eq!(home_of(1000, passwd), Some("/home/ann".into()));
+        assert_eq!(home_of(1001, passwd), None);
+    }
+
+    #[test]
+    fn coves_own_number_goes_before_that_of_kubernetes() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(keep(None, None).unwrap(), 5);
+        assert_eq!(keep(None, text("7")).unwrap(), 7);
+        assert_eq!(keep(text("9"), text("7")).unwrap(), 9);
+        let refused = keep(text("201"), None).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "COVE_MAX_SNAPSHOTS_PER_PROJECT is 1 to 200, found \"201\""
+        );
+    }
+}

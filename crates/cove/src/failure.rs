@@ -1,0 +1,225 @@
+//! What a verb that failed says, and how it exits.
+
+use std::fmt;
+
+use cove_client::ClientError;
+use cove_types::{Classify, ErrorKind, ParseError};
+
+/// Why a verb did not do what it was to do, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    kind: ErrorKind,
+    what: String,
+    hint: Option<String>,
+    /// An exit status with nothing to say: a signal ended it, and 128 + its number is the custom.
+    silent: Option<u8>,
+}
+
+impl Failure {
+    /// A failure: one line without a full stop.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), hint: None, silent: None }
+    }
+
+    /// The end by ctrl-C, after what goes on was said.
+    pub fn interrupted() -> Self {
+        Self { silent: Some(130), ..Self::new(ErrorKind::TimedOut, "interrupted") }
+    }
+
+    /// The end of a pipe whose reader has enough.
+    fn broken_pipe() -> Self {
+        Self { silent: Some(141), ..Self::new(ErrorKind::Unavailable, "nobody reads any more") }
+    }
+
+    /// A failure whose cause is an error, with all of its causes.
+    pub fn caused(what: impl fmt::Display, error: &dyn std::error::Error, kind: ErrorKind) -> Self {
+        Self::new(kind, format!("{what}: {}", chain(error)))
+    }
+
+    /// A failure of the local file system.
+    pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::broken_pipe();
+        }
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::Exhausted
+            }
+            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
+                ErrorKind::Precondition
+            }
+            _ => ErrorKind::Internal,
+        };
+        Self::caused(what, error, kind)
+    }
+
+    /// With what a person can do about it, unless something better is known already.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// What stands on standard error: the error, a blank line, the hint.
+    pub fn message(&self) -> String {
+        match &self.hint {
+            _ if self.silent.is_some() => String::new(),
+            Some(hint) => {
+                format!("error: {}\n\nhint: {}\n", self.what, hint.replace('\n', "\n      "))
+            }
+            None => format!("error: {}\n", self.what),
+        }
+    }
+
+    /// The program's exit status.
+    pub fn exit_code(&self) -> u8 {
+        self.silent.unwrap_or(exit_code(self.kind))
+    }
+}
+
+/// The exit status that tells a script what kind of failure it was.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Internal => 1,
+        ErrorKind::Invalid => 2,
+        ErrorKind::NotFound => 3,
+        ErrorKind::AlreadyExists | ErrorKind::Precondition => 4,
+        ErrorKind::Conflict => 5,
+        ErrorKind::Exhausted => 6,
+        ErrorKind::Unavailable => 7,
+        ErrorKind::Corrupt => 8,
+        ErrorKind::Denied => 9,
+        ErrorKind::TimedOut => 124,
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    std::iter::once(error)
+        .chain(causes)
+        .map(|error| cove_types::escape_bytes(error.to_string().as_bytes()))
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Classify for Failure {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl From<ParseError> for Failure {
+    fn from(error: ParseError) -> Self {
+        Self::new(ErrorKind::Invalid, error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let what = match &error {
+            // Details are escaped where they are made; a server that does not is not trusted.
+            ClientError::Problem(problem) => printable(&problem.detail),
+            ClientError::Unreachable { .. } => error.to_string(),
+            _ => chain(&error),
+        };
+        let failure = Self::new(error.kind(), what);
+        match &error {
+            ClientError::Problem(problem) => match &problem.hint {
+                Some(hint) => failure.hint(printable(hint)),
+                None if problem.kind == ErrorKind::Internal => {
+                    failure.hint(format!("request {} is in <home>/cove.log", problem.request_id))
+                }
+                None => failure,
+            },
+            ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),
+            ClientError::Forbidden { .. } => {
+                failure.hint("Cove serves the user who started it, and root")
+            }
+            ClientError::Lost { .. } => {
+                failure.hint("it may have been done: look with `cove show` or `cove timeline`")
+            }
+            ClientError::Protocol { .. } => {
+                failure.hint("the Cove that runs is of another version, or no Cove")
+            }
+            ClientError::Address { .. } => failure.hint("COVE_URL is http://127.0.0.1:PORT"),
+        }
+    }
+}
+
+/// Text without what a terminal would obey; a backslash stays as it is.
+pub fn printable(text: &str) -> String {
+    text.split('\\')
+        .map(|part| cove_types::escape_bytes(part.as_bytes()))
+        .collect::<Vec<_>>()
+        .join("\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_failure_is_an_error_a_blank_line_and_a_hint() {
+        let failure =
+            Failure::new(ErrorKind::Precondition, "node (pid 12) has a.txt open for writing")
+                .hint("close it, or go on with\n`--force`");
+        expect![[r#"
+            error: node (pid 12) has a.txt open for writing
+
+            hint: close it, or go on with
+                  `--force`
+        "#]]
+        .assert_eq(&failure.message());
+    }
+
+    #[test]
+    fn without_a_running_cove_the_hint_is_to_start_it() {
+        let source = std::io::ErrorKind::NotFound.into();
+        let failure = Failure::from(ClientError::Unreachable { at: "/h/cove.sock".into(), source });
+        expect![[r#"
+            error: no Cove is running at /h/cove.sock
+
+            hint: start it with `cove up --detach`
+        "#]]
+        .assert_eq(&failure.message());
+        assert_eq!(failure.exit_code(), 7);
+    }
+
+    #[test]
+    fn each_kind_has_its_exit_code() {
+        let kinds = [
+            (ErrorKind::Internal, 1),
+            (ErrorKind::Invalid, 2),
+            (ErrorKind::NotFound, 3),
+            (ErrorKind::AlreadyExists, 4),
+            (ErrorKind::Precondition, 4),
+            (ErrorKind::Conflict, 5),
+            (ErrorKind::Exhausted, 6),
+            (ErrorKind::Unavailable, 7),
+            (ErrorKind::Corrupt, 8),
+            (ErrorKind::Denied, 9),
+            (ErrorKind::TimedOut, 124),
+        ];
+        for (kind, code) in kinds {
+            assert_eq!(Failure::new(kind, "x").exit_code(), code, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_never_printed() {
+        assert_eq!(printable("a\x1b[31m\\x0a"), "a\\x1b[31m\\x0a");
+    }
+}

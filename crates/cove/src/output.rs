@@ -1,0 +1,74 @@
+//! Data on standard output, prose on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use cove_types::ErrorKind;
+use serde::Serialize;
+
+use crate::args::OutputFlags;
+use crate::failure::Failure;
+
+/// Where results go and in which form.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    flags: OutputFlags,
+}
+
+impl Output {
+    /// An output as the flags want it.
+    pub fn new(flags: OutputFlags) -> Self {
+        Self { flags }
+    }
+
+    /// Whether a person looks at standard error and wants to see more than ids.
+    pub fn is_watched(&self) -> bool {
+        !self.flags.quiet && io::stderr().is_terminal()
+    }
+
+    /// Shows one result: as JSON, as bare ids one a line, or as text for a person.
+    pub fn show(
+        &self,
+        json: &impl Serialize,
+        ids: impl IntoIterator<Item = String>,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.flags.json {
+            let mut line = serde_json::to_string(json)
+                .map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))?;
+            line.push('\n');
+            return write(line.as_bytes());
+        }
+        if self.flags.quiet {
+            let lines: String = ids.into_iter().map(|id| format!("{id}\n")).collect();
+            return write(lines.as_bytes());
+        }
+        write(text().as_bytes())
+    }
+
+    /// Says something to a person, whatever the form of the result.
+    pub fn say(&self, line: &str) {
+        if !self.flags.quiet && !self.flags.json {
+            warn(line);
+        }
+    }
+}
+
+/// Says something that must not be missed.
+pub fn warn(line: &str) {
+    // Where standard error is closed nobody reads it; the exit status tells.
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// Says text that has its own line ends.
+pub fn warn_raw(text: &str) {
+    // As above.
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// Writes to standard output.
+pub fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::io("failed to write to standard output", &error))
+}

@@ -1,0 +1,397 @@
+//! Results as text for a person.
+//!
+//! All of it is a function of the wire's values and of a moment, so that a test shows
+//! what a person sees. What others named is escaped already where it crosses the API;
+//! messages and labels of people are escaped here.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use cove_types::Durability;
+use cove_types::wire::{Change, ChangeKind, Check, Entry, File, Match, Project, VerifyReply};
+use jiff::Timestamp;
+
+use crate::failure::printable;
+
+/// A size with a unit of powers of 1,000 and two or three digits.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1_000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1_000.0;
+    let mut unit = 0;
+    // 999.95 would be shown as 1000.0.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1_000.0;
+        unit += 1;
+    }
+    if value >= 99.95 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// A duration in milliseconds.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..=999 => format!("{ms} ms"),
+        1_000..=59_999 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+/// How long ago a time of the wire was; the text itself when it is no time.
+pub fn age(time: &str, now: Timestamp) -> String {
+    let Ok(then) = time.parse::<Timestamp>() else { return printable(time) };
+    let seconds = now.as_second().saturating_sub(then.as_second());
+    let counted = |count: i64, one: &str, many: &str| match count {
+        1 => format!("1 {one} ago"),
+        _ => format!("{count} {many} ago"),
+    };
+    match seconds {
+        ..=0 => "just now".to_owned(),
+        1..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        86_400..2_592_000 => counted(seconds / 86_400, "day", "days"),
+        _ => time.get(..10).unwrap_or(time).to_owned(),
+    }
+}
+
+/// A count with its noun.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Where a state is saved, after "saved to" or "on".
+fn place(saved_to: &str) -> String {
+    match saved_to {
+        "this_disk" => "this disk only".to_owned(),
+        url => printable(url),
+    }
+}
+
+/// Lines of aligned columns without borders; `right` are columns of numbers.
+fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+        if right.contains(&column.index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Whether the present state of a project is saved, in short.
+fn saved(project: &Project, now: Timestamp) -> String {
+    match (project.durability, &project.saved_at, project.unsaved_bytes) {
+        (Durability::Saved, Some(at), _) => age(at, now),
+        (Durability::Saved, None, _) => "yes".to_owned(),
+        (Durability::OnThisNode, _, Some(bytes)) => format!("{} not yet", size(bytes)),
+        (Durability::OnThisNode, _, None) => "not yet".to_owned(),
+    }
+}
+
+/// The list of projects.
+pub fn projects(projects: &[Project], now: Timestamp) -> String {
+    let row = |project: &Project| {
+        vec![
+            project.slug.clone(),
+            saved(project, now),
+            size(project.bytes.logical),
+            project.entries.to_string(),
+            printable(&project.health.state),
+            age(&project.created_at, now),
+        ]
+    };
+    let header = ["NAME", "SAVED", "SIZE", "ENTRIES", "HEALTH", "MADE"];
+    table(&header, projects.iter().map(row).collect(), &[2, 3])
+}
+
+/// The projects in the trash.
+pub fn trash(projects: &[Project], now: Timestamp) -> String {
+    let row = |project: &Project| {
+        let when = project.trashed_at.as_deref().map(|at| age(at, now)).unwrap_or_default();
+        vec![project.slug.clone(), when, size(project.bytes.logical), project.entries.to_string()]
+    };
+    table(&["NAME", "REMOVED", "SIZE", "ENTRIES"], projects.iter().map(row).collect(), &[2, 3])
+}
+
+/// One project: where it lives, what is saved, how it is.
+pub fn project(project: &Project, now: Timestamp) -> String {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if project.state != "live" {
+        let since = project.trashed_at.as_deref().map(|at| age(at, now)).unwrap_or_default();
+        rows.push(("state", format!("in the trash, {since}")));
+    }
+    rows.push((
+        "files",
+        project.path.as_deref().map_or("no copy on this machine".to_owned(), printable),
+    ));
+    let saved = match (project.durability, &project.saved_at) {
+        (Durability::Saved, Some(at)) => {
+            format!("{}, to {}", age(at, now), place(&project.saved_to))
+        }
+        (Durability::Saved, None) => format!("to {}", place(&project.saved_to)),
+        (Durability::OnThisNode, at) => {
+            let changed = match project.unsaved_bytes {
+                Some(bytes) => format!("{} changed and not saved yet", size(bytes)),
+                None => "not saved yet".to_owned(),
+            };
+            match at {
+                Some(at) => format!(
+                    "{changed}; before that {}, to {}",
+                    age(at, now),
+                    place(&project.saved_to)
+                ),
+                None => format!("{changed}; goes to {}", place(&project.saved_to)),
+            }
+        }
+    };
+    rows.push(("saved", saved));
+    let bytes = &project.bytes;
+    rows.push((
+        "size",
+        format!(
+            "{}; on disk {} its own, {} shared",
+            size(bytes.logical),
+            size(bytes.unique),
+            size(bytes.shared)
+        ),
+    ));
+    rows.push(("timeline", count(project.entries.into(), "entry", "entries")));
+    if let Some(from) = &project.forked_from {
+        let entry = from.entry.as_deref().map(|entry| format!(" at {entry}")).unwrap_or_default();
+        rows.push(("forked from", printable(&format!("{}{entry}", from.project))));
+    }
+    rows.push(("made", age(&project.created_at, now)));
+    rows.push(("id", printable(&format!("{}, {}", project.id, project.volume))));
+    let health = &project.health;
+    rows.push(("health", printable(&health.state)));
+    let mut text = format!("{}\n", printable(&project.name));
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<11}  {value}\n"));
+    }
+    for problem in &health.problems {
+        let since = age(&problem.since, now);
+        text.push_str(&format!("    {} (since {since})\n", printable(&problem.what)));
+        if let Some(hint) = &problem.hint {
+            text.push_str(&format!("      hint: {}\n", printable(hint)));
+        }
+    }
+    if health.not_captured_count > 0 {
+        let paths = count(health.not_captured_count, "path", "paths");
+        text.push_str(&format!("  not captured {paths}\n"));
+        for lost in &health.not_captured {
+            text.push_str(&format!("    {}: {}\n", printable(&lost.path), printable(&lost.what)));
+        }
+        let more = health.not_captured_count.saturating_sub(health.not_captured.len() as u64);
+        if more > 0 {
+            text.push_str(&format!("    and {more} more\n"));
+        }
+    }
+    text
+}
+
+/// A timeline.
+pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
+    let row = |entry: &Entry| {
+        let name = entry.label.as_deref().unwrap_or_default();
+        let pin = if entry.pinned { "pinned" } else { "" };
+        let saved = match entry.durability {
+            Durability::Saved => "yes",
+            Durability::OnThisNode => "not yet",
+        };
+        vec![
+            entry.id.clone(),
+            age(&entry.time, now),
+            entry.kind.as_str().to_owned(),
+            saved.to_owned(),
+            entry.logical_bytes.map(size).unwrap_or_default(),
+            [printable(name), pin.to_owned()].join(" ").trim().to_owned(),
+            entry.message.as_deref().map(printable).unwrap_or_default(),
+        ]
+    };
+    let header = ["ENTRY", "WHEN", "KIND", "SAVED", "SIZE", "LABEL", "MESSAGE"];
+    table(&header, entries.iter().map(row).collect(), &[4])
+}
+
+/// What became of an entry: how soon it was captured, and saved where.
+pub fn entry(entry: &Entry, saved_to: &str) -> String {
+    let captured = format!("captured on this node in {}", duration(entry.captured_ms));
+    match (entry.durability, entry.saved_ms) {
+        (Durability::Saved, Some(ms)) => {
+            format!("{captured}, saved to {} in {}", place(saved_to), duration(ms))
+        }
+        (Durability::Saved, None) => format!("{captured}, saved to {}", place(saved_to)),
+        (Durability::OnThisNode, _) => format!("{captured}, not saved yet"),
+    }
+}
+
+/// What retention moved to the trash.
+pub fn rolled_off(project: &str, entries: &[Entry]) -> Vec<String> {
+    let line = |entry: &Entry| {
+        let name = entry.label.as_deref().or(entry.message.as_deref());
+        let name = name.map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+        let id = &entry.id;
+        format!("rolled off: {id}{name}; back with `cove undelete {project}@{id}`")
+    };
+    entries.iter().map(line).collect()
+}
+
+fn letter(change: ChangeKind) -> char {
+    match change {
+        ChangeKind::Added => 'A',
+        ChangeKind::Removed => 'D',
+        ChangeKind::Modified => 'M',
+        ChangeKind::Renamed => 'R',
+        ChangeKind::Metadata => 'm',
+    }
+}
+
+/// The path of a change, with where it came from.
+fn moved(change: &Change) -> String {
+    match &change.from {
+        Some(from) => format!("{} -> {}", printable(from), printable(&change.path)),
+        None => printable(&change.path),
+    }
+}
+
+/// A difference: a letter and a path a line.
+pub fn changes(changes: &[Change]) -> String {
+    let line = |change: &Change| {
+        let modes = match (&change.mode_before, &change.mode_after) {
+            (Some(before), Some(after)) => format!("  (mode {before} -> {after})"),
+            _ => String::new(),
+        };
+        format!("{} {}{}\n", letter(change.change), moved(change), printable(&modes))
+    };
+    changes.iter().map(line).collect()
+}
+
+/// A difference for scripts: letter, tab, path; a renamed one has both paths.
+pub fn name_status(changes: &[Change]) -> String {
+    let line = |change: &Change| match &change.from {
+        Some(from) => {
+            format!("{}\t{}\t{}\n", letter(change.change), printable(from), printable(&change.path))
+        }
+        None => format!("{}\t{}\n", letter(change.change), printable(&change.path)),
+    };
+    changes.iter().map(line).collect()
+}
+
+/// A difference with sizes and a sum.
+pub fn stat(changes: &[Change]) -> String {
+    let row = |change: &Change| {
+        let sizes = match (change.bytes_before, change.bytes_after) {
+            (Some(before), Some(after)) if before != after => {
+                format!("{} -> {}", size(before), size(after))
+            }
+            (_, Some(after)) => size(after),
+            (Some(before), None) => size(before),
+            (None, None) => String::new(),
+        };
+        vec![letter(change.change).to_string(), moved(change), sizes]
+    };
+    let mut text = table(&[], changes.iter().map(row).collect(), &[2]);
+    let of = |kind| changes.iter().filter(|change| change.change == kind).count();
+    let sums = [
+        (of(ChangeKind::Added), "added"),
+        (of(ChangeKind::Removed), "removed"),
+        (of(ChangeKind::Modified), "modified"),
+        (of(ChangeKind::Renamed), "renamed"),
+        (of(ChangeKind::Metadata), "with other mode or attributes"),
+    ];
+    let sums: Vec<String> = sums
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    text.push_str(&format!("{}\n", sums.join(", ")));
+    text
+}
+
+/// A listing of files.
+pub fn files(files: &[File], now: Timestamp) -> String {
+    let row = |file: &File| {
+        let path = printable(&file.path);
+        let name = match (&file.target, file.kind.as_str()) {
+            (Some(target), _) => format!("{path} -> {}", printable(target)),
+            (None, "directory") => format!("{path}/"),
+            _ => path,
+        };
+        let bytes = if file.kind == "file" { size(file.bytes) } else { String::new() };
+        vec![printable(&file.kind), file.mode.clone(), bytes, age(&file.modified, now), name]
+    };
+    table(&[], files.iter().map(row).collect(), &[2])
+}
+
+/// Lines that matched.
+pub fn matches(matches: &[Match]) -> String {
+    let line = |found: &Match| {
+        format!("{}:{}:{}\n", printable(&found.path), found.line, printable(&found.text))
+    };
+    matches.iter().map(line).collect()
+}
+
+/// What `verify` found.
+pub fn verify(reply: &VerifyReply) -> String {
+    let mut text = String::new();
+    for problem in &reply.problems {
+        let project = problem.project.as_deref().unwrap_or("the store");
+        let entry = problem.entry.as_deref().map(|entry| format!("@{entry}")).unwrap_or_default();
+        text.push_str(&format!("{}{entry}: {}\n", printable(project), printable(&problem.what)));
+        for path in &problem.paths {
+            text.push_str(&format!("    {}\n", printable(path)));
+        }
+        if let Some(good) = &problem.nearest_good {
+            text.push_str(&format!("    the nearest entry that is whole is {}\n", printable(good)));
+        }
+    }
+    for lost in &reply.not_captured {
+        let (path, what) = (printable(&lost.path), printable(&lost.what));
+        text.push_str(&format!("not captured: {path}: {what}\n"));
+    }
+    let checked = &reply.checked;
+    let mut words = vec![
+        count(checked.projects, "project", "projects"),
+        count(checked.entries, "entry", "entries"),
+        count(checked.chunks, "chunk", "chunks"),
+    ];
+    if checked.packs_read > 0 {
+        let packs = count(checked.packs_read, "pack", "packs");
+        words.push(format!("{packs} read ({})", size(checked.bytes_read)));
+    }
+    let problems = match reply.problems.len() {
+        0 => "no problems".to_owned(),
+        number => count(number as u64, "problem", "problems"),
+    };
+    text.push_str(&format!("checked {}: {problems}\n", words.join(", ")));
+    text
+}
+
+/// What `doctor` found.
+pub fn checks(checks: &[Check]) -> String {
+    let mut text = String::new();
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let state = if check.ok { "ok  " } else { "FAIL" };
+        let (name, what) = (printable(&check.name), printable(&check.what));
+        text.push_str(&format!("{state}  {name:<width$}  {what}\n"));
+        if let Some(hint) = &check.hint {
+            text.push_str(&format!("      hint: {}\n", printable(hint)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

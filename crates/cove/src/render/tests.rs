@@ -1,0 +1,248 @@
+use cove_types::wire;
+use cove_types::{Consistency, EntryKind};
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-11-25T12:00:00Z".parse().unwrap()
+}
+
+fn shop() -> Project {
+    Project {
+        name: "shop".into(),
+        slug: "shop".into(),
+        id: "prj-a".into(),
+        volume: "vol-a".into(),
+        path: Some("/home/ann/.local/share/cove/pool/volumes/vol-a/files".into()),
+        forked_from: None,
+        durability: Durability::Saved,
+        saved_at: Some("2026-11-25T11:59:56Z".into()),
+        saved_to: "s3://bucket/cove".into(),
+        unsaved_bytes: Some(0),
+        bytes: wire::Bytes { logical: 390_000_000, unique: 1_200_000, shared: 388_000_000 },
+        health: wire::Health {
+            state: "ok".into(),
+            node: "local".into(),
+            saved_at: Some("2026-11-25T11:59:56Z".into()),
+            unsaved_bytes: Some(0),
+            store: "reachable".into(),
+            last_verify: None,
+            not_captured: Vec::new(),
+            not_captured_count: 0,
+            problems: Vec::new(),
+        },
+        state: "live".into(),
+        created_at: "2026-11-22T12:00:00Z".into(),
+        trashed_at: None,
+        seq: 7,
+        entries: 2,
+    }
+}
+
+fn entry_of(id: &str) -> Entry {
+    Entry {
+        id: id.into(),
+        kind: EntryKind::Manual,
+        message: Some("before the refactor".into()),
+        label: Some("v1".into()),
+        author: "ann".into(),
+        time: "2026-11-25T11:57:00Z".into(),
+        pinned: true,
+        consistency: Consistency::Instant,
+        durability: Durability::Saved,
+        captured_ms: 4,
+        saved_ms: Some(60),
+        tree: None,
+        tree_entries: Some(12_000),
+        logical_bytes: Some(390_000_000),
+        volume_snapshot: None,
+    }
+}
+
+fn check(text: &str, expected: &Expect) {
+    expected.assert_eq(text);
+}
+
+#[test]
+fn a_size_has_two_or_three_digits() {
+    let sizes = [0, 999, 1_000, 1_234_567, 99_949_999, 99_950_000, 999_949_999, 999_950_000];
+    let shown: Vec<String> = sizes.into_iter().map(size).collect();
+    assert_eq!(
+        shown,
+        ["0 B", "999 B", "1.0 kB", "1.2 MB", "99.9 MB", "100 MB", "1000 MB", "1.0 GB"]
+            .map(|text| text.replace("1000 MB", "1000 MB"))
+    );
+}
+
+#[test]
+fn an_age_is_one_unit() {
+    let ago = |text: &str| age(text, now());
+    assert_eq!(ago("2026-11-25T11:59:56Z"), "4 s ago");
+    assert_eq!(ago("2026-11-25T11:57:00Z"), "3 min ago");
+    assert_eq!(ago("2026-11-25T09:57:00Z"), "2 h ago");
+    assert_eq!(ago("2026-11-24T09:57:00Z"), "1 day ago");
+    assert_eq!(ago("2024-02-29T09:57:00Z"), "2024-02-29");
+    assert_eq!(ago("2027-01-01T00:00:00Z"), "just now");
+}
+
+#[test]
+fn the_list_of_projects_is_a_table() {
+    let mut other = shop();
+    other.slug = "shop-intake".into();
+    other.durability = Durability::OnThisNode;
+    other.unsaved_bytes = Some(12_000);
+    other.bytes.logical = 0;
+    check(
+        &projects(&[shop(), other], now()),
+        &expect![[r#"
+            NAME         SAVED            SIZE  ENTRIES  HEALTH  MADE
+            shop         4 s ago        390 MB        2  ok      3 days ago
+            shop-intake  12.0 kB not yet   0 B        2  ok      3 days ago
+        "#]],
+    );
+}
+
+#[test]
+fn a_project_shows_where_it_lives_and_what_is_saved() {
+    check(&project(&shop(), now()), &expect![[""]]);
+}
+
+#[test]
+fn a_sick_project_shows_what_a_person_can_do() {
+    let mut sick = shop();
+    sick.durability = Durability::OnThisNode;
+    sick.saved_at = None;
+    sick.unsaved_bytes = None;
+    sick.saved_to = "this_disk".into();
+    sick.health.state = "at_risk".into();
+    sick.health.problems.push(wire::Problem {
+        what: "the store refuses \x1b[31mwrites".into(),
+        since: "2026-11-25T11:00:00Z".into(),
+        who_acts: "operator".into(),
+        hint: Some("check the key's rights".into()),
+    });
+    sick.health.not_captured_count = 3;
+    sick.health
+        .not_captured
+        .push(wire::NotCaptured { path: "dev/tty\\x0a".into(), what: "device".into() });
+    check(&project(&sick, now()), &expect![[""]]);
+}
+
+#[test]
+fn a_timeline_is_a_table_newest_first() {
+    let mut waiting = entry_of("bbbbbbbbbbbb");
+    waiting.durability = Durability::OnThisNode;
+    waiting.saved_ms = None;
+    waiting.label = None;
+    waiting.pinned = false;
+    waiting.kind = EntryKind::BeforeRestore;
+    waiting.message = Some("with \u{202e} and \n".into());
+    check(&timeline(&[waiting, entry_of("aaaaaaaaaaaa")], now()), &expect![[""]]);
+}
+
+#[test]
+fn an_entry_says_how_soon_it_was_safe() {
+    let saved = entry_of("aaaaaaaaaaaa");
+    assert_eq!(
+        entry(&saved, "s3://bucket/cove"),
+        "captured on this node in 4 ms, saved to s3://bucket/cove in 60 ms"
+    );
+    let captured =
+        Entry { durability: Durability::OnThisNode, saved_ms: None, captured_ms: 1_250, ..saved };
+    assert_eq!(entry(&captured, "this_disk"), "captured on this node in 1.2 s, not saved yet");
+}
+
+#[test]
+fn what_rolled_off_is_named_with_the_way_back() {
+    check(&rolled_off("shop", &[entry_of("aaaaaaaaaaaa")]).join("\n"), &expect![[""]]);
+}
+
+fn differences() -> Vec<Change> {
+    let change = |path: &str, change: ChangeKind| Change {
+        path: path.into(),
+        change,
+        from: None,
+        bytes_before: None,
+        bytes_after: None,
+        mode_before: None,
+        mode_after: None,
+    };
+    vec![
+        Change { bytes_after: Some(10), ..change("a", ChangeKind::Added) },
+        Change { bytes_before: Some(1_000), ..change("b", ChangeKind::Removed) },
+        Change {
+            bytes_before: Some(1_000),
+            bytes_after: Some(20_000),
+            ..change("src/c.ts", ChangeKind::Modified)
+        },
+        Change { from: Some("d".into()), ..change("e", ChangeKind::Renamed) },
+        Change {
+            mode_before: Some("0644".into()),
+            mode_after: Some("0755".into()),
+            ..change("run", ChangeKind::Metadata)
+        },
+    ]
+}
+
+#[test]
+fn a_difference_has_a_letter_and_a_path_a_line() {
+    check(&changes(&differences()), &expect![[""]]);
+    check(&name_status(&differences()), &expect![[""]]);
+    check(&stat(&differences()), &expect![[""]]);
+}
+
+#[test]
+fn files_are_listed_with_kind_mode_size_and_age() {
+    let file = |path: &str, kind: &str, target: Option<&str>| File {
+        path: path.into(),
+        kind: kind.into(),
+        bytes: 1_234,
+        mode: "0644".into(),
+        modified: "2026-11-25T11:59:00Z".into(),
+        target: target.map(str::to_owned),
+    };
+    let listing = [
+        file("bin", "directory", None),
+        file("bin/x\\x1b", "file", None),
+        file("link", "symlink", Some("../out")),
+    ];
+    check(&files(&listing, now()), &expect![[""]]);
+}
+
+#[test]
+fn a_check_says_what_was_looked_at_and_what_is_wrong() {
+    let reply = VerifyReply {
+        problems: vec![wire::VerifyProblem {
+            what: "pack 00ff is missing".into(),
+            project: Some("shop".into()),
+            entry: Some("aaaaaaaaaaaa".into()),
+            object: None,
+            paths: vec!["src/a".into()],
+            nearest_good: Some("bbbbbbbbbbbb".into()),
+        }],
+        checked: wire::Checked {
+            projects: 1,
+            entries: 3,
+            chunks: 100,
+            packs_read: 2,
+            bytes_read: 64_000_000,
+        },
+        not_captured: vec![wire::NotCaptured { path: "run.sock".into(), what: "device".into() }],
+    };
+    check(&verify(&reply), &expect![[""]]);
+}
+
+#[test]
+fn doctor_names_each_check_and_the_way_out() {
+    let all = [
+        Check { name: "pool".into(), ok: true, what: "4.3 GB, 2.1 GB free".into(), hint: None },
+        Check {
+            name: "object store".into(),
+            ok: false,
+            what: "does not answer".into(),
+            hint: Some("is the network up?".into()),
+        },
+    ];
+    check(&checks(&all), &expect![[""]]);
+}

@@ -1,0 +1,762 @@
+//! The verbs: what each asks of Cove and what it shows.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cove_client::{Client, ClientError, Finished, Place, Until, Upload, VerifyRequest, Wait};
+use cove_env::Env;
+use cove_types::wire::{self, EntryReply, FilesReply, ProjectReply, ProjectsReply};
+use cove_types::{
+    At, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug, TreePath,
+};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+
+use crate::args::{FilesVerb, Verb, WaitFlags};
+use crate::copy::{self, Side};
+use crate::environment;
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::progress::Bar;
+use crate::render;
+
+/// One call of the program.
+pub struct Session {
+    client: Client,
+    output: Output,
+    bar: Bar,
+    env: Env,
+}
+
+/// How much of a file is read before it is written out.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// Reads a value that a person wrote.
+fn parse<T: FromStr<Err = ParseError>>(written: &str) -> Result<T, Failure> {
+    written.parse().map_err(Failure::from)
+}
+
+/// Reads NAME:/path; where only reading is meant, NAME alone is its root.
+fn place(written: &OsStr) -> Result<FileReference, Failure> {
+    let text = copy::text(written);
+    match text.contains(':') {
+        true => parse(&text),
+        false => parse::<ProjectReference>(&text).and_then(|_| parse(&format!("{text}:/"))),
+    }
+}
+
+/// Reads NAME:/path of the present state, which can change.
+fn place_to_change(written: &OsStr) -> Result<FileReference, Failure> {
+    let reference: FileReference = parse(&copy::text(written))?;
+    if reference.project.at != At::Now {
+        return Err(Failure::new(ErrorKind::Invalid, "an entry does not change")
+            .hint("leave out the part after @ to change the present state"));
+    }
+    Ok(reference)
+}
+
+/// Reads NAME@x where x must be an entry.
+fn entry(written: &str) -> Result<ProjectReference, Failure> {
+    let reference: ProjectReference = parse(written)?;
+    if reference.at == At::Now {
+        let project = reference.project;
+        return Err(Failure::new(ErrorKind::Invalid, "an entry is written NAME@x")
+            .hint(format!("`cove timeline {project}` lists the entries")));
+    }
+    Ok(reference)
+}
+
+/// The two sides of a difference: `A..B`, `A B`, or `A` against its present state.
+fn moments(written: &[String]) -> Result<(ProjectReference, ProjectReference), Failure> {
+    match written {
+        [before, after] => Ok((parse(before)?, parse(after)?)),
+        [one] => {
+            // A label may hold dots too, so every place where two of them stand is tried.
+            let pairs: Vec<(ProjectReference, ProjectReference)> = one
+                .match_indices("..")
+                .filter_map(|(at, _)| Some((one[..at].parse().ok()?, one[at + 2..].parse().ok()?)))
+                .collect();
+            match pairs.as_slice() {
+                [pair] => Ok(pair.clone()),
+                [] => {
+                    let before: ProjectReference = parse(one)?;
+                    if before.at == At::Now {
+                        return Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")
+                            .hint(format!("such as `cove diff {one}@~1..{one}`")));
+                    }
+                    let after = ProjectReference { project: before.project.clone(), at: At::Now };
+                    Ok((before, after))
+                }
+                _ => Err(Failure::new(ErrorKind::Invalid, "\"..\" can be read in two ways here")
+                    .hint("write the two sides apart: `cove diff A B`")),
+            }
+        }
+        _ => Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")),
+    }
+}
+
+impl Session {
+    /// A session with the Cove that the environment names.
+    pub fn new(output: Output) -> Result<Self, Failure> {
+        let client = environment::client()?;
+        Ok(Self { client, output, bar: Bar::new(output), env: Env::system() })
+    }
+
+    /// Does what a verb asks for.
+    pub async fn run(&self, verb: Verb) -> Result<ExitCode, Failure> {
+        let result = self.dispatch(verb).await;
+        self.bar.end();
+        result
+    }
+
+    async fn dispatch(&self, verb: Verb) -> Result<ExitCode, Failure> {
+        match verb {
+            Verb::Down => self.down().await?,
+            Verb::New { name, from, wait } => self.create(&name, from.as_deref(), wait).await?,
+            Verb::Ls => self.list(false).await?,
+            Verb::Trash => self.list(true).await?,
+            Verb::Show { name } => self.show(&name).await?,
+            Verb::Path { name } => self.path(&name).await?,
+            Verb::Files(verb) => self.files(verb).await?,
+            Verb::Cp { source, target } => self.copy(&source, &target).await?,
+            Verb::Snapshot { name, message, label, wait } => {
+                self.snapshot(&name, message.as_deref(), label.as_deref(), wait).await?;
+            }
+            Verb::Timeline { name, all } => self.timeline(&name, all).await?,
+            Verb::Diff { moments, stat, name_status } => {
+                self.diff(&moments, stat, name_status).await?;
+            }
+            Verb::Fork { source, name, count, wait } => {
+                self.fork(&source, name.as_deref(), count, wait).await?;
+            }
+            Verb::Restore { name, entry, force, wait, paths } => {
+                self.restore(&name, &entry, &paths, force, wait).await?;
+            }
+            Verb::Pin { entry } => self.pin(&entry, true).await?,
+            Verb::Unpin { entry } => self.pin(&entry, false).await?,
+            Verb::Label { entry, label, remove: _ } => self.label(&entry, label.as_deref()).await?,
+            Verb::Rename { name, to } => self.rename(&name, &to).await?,
+            Verb::Rm { name } => self.remove(&name).await?,
+            Verb::Undelete { name } => self.undelete(&name).await?,
+            Verb::Wait { name } => self.wait(&name).await?,
+            Verb::Recover { take } => return self.recover(take).await,
+            Verb::Verify { name, level, read } => {
+                return self.verify(name.as_deref(), level, read).await;
+            }
+            Verb::Doctor => return self.doctor().await,
+            // Both need no Cove that runs, and the program does them itself.
+            Verb::Up(_) | Verb::Completions { .. } => {
+                return Err(Failure::new(ErrorKind::Internal, "this verb asks nothing of Cove"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Follows a call with the bar, as far as the flags want. Interrupted, it says what goes on.
+    async fn follow<T, F>(
+        &self,
+        flags: WaitFlags,
+        goes_on: &str,
+        call: impl FnOnce(Until, Duration, Bar) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let until = if flags.no_wait { Until::Captured } else { Until::Saved };
+        let call = call(until, self.bar.pace(), self.bar.clone());
+        let result = tokio::select! {
+            result = call => result,
+            _ = tokio::signal::ctrl_c() => {
+                self.bar.end();
+                output::warn(&format!("interrupted; {goes_on}"));
+                return Err(Failure::interrupted());
+            }
+        };
+        self.bar.end();
+        result
+    }
+
+    fn show_project(&self, reply: &ProjectReply, line: &str) -> Result<(), Failure> {
+        let slug = reply.project.slug.clone();
+        self.output.show(reply, [slug.clone()], || format!("{slug}\n"))?;
+        for remark in &reply.remarks {
+            output::warn(&crate::failure::printable(remark));
+        }
+        self.output.say(line);
+        Ok(())
+    }
+
+    fn show_entry(&self, project: &Slug, reply: &EntryReply, line: &str) -> Result<(), Failure> {
+        let id = reply.entry.id.clone();
+        self.output.show(reply, [id.clone()], || format!("{id}\n"))?;
+        self.output.say(line);
+        for line in render::rolled_off(project.as_str(), &reply.rolled_off) {
+            self.output.say(&line);
+        }
+        Ok(())
+    }
+
+    async fn down(&self) -> Result<(), Failure> {
+        self.client.down().await?;
+        // It has stopped when nobody answers any more.
+        while self.client.health().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let address = self.client.address();
+        self.output.show(&json!({ "stopped": address }), [], String::new)?;
+        self.output
+            .say("stopped; everything captured is on this disk, `cove up --detach` starts again");
+        Ok(())
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        from: Option<&Path>,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let goes_on = format!("once it is on this node, `cove wait {slug}` goes on waiting");
+        let (client, slug_) = (&self.client, &slug);
+        let reply = self
+            .follow(flags, &goes_on, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                let Some(directory) = from else {
+                    return Ok(client.create(slug_, wait).await?.reply);
+                };
+                // A name that is taken is better said before gigabytes are sent.
+                client.health().await?;
+                if client.show(slug_).await.is_ok() {
+                    let what = format!("a project named {slug_} exists already");
+                    return Err(Failure::new(ErrorKind::AlreadyExists, what)
+                        .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                }
+                let leave_out = environment::identities(&environment::own_directories());
+                let packing_bar = bar.clone();
+                let (upload, packing) = copy::pack_directory(directory, leave_out, &packing_bar)?;
+                let call = client.create_from(slug_, upload, wait).await;
+                let (finished, remarks) = copy::outcome(call, packing).await?;
+                let Finished { mut reply, .. } = finished;
+                reply.remarks.splice(0..0, remarks);
+                Ok(reply)
+            })
+            .await?;
+        let project = &reply.project;
+        let size = render::size(project.bytes.logical);
+        let state = match project.durability {
+            Durability::Saved => "saved",
+            Durability::OnThisNode => "on this node, not saved yet",
+        };
+        let path = project.path.as_deref().map(crate::failure::printable).unwrap_or_default();
+        let line = format!(
+            "made {slug} ({size}), {state}\nedit its files from now on in {path}\n  \
+             cd \"$(cove path {slug})\"\nkeep a state with `cove snapshot {slug} -m \"…\"`"
+        );
+        self.show_project(&reply, &line)
+    }
+
+    async fn list(&self, trashed: bool) -> Result<(), Failure> {
+        let reply = self.client.list(trashed).await?;
+        let slugs = reply.projects.iter().map(|project| project.slug.clone());
+        self.output.show(&reply, slugs, || match (reply.projects.is_empty(), trashed) {
+            (true, _) => String::new(),
+            (false, true) => render::trash(&reply.projects, self.env.now()),
+            (false, false) => render::projects(&reply.projects, self.env.now()),
+        })?;
+        match (reply.projects.is_empty(), trashed) {
+            (true, true) => self.output.say("the trash is empty"),
+            (true, false) => {
+                self.output.say("no projects yet; make one with `cove new NAME --from DIR`");
+            }
+            (false, true) => self.output.say("`cove undelete NAME` brings one back"),
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    async fn show(&self, name: &str) -> Result<(), Failure> {
+        let reply = self.client.show(&parse(name)?).await?;
+        self.output.show(&reply, [reply.project.slug.clone()], || {
+            render::project(&reply.project, self.env.now())
+        })
+    }
+
+    async fn path(&self, name: &str) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let reply = self.client.show(&slug).await?;
+        let Some(path) = reply.project.path else {
+            let what = format!("project {slug} has no copy on this machine");
+            return Err(Failure::new(ErrorKind::Precondition, what)
+                .hint("`cove doctor` tells why, `cove recover` brings it here"));
+        };
+        let line = format!("{path}\n");
+        self.output.show(&json!({ "path": path }), [path.clone()], || line)
+    }
+
+    async fn snapshot(
+        &self,
+        name: &str,
+        message: Option<&str>,
+        label: Option<&str>,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let label: Option<Label> = label.map(parse).transpose()?;
+        let saved_to = self.client.show(&slug).await?.project.saved_to;
+        let (client, slug_, label_) = (&self.client, &slug, label.as_ref());
+        let goes_on = format!("the entry is being saved, `cove wait {slug}` goes on waiting");
+        let reply = self
+            .follow(flags, &goes_on, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                Ok(client.snapshot(slug_, message, label_, wait).await?.reply)
+            })
+            .await?;
+        let line = render::entry(&reply.entry, &saved_to);
+        self.show_entry(&slug, &reply, &line)
+    }
+
+    async fn timeline(&self, name: &str, all: bool) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let reply = self.client.timeline(&slug, all).await?;
+        let ids = reply.entries.iter().map(|entry| entry.id.clone());
+        self.output.show(&reply, ids, || match reply.entries.is_empty() {
+            true => String::new(),
+            false => render::timeline(&reply.entries, self.env.now()),
+        })?;
+        if reply.entries.is_empty() {
+            self.output.say(&format!(
+                "no entries yet; keep the present state with `cove snapshot {slug} -m \"…\"`"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn diff(&self, written: &[String], stat: bool, name_status: bool) -> Result<(), Failure> {
+        let (before, after) = moments(written)?;
+        let reply =
+            self.client.diff((&before.project, &before.at), (&after.project, &after.at)).await?;
+        let paths = reply.changes.iter().map(|change| change.path.clone());
+        self.output.show(&reply, paths, || {
+            match (reply.changes.is_empty(), stat, name_status) {
+                (true, ..) => String::new(),
+                (_, true, _) => render::stat(&reply.changes),
+                (_, _, true) => render::name_status(&reply.changes),
+                _ => render::changes(&reply.changes),
+            }
+        })?;
+        if reply.changes.is_empty() {
+            self.output.say("no difference");
+        }
+        Ok(())
+    }
+
+    async fn fork(
+        &self,
+        source: &str,
+        name: Option<&str>,
+        count: Option<u32>,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let source: ProjectReference = parse(source)?;
+        let name: Option<Slug> = name.map(parse).transpose()?;
+        let (client, source_, name_) = (&self.client, &source, name.as_ref());
+        let goes_on = "the forks are being saved, `cove wait NAME` goes on waiting";
+        let reply = self
+            .follow(flags, goes_on, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                let call = client.fork(&source_.project, &source_.at, name_, count, wait);
+                Ok(call.await?.reply)
+            })
+            .await?;
+        self.show_forks(&source, reply, count)
+    }
+
+    fn show_forks(
+        &self,
+        source: &ProjectReference,
+        mut reply: ProjectsReply,
+        count: Option<u32>,
+    ) -> Result<(), Failure> {
+        let slugs: Vec<String> = reply.projects.iter().map(|one| one.slug.clone()).collect();
+        let text = slugs.iter().map(|slug| format!("{slug}\n")).collect::<String>();
+        let ids = slugs.clone();
+        match (count, reply.projects.len()) {
+            (None, 1) => {
+                let project = reply.projects.remove(0);
+                let one = ProjectReply { project, entry: None, remarks: Vec::new() };
+                self.output.show(&one, ids, || text)?;
+            }
+            _ => self.output.show(&reply, ids, || text)?,
+        }
+        let (project, at) = (&source.project, &source.at);
+        let from = match at {
+            At::Now => project.to_string(),
+            at => format!("{project}@{at}"),
+        };
+        if let Some(first) = slugs.first() {
+            let number = render::count(slugs.len() as u64, "project", "projects");
+            let path = format!("  cd \"$(cove path {first})\"");
+            self.output.say(&format!("forked {number} from {from}\n{path}"));
+        }
+        Ok(())
+    }
+
+    async fn restore(
+        &self,
+        name: &str,
+        entry: &str,
+        paths: &[OsString],
+        force: bool,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let at: At = parse(entry.strip_prefix('@').unwrap_or(entry))?;
+        let paths = paths
+            .iter()
+            .map(|path| TreePath::parse(&copy::text(path)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (client, slug_, at_, paths_) = (&self.client, &slug, &at, &paths);
+        let goes_on = format!("the restore goes on, `cove wait {slug}` waits for it");
+        let reply = self
+            .follow(flags, &goes_on, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                Ok(client.restore(slug_, at_, paths_, force, wait).await?.reply)
+            })
+            .await?;
+        let what = match paths.len() {
+            0 => slug.to_string(),
+            number => format!("{} of {slug}", render::count(number as u64, "path", "paths")),
+        };
+        let before = match &reply.entry {
+            Some(before) => format!(
+                "\nthe state before is entry {}: `cove restore {slug} {}` goes back to it",
+                before.id, before.id
+            ),
+            None => String::new(),
+        };
+        self.show_project(&reply, &format!("restored {what} from {at}{before}"))
+    }
+
+    async fn pin(&self, written: &str, pinned: bool) -> Result<(), Failure> {
+        let reference = entry(written)?;
+        let reply = self.client.pin(&reference.project, &reference.at, pinned).await?;
+        let line = match pinned {
+            true => "pinned: retention leaves it alone",
+            false => "not pinned any more: retention counts it again",
+        };
+        self.show_entry(&reference.project, &reply, line)
+    }
+
+    async fn label(&self, written: &str, label: Option<&str>) -> Result<(), Failure> {
+        let reference = entry(written)?;
+        let label: Option<Label> = label.map(parse).transpose()?;
+        let reply = self.client.label(&reference.project, &reference.at, label.as_ref()).await?;
+        let project = &reference.project;
+        let line = match &label {
+            Some(label) => format!("it is {project}@{label} now"),
+            None => "it has no label any more".to_owned(),
+        };
+        self.show_entry(project, &reply, &line)
+    }
+
+    async fn rename(&self, name: &str, to: &str) -> Result<(), Failure> {
+        let (slug, to): (Slug, Slug) = (parse(name)?, parse(to)?);
+        let reply = self.client.rename(&slug, &to).await?;
+        self.show_project(&reply, &format!("{slug} is {to} now"))
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let reply = self.client.trash(&slug).await?;
+        let line =
+            format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
+        self.show_project(&reply, &line)
+    }
+
+    async fn undelete(&self, name: &str) -> Result<(), Failure> {
+        let reference: ProjectReference = parse(name)?;
+        let at = Some(&reference.at).filter(|at| **at != At::Now);
+        let reply = self.client.undelete(&reference.project, at).await?;
+        let line = match &reply.entry {
+            Some(entry) if entry.pinned => {
+                format!("entry {} is back, pinned so that it stays", entry.id)
+            }
+            Some(entry) => format!("entry {} is back", entry.id),
+            None => format!("{} is back", reply.project.slug),
+        };
+        self.show_project(&reply, &line)
+    }
+
+    async fn wait(&self, name: &str) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let (client, slug_) = (&self.client, &slug);
+        let goes_on = "saving goes on";
+        let reply = self
+            .follow(WaitFlags::default(), goes_on, |_, pace, bar| async move {
+                let mut progress = |project: &wire::Project| {
+                    bar.show(&wire::Progress {
+                        step: match project.unsaved_bytes {
+                            Some(bytes) => format!("saving, {} to go", render::size(bytes)),
+                            None => "saving".to_owned(),
+                        },
+                        ..wire::Progress::default()
+                    });
+                };
+                Ok(client.wait(slug_, pace, &mut progress).await?)
+            })
+            .await?;
+        self.show_project(&reply, "everything captured is saved")
+    }
+
+    async fn recover(&self, take: bool) -> Result<ExitCode, Failure> {
+        let client = &self.client;
+        let reply = self
+            .follow(WaitFlags::default(), "recovering goes on", |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                Ok(client.recover(take, wait).await?.reply)
+            })
+            .await?;
+        let slugs = reply.projects.iter().map(|project| project.slug.clone());
+        self.output.show(&reply, slugs, || match reply.projects.is_empty() {
+            true => String::new(),
+            false => render::projects(&reply.projects, self.env.now()),
+        })?;
+        let number = render::count(reply.projects.len() as u64, "project", "projects");
+        self.output.say(&format!("{number} recovered"));
+        for lost in &reply.lost {
+            let line = format!("not recovered: {}: {}", lost.what, lost.why);
+            output::warn(&crate::failure::printable(&line));
+        }
+        Ok(found(reply.lost.is_empty(), ErrorKind::Corrupt))
+    }
+
+    async fn verify(
+        &self,
+        name: Option<&str>,
+        level: Option<u8>,
+        read: Option<(u32, u32)>,
+    ) -> Result<ExitCode, Failure> {
+        // A share of the packs is read only where packs are read.
+        let level = match (level, read) {
+            (None, Some(_)) => Some(2),
+            (Some(0 | 1), Some(_)) => {
+                return Err(Failure::new(ErrorKind::Invalid, "--read is for --level 2"));
+            }
+            (level, _) => level,
+        };
+        let request = VerifyRequest { project: name.map(parse).transpose()?, level, read };
+        let (client, request_) = (&self.client, &request);
+        let reply = self
+            .follow(WaitFlags::default(), "checking goes on", |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                Ok(client.verify(request_, wait).await?.reply)
+            })
+            .await?;
+        let ids = reply.problems.iter().map(|problem| problem.what.clone());
+        self.output.show(&reply, ids, || render::verify(&reply))?;
+        Ok(found(reply.problems.is_empty(), ErrorKind::Corrupt))
+    }
+
+    async fn doctor(&self) -> Result<ExitCode, Failure> {
+        let reply = self.client.doctor().await?;
+        let failed = reply.checks.iter().filter(|check| !check.ok).map(|check| check.name.clone());
+        self.output.show(&reply, failed, || render::checks(&reply.checks))?;
+        Ok(found(reply.checks.iter().all(|check| check.ok), ErrorKind::Precondition))
+    }
+
+    async fn copy(&self, source: &OsStr, target: &OsStr) -> Result<(), Failure> {
+        let ends_in_dot = copy::text(source).ends_with("/.");
+        let reply = match (Side::parse(source)?, Side::parse(target)?) {
+            (Side::Local(from), Side::Project(to)) => {
+                let leave_out = environment::identities(&environment::own_directories());
+                copy::copy_in(&self.client, &from, &to, leave_out, &self.bar).await?
+            }
+            (Side::Project(from), Side::Local(to)) => {
+                copy::copy_out(&self.client, &from, ends_in_dot, &to, &self.bar).await?
+            }
+            (Side::Local(_), Side::Local(_)) => {
+                return Err(Failure::new(ErrorKind::Invalid, "neither side is a project's")
+                    .hint("write the project's side NAME:/path"));
+            }
+            (Side::Project(_), Side::Project(_)) => {
+                return Err(Failure::new(ErrorKind::Invalid, "both sides are projects'")
+                    .hint("copy through a local directory, or fork the project"));
+            }
+        };
+        self.bar.end();
+        self.show_edit(&reply, "copied")
+    }
+
+    fn show_files(&self, reply: &FilesReply) -> Result<(), Failure> {
+        let paths = reply.files.iter().map(|file| file.path.clone());
+        self.output.show(reply, paths, || match reply.files.is_empty() {
+            true => String::new(),
+            false => render::files(&reply.files, self.env.now()),
+        })?;
+        for remark in &reply.remarks {
+            output::warn(&crate::failure::printable(remark));
+        }
+        Ok(())
+    }
+
+    fn show_edit(&self, reply: &FilesReply, verb: &str) -> Result<(), Failure> {
+        let paths = reply.files.iter().map(|file| file.path.clone());
+        let line = |file: &wire::File| format!("{}\n", crate::failure::printable(&file.path));
+        self.output.show(reply, paths, || reply.files.iter().map(line).collect())?;
+        for remark in &reply.remarks {
+            output::warn(&crate::failure::printable(remark));
+        }
+        self.output.say(verb);
+        Ok(())
+    }
+
+    async fn files(&self, verb: FilesVerb) -> Result<(), Failure> {
+        let client = &self.client;
+        match verb {
+            FilesVerb::Ls { place: written, recursive } => {
+                let reference = place(&written)?;
+                let reply = client.files(at(&reference), recursive).await?;
+                self.show_files(&reply)?;
+                if reply.files.is_empty() {
+                    let project = &reference.project.project;
+                    self.output.say(&format!(
+                        "nothing here yet; copy something in with `cove cp DIR {project}:/`"
+                    ));
+                }
+                Ok(())
+            }
+            FilesVerb::Stat { place: written } => {
+                let reference = place(&written)?;
+                self.show_files(&client.stat(at(&reference)).await?)
+            }
+            FilesVerb::Find { place: first, pattern, name } => {
+                let (written, pattern) = match (pattern, name) {
+                    // Both orders are in use elsewhere.
+                    (Some(second), None)
+                        if second.contains(':') && !copy::text(&first).contains(':') =>
+                    {
+                        (OsString::from(second), Some(copy::text(&first)))
+                    }
+                    (pattern, name) => (first, pattern.or(name)),
+                };
+                let reference = place(&written)?;
+                let reply = client.find(at(&reference), pattern.as_deref()).await?;
+                self.show_files(&reply)?;
+                if reply.files.is_empty() {
+                    self.output.say("nothing found");
+                }
+                Ok(())
+            }
+            FilesVerb::Grep { pattern, place: written } => {
+                let reference = place(&written)?;
+                let reply = client.grep(at(&reference), &pattern).await?;
+                let paths = reply.matches.iter().map(|found| found.path.clone());
+                let mut paths: Vec<String> = paths.collect();
+                paths.dedup();
+                self.output.show(&reply, paths, || render::matches(&reply.matches))?;
+                if reply.matches.is_empty() {
+                    self.output.say("nothing found");
+                }
+                Ok(())
+            }
+            FilesVerb::Cat { place: written } => {
+                let reference: FileReference = parse(&copy::text(&written))?;
+                self.cat(&reference).await
+            }
+            FilesVerb::Put { place: written } => {
+                let reference = place_to_change(&written)?;
+                let content = Upload::reader(tokio::io::stdin());
+                let project = &reference.project.project;
+                let reply = client.put(project, &reference.path, content).await?;
+                self.show_edit(&reply, "written")
+            }
+            FilesVerb::Rm { place: written, recursive } => {
+                let reference = place_to_change(&written)?;
+                let project = &reference.project.project;
+                let reply = client.remove(project, &reference.path, recursive).await?;
+                self.show_edit(&reply, "removed")
+            }
+            FilesVerb::Mkdir { place: written } => {
+                let reference = place_to_change(&written)?;
+                let project = &reference.project.project;
+                let reply = client.make_directory(project, &reference.path).await?;
+                self.show_edit(&reply, "made")
+            }
+            FilesVerb::Mv { source, target } => self.move_file(&source, &target).await,
+        }
+    }
+
+    async fn move_file(&self, source: &OsStr, target: &OsStr) -> Result<(), Failure> {
+        let from = place_to_change(source)?;
+        let project = &from.project.project;
+        let text = copy::text(target);
+        let to = match text.split_once(':') {
+            Some((name, _)) if !name.contains('/') => place_to_change(target)?,
+            _ => parse(&format!("{project}:{text}"))?,
+        };
+        if to.project.project != *project {
+            return Err(Failure::new(ErrorKind::Invalid, "a move stays in one project")
+                .hint("copy it with `cove cp` through a local directory"));
+        }
+        // Into a directory that is there, under the same name, as mv(1) does.
+        let place = Place { project, at: &At::Now, path: &to.path };
+        let is_directory = to.path.is_top()
+            || match self.client.stat(place).await {
+                Ok(reply) => reply.files.first().is_some_and(|file| file.kind == "directory"),
+                Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => false,
+                Err(error) => return Err(error.into()),
+            };
+        let to = match (is_directory, from.path.name()) {
+            (true, Some(name)) if to.path != from.path => to.path.join(name)?,
+            _ => to.path,
+        };
+        let reply = self.client.rename_path(project, &from.path, &to).await?;
+        self.show_edit(&reply, "moved")
+    }
+
+    async fn cat(&self, reference: &FileReference) -> Result<(), Failure> {
+        let download = self.client.content(at(reference)).await?;
+        let mut reader = download.reader();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut out = std::io::stdout();
+        loop {
+            let count = reader.read(&mut piece).await.map_err(|error| {
+                Failure::caused("the file broke off", &error, ErrorKind::TimedOut)
+            })?;
+            if count == 0 {
+                break;
+            }
+            out.write_all(&piece[..count])
+                .map_err(|error| Failure::io("failed to write to standard output", &error))?;
+        }
+        out.flush().map_err(|error| Failure::io("failed to write to standard output", &error))
+    }
+}
+
+/// Where a call reads.
+fn at(reference: &FileReference) -> Place<'_> {
+    let project = &reference.project;
+    Place { project: &project.project, at: &project.at, path: &reference.path }
+}
+
+/// The exit status of a check: success only when all is well.
+fn found(is_well: bool, kind: ErrorKind) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Failure::new(kind, "").exit_code()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
