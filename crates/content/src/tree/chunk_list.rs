@@ -43,7 +43,7 @@ impl ChunkList {
         offset: u64,
         digests: Vec<Digest>,
     ) -> Result<Option<Self>, ParseError> {
-        if offset >= size || offset % grid.group_bytes() != 0 {
+        if offset >= size || !offset.is_multiple_of(grid.group_bytes()) {
             return Err(ParseError(format!("{offset} begins no group of {size} bytes")));
         }
         let group = (size - offset).min(grid.group_bytes());

@@ -33,7 +33,7 @@ impl Value {
     pub fn decode(parts: &KeyParts, bytes: &[u8]) -> Result<Self, ParseError> {
         let Some(offset) = parts.offset else { return Entry::decode(bytes).map(Self::Entry) };
         let list = ChunkList::decode(bytes)?;
-        if offset % list.grid().group_bytes() != 0
+        if !offset.is_multiple_of(list.grid().group_bytes())
             || offset.checked_add(list.bytes()).is_none_or(|end| end > super::SIZE_MAX)
         {
             return Err(ParseError(format!(

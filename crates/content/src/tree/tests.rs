@@ -397,7 +397,7 @@ proptest! {
         let root = build(&map, &mut nodes);
         let key = |number: u16| {
             let key = map.keys().nth(usize::from(number) % map.len()).unwrap().clone();
-            if number % 2 == 0 { key } else { Key::from_bytes([key.as_bytes(), &[1]].concat()) }
+            if number.is_multiple_of(2) { key } else { Key::from_bytes([key.as_bytes(), &[1]].concat()) }
         };
         let (from, to, seek) = (key(from), key(to), key(seek));
         let mut cursor = range(&nodes, &root.digest, from.clone()..to.clone());
@@ -732,4 +732,174 @@ fn a_file_that_moved_and_left_a_symlink_is_renamed() {
             b renamed from a
         "#]],
     );
+}
+
+// The whole
+
+#[test]
+fn a_tree_of_this_crate_has_no_fault() {
+    let mut nodes = MemoryNodes::default();
+    let root = build(&tall_map(30, 200), &mut nodes);
+    assert_eq!(check(&nodes, &root.digest).unwrap(), []);
+    let root = tree(a_bit_of_everything(), &mut nodes);
+    assert_eq!(check(&nodes, &root.digest).unwrap(), []);
+}
+
+#[test]
+fn what_is_wrong_with_a_tree_is_named_by_path() {
+    let mut edits = Edits::new();
+    put_file(&mut edits, "no/parent", 1, 1);
+    put_file(&mut edits, "file", 1, 1);
+    put_file(&mut edits, "file/below", 1, 1);
+    let (mut entry, digests) = file(1, 1);
+    entry.link = Some(path("z"));
+    edits.put_file(&path("linked"), &entry, &digests).unwrap();
+    put_file(&mut edits, "long", 300 << 10, 1);
+    edits.put_entry(&path("long"), &file(301 << 10, 1).0).unwrap();
+    put_file(&mut edits, "without", 300 << 10, 1);
+    edits.delete(Key::entry(&path("without")));
+    let mut nodes = MemoryNodes::default();
+    let root = tree(edits, &mut nodes);
+    let faults: String = check(&nodes, &root.digest)
+        .unwrap()
+        .iter()
+        .map(|fault| format!("{}: {}\n", fault.path, fault.why))
+        .collect();
+    expect![[r#"
+        linked: the first of its names is not one before it
+        long: its chunks are not those of a file of its size and grid
+        without: it has chunks and is no file
+        file/below: its parent is not a directory of the tree
+        no/parent: its parent is not a directory of the tree
+    "#]]
+    .assert_eq(&faults);
+}
+
+#[test]
+fn a_tree_with_borders_elsewhere_is_a_fault() {
+    let map = large_map(2, 3);
+    let all = map.iter().map(|(key, value)| Item { key: key.clone(), value: value.clone() });
+    let all: Vec<Item> = all.collect();
+    let mut nodes = MemoryNodes::default();
+    let mut children = Vec::new();
+    for items in all.chunks(4) {
+        let bytes = node::encode_node(0, &Parts::Items(items.to_vec()));
+        let counts = Node::decode(&bytes).unwrap().counts();
+        children.push(Child { key: items[0].key.clone(), digest: Digest::of(&bytes), counts });
+        nodes.put(Digest::of(&bytes), bytes).unwrap();
+    }
+    let bytes = node::encode_node(1, &Parts::Children(children));
+    let digest = Digest::of(&bytes);
+    nodes.put(digest, bytes).unwrap();
+    let faults = check(&nodes, &digest).unwrap();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].path.is_top());
+}
+
+/// A small tree of every kind of value.
+fn a_bit_of_everything() -> Edits {
+    let mut edits = Edits::new();
+    let mut put = |at: &str, entry: &Entry, digests: &[Digest]| {
+        edits.put_file(&path(at), entry, digests).unwrap();
+    };
+    let at = |content: Content, mode: u16| {
+        Entry::new(content, mode, FileTime { seconds: 1_700_000_000, nanoseconds: 1 })
+    };
+    let of = |size: u64, grid: Grid| at(Content::File { size, grid, chunk: None }, 0o644);
+    put("src", &at(Content::Directory, 0o755), &[]);
+    put("src/empty", &of(0, Grid::Large), &[]);
+    put("src/main.rs", &of(300, Grid::Large), &[digest(1)]);
+    put("src/zeros", &of(300, Grid::Large), &[Digest::HOLE]);
+    put("services", &at(Content::Directory, 0o1777), &[]);
+    let mut pages = vec![Digest::HOLE; 66];
+    pages[0] = digest(2);
+    pages[65] = digest(3);
+    put("services/db", &of((65 << 14) + 100, Grid::Small), &pages);
+    put("link", &at(Content::Symlink(b"src/main.rs".to_vec()), 0o777), &[]);
+    put("fifo", &at(Content::Fifo, 0o600), &[]);
+    put("socket", &at(Content::Socket, 0o600), &[]);
+    let mut owned = of(2, Grid::Large);
+    (owned.uid, owned.gid) = (0, 5);
+    let list = XattrList::new(vec![(b"user.note".to_vec(), b"hello".to_vec())]).unwrap();
+    owned.xattrs = Xattrs::Inline(list);
+    owned.link = Some(path("one"));
+    put("one", &owned, &[digest(4)]);
+    put("src/other", &owned, &[digest(4)]);
+    let mut xattrs = of(0, Grid::Large);
+    xattrs.xattrs = Xattrs::Chunk(digest(5));
+    put("xattrs", &xattrs, &[]);
+    let mut newer = of(0, Grid::Large);
+    newer.unknown = vec![(128, b"newer".to_vec())];
+    put("newer", &newer, &[]);
+    edits
+}
+
+// Golden: these bytes are the format. A difference here is a new version of it.
+
+#[test]
+fn the_node_of_a_small_tree_is_these_bytes() {
+    let mut nodes = MemoryNodes::default();
+    let root = tree(a_bit_of_everything(), &mut nodes);
+    expect![[r#"
+        Root {
+            digest: Digest(e4c90f9c7c05afc87d9e2f7f67055278a87fe035b8ccdd934e2ed0280b20a31e),
+            level: 0,
+            counts: Counts {
+                entries: 13,
+                logical_bytes: 1065662,
+                data_bytes: 16788,
+                depth: 2,
+            },
+        }
+    "#]]
+    .assert_debug_eq(&root);
+    let bytes = nodes.node(&root.digest).unwrap();
+    let mut lines: Vec<String> = bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    lines.dedup();
+    assert_eq!((bytes.len(), lines.len()), (2774, 26), "lines that repeat are there once");
+    expect![[r#"
+        43565401000f000600006669666f1501010402028001050c00f1536500000000
+        0100000002046c696e6b220101030202ff01050c00f153650000000001000000
+        070b7372632f6d61696e2e727302056e657765721f0101020202a401050c00f1
+        5365000000000100000006010080056e6577657202036f6e65570101020202a4
+        01030100040105050c00f153650000000001000000060102081009757365722e
+        6e6f74650568656c6c6f0b20846333980f613b6bffc8021457063c938c56ae0c
+        ee82eb27c27cc625c2ca116a0c036f6e65020873657276696365731501010102
+        02ff03050c00f15365000000000100000003056f636b65741501010502028001
+        050c00f15365000000000100000003027263150101010202ed01050c00f15365
+        000000000100000002067861747472733a0101020202a401050c00f153650000
+        00000100000006010009207670a5a683b5119971841294a5291a339464be45d6
+        12a0e0e083dc6b09de86f3000c7365727669636573000064621d0101020202a4
+        01050c00f1536500000000010000000603e480410a010e0c0900000000000000
+        00008110c0ea21c7b3c885cf2fb547bb51016c8bbbaca21db264cc9f332769ad
+        8dd895f0a3000000000000000000000000000000000000000000000000000000
+        0000000000000000000000000000000000000000000000000000000000000000
+        0000000000120310000042820000000000000000000000000000000000000000
+        000000000000000000000000e3d5003ead1a936380020220637f7b8e1c281299
+        2da64345e823b227195fb97c64010972630000656d707479180101020202a401
+        050c00f15365000000000100000006010005076d61696e2e72733b0101020202
+        a401050c00f1536500000000010000000602ac020b201a0d12016999e47689da
+        e5744d2b8c1903faf7ca2886a658150083100ef2c8ee05056f74686572570101
+        020202a401030100040105050c00f15365000000000100000006010208100975
+        7365722e6e6f74650568656c6c6f0b20846333980f613b6bffc8021457063c93
+        8c56ae0cee82eb27c27cc625c2ca116a0c036f6e6505057a65726f7319010102
+        0202a401050c00f1536500000000010000000602ac02"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn the_roots_of_larger_trees_are_these() {
+    let root = |map: &Map| {
+        let root = build(map, &mut MemoryNodes::default());
+        format!("{} level {}", root.digest, root.level)
+    };
+    expect!["4405568de47f6f11b33cdac95b19e75dc770aa99feed1358d7488a9cb61c338d level 0"]
+        .assert_eq(&root(&Map::new()));
+    expect!["a3aa49cc411a9520232e9162790c7a32b5423799d5067daf71d1d6d3971749a5 level 1"]
+        .assert_eq(&root(&large_map(10, 200)));
+    expect!["b680d3e0192780eea832b2814f32966fa313ca5d7b89d11eb2a6a3976f90c24b level 2"]
+        .assert_eq(&root(&tall_map(100, 200)));
 }
