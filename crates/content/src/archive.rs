@@ -21,6 +21,8 @@ mod pax;
 mod place;
 mod reader;
 mod remarks;
+#[cfg(test)]
+mod tests;
 
 pub use extract::{ExtractError, ExtractOptions, Extracted, Limits, extract};
 pub use pack::{PackError, PackOptions, pack};

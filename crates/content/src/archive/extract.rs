@@ -95,6 +95,8 @@ const LATER_BYTES_MAX: usize = 96 << 20;
 /// The longest name and value of an xattr that the kernel takes.
 const XATTR_NAME_BYTES_MAX: usize = 255;
 const XATTR_BYTES_MAX: usize = 64 << 10;
+/// How the value of an ACL begins (`POSIX_ACL_XATTR_VERSION`); entries of 8 bytes follow.
+const ACL_VERSION: [u8; 4] = 2_u32.to_le_bytes();
 /// How large an attribute every file system takes that has any.
 const XATTR_BYTES_SURE: usize = 2 << 10;
 /// How often a name that comes and goes is tried again.
@@ -108,8 +110,9 @@ const TRIES: usize = 16;
 /// link; so is a device, and a hard link to anything but what this archive made before.
 /// Set-uid and set-gid bits are cleared and named. Blocks of zeros become holes.
 ///
-/// A file that is there is replaced by one whose content is complete, and its other hard
-/// links keep theirs. What is made is not durable until the caller has seen to it
+/// A file that is there is replaced by one whose content is complete: in one step when
+/// `dir` is a subvolume's top and `at` lies below it, else its name is absent for an
+/// instant. Its other hard links keep their content. What is made is not durable until the caller has seen to it
 /// (`syncfs`, or `fsync` of what counts).
 ///
 /// # Errors
@@ -329,19 +332,25 @@ impl Extraction<'_> {
         let stat = rustix::fs::fstat(&file).map_err(|e| failed("look up", path, e))?;
         self.made.insert((stat.st_dev, stat.st_ino));
         if is_unnamed {
-            self.put(spot, FileKind::File, |parent, name| {
-                let file = place::by_descriptor(&file);
-                rustix::fs::linkat(CWD, file, parent, name, AtFlags::SYMLINK_FOLLOW)
-            })?;
+            let replaced = match self.place.replace(&file, &spot.parent, spot.name) {
+                // a directory came there meanwhile
+                Err(Errno::ISDIR) => Ok(false),
+                other => other,
+            };
+            if !replaced.map_err(|e| failed("replace", path, e))? {
+                self.put(spot, FileKind::File, |parent, name| {
+                    let file = place::by_descriptor(&file);
+                    rustix::fs::linkat(CWD, file, parent, name, AtFlags::SYMLINK_FOLLOW)
+                })?;
+            }
         }
         Ok(())
     }
 
     /// A new file for writing: under its name where that is free, else without a name.
     ///
-    /// Without one the old file stays whole until the new one is, and nothing temporary
-    /// can be seen or stay behind. Where the file system has no such files, the old file
-    /// goes first.
+    /// Without one the old file stays whole until the new one is, and nothing temporary is
+    /// in the workspace. Where the file system has no such files, the old file goes first.
     fn create(&self, spot: &Spot<'_>) -> Result<(File, bool), ExtractError> {
         let (parent, path) = (&spot.parent, &spot.path);
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -642,6 +651,11 @@ fn apply_xattr(fd: &impl AsFd, name: &[u8], value: &[u8], kind: FileKind) -> Res
         return Err(Fault::NotTaken);
     }
     if name.len() > XATTR_NAME_BYTES_MAX || name.contains(&0) || value.len() > XATTR_BYTES_MAX {
+        return Err(Fault::Malformed);
+    }
+    // the kernel says of another version that the file system has no ACLs
+    let is_acl = name.starts_with(b"system.");
+    if is_acl && !(value.starts_with(&ACL_VERSION) && value.len() % 8 == 4) {
         return Err(Fault::Malformed);
     }
     match rustix::fs::setxattr(place::by_descriptor(fd), name, value, XattrFlags::empty()) {

@@ -405,7 +405,7 @@ fn is_kept(name: &[u8]) -> bool {
 /// As [`Packing::attributes`], of the very file that is open.
 fn file_attributes(file: &File, records: &mut Records) -> Result<(), Errno> {
     let mut names = Vec::new();
-    let length = match rustix::fs::flistxattr(file, &mut [0; 0]) {
+    let length = match rustix::fs::flistxattr_query(file) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
         Ok(_) => {
             names.resize(XATTR_BYTES_MAX, 0);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use cove_btrfs::{Dir, FileKind, Metadata, PathError};
 use cove_types::TreePath;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 /// The mode of a directory that an archive names only as a part of other names.
@@ -31,17 +31,32 @@ pub(super) struct Place {
     at: TreePath,
     device: u64,
     owner: Option<(u32, u32)>,
+    /// The top of the subvolume, when that is not the top of what is extracted: what has a
+    /// temporary name there is in no workspace.
+    beside: Option<OwnedFd>,
     top: OwnedFd,
     below: Vec<(Vec<u8>, OwnedFd)>,
 }
+
+/// The inode of the top of a btrfs subvolume.
+const SUBVOLUME_TOP: u64 = 256;
+/// How temporary names at the top of a subvolume begin; the pool removes what a crash left there.
+const TEMPORARY_PREFIX: &str = ".cove-writing-tar-";
 
 impl Place {
     /// Begins at a directory, where new ones will belong to `owner`.
     pub fn new(dir: &Dir, at: &TreePath, owner: Option<(u32, u32)>) -> Result<Self, PathError> {
         let opened = dir.open_dir(at)?;
-        let top = opened.descriptor().try_clone_to_owned();
-        let top = top.map_err(|source| PathError::Io { verb: "open", path: at.clone(), source })?;
-        Ok(Self { at: at.clone(), device: opened.device(), owner, top, below: Vec::new() })
+        let owned = |dir: &Dir| {
+            dir.descriptor().try_clone_to_owned().map_err(|source| failed("open", at, source))
+        };
+        let is_subvolume = dir.metadata(&TreePath::top())?.inode == SUBVOLUME_TOP;
+        let beside = (is_subvolume && !at.is_top() && opened.device() == dir.device())
+            .then(|| owned(dir))
+            .transpose()?;
+        let top = owned(&opened)?;
+        let device = opened.device();
+        Ok(Self { at: at.clone(), device, owner, beside, top, below: Vec::new() })
     }
 
     /// Goes to a directory.
@@ -62,6 +77,31 @@ impl Place {
             self.below.push((name.to_vec(), opened));
         }
         Ok(self.here())
+    }
+
+    /// Gives an open file without a name this one, in one step, replacing what has it.
+    /// `false`: there is no place to do that in one step.
+    pub fn replace(&self, file: &impl AsFd, parent: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
+        let Some(beside) = &self.beside else { return Ok(false) };
+        let source = by_descriptor(file);
+        let process = rustix::process::getpid().as_raw_nonzero();
+        let mut count = 0_u64;
+        let temporary = loop {
+            let temporary = format!("{TEMPORARY_PREFIX}{process}-{count}");
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            match rustix::fs::linkat(CWD, &*source, beside, &*temporary, flags) {
+                Ok(()) => break temporary,
+                Err(Errno::EXIST) => count += 1,
+                Err(errno) => return Err(errno),
+            }
+        };
+        if let Err(errno) = rustix::fs::renameat(beside, &*temporary, parent, name) {
+            if let Err(error) = rustix::fs::unlinkat(beside, &*temporary, AtFlags::empty()) {
+                tracing::warn!(%error, "a temporary name of a file stays behind");
+            }
+            return Err(errno);
+        }
+        Ok(true)
     }
 
     fn here(&self) -> BorrowedFd<'_> {
