@@ -58,7 +58,8 @@ pub(crate) async fn absence_is_said_definitely(store: &dyn Store, place: &str) {
 }
 
 pub(crate) async fn what_was_put_is_read(store: &dyn Store, place: &str) {
-    let big: Vec<u8> = (0..5_000_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let big: Vec<u8> =
+        (0..5_000_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     for (name, bytes) in [("empty", vec![]), ("one", vec![7]), ("big", big)] {
         let key = key(place, name);
         let bytes = Bytes::from(bytes);
@@ -100,7 +101,9 @@ pub(crate) async fn an_object_changes_only_from_the_version_that_was_read(
 pub(crate) async fn a_range_is_exact_or_an_error(store: &dyn Store, place: &str) {
     let key = key(place, "digits");
     create(store, &key, "0123456789").await;
-    for (range, wanted) in [(0..10, "0123456789"), (0..1, "0"), (3..7, "3456"), (9..10, "9"), (4..4, "")] {
+    for (range, wanted) in
+        [(0..10, "0123456789"), (0..1, "0"), (3..7, "3456"), (9..10, "9"), (4..4, "")]
+    {
         assert_eq!(store.get_range(&key, range).await.unwrap(), wanted);
     }
     for range in [0..11, 9..12, 10..11, 20..30] {
@@ -116,7 +119,8 @@ pub(crate) async fn a_tail_comes_with_the_size(store: &dyn Store, place: &str) {
     let (digits, empty) = (key(place, "digits"), key(place, "empty"));
     create(store, &digits, "0123456789").await;
     create(store, &empty, "").await;
-    for (bytes, wanted) in [(0, ""), (1, "9"), (4, "6789"), (10, "0123456789"), (99, "0123456789")] {
+    for (bytes, wanted) in [(0, ""), (1, "9"), (4, "6789"), (10, "0123456789"), (99, "0123456789")]
+    {
         assert_eq!(store.get_tail(&digits, bytes).await.unwrap(), (wanted.into(), 10));
         assert_eq!(store.get_tail(&empty, bytes).await.unwrap(), (Bytes::new(), 0));
     }
@@ -138,7 +142,10 @@ pub(crate) async fn a_list_is_in_key_order_and_complete(store: &dyn Store, place
         assert_eq!(listed.bytes, listed.key.as_str().len() as u64);
     }
     for limit in 0..=keys.len() + 1 {
-        assert_eq!(of(&store.list(place, None, limit).await.unwrap()), keys[..limit.min(keys.len())]);
+        assert_eq!(
+            of(&store.list(place, None, limit).await.unwrap()),
+            keys[..limit.min(keys.len())]
+        );
     }
     for (at, after) in keys.iter().enumerate() {
         assert_eq!(of(&store.list(place, Some(after), 100).await.unwrap()), keys[at + 1..]);
@@ -186,7 +193,8 @@ pub(crate) async fn of_racing_creates_one_wins(store: &dyn Store, place: &str, r
         let bodies = (0..races.racers).map(|racer| Bytes::from(format!("{round} by {racer}")));
         let puts = bodies.clone().map(|body| store.put_if_absent(&key, body));
         let puts: Vec<_> = join_all(puts).await.into_iter().map(Result::unwrap).collect();
-        let done: Vec<_> = puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
+        let done: Vec<_> =
+            puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
         assert_eq!(done.len(), 1, "winners of round {round}: {done:?}");
         let object = store.get(&key).await.unwrap();
         assert_eq!((object.bytes, &Put::Done(object.version)), (done[0].1.clone(), done[0].0));
@@ -201,7 +209,8 @@ pub(crate) async fn of_racing_updates_one_wins(store: &dyn Store, place: &str, r
         let bodies = (0..races.racers).map(|racer| Bytes::from(format!("{round} by {racer}")));
         let puts = bodies.clone().map(|body| store.put_if_match(&key, body, &version));
         let puts: Vec<_> = join_all(puts).await.into_iter().map(Result::unwrap).collect();
-        let done: Vec<_> = puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
+        let done: Vec<_> =
+            puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
         assert_eq!(done.len(), 1, "winners of round {round}: {done:?}");
         let object = store.get(&key).await.unwrap();
         let winner = (done[0].1.clone(), done[0].0);

@@ -110,7 +110,9 @@ impl DirectoryStore {
         result.map_err(|error| {
             let key = key.to_owned();
             match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::NotFound { key },
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    ReadError::NotFound { key }
+                }
                 io::ErrorKind::PermissionDenied => ReadError::Denied { key, source: error.into() },
                 _ => ReadError::Unknown { key, source: error.into() },
             }
@@ -215,9 +217,8 @@ impl Disk {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        let counted = self
-            .fail_fsync
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let counted =
+            self.fail_fsync.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if counted == Ok(1) {
             return Err(io::Error::other("fsync failed"));
         }
@@ -512,10 +513,9 @@ impl Store for DirectoryStore {
         let listed = self.read(prefix, move |disk| disk.list(&asked, after.as_ref(), limit)).await;
         listed.map_err(|error| match error {
             // A directory of the store that is gone is no empty list.
-            ReadError::NotFound { key } => ReadError::Unknown {
-                key,
-                source: "a directory of the store is missing".into(),
-            },
+            ReadError::NotFound { key } => {
+                ReadError::Unknown { key, source: "a directory of the store is missing".into() }
+            }
             error => error,
         })
     }

@@ -83,11 +83,18 @@ mod tests {
 
     #[test]
     fn a_key_is_lower_case_and_has_no_empty_or_dotted_component() {
-        for lawful in ["store", "teams/t-1/packs/0a.b_c", "a/.b/..c/d..", &"x/".repeat(255).trim_end_matches('/')] {
+        for lawful in [
+            "store",
+            "teams/t-1/packs/0a.b_c",
+            "a/.b/..c/d..",
+            &"x/".repeat(255).trim_end_matches('/'),
+        ] {
             assert_eq!(Key::parse(lawful).unwrap().as_str(), lawful);
         }
         let (long, wide) = ("a/".repeat(256) + "a", "a".repeat(256));
-        for refused in ["", "/a", "a/", "a//b", ".", "a/./b", "../a", "A", "a b", "ä", "a\n", &long, &wide] {
+        for refused in
+            ["", "/a", "a/", "a//b", ".", "a/./b", "../a", "A", "a b", "ä", "a\n", &long, &wide]
+        {
             Key::parse(refused).unwrap_err();
         }
     }

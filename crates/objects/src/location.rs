@@ -41,7 +41,9 @@ pub enum StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory(path) => write!(f, "file://{}", escape_bytes(path.as_os_str().as_bytes())),
+            Self::Directory(path) => {
+                write!(f, "file://{}", escape_bytes(path.as_os_str().as_bytes()))
+            }
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
         }
@@ -130,8 +132,19 @@ mod tests {
             assert_eq!(parse_url(text).unwrap().to_string(), shown);
         }
         for refused in [
-            "", "file://", "file://relative", "file:///a/../b", "s3://", "s3://ab", "s3://-abc", "s3://Cove",
-            "s3://cove/a//b", "s3://cove/a b", "s3://cove/..", "http://cove", "s3://cove/?x",
+            "",
+            "file://",
+            "file://relative",
+            "file:///a/../b",
+            "s3://",
+            "s3://ab",
+            "s3://-abc",
+            "s3://Cove",
+            "s3://cove/a//b",
+            "s3://cove/a b",
+            "s3://cove/..",
+            "http://cove",
+            "s3://cove/?x",
         ] {
             parse_url(refused).unwrap_err();
         }

@@ -18,10 +18,10 @@ use futures::StreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::signer::{Signer, SignedUrlOptions};
+use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload, RetryConfig,
-    UpdateVersion,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
 
 use self::wire::{Answer, Slot, Wire};
@@ -40,11 +40,15 @@ const PAGE_MAX: usize = 1_000;
 const READ_ATTEMPTS: u32 = 4;
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
+/// The longest pause before a read is asked again the first time; each next is four
+/// times as long, and each at least half of that.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
 /// Reads by `$attempt`, again after an answer that says nothing. A macro, because the
 /// compiler does not see that a closure's future is `Send`.
 macro_rules! patiently {
-    ($env:expr, $attempt:expr) => {{
-        let mut patience = Patience::new($env);
+    ($store:expr, $attempt:expr) => {{
+        let mut patience = Patience::new($store);
         loop {
             let result = $attempt.await;
             match patience.pause(&result) {
@@ -92,6 +96,7 @@ pub struct S3Store {
     s3: AmazonS3,
     wire: Wire,
     env: Env,
+    first_pause: Duration,
     /// Empty, or ending with `/`.
     prefix: String,
     url: String,
@@ -107,22 +112,22 @@ impl S3Store {
     ///
     /// The settings are not usable.
     pub fn open(config: S3Config, env: Env) -> Result<Self, OpenError> {
-        Self::open_with(config, env, wire::SILENCE_MAX)
+        Self::open_with(config, env, wire::SILENCE_MAX, FIRST_PAUSE)
     }
 
     /// As [`open`](Self::open), for a test that cannot wait as long.
-    pub(crate) fn open_with(
+    fn open_with(
         config: S3Config,
         env: Env,
         silence_max: Duration,
+        first_pause: Duration,
     ) -> Result<Self, OpenError> {
         let S3Config { bucket, prefix, region, endpoint, access_key, secret_key, session_token } =
             config;
         let store = format!("s3://{bucket}");
         let settings = |source| OpenError::Settings { store: store.clone(), source };
         let prefix = parse_prefix(&prefix).map_err(|error| settings(error.into()))?;
-        let url =
-            if prefix.is_empty() { store.clone() } else { format!("s3://{bucket}/{prefix}") };
+        let url = if prefix.is_empty() { store.clone() } else { format!("s3://{bucket}/{prefix}") };
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
         let is_http = endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
         let is_https = endpoint.as_ref().is_some_and(|url| url.starts_with("https://"));
@@ -152,7 +157,7 @@ impl S3Store {
         }
         let s3 = builder.build().map_err(|error| settings(error.into()))?;
         let (is_unordered, counters) = (AtomicBool::new(false), Counters::default());
-        Ok(Self { s3, wire, env, prefix, url, is_unordered, counters })
+        Ok(Self { s3, wire, env, first_pause, prefix, url, is_unordered, counters })
     }
 
     fn path(&self, key: &Key) -> Path {
@@ -161,11 +166,7 @@ impl S3Store {
     }
 
     /// One GET: all that was asked for, whole, with what its headers say.
-    async fn get_once(
-        &self,
-        key: &Key,
-        range: Option<GetRange>,
-    ) -> Result<Part, ReadError> {
+    async fn get_once(&self, key: &Key, range: Option<GetRange>) -> Result<Part, ReadError> {
         self.counters.get();
         let slot = Slot::default();
         let is_part = range.is_some();
@@ -256,7 +257,8 @@ impl S3Store {
         let slot = Slot::default();
         let mut options = PutOptions { mode, ..PutOptions::default() };
         options.extensions.insert(slot.clone());
-        let result = self.s3.put_opts(&self.path(key), PutPayload::from_bytes(bytes), options).await;
+        let result =
+            self.s3.put_opts(&self.path(key), PutPayload::from_bytes(bytes), options).await;
         let answer = slot.take();
         let unknown = |source| WriteError::Unknown { key: key.to_string(), source };
         match (result, answer.status) {
@@ -325,10 +327,7 @@ impl S3Store {
         let mut from: Option<String> = None;
         while listed.len() < limit {
             let wanted = (limit - listed.len()).min(PAGE_MAX);
-            let page = patiently!(
-                &self.env,
-                self.list_once(prefix, after, from.as_deref(), wanted)
-            )?;
+            let page = patiently!(self, self.list_once(prefix, after, from.as_deref(), wanted))?;
             listed.extend(page.listed);
             from = page.next;
             if from.is_none() {
@@ -359,12 +358,14 @@ impl S3Store {
 struct Patience {
     env: Env,
     started: Duration,
+    first_pause: Duration,
     attempts: u32,
 }
 
 impl Patience {
-    fn new(env: &Env) -> Self {
-        Self { env: env.clone(), started: env.since_boot(), attempts: 0 }
+    fn new(store: &S3Store) -> Self {
+        let (env, first_pause) = (store.env.clone(), store.first_pause);
+        Self { started: env.since_boot(), env, first_pause, attempts: 0 }
     }
 
     /// How long to wait before the read that had `result` is asked again; `None` when
@@ -376,7 +377,7 @@ impl Patience {
         if self.attempts >= READ_ATTEMPTS || waited > READ_AGAIN_WITHIN {
             return None;
         }
-        let half = Duration::from_millis(50 << (2 * self.attempts));
+        let half = self.first_pause * 4_u32.pow(self.attempts - 1) / 2;
         let [chance] = self.env.random::<1>();
         let pause = half + half.mul_f64(f64::from(chance) / 255.0);
         tracing::debug!(object = key, error = %source, ?pause, "a read is asked again");
@@ -428,7 +429,7 @@ fn write_error(key: &Key, answer: &Answer, error: object_store::Error) -> WriteE
 #[async_trait]
 impl Store for S3Store {
     async fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        let Part { bytes, meta, answer, .. } = patiently!(&self.env, self.get_once(key, None))?;
+        let Part { bytes, meta, answer, .. } = patiently!(self, self.get_once(key, None))?;
         let Some(etag) = meta.e_tag else {
             let source = "the answer has no etag".into();
             return Err(ReadError::Unknown { key: key.to_string(), source });
@@ -441,11 +442,11 @@ impl Store for S3Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        patiently!(&self.env, self.get_range_once(key, &range))
+        patiently!(self, self.get_range_once(key, &range))
     }
 
     async fn get_tail(&self, key: &Key, bytes: u64) -> Result<(Bytes, u64), ReadError> {
-        patiently!(&self.env, self.tail_once(key, bytes))
+        patiently!(self, self.tail_once(key, bytes))
     }
 
     async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<Put, WriteError> {

@@ -212,7 +212,9 @@ fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"))
         .collect();
-    held.iter().map(|held| held.local_addr().expect("a bound socket has an address").port()).collect()
+    held.iter()
+        .map(|held| held.local_addr().expect("a bound socket has an address").port())
+        .collect()
 }
 
 /// The status that a request with a body of some bytes is answered with.

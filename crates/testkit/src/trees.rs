@@ -105,7 +105,9 @@ pub fn build_awkward_tree(dir: &Path, seed: u64, files: usize) -> io::Result<()>
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut directories = vec![dir.to_owned()];
     for n in 0..files.div_ceil(8).clamp(3, 2_000) {
-        let above = directories[usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)].clone();
+        let above = directories
+            [usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)]
+        .clone();
         let depth = above.strip_prefix(dir).map_or(0, |below| below.components().count());
         let above = if depth >= 5 { dir.to_owned() } else { above };
         let made = above.join(format!("dir-{n:04}"));
@@ -114,13 +116,15 @@ pub fn build_awkward_tree(dir: &Path, seed: u64, files: usize) -> io::Result<()>
     }
     let mut plain = Vec::new();
     for n in 0..files {
-        let above = &directories[usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)];
+        let above =
+            &directories[usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)];
         let path = above.join(format!("file-{n:05}"));
         let border = BORDERS[usize::try_from(chance.below(6)).unwrap_or(0)];
         let size = (border + chance.below(3)).saturating_sub(1);
         let bytes = match chance.below(4) {
             // Compressible, and often equal to another.
-            0 => b"the same line again\n".repeat(size.div_ceil(20) as usize)[..size as usize].to_vec(),
+            0 => b"the same line again\n".repeat(size.div_ceil(20) as usize)[..size as usize]
+                .to_vec(),
             _ => chance.bytes(size as usize),
         };
         fs::write(&path, bytes)?;
@@ -144,9 +148,8 @@ pub fn build_awkward_tree(dir: &Path, seed: u64, files: usize) -> io::Result<()>
 
 fn build_contents(dir: &Path, chance: &mut Chance) -> io::Result<()> {
     fs::create_dir(dir)?;
-    let create = |name: &str| {
-        File::options().read(true).write(true).create_new(true).open(dir.join(name))
-    };
+    let create =
+        |name: &str| File::options().read(true).write(true).create_new(true).open(dir.join(name));
     create("empty")?;
     create("all-hole")?.set_len(300_001)?;
 
@@ -277,11 +280,14 @@ fn build_kinds(dir: &Path) -> io::Result<()> {
 
 fn build_xattrs(dir: &Path, chance: &mut Chance) -> io::Result<()> {
     fs::create_dir(dir)?;
-    let set = |path: &Path, name: &str, value: &[u8]| {
-        match rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(io::Error::from(error)),
-        }
+    let set = |path: &Path, name: &str, value: &[u8]| match rustix::fs::lsetxattr(
+        path,
+        name,
+        value,
+        XattrFlags::empty(),
+    ) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(io::Error::from(error)),
     };
     let file = dir.join("file");
     fs::write(&file, "has attributes")?;
@@ -297,7 +303,8 @@ fn build_xattrs(dir: &Path, chance: &mut Chance) -> io::Result<()> {
 fn build_modes(dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)?;
     for mode in [0o0000, 0o0200, 0o0400, 0o0444, 0o0600, 0o0711, 0o0777, 0o2755, 0o4755, 0o7777] {
-        let (file, below) = (dir.join(format!("file-{mode:04o}")), dir.join(format!("dir-{mode:04o}")));
+        let (file, below) =
+            (dir.join(format!("file-{mode:04o}")), dir.join(format!("dir-{mode:04o}")));
         fs::write(&file, "x")?;
         fs::create_dir(&below)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
@@ -314,10 +321,10 @@ fn set_times(dir: &Path, chance: &mut Chance) -> io::Result<()> {
     paths.reverse();
     for path in paths {
         let seconds = match chance.below(12) {
-            0 => 16_725_225_600,  // 2500-01-01
-            1 => -1,              // a moment before 1970
-            2 => -2_208_988_800,  // 1900-01-01
-            3 => 4_294_967_296,   // 2106, behind 32 bits
+            0 => 16_725_225_600, // 2500-01-01
+            1 => -1,             // a moment before 1970
+            2 => -2_208_988_800, // 1900-01-01
+            3 => 4_294_967_296,  // 2106, behind 32 bits
             4 => 0,
             _ => 1_600_000_000 + chance.below(100_000_000) as i64,
         };
@@ -478,7 +485,9 @@ pub fn difference(
         let shown = if path.is_empty() { "(top)".into() } else { escape_bytes(path) };
         match (a.get(path), b.get(path)) {
             (Some(a), Some(b)) => differ(&shown, a, b, &mut lines),
-            (Some(a), None) => lines.push(format!("{shown}: {:?} is missing in the second", a.kind)),
+            (Some(a), None) => {
+                lines.push(format!("{shown}: {:?} is missing in the second", a.kind))
+            }
             (None, Some(b)) => lines.push(format!("{shown}: {:?} is only in the second", b.kind)),
             (None, None) => {}
         }

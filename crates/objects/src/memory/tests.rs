@@ -64,7 +64,9 @@ async fn a_version_returns_with_the_bytes() {
     let head = key("", "head");
     let Put::Done(a) = store.put_if_absent(&head, "a".into()).await.unwrap() else { panic!() };
     let Put::Done(b) = store.put_if_match(&head, "b".into(), &a).await.unwrap() else { panic!() };
-    let Put::Done(again) = store.put_if_match(&head, "a".into(), &b).await.unwrap() else { panic!() };
+    let Put::Done(again) = store.put_if_match(&head, "a".into(), &b).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(a, again);
 }
 

@@ -57,8 +57,11 @@ impl Answer {
         match self.status {
             Some(status) if !(200..300).contains(&status) => {
                 let code = self.code().unwrap_or("no code");
-                format!("the store answered {status} ({})", cove_types::escape_bytes(code.as_bytes()))
-                    .into()
+                format!(
+                    "the store answered {status} ({})",
+                    cove_types::escape_bytes(code.as_bytes())
+                )
+                .into()
             }
             _ => Box::new(error),
         }
@@ -141,7 +144,8 @@ impl Wire {
             return self.reader.execute(sent).await.map_err(http_error);
         }
         if body.content_length() > 0 {
-            sent.headers_mut().insert(reqwest::header::CONTENT_LENGTH, body.content_length().into());
+            sent.headers_mut()
+                .insert(reqwest::header::CONTENT_LENGTH, body.content_length().into());
             *sent.body_mut() = Some(pieces(HttpResponseBody::new(body), moved.clone()));
         } else {
             *sent.body_mut() = Some(Bytes::new().into());
@@ -216,7 +220,8 @@ impl HttpService for Wire {
         // The status is definite even when the text that explains it is cut off.
         let mut text = Vec::new();
         let mut stream = body.bytes_stream();
-        while let Ok(Some(Ok(chunk))) = tokio::time::timeout(self.silence_max, stream.next()).await {
+        while let Ok(Some(Ok(chunk))) = tokio::time::timeout(self.silence_max, stream.next()).await
+        {
             let room = ERROR_BYTES_MAX - text.len();
             text.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if text.len() == ERROR_BYTES_MAX {

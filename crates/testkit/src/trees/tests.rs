@@ -94,8 +94,5 @@ fn attributes_are_described_where_the_file_system_has_them() {
     assert_eq!(file[&b"user.large"[..]].len(), 2_000);
     let mut other = tree.clone();
     other.get_mut(&b"xattrs/file"[..]).unwrap().xattrs.remove(&b"user.empty"[..]);
-    assert_eq!(
-        difference(&tree, &other),
-        ["xattrs/file: attribute user.empty \"\" became none"]
-    );
+    assert_eq!(difference(&tree, &other), ["xattrs/file: attribute user.empty \"\" became none"]);
 }
