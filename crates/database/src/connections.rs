@@ -1,6 +1,7 @@
 //! Opening: one writer, few readers, the version looked at first.
 
 use std::fmt::Display;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -45,8 +46,12 @@ impl Connections {
     /// A database of a newer version, of another kind, or unreadable; none of them is written to.
     pub(crate) async fn open(path: &Path, schema: &Schema) -> Result<Self, DatabaseError> {
         let open_failed = |source| DatabaseError::Open { path: path.to_owned(), source };
-        if path.exists() {
-            refuse_newer(path, schema).await?;
+        let is_there = path.try_exists().map_err(|error| open_failed(sqlx::Error::Io(error)))?;
+        match is_there {
+            true => refuse_newer(path, schema).await?,
+            false => {
+                create_private(path).map_err(|error| open_failed(sqlx::Error::Io(error)))?;
+            }
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -86,6 +91,16 @@ impl Connections {
         let row = sqlx::query(pragma).fetch_one(&self.writer).await.unwrap();
         row.try_get::<String, _>(0)
             .unwrap_or_else(|_| row.try_get::<i64, _>(0).unwrap().to_string())
+    }
+}
+
+/// Makes the empty file, which its owner alone may read; the log beside it gets the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let created = options.write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map(|_| ()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a table did not do its part.
 
+use std::io;
 use std::path::PathBuf;
 
 use cove_types::{Classify, ErrorKind};
@@ -64,6 +65,14 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
         Some(13) => ErrorKind::Exhausted,
         _ => match error {
             sqlx::Error::PoolTimedOut => ErrorKind::Unavailable,
+            sqlx::Error::Io(error) => match error.kind() {
+                io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Precondition,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Exhausted,
+                _ => ErrorKind::Internal,
+            },
             _ => ErrorKind::Internal,
         },
     }

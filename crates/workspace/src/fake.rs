@@ -1,1 +1,761 @@
+//! Volumes in memory, stricter than real ones.
+//!
+//! Trees are maps; an archive is lines `path=content` and not tar, because nothing here reads
+//! tar; saving is done when [`Fake::let_save`] says so. The law of operation ids holds: an id gives
+//! its first result, and another request under it is refused.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{Cursor, Read, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use cove_content::document::ProjectDocument;
+use cove_content::entry::EntryRecord;
+use cove_content::retention::roll_off;
+use cove_content::root::{Counts, NotCaptured, Root};
+use cove_content::volumes::{
+    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
+    Progress, Recovered, Restore, Restored, Snapshot, Source, Verified, VerifyLevel, VolumeError,
+    VolumeStatus, Volumes,
+};
+use cove_env::Env;
+use cove_types::{
+    Consistency, Digest, Durability, EntryId, EntryKind, EntryState, ErrorKind, FileTime,
+    OperationId, TreePath, VolumeId, wire,
+};
+use tokio::sync::watch;
+
+/// Files by path; directories are what lies above them, and those that were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Tree {
+    files: BTreeMap<TreePath, Vec<u8>>,
+    directories: BTreeSet<TreePath>,
+}
+
+/// One volume.
+#[derive(Debug, Clone)]
+struct Volume {
+    document: ProjectDocument,
+    tree: Tree,
+    entries: Vec<(EntryRecord, Tree)>,
+    seq: u32,
+    trashed_at: Option<jiff::Timestamp>,
+    saved_at: Option<jiff::Timestamp>,
+}
+
+/// What an operation came to.
+#[derive(Debug, Clone)]
+enum Outcome {
+    Volume(VolumeId, Vec<String>),
+    Volumes(Vec<VolumeId>),
+    Snapshot(VolumeId, EntryId, Vec<EntryId>),
+    Restored(VolumeId, Option<EntryId>),
+    Entry(VolumeId, EntryId),
+    Described(VolumeId),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    volumes: BTreeMap<VolumeId, Volume>,
+    /// What the store has, which a lost machine leaves.
+    operations: HashMap<OperationId, ([u8; 8], Outcome)>,
+    fail: Option<(ErrorKind, bool)>,
+    lost: Vec<wire::Lost>,
+}
+
+/// The volumes. Cloning shares them.
+#[derive(Clone)]
+pub struct Fake {
+    state: Arc<Mutex<State>>,
+    env: Env,
+    /// Whether saving ends.
+    saves: Arc<watch::Sender<bool>>,
+}
+
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fake")
+    }
+}
+
+impl Fake {
+    /// No volumes; saving ends at once.
+    #[must_use]
+    pub fn new(env: Env) -> Self {
+        Self { state: Arc::default(), env, saves: Arc::new(watch::Sender::new(true)) }
+    }
+
+    /// Whether what is being saved, and what will be, ends.
+    pub fn let_save(&self, saves: bool) {
+        self.saves.send_replace(saves);
+    }
+
+    /// Has the next call that changes something fail: before it takes effect or, when
+    /// `took_effect`, after it, as a lost reply does.
+    pub fn fail_next(&self, kind: ErrorKind, took_effect: bool) {
+        self.state().fail = Some((kind, took_effect));
+    }
+
+    /// Has the next recovery name something as lost.
+    pub fn lose(&self, what: &str, why: &str) {
+        self.state().lost.push(wire::Lost { what: what.to_owned(), why: why.to_owned() });
+    }
+
+    /// How many volumes there are, trashed ones included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().volumes.len()
+    }
+
+    /// Changes a volume's document behind everybody's back, as another Cove does.
+    pub fn rewrite(&self, volume: &VolumeId, change: impl FnOnce(&mut ProjectDocument)) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            change(&mut volume.document);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a call once: the first result of its id, or `act`.
+    fn once(
+        &self,
+        call: &Call,
+        act: impl FnOnce(&mut State) -> Result<Outcome, VolumeError>,
+    ) -> Result<Outcome, VolumeError> {
+        let mut state = self.state();
+        if let Some((request, outcome)) = state.operations.get(&call.operation) {
+            let first = *request == call.request;
+            return if first { Ok(outcome.clone()) } else { Err(VolumeError::OtherRequest) };
+        }
+        let fail = state.fail.take();
+        if let Some((kind, false)) = fail {
+            return Err(VolumeError::Refused { kind, what: "the fake was told to fail".into() });
+        }
+        let outcome = act(&mut state)?;
+        state.operations.insert(call.operation, (call.request, outcome.clone()));
+        match fail {
+            Some((ErrorKind::TimedOut, _)) => {
+                Err(VolumeError::Unknown { operation: call.operation })
+            }
+            Some((kind, _)) => {
+                Err(VolumeError::Refused { kind, what: "the fake was told to fail late".into() })
+            }
+            None => Ok(outcome),
+        }
+    }
+
+    /// The result now, and again once saving ends.
+    fn captured<T, F>(&self, touched: Vec<VolumeId>, value: F) -> Result<Captured<T>, VolumeError>
+    where
+        T: Send + 'static,
+        F: Fn(&State) -> Result<T, VolumeError> + Send + 'static,
+    {
+        let now = value(&self.state())?;
+        let fake = self.clone();
+        let saved = async move {
+            let mut saves = fake.saves.subscribe();
+            // The sender lives as long as `fake`.
+            let _ = saves.wait_for(|saves| *saves).await;
+            let at = fake.env.now();
+            let mut state = fake.state();
+            for volume in &touched {
+                if let Some(volume) = state.volumes.get_mut(volume) {
+                    volume.saved_at = Some(at);
+                    for (entry, _) in &mut volume.entries {
+                        entry.saved_ms.get_or_insert(60);
+                    }
+                }
+            }
+            value(&state)
+        };
+        Ok(Captured { value: now, saved: Box::pin(saved) })
+    }
+}
+
+impl State {
+    fn get(&self, volume: &VolumeId) -> Result<&Volume, VolumeError> {
+        self.volumes.get(volume).ok_or_else(|| VolumeError::NotHere { volume: volume.clone() })
+    }
+
+    fn get_mut(&mut self, volume: &VolumeId) -> Result<&mut Volume, VolumeError> {
+        let not_here = || VolumeError::NotHere { volume: volume.clone() };
+        self.volumes.get_mut(volume).ok_or_else(not_here)
+    }
+
+    fn status(&self, id: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        let volume = self.get(id)?;
+        let logical = volume.tree.files.values().map(|content| content.len() as u64).sum();
+        let saved = volume.saved_at.is_some();
+        Ok(VolumeStatus {
+            volume: id.clone(),
+            document: volume.document.clone(),
+            seq: volume.seq,
+            path: Some(PathBuf::from(format!("/pool/volumes/{id}/files"))),
+            trashed_at: volume.trashed_at,
+            saved_at: volume.saved_at,
+            durability: if saved { Durability::Saved } else { Durability::OnThisNode },
+            unsaved_bytes: Some(if saved { 0 } else { logical }),
+            bytes: wire::Bytes { logical, unique: logical, shared: 0 },
+            entries: u32::try_from(volume.live().count()).unwrap_or(u32::MAX),
+            not_captured: Vec::new(),
+            not_captured_count: 0,
+            problems: Vec::new(),
+            store: "reachable".into(),
+        })
+    }
+
+    fn entry(&self, volume: &VolumeId, entry: EntryId) -> Result<EntryView, VolumeError> {
+        let found = self.get(volume)?.entries.iter().find(|(record, _)| record.id == entry);
+        found.map(|(record, _)| view(record)).ok_or(VolumeError::NoEntry { entry })
+    }
+
+    fn tree(&self, volume: &VolumeId, moment: &Moment) -> Result<&Tree, VolumeError> {
+        let volume = self.get(volume)?;
+        match moment {
+            Moment::Now => Ok(&volume.tree),
+            Moment::Entry(entry) => volume.held(*entry),
+        }
+    }
+}
+
+impl Volume {
+    fn new(document: ProjectDocument, tree: Tree) -> Self {
+        let (entries, trashed_at, saved_at) = (Vec::new(), None, None);
+        Self { document, tree, entries, seq: 1, trashed_at, saved_at }
+    }
+
+    fn live(&self) -> impl Iterator<Item = &EntryRecord> {
+        self.entries.iter().map(|(record, _)| record).filter(|record| record.is_live())
+    }
+
+    fn held(&self, entry: EntryId) -> Result<&Tree, VolumeError> {
+        let found = self.entries.iter().find(|(record, _)| record.id == entry);
+        found.map(|(_, tree)| tree).ok_or(VolumeError::NoEntry { entry })
+    }
+
+    fn record(&mut self, entry: EntryId) -> Result<&mut EntryRecord, VolumeError> {
+        let found = self.entries.iter_mut().find(|(record, _)| record.id == entry);
+        found.map(|(record, _)| record).ok_or(VolumeError::NoEntry { entry })
+    }
+
+    /// Adds an entry of the present state and gives what rolled off.
+    fn add(
+        &mut self,
+        id: EntryId,
+        entry: NewEntry,
+        at: jiff::Timestamp,
+    ) -> Result<Vec<EntryId>, VolumeError> {
+        self.free_label(entry.label.as_ref(), id)?;
+        let record = EntryRecord {
+            id,
+            kind: entry.kind,
+            author: entry.author,
+            cause: None,
+            message: entry.message,
+            label: entry.label,
+            pinned: false,
+            time: at,
+            captured_ms: 4,
+            saved_ms: None,
+            consistency: Consistency::Instant,
+            state: EntryState::Live,
+            trashed_at: None,
+            volume_snapshot: None,
+            root: self.tree.root(),
+            unknown: serde_json::Map::new(),
+        };
+        let live: Vec<EntryRecord> = self.live().cloned().collect();
+        let gone = roll_off(&live, entry.keep, &record, &[]);
+        for id in &gone {
+            let record = self.record(*id)?;
+            record.state = EntryState::Trashed;
+            record.trashed_at = Some(at);
+        }
+        self.entries.push((record, self.tree.clone()));
+        self.seq += 1;
+        self.saved_at = None;
+        Ok(gone)
+    }
+
+    fn free_label(
+        &self,
+        label: Option<&cove_types::Label>,
+        id: EntryId,
+    ) -> Result<(), VolumeError> {
+        let Some(label) = label else { return Ok(()) };
+        let holder = self.live().find(|record| record.label.as_ref() == Some(label));
+        match holder.filter(|record| record.id != id) {
+            Some(record) => Err(VolumeError::LabelTaken { label: label.clone(), entry: record.id }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Tree {
+    /// `path=content`, line by line.
+    fn extract(
+        &mut self,
+        mut archive: Box<dyn Read + Send>,
+        below: &TreePath,
+    ) -> Result<(), VolumeError> {
+        let refused = |what: &str| VolumeError::Refused {
+            kind: ErrorKind::Invalid,
+            what: format!("the archive {what}"),
+        };
+        let mut text = String::new();
+        archive.read_to_string(&mut text).map_err(|_| refused("breaks off"))?;
+        for line in text.lines() {
+            let (path, content) = line.split_once('=').ok_or_else(|| refused("is none"))?;
+            let path = TreePath::parse(path)
+                .and_then(|path| below.join_path(&path))
+                .map_err(|_| refused("has a path that climbs"))?;
+            self.files.insert(path, content.as_bytes().to_vec());
+        }
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of(format!("{self:?}").as_bytes())
+    }
+
+    fn root(&self) -> Root {
+        let logical_bytes = self.files.values().map(|content| content.len() as u64).sum();
+        let counts = Counts {
+            entries: self.files.len() as u64,
+            logical_bytes,
+            data_bytes: logical_bytes,
+            depth: 1,
+        };
+        let json = serde_json::json!({
+            "tree": self.digest(), "counts": counts, "not_captured": NotCaptured::default(),
+            "document": Digest::HOLE, "level": 0,
+        });
+        serde_json::from_value(json).expect("a root has these fields")
+    }
+
+    fn is_directory(&self, path: &TreePath) -> bool {
+        path.is_top()
+            || self.directories.contains(path)
+            || self.paths().any(|other| other != path && other.below(path).is_some())
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &TreePath> {
+        self.files.keys().chain(&self.directories)
+    }
+
+    fn view(&self, path: &TreePath) -> Result<FileView, VolumeError> {
+        let view = |kind, bytes, mode| FileView {
+            path: path.clone(),
+            kind,
+            bytes,
+            mode,
+            modified: FileTime::default(),
+            target: None,
+        };
+        match self.files.get(path) {
+            Some(content) => Ok(view("file", content.len() as u64, 0o644)),
+            None if self.is_directory(path) => Ok(view("directory", 0, 0o755)),
+            None => Err(VolumeError::NoPath { path: path.clone() }),
+        }
+    }
+
+    fn below(&self, path: &TreePath, recursive: bool) -> Result<Vec<FileView>, VolumeError> {
+        if self.view(path)?.kind != "directory" {
+            let (found, wanted) = ("a file", "a directory");
+            return Err(VolumeError::WrongKind { path: path.clone(), found, wanted });
+        }
+        let mut found = BTreeSet::new();
+        for other in self.paths() {
+            let mut at = Some(other.clone());
+            while let Some(each) = at {
+                let depth = each.below(path).map_or(0, |rest| rest.names().count());
+                if depth == 1 || depth > 1 && recursive {
+                    found.insert(each.clone());
+                }
+                at = each.parent();
+            }
+        }
+        found.iter().map(|path| self.view(path)).collect()
+    }
+
+    fn remove(&mut self, path: &TreePath) {
+        self.files.retain(|other, _| other.below(path).is_none());
+        self.directories.retain(|other| other.below(path).is_none());
+    }
+}
+
+fn view(record: &EntryRecord) -> EntryView {
+    let saved = record.saved_ms.is_some();
+    let durability = if saved { Durability::Saved } else { Durability::OnThisNode };
+    EntryView { record: record.clone(), known: true, durability }
+}
+
+/// What an id gave first was another call's.
+fn other<T>() -> Result<T, VolumeError> {
+    Err(VolumeError::OtherRequest)
+}
+
+#[async_trait]
+impl Volumes for Fake {
+    async fn create(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+        source: Source,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            if state.volumes.contains_key(&volume) {
+                return Err(VolumeError::Exists { volume: volume.clone() });
+            }
+            let mut tree = Tree::default();
+            if let Source::Archive(archive) = source {
+                tree.extract(archive, &TreePath::top())?;
+            }
+            state.volumes.insert(volume.clone(), Volume::new(document, tree));
+            Ok(Outcome::Volume(volume, Vec::new()))
+        })?;
+        let Outcome::Volume(volume, remarks) = outcome else { return other() };
+        self.captured(vec![volume.clone()], move |state| {
+            Ok((state.status(&volume)?, remarks.clone()))
+        })
+    }
+
+    async fn fork(
+        &self,
+        call: Call,
+        source: VolumeId,
+        moment: Moment,
+        targets: Vec<(VolumeId, ProjectDocument)>,
+    ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            let tree = state.tree(&source, &moment)?.clone();
+            let taken = targets.iter().find(|(id, _)| state.volumes.contains_key(id));
+            if let Some((volume, _)) = taken {
+                return Err(VolumeError::Exists { volume: volume.clone() });
+            }
+            let ids = targets.iter().map(|(id, _)| id.clone()).collect();
+            for (id, mut document) in targets {
+                if let Some(from) = &mut document.forked_from {
+                    from.tree = tree.digest();
+                }
+                state.volumes.insert(id, Volume::new(document, tree.clone()));
+            }
+            Ok(Outcome::Volumes(ids))
+        })?;
+        let Outcome::Volumes(ids) = outcome else { return other() };
+        self.captured(ids.clone(), move |state| ids.iter().map(|id| state.status(id)).collect())
+    }
+
+    async fn snapshot(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: NewEntry,
+    ) -> Result<Captured<Snapshot>, VolumeError> {
+        let at = self.env.now();
+        let outcome = self.once(&call, |state| {
+            let id = EntryId::derive(&call.operation, "snapshot");
+            let gone = state.get_mut(&volume)?.add(id, entry, at)?;
+            Ok(Outcome::Snapshot(volume, id, gone))
+        })?;
+        let Outcome::Snapshot(volume, id, gone) = outcome else { return other() };
+        self.captured(vec![volume.clone()], move |state| {
+            let rolled_off =
+                gone.iter().map(|id| state.entry(&volume, *id)).collect::<Result<_, _>>();
+            Ok(Snapshot { entry: state.entry(&volume, id)?, rolled_off: rolled_off? })
+        })
+    }
+
+    async fn restore(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        restore: Restore,
+    ) -> Result<Captured<Restored>, VolumeError> {
+        let at = self.env.now();
+        let outcome = self.once(&call, |state| {
+            let before = EntryId::derive(&call.operation, "before-restore");
+            let held = state.get_mut(&volume)?;
+            let target = held.held(restore.entry)?.clone();
+            let known =
+                held.entries.iter().any(|(record, tree)| record.is_live() && *tree == held.tree);
+            if !known {
+                let entry = NewEntry {
+                    kind: EntryKind::BeforeRestore,
+                    author: restore.author,
+                    message: None,
+                    label: None,
+                    keep: restore.keep,
+                };
+                held.add(before, entry, at)?;
+            }
+            if restore.paths.is_empty() {
+                held.tree = target;
+            } else {
+                for path in &restore.paths {
+                    held.tree.remove(path);
+                    let back = target.files.iter().filter(|(other, _)| other.below(path).is_some());
+                    let back: Vec<_> = back.map(|(p, c)| (p.clone(), c.clone())).collect();
+                    held.tree.files.extend(back);
+                }
+            }
+            held.seq += 1;
+            Ok(Outcome::Restored(volume, (!known).then_some(before)))
+        })?;
+        let Outcome::Restored(volume, before) = outcome else { return other() };
+        self.captured(vec![volume.clone()], move |state| {
+            let before = before.map(|id| state.entry(&volume, id)).transpose()?;
+            Ok(Restored { before })
+        })
+    }
+
+    async fn edit_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+        edit: EntryEdit,
+    ) -> Result<EntryView, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            let held = state.get_mut(&volume)?;
+            if let EntryEdit::Label(label) = &edit {
+                held.free_label(label.as_ref(), entry)?;
+            }
+            let counted = held.live().filter(|record| record.kind.is_asked_for() && !record.pinned);
+            let counted = u32::try_from(counted.count()).unwrap_or(u32::MAX);
+            let record = held.record(entry)?;
+            match edit {
+                EntryEdit::Pin(pinned) => record.pinned = pinned,
+                EntryEdit::Label(label) => record.label = label,
+                EntryEdit::Undelete { keep } => {
+                    record.state = EntryState::Live;
+                    record.trashed_at = None;
+                    record.pinned |= counted >= keep;
+                }
+            }
+            held.seq += 1;
+            Ok(Outcome::Entry(volume, entry))
+        })?;
+        let Outcome::Entry(volume, entry) = outcome else { return other() };
+        self.state().entry(&volume, entry)
+    }
+
+    async fn describe(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+    ) -> Result<VolumeStatus, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            let held = state.get_mut(&volume)?;
+            held.document = document;
+            held.seq += 1;
+            Ok(Outcome::Described(volume))
+        })?;
+        let Outcome::Described(volume) = outcome else { return other() };
+        self.state().status(&volume)
+    }
+
+    async fn set_trashed(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        trashed: bool,
+    ) -> Result<VolumeStatus, VolumeError> {
+        let at = self.env.now();
+        let outcome = self.once(&call, |state| {
+            let held = state.get_mut(&volume)?;
+            held.trashed_at = trashed.then_some(at);
+            held.seq += 1;
+            Ok(Outcome::Described(volume))
+        })?;
+        let Outcome::Described(volume) = outcome else { return other() };
+        self.state().status(&volume)
+    }
+
+    async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
+        let id = volume.clone();
+        let captured = self.captured(vec![volume.clone()], move |state| state.status(&id))?;
+        captured.saved.await.map(|_| ())
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let state = self.state();
+        state.volumes.keys().map(|id| state.status(id)).collect()
+    }
+
+    async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        self.state().status(volume)
+    }
+
+    async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
+        let state = self.state();
+        Ok(state.get(volume)?.entries.iter().rev().map(|(record, _)| view(record)).collect())
+    }
+
+    async fn diff(
+        &self,
+        before: (VolumeId, Moment),
+        after: (VolumeId, Moment),
+    ) -> Result<Vec<wire::Change>, VolumeError> {
+        let state = self.state();
+        let before = state.tree(&before.0, &before.1)?;
+        let after = state.tree(&after.0, &after.1)?;
+        let paths: BTreeSet<_> = before.files.keys().chain(after.files.keys()).collect();
+        let change = |path: &TreePath| {
+            let (old, new) = (before.files.get(path), after.files.get(path));
+            let change = match (old, new) {
+                _ if old == new => return None,
+                (None, _) => wire::ChangeKind::Added,
+                (_, None) => wire::ChangeKind::Removed,
+                _ => wire::ChangeKind::Modified,
+            };
+            Some(wire::Change {
+                path: path.to_string(),
+                change,
+                from: None,
+                bytes_before: old.map(|content| content.len() as u64),
+                bytes_after: new.map(|content| content.len() as u64),
+                mode_before: None,
+                mode_after: None,
+            })
+        };
+        Ok(paths.into_iter().filter_map(change).collect())
+    }
+
+    async fn file(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+    ) -> Result<FileView, VolumeError> {
+        self.state().tree(volume, moment)?.view(path)
+    }
+
+    async fn files(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        recursive: bool,
+    ) -> Result<Vec<FileView>, VolumeError> {
+        self.state().tree(volume, moment)?.below(path, recursive)
+    }
+
+    async fn read(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        range: Option<Range<u64>>,
+    ) -> Result<(FileView, FileReader), VolumeError> {
+        let state = self.state();
+        let tree = state.tree(volume, moment)?;
+        let view = tree.view(path)?;
+        let Some(content) = tree.files.get(path) else {
+            let (found, wanted) = ("a directory", "a file");
+            return Err(VolumeError::WrongKind { path: path.clone(), found, wanted });
+        };
+        let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(content.len());
+        let range = range.map_or(0..content.len(), |range| within(range.start)..within(range.end));
+        let bytes = content.get(range).unwrap_or_default().to_vec();
+        Ok((view, Box::new(Cursor::new(bytes))))
+    }
+
+    async fn export(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        mut to: Box<dyn Write + Send>,
+    ) -> Result<(), VolumeError> {
+        let tree = self.state().tree(volume, moment)?.clone();
+        tree.view(path)?;
+        for (path, content) in tree.files.iter().filter(|(other, _)| other.below(path).is_some()) {
+            let line = format!("{path}={}\n", String::from_utf8_lossy(content));
+            to.write_all(line.as_bytes()).map_err(|_| VolumeError::Refused {
+                kind: ErrorKind::Unavailable,
+                what: "nobody reads the archive".into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
+        let mut state = self.state();
+        let held = state.get_mut(volume)?;
+        held.saved_at = None;
+        let tree = &mut held.tree;
+        let files = match edit {
+            FileEdit::Put(path, mut content) => {
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes).map_err(|_| VolumeError::Refused {
+                    kind: ErrorKind::Unavailable,
+                    what: "the stream broke off".into(),
+                })?;
+                tree.files.insert(path.clone(), bytes);
+                vec![tree.view(&path)?]
+            }
+            FileEdit::MakeDirectory(path) => {
+                if tree.files.contains_key(&path) {
+                    return Err(VolumeError::PathExists { path });
+                }
+                tree.directories.insert(path.clone());
+                vec![tree.view(&path)?]
+            }
+            FileEdit::Remove { path, recursive } => {
+                let view = tree.view(&path)?;
+                if view.kind == "directory" && !recursive && !tree.below(&path, false)?.is_empty() {
+                    return Err(VolumeError::NotEmpty { path });
+                }
+                tree.remove(&path);
+                vec![view]
+            }
+            FileEdit::Move { from, to } => {
+                tree.view(&from)?;
+                if tree.is_directory(&to) {
+                    return Err(VolumeError::PathExists { path: to });
+                }
+                let moved: Vec<_> = tree
+                    .files
+                    .iter()
+                    .filter_map(|(path, content)| {
+                        let path = to.join_path(&path.below(&from)?).ok()?;
+                        Some((path, content.clone()))
+                    })
+                    .collect();
+                tree.remove(&from);
+                tree.files.extend(moved);
+                vec![tree.view(&to)?]
+            }
+            FileEdit::Extract(path, archive) => {
+                tree.extract(archive, &path)?;
+                tree.below(&path, true)?
+            }
+        };
+        Ok(Edited { files, remarks: Vec::new() })
+    }
+
+    async fn verify(&self, volume: &VolumeId, _: VerifyLevel) -> Result<Verified, VolumeError> {
+        let entries = self.state().get(volume)?.entries.len() as u64 + 1;
+        Ok(Verified {
+            problems: Vec::new(),
+            checked: wire::Checked { projects: 1, entries, ..wire::Checked::default() },
+        })
+    }
+
+    async fn recover(&self, _: bool, progress: Progress) -> Result<Recovered, VolumeError> {
+        progress.step("recovering");
+        let lost = std::mem::take(&mut self.state().lost);
+        Ok(Recovered { volumes: self.list().await?, lost })
+    }
+
+    async fn doctor(&self) -> Vec<wire::Check> {
+        vec![wire::Check { name: "pool".into(), ok: true, what: "in memory".into(), hint: None }]
+    }
+}

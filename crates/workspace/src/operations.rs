@@ -7,6 +7,7 @@ use cove_content::volumes::{Call, Progress};
 use cove_database::{AuditRecord, OperationRow, OperationState, OperationUpdate, ServerDatabase};
 use cove_env::Env;
 use cove_types::{Classify, ErrorKind, OperationId, VolumeId, wire};
+use futures::future::{Either, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -64,6 +65,14 @@ struct Live {
     request: [u8; 8],
     progress: Progress,
     stage: watch::Receiver<Stage>,
+}
+
+/// What is known of an operation.
+pub(crate) struct Known {
+    pub(crate) state: OperationState,
+    pub(crate) progress: wire::Progress,
+    pub(crate) result: Option<Value>,
+    pub(crate) failure: Option<Failure>,
 }
 
 /// A principal's key.
@@ -227,25 +236,23 @@ impl Operations {
     pub(crate) async fn find_operation(
         &self,
         operation: &OperationId,
-    ) -> Result<
-        Option<(OperationState, wire::Progress, Option<Value>, Option<Failure>)>,
-        WorkspaceError,
-    > {
+    ) -> Result<Option<Known>, WorkspaceError> {
         let live = self.live().values().find(|live| live.operation == *operation).cloned();
         if let Some(live) = live {
             let stage = live.stage.borrow().clone();
             let progress = live.progress.look();
-            return Ok(Some(match stage {
-                Stage::Running => (OperationState::Running, progress, None, None),
-                Stage::Captured(value) => (OperationState::Captured, progress, Some(value), None),
-                Stage::Done(value) => (OperationState::Done, progress, Some(value), None),
-                Stage::Failed(failure) => (OperationState::Failed, progress, None, Some(failure)),
-            }));
+            let (state, result, failure) = match stage {
+                Stage::Running => (OperationState::Running, None, None),
+                Stage::Captured(value) => (OperationState::Captured, Some(value), None),
+                Stage::Done(value) => (OperationState::Done, Some(value), None),
+                Stage::Failed(failure) => (OperationState::Failed, None, Some(failure)),
+            };
+            return Ok(Some(Known { state, progress, result, failure }));
         }
         let Some(row) = self.database.find_operation_by_id(operation).await? else {
             return Ok(None);
         };
-        let value = row.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let result = row.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let failure = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let step = match row.state {
             OperationState::Running => "interrupted: ask again with the same key",
@@ -253,7 +260,7 @@ impl Operations {
             OperationState::Done | OperationState::Failed => "",
         };
         let progress = wire::Progress { step: step.to_owned(), ..wire::Progress::default() };
-        Ok(Some((row.state, progress, value, failure)))
+        Ok(Some(Known { state: row.state, progress, result, failure }))
     }
 
     /// Writes down that a call is captured.
@@ -375,11 +382,17 @@ impl Task {
         let captured = written(&captured)?;
         self.stage.send_replace(Stage::Captured(captured.clone()));
         // Beside the saving, which is not to wait for it; a restart goes on from the row.
-        let (noted, saved) = tokio::join!(self.operations.note(&self.request, &captured), saved);
-        if let Err(error) = noted {
-            tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
-                "failed to write down that a call is captured");
-        }
+        let noted = std::pin::pin!(self.operations.note(&self.request, &captured));
+        let saved = match select(saved, noted).await {
+            Either::Left((saved, _)) => saved,
+            Either::Right((noted, saved)) => {
+                if let Err(error) = noted {
+                    tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
+                        "failed to write down that a call is captured");
+                }
+                saved.await
+            }
+        };
         let saved = saved.map_err(|error| Failure::from(&error))?;
         written(&saved)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cove_content::volumes::{Call, Progress, VolumeError, VolumeStatus};
 use cove_database::{OperationState, ProjectRow, ProjectState};
-use cove_types::{ProjectId, VolumeId, wire};
+use cove_types::{VolumeId, wire};
 use serde_json::{Value, json};
 
 use crate::operations::Operations;
@@ -29,8 +29,8 @@ pub struct Reconciled {
 /// What is to be done with the rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
-    put: Vec<ProjectRow>,
-    delete: Vec<ProjectId>,
+    /// The whole table. It is replaced at once, because names may have gone round in a circle.
+    rows: Vec<ProjectRow>,
     reconciled: Reconciled,
 }
 
@@ -38,30 +38,24 @@ struct Plan {
 /// that is `creating` and has no volume goes; any other row without a volume stays.
 fn plan(rows: &[ProjectRow], statuses: &[VolumeStatus]) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted = Vec::new();
     for row in rows {
         if statuses.iter().any(|status| status.volume == row.volume) {
             continue;
         }
         match row.state {
             ProjectState::Creating => {
-                plan.delete.push(row.id.clone());
                 plan.reconciled.dropped.push(row.slug.to_string());
             }
             ProjectState::Live | ProjectState::Trashed => {
                 plan.reconciled.missing.push(row.slug.to_string());
-                wanted.push(row.clone());
+                plan.rows.push(row.clone());
             }
         }
     }
-    wanted.extend(statuses.iter().map(|status| row_of(rows, status)));
-    settle_names(&mut wanted);
-    for row in wanted {
-        if !rows.contains(&row) {
-            plan.reconciled.written.push(row.slug.to_string());
-            plan.put.push(row);
-        }
-    }
+    plan.rows.extend(statuses.iter().map(|status| row_of(rows, status)));
+    settle_names(&mut plan.rows);
+    let new = plan.rows.iter().filter(|row| !rows.contains(row));
+    plan.reconciled.written.extend(new.map(|row| row.slug.to_string()));
     plan
 }
 
@@ -92,8 +86,9 @@ impl Workspaces {
         let statuses = inner.volumes.list().await?;
         let rows = inner.database.projects().await?;
         let plan = plan(&rows, &statuses);
-        inner.database.delete_projects(&plan.delete).await?;
-        write_settled(inner, &rows, &plan.put).await?;
+        if !plan.reconciled.written.is_empty() || !plan.reconciled.dropped.is_empty() {
+            inner.database.replace_projects(&plan.rows).await?;
+        }
         let kept_us = inner.env.now().as_microsecond() - OPERATIONS_KEPT_US;
         inner.database.delete_operations(kept_us).await?;
         for row in inner.database.unfinished_operations().await? {
@@ -185,22 +180,6 @@ async fn describe(
         progress: Progress::default(),
     };
     inner.volumes.describe(call, row.volume.clone(), document).await.map(|_| ())
-}
-
-/// Writes rows whose names may go round in a circle: those that change theirs are taken out first.
-async fn write_settled(
-    inner: &Inner,
-    rows: &[ProjectRow],
-    put: &[ProjectRow],
-) -> Result<(), WorkspaceError> {
-    if put.is_empty() {
-        return Ok(());
-    }
-    let mut whole: Vec<ProjectRow> = inner.database.projects().await?;
-    debug_assert!(whole.len() <= rows.len(), "rows are only taken out meanwhile");
-    whole.retain(|row| put.iter().all(|new| new.id != row.id && new.volume != row.volume));
-    whole.extend(put.iter().cloned());
-    Ok(inner.database.replace_projects(&whole).await?)
 }
 
 /// Waits for what was being saved when the server ended, and writes down how that ended.

@@ -253,4 +253,4 @@ pub(crate) fn settle_names(rows: &mut [ProjectRow]) -> Vec<(Slug, Slug)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,158 @@
+use cove_content::volumes::Source;
+use cove_types::{Classify, ErrorKind};
 
+use super::*;
+use crate::workspaces::tests::{Server, ask, slug};
+
+#[tokio::test]
+async fn a_volume_whose_row_was_lost_in_a_crash_gets_it_back() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let row = server.database.projects().await.unwrap().remove(0);
+    let half = ProjectRow { state: ProjectState::Creating, document: "{}".into(), ..row.clone() };
+    server.database.put_projects(&[half]).await.unwrap();
+    let workspaces = server.restarted();
+    let done = workspaces.reconcile().await.unwrap();
+    assert_eq!(done.written, ["shop"]);
+    assert_eq!(server.database.projects().await.unwrap(), [row.clone()]);
+    server.database.delete_projects(&[row.id]).await.unwrap();
+    workspaces.reconcile().await.unwrap();
+    let found = workspaces.show(&slug("shop")).await.unwrap().project;
+    assert_eq!((found.id, found.created_at), (shop.id, shop.created_at));
+}
+
+#[tokio::test]
+async fn a_name_whose_project_was_never_made_is_free_again() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let row = server.database.projects().await.unwrap().remove(0);
+    let never = ProjectRow {
+        id: "prj-never".parse().unwrap(),
+        slug: slug("never"),
+        volume: "vol-never".parse().unwrap(),
+        state: ProjectState::Creating,
+        ..row
+    };
+    server.database.insert_projects(&[never]).await.unwrap();
+    let workspaces = server.restarted();
+    assert_eq!(workspaces.reconcile().await.unwrap().dropped, ["never"]);
+    assert_eq!(workspaces.reconcile().await.unwrap(), Reconciled::default());
+    workspaces.create(&ask("k"), &slug("never"), Source::Empty).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_whose_volume_is_gone_stays_and_is_named() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let row = server.database.projects().await.unwrap().remove(0);
+    let gone = ProjectRow {
+        id: "prj-gone".parse().unwrap(),
+        slug: slug("gone"),
+        volume: "vol-gone".parse().unwrap(),
+        ..row
+    };
+    server.database.insert_projects(&[gone]).await.unwrap();
+    let workspaces = server.restarted();
+    assert_eq!(workspaces.reconcile().await.unwrap().missing, ["gone"]);
+    let error = workspaces.show(&slug("gone")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(workspaces.list(false).await.unwrap().projects.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rename_whose_row_was_not_written_is_finished() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    server.fake.rewrite(&shop.volume.parse().unwrap(), |document| {
+        document.slug = slug("store");
+        document.name = "store".into();
+    });
+    let workspaces = server.restarted();
+    assert_eq!(workspaces.reconcile().await.unwrap().written, ["store"]);
+    assert_eq!(workspaces.show(&slug("store")).await.unwrap().project.name, "store");
+}
+
+#[tokio::test]
+async fn two_projects_that_swapped_their_names_are_both_written() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let blog = server.create("blog", "a=1").await;
+    for (project, name) in [(&shop, "blog"), (&blog, "shop")] {
+        server.fake.rewrite(&project.volume.parse().unwrap(), |document| {
+            document.slug = slug(name);
+        });
+    }
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    assert_eq!(workspaces.show(&slug("blog")).await.unwrap().project.id, shop.id);
+    assert_eq!(workspaces.show(&slug("shop")).await.unwrap().project.id, blog.id);
+}
+
+#[tokio::test]
+async fn what_was_being_saved_at_a_crash_is_done_after_it() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.let_save(false);
+    let asked = ask("k");
+    let started = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    let workspaces = server.restarted();
+    until(&workspaces, &started.operation, "captured").await;
+    workspaces.reconcile().await.unwrap();
+    server.fake.let_save(true);
+    until(&workspaces, &started.operation, "done").await;
+    let again = workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    assert_eq!(again.captured.entry.id, started.captured.entry.id);
+    assert!(again.captured.entry.saved_ms.is_some());
+}
+
+async fn until(workspaces: &Workspaces, id: &cove_types::OperationId, state: &str) {
+    let deadline = std::time::Duration::from_secs(10);
+    let reached = tokio::time::timeout(deadline, async {
+        loop {
+            let known = workspaces.operation(id).await.unwrap();
+            if known.is_some_and(|known| known.state == state) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    reached.await.unwrap_or_else(|_| panic!("operation {id} never was {state}"));
+}
+
+#[tokio::test]
+async fn a_lost_machine_has_its_projects_back_and_names_what_is_lost() {
+    let old = Server::new().await;
+    let shop = old.create("shop", "a=1").await;
+    old.create("blog", "a=1").await;
+    old.workspaces.trash(&ask("t"), &slug("blog")).await.unwrap();
+    let new = Server::new().await;
+    let workspaces = crate::Workspaces::new(
+        std::sync::Arc::new(old.fake.clone()),
+        new.database.clone(),
+        cove_env::Env::system(),
+        crate::Options { keep: 5, node: "n2".parse().unwrap(), saved_to: "this_disk".into() },
+    );
+    old.fake.lose("pack p1", "it is missing");
+    let reply = workspaces.recover(&ask("k"), false, Progress::default()).await.unwrap();
+    let ids: Vec<_> = reply.projects.iter().map(|project| project.id.as_str()).collect();
+    assert_eq!((ids, reply.lost.len()), (vec![shop.id.as_str()], 1));
+    assert_eq!(workspaces.list(true).await.unwrap().projects[0].slug, "blog");
+}
+
+#[tokio::test]
+async fn of_two_recovered_projects_with_one_name_the_younger_gets_a_number_for_good() {
+    let server = Server::new().await;
+    let first = server.create("shop", "a=1").await;
+    let second = server.create("blog", "a=1").await;
+    server.fake.rewrite(&second.volume.parse().unwrap(), |document| {
+        document.slug = slug("shop");
+        document.name = "shop".into();
+    });
+    let reply = server.workspaces.recover(&ask("k"), true, Progress::default()).await.unwrap();
+    let named: Vec<_> =
+        reply.projects.iter().map(|project| (project.slug.as_str(), project.id.as_str())).collect();
+    assert_eq!(named, [("shop", first.id.as_str()), ("shop-2", second.id.as_str())]);
+    assert_eq!(reply.lost[0].what, "the name of a project shop, which is shop-2 now");
+    let again = server.workspaces.recover(&ask("k2"), true, Progress::default()).await.unwrap();
+    assert_eq!(again.lost, []);
+}

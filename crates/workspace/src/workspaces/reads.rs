@@ -6,21 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cove_content::volumes::{FileReader, FileView, VerifyLevel, VolumeStatus};
-use cove_database::{OperationState, ProjectRow, ProjectState};
+use cove_database::{ProjectRow, ProjectState};
 use cove_types::{OperationId, ProjectReference, Slug, TreePath, VolumeId, wire};
 
 use super::Workspaces;
+use crate::operations::Known;
 use crate::search::{self, NamePattern};
 use crate::{Failure, WorkspaceError, shape};
 
 /// How far an operation is, as [`Workspaces::operation`] answers.
-fn operation(
-    id: &OperationId,
-    state: OperationState,
-    progress: wire::Progress,
-    result: Option<serde_json::Value>,
-    failure: Option<Failure>,
-) -> wire::Operation {
+fn operation(id: &OperationId, known: Known) -> wire::Operation {
+    let Known { state, progress, result, failure } = known;
     let error = failure.map(|failure| {
         let first = WorkspaceError::First(failure.clone());
         wire::ProblemDetails {
@@ -95,9 +91,7 @@ impl Workspaces {
         id: &OperationId,
     ) -> Result<Option<wire::Operation>, WorkspaceError> {
         let found = self.inner().operations.find_operation(id).await?;
-        Ok(found.map(|(state, progress, result, failure)| {
-            operation(id, state, progress, result, failure)
-        }))
+        Ok(found.map(|known| operation(id, known)))
     }
 
     /// What differs between two moments of one or two projects.

@@ -1,1 +1,525 @@
+use std::io::Read;
+use std::sync::Arc;
 
+use cove_content::volumes::{FileEdit, Source, VerifyLevel};
+use cove_env::{ManualClock, SeededChance};
+use cove_types::{Classify, Durability, ErrorKind, Label, TreePath};
+
+use super::*;
+use crate::fake::Fake;
+use crate::{Request, Started};
+
+/// A server with volumes in memory.
+pub(crate) struct Server {
+    pub(crate) workspaces: Workspaces,
+    pub(crate) fake: Fake,
+    pub(crate) database: ServerDatabase,
+    clock: Arc<ManualClock>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap()));
+        let env = Env::new(clock.clone(), Arc::new(SeededChance::new(7)));
+        let fake = Fake::new(env.clone());
+        let database = ServerDatabase::open(&directory.path().join("server.db")).await.unwrap();
+        let workspaces = workspaces(&fake, &database, env);
+        Self { workspaces, fake, database, clock, _directory: directory }
+    }
+
+    /// The same database and volumes, and nothing of what was in memory.
+    pub(crate) fn restarted(&self) -> Workspaces {
+        let env = Env::new(self.clock.clone(), Arc::new(SeededChance::new(8)));
+        workspaces(&self.fake, &self.database, env)
+    }
+
+    pub(crate) fn tick(&self) {
+        self.clock.advance(std::time::Duration::from_secs(1));
+    }
+
+    pub(crate) async fn create(&self, name: &str, archive: &'static str) -> wire::Project {
+        self.tick();
+        let key = format!("create-{name}");
+        let started = self.workspaces.create(&ask(&key), &slug(name), tar(archive)).await.unwrap();
+        started.saved.await.unwrap().project
+    }
+
+    async fn snapshot(&self, name: &str, message: &str) -> wire::EntryReply {
+        self.tick();
+        let key = format!("snapshot-{name}-{message}");
+        let asked = ask(&key);
+        let started =
+            self.workspaces.snapshot(&asked, &slug(name), Some(message), None).await.unwrap();
+        started.saved.await.unwrap()
+    }
+
+    async fn put(&self, name: &str, at: &str, content: &'static str) {
+        let edit = FileEdit::Put(path(at), Box::new(content.as_bytes()));
+        self.workspaces.edit(&ask("put"), &slug(name), edit).await.unwrap();
+    }
+
+    async fn content(&self, reference: &str, at: &str) -> String {
+        let (_, mut reader) =
+            self.workspaces.read(&at_moment(reference), &path(at), None).await.unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    async fn names(&self) -> String {
+        let reply = self.workspaces.list(false).await.unwrap();
+        reply.projects.iter().map(|project| project.slug.as_str()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn workspaces(fake: &Fake, database: &ServerDatabase, env: Env) -> Workspaces {
+    let options =
+        Options { keep: 3, node: "n1".parse().unwrap(), saved_to: "s3://bucket/cove".into() };
+    Workspaces::new(Arc::new(fake.clone()), database.clone(), env, options)
+}
+
+pub(crate) fn ask(key: &str) -> Request {
+    Request { key: key.into(), principal: "owner".into(), request_id: "r1".into() }
+}
+
+pub(crate) fn slug(text: &str) -> Slug {
+    text.parse().unwrap()
+}
+
+fn at_moment(text: &str) -> ProjectReference {
+    text.parse().unwrap()
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text).unwrap()
+}
+
+fn tar(archive: &'static str) -> Source {
+    Source::Archive(Box::new(archive.as_bytes()))
+}
+
+fn slugs(reply: &wire::ProjectsReply) -> Vec<&str> {
+    reply.projects.iter().map(|project| project.slug.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_new_project_is_on_this_node_first_and_saved_later() {
+    let server = Server::new().await;
+    server.fake.let_save(false);
+    let source = tar("package.json={}\n");
+    let Started { captured, saved, .. } =
+        server.workspaces.create(&ask("k"), &slug("shop"), source).await.unwrap();
+    assert_eq!(captured.project.durability, Durability::OnThisNode);
+    assert_eq!((captured.project.slug.as_str(), captured.project.entries), ("shop", 0));
+    server.fake.let_save(true);
+    let project = saved.await.unwrap().project;
+    assert_eq!((project.durability, project.unsaved_bytes), (Durability::Saved, Some(0)));
+    assert_eq!(project.saved_to, "s3://bucket/cove");
+    assert_eq!(server.content("shop", "/package.json").await, "{}");
+}
+
+#[tokio::test]
+async fn a_taken_name_changes_nothing() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let error = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=2")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(error.to_string(), "a project named shop exists already");
+    assert!(error.hint().is_some());
+    assert_eq!((server.fake.count(), server.content("shop", "a").await), (1, "1".into()));
+}
+
+#[tokio::test]
+async fn a_broken_archive_leaves_its_name_free() {
+    let server = Server::new().await;
+    let broken = tar("../climbs=1");
+    let error = server.workspaces.create(&ask("k"), &slug("shop"), broken).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    server.create("shop", "a=1").await;
+}
+
+#[tokio::test]
+async fn the_same_key_gives_the_first_result_and_has_one_effect() {
+    let server = Server::new().await;
+    let first = server.create("shop", "a=1").await;
+    let again =
+        server.workspaces.create(&ask("create-shop"), &slug("shop"), tar("a=2")).await.unwrap();
+    assert_eq!(again.captured.project, first);
+    assert_eq!(again.saved.await.unwrap().project, first);
+    assert_eq!((server.fake.count(), server.content("shop", "a").await), (1, "1".into()));
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_for_another_request_is_refused() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let asked = ask("create-shop");
+    let error = server.workspaces.create(&asked, &slug("blog"), tar("a=1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let error = server.workspaces.trash(&asked, &slug("shop")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(server.names().await, "shop");
+}
+
+#[tokio::test]
+async fn keys_of_two_people_are_two_keys() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let other = Request { principal: "other".into(), ..ask("create-shop") };
+    let started = server.workspaces.create(&other, &slug("blog"), tar("a=1")).await.unwrap();
+    started.saved.await.unwrap();
+    assert_eq!(server.names().await, "blog shop");
+}
+
+#[tokio::test]
+async fn who_repeats_a_running_call_joins_it() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.let_save(false);
+    let asked = ask("k");
+    let first = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    let second = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    assert_eq!(first.operation, second.operation);
+    let known = server.workspaces.operation(&first.operation).await.unwrap().unwrap();
+    assert_eq!(known.state, "captured");
+    server.fake.let_save(true);
+    let (first, second) = (first.saved.await.unwrap(), second.saved.await.unwrap());
+    assert_eq!(first.entry, second.entry);
+    assert_eq!(server.workspaces.timeline(&slug("shop"), true).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_goes_on_when_its_caller_has_gone() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.let_save(false);
+    let started = server.workspaces.snapshot(&ask("k"), &slug("shop"), None, None).await.unwrap();
+    let id = started.operation;
+    drop(started);
+    server.fake.let_save(true);
+    server.workspaces.wait(&slug("shop")).await.unwrap();
+    let again = server.workspaces.snapshot(&ask("k"), &slug("shop"), None, None).await.unwrap();
+    assert!(again.saved.await.unwrap().entry.saved_ms.is_some());
+    let known = server.workspaces.operation(&id).await.unwrap().unwrap();
+    assert_eq!(known.state, "done");
+    assert!(known.result.is_some());
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_found_under_its_key() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.fail_next(ErrorKind::TimedOut, true);
+    let asked = ask("k");
+    let error = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let again = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    again.saved.await.unwrap();
+    assert_eq!(server.workspaces.timeline(&slug("shop"), true).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn a_create_whose_end_is_unknown_keeps_its_name_until_it_is_known() {
+    let server = Server::new().await;
+    server.fake.fail_next(ErrorKind::TimedOut, true);
+    let error = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let error = server.workspaces.show(&slug("shop")).await.unwrap_err();
+    assert_eq!(error.to_string(), "project shop is being created");
+    let again = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap();
+    again.saved.await.unwrap();
+    assert_eq!((server.names().await, server.fake.count()), ("shop".into(), 1));
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_keys_result_and_a_full_disk_is_not() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let (asked, shop) = (ask("k"), slug("shop"));
+    server.fake.fail_next(ErrorKind::Precondition, false);
+    for _ in 0..2 {
+        let error = server.workspaces.snapshot(&asked, &shop, None, None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Precondition);
+    }
+    server.fake.fail_next(ErrorKind::Exhausted, false);
+    let asked = ask("k2");
+    let error = server.workspaces.snapshot(&asked, &shop, None, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    server.workspaces.snapshot(&asked, &shop, None, None).await.unwrap().saved.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fork_tells_where_it_comes_from() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let entry = server.snapshot("shop", "one").await.entry;
+    server.put("shop", "a", "2").await;
+    let wanted = slug("intake");
+    let forked = server
+        .workspaces
+        .fork(&ask("f"), &at_moment(&format!("shop@{}", entry.id)), Some(&wanted), None)
+        .await
+        .unwrap();
+    let forked = forked.saved.await.unwrap();
+    let from = forked.projects[0].forked_from.clone().unwrap();
+    assert_eq!((from.project, from.entry, Some(from.tree)), (shop.id, Some(entry.id), entry.tree));
+    assert_eq!(forked.projects[0].entries, 0);
+    assert_eq!(server.content("intake", "a").await, "1");
+    assert_eq!(server.content("shop", "a").await, "2");
+}
+
+#[tokio::test]
+async fn forks_are_named_in_order_and_once_for_their_key() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.create("shop-2", "a=1").await;
+    let source = at_moment("shop");
+    for _ in 0..2 {
+        let forked = server.workspaces.fork(&ask("f"), &source, None, Some(3)).await.unwrap();
+        assert_eq!(slugs(&forked.captured), ["shop-1", "shop-3", "shop-4"]);
+        assert_eq!(slugs(&forked.saved.await.unwrap()), ["shop-1", "shop-3", "shop-4"]);
+    }
+    let asked = ask("g");
+    let error =
+        server.workspaces.fork(&asked, &source, Some(&slug("shop")), Some(4)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!((server.fake.count(), server.database.projects().await.unwrap().len()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_fork_that_fails_frees_all_its_names() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.fail_next(ErrorKind::Exhausted, false);
+    let source = at_moment("shop");
+    server.workspaces.fork(&ask("f"), &source, None, Some(3)).await.unwrap_err();
+    assert_eq!(server.database.projects().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restore_keeps_the_state_before_it() {
+    let server = Server::new().await;
+    server.create("shop", "a=1\nb=1").await;
+    server.snapshot("shop", "one").await;
+    server.put("shop", "a", "2").await;
+    server.put("shop", "b", "2").await;
+    let (asked, shop, at) = (ask("r"), slug("shop"), "~1".parse().unwrap());
+    let restored =
+        server.workspaces.restore(&asked, &shop, &at, &[path("a")], false).await.unwrap();
+    let before = restored.saved.await.unwrap().entry.unwrap();
+    assert_eq!(before.kind, cove_types::EntryKind::BeforeRestore);
+    assert_eq!(server.content("shop", "a").await, "1");
+    assert_eq!(server.content("shop", "b").await, "2");
+    assert_eq!(server.content(&format!("shop@{}", before.id), "a").await, "2");
+}
+
+#[tokio::test]
+async fn nobody_restores_the_present_state() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let (asked, shop) = (ask("r"), slug("shop"));
+    let error = server.workspaces.restore(&asked, &shop, &At::Now, &[], false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn what_rolls_off_is_named_and_comes_back_pinned() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "one").await.entry;
+    for message in ["two", "three"] {
+        assert_eq!(server.snapshot("shop", message).await.rolled_off, []);
+    }
+    let rolled_off = server.snapshot("shop", "four").await.rolled_off;
+    assert_eq!(rolled_off.iter().map(|entry| &entry.id).collect::<Vec<_>>(), [&first.id]);
+    let reference = at_moment(&format!("shop@{}", first.id));
+    let error = server.workspaces.pin(&ask("p"), &reference, true).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let back = server.workspaces.undelete(&ask("u"), &reference).await.unwrap();
+    assert_eq!(back.entry.map(|entry| (entry.id, entry.pinned)), Some((first.id, true)));
+    let error = server.workspaces.undelete(&ask("u2"), &reference).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Precondition);
+}
+
+#[tokio::test]
+async fn a_label_names_one_entry() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "one").await.entry;
+    let second = server.snapshot("shop", "two").await.entry;
+    let label: Label = "v1".parse().unwrap();
+    let of = |entry: &wire::Entry| at_moment(&format!("shop@{}", entry.id));
+    let reply = server.workspaces.label(&ask("l"), &of(&first), Some(&label)).await.unwrap();
+    assert_eq!(reply.entry.label.as_deref(), Some("v1"));
+    let asked = ask("l2");
+    let error = server.workspaces.label(&asked, &of(&second), Some(&label)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(server.content("shop@v1", "a").await, "1");
+    let reply = server.workspaces.label(&ask("l3"), &at_moment("shop@v1"), None).await.unwrap();
+    assert_eq!(reply.entry.label, None);
+}
+
+#[tokio::test]
+async fn a_renamed_project_is_found_under_its_new_name_only() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.create("blog", "a=1").await;
+    let error =
+        server.workspaces.rename(&ask("n"), &slug("shop"), &slug("blog")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    for _ in 0..2 {
+        let reply =
+            server.workspaces.rename(&ask("n2"), &slug("shop"), &slug("store")).await.unwrap();
+        assert_eq!((reply.project.slug.as_str(), reply.project.name.as_str()), ("store", "store"));
+    }
+    assert_eq!(server.names().await, "blog store");
+    assert_eq!(
+        server.workspaces.show(&slug("shop")).await.unwrap_err().to_string(),
+        "project shop does not exist"
+    );
+}
+
+#[tokio::test]
+async fn the_trash_frees_a_name_and_gives_the_project_back() {
+    let server = Server::new().await;
+    let first = server.create("shop", "a=1").await;
+    for _ in 0..2 {
+        let reply = server.workspaces.trash(&ask("t"), &slug("shop")).await.unwrap();
+        assert_eq!(
+            (reply.project.id.as_str(), reply.project.state.as_str()),
+            (&*first.id, "trashed")
+        );
+        assert!(reply.project.trashed_at.is_some());
+    }
+    assert_eq!(slugs(&server.workspaces.list(true).await.unwrap()), ["shop"]);
+    let asked = ask("second");
+    let second = server.workspaces.create(&asked, &slug("shop"), tar("a=2")).await.unwrap();
+    second.saved.await.unwrap();
+    let reference = at_moment("shop");
+    let error = server.workspaces.undelete(&ask("u"), &reference).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    server.workspaces.rename(&ask("n"), &slug("shop"), &slug("new")).await.unwrap();
+    let back = server.workspaces.undelete(&ask("u2"), &reference).await.unwrap();
+    assert_eq!((back.project.id, back.entry), (first.id, None));
+    assert_eq!(server.names().await, "new shop");
+    let error = server.workspaces.undelete(&ask("u3"), &reference).await.unwrap_err();
+    assert_eq!(error.to_string(), "project shop is not in the trash");
+}
+
+#[tokio::test]
+async fn files_are_listed_found_and_searched_at_any_moment() {
+    let server = Server::new().await;
+    server.create("shop", "src/app.ts=let a\nsrc/b.txt=let b\nc=x").await;
+    server.snapshot("shop", "one").await;
+    server.put("shop", "src/app.ts", "const a\nlet c").await;
+    let (now, then) = (at_moment("shop"), at_moment("shop@~1"));
+    let paths = |reply: &wire::FilesReply| {
+        reply.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>().join(" ")
+    };
+    let top = TreePath::top();
+    let reply = server.workspaces.files(&now, &top, false).await.unwrap();
+    assert_eq!(paths(&reply), "c src");
+    let reply = server.workspaces.files(&now, &path("src"), true).await.unwrap();
+    assert_eq!(paths(&reply), "src/app.ts src/b.txt");
+    let reply = server.workspaces.files(&now, &path("c"), true).await.unwrap();
+    assert_eq!((paths(&reply).as_str(), reply.files[0].mode.as_str()), ("c", "0644"));
+    assert_eq!(paths(&server.workspaces.file(&now, &top).await.unwrap()), ".");
+    assert_eq!(paths(&server.workspaces.find(&now, &top, "*.ts").await.unwrap()), "src/app.ts");
+    let lines = |reply: wire::MatchesReply| {
+        let shown = |found: wire::Match| format!("{}:{}:{}", found.path, found.line, found.text);
+        reply.matches.into_iter().map(shown).collect::<Vec<_>>()
+    };
+    let found = lines(server.workspaces.grep(&now, &top, "let").await.unwrap());
+    assert_eq!(found, ["src/app.ts:2:let c", "src/b.txt:1:let b"]);
+    let found = lines(server.workspaces.grep(&then, &path("src/app.ts"), "let").await.unwrap());
+    assert_eq!(found, ["src/app.ts:1:let a"]);
+    let error = server.workspaces.file(&now, &path("no")).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::NotFound, "no does not exist")
+    );
+    let changes = server.workspaces.diff(&then, &now).await.unwrap().changes;
+    assert_eq!(
+        changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(),
+        ["src/app.ts"]
+    );
+}
+
+#[tokio::test]
+async fn a_removal_is_done_once_for_its_key() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let remove = || FileEdit::Remove { path: path("a"), recursive: false };
+    for _ in 0..2 {
+        let reply = server.workspaces.edit(&ask("rm"), &slug("shop"), remove()).await.unwrap();
+        assert_eq!(reply.files[0].path, "a");
+    }
+    let error = server.workspaces.edit(&ask("rm2"), &slug("shop"), remove()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log_once() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.put("shop", "a", "2").await;
+    let asked = ask("x");
+    server.workspaces.create(&asked, &slug("shop"), Source::Empty).await.unwrap_err();
+    server.create("shop", "a=1").await;
+    server.workspaces.trash(&ask("t"), &slug("shop")).await.unwrap();
+    let rows = server.database.audit(0, 100).await.unwrap();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row.record.action, row.record.resource, row.record.outcome))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "project.create shop ok",
+            "file.put shop:/a ok",
+            "project.create shop already_exists",
+            "project.trash shop ok"
+        ]
+    );
+    assert!(server.workspaces.doctor().await.checks.iter().all(|check| check.ok));
+}
+
+#[tokio::test]
+async fn what_verify_found_is_shown_with_the_project() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.snapshot("shop", "one").await;
+    let reply = server.workspaces.verify(None, VerifyLevel::Located).await.unwrap();
+    assert_eq!((reply.checked.projects, reply.checked.entries), (1, 2));
+    let project = server.workspaces.show(&slug("shop")).await.unwrap().project;
+    assert_eq!(project.health.last_verify.map(|last| last.problems), Some(0));
+}
+
+#[tokio::test]
+async fn unlawful_keys_and_messages_are_refused() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let shop = slug("shop");
+    let error = server.workspaces.trash(&ask("a b"), &shop).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let long = "m".repeat(1_001);
+    for message in [long.as_str(), "\x1b[2J"] {
+        let asked = ask("k");
+        let result = server.workspaces.snapshot(&asked, &shop, Some(message), None).await;
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_id_as_a_key_is_that_operation() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let key = "00000001aabbccddeeff001122334455";
+    let started = server.workspaces.snapshot(&ask(key), &slug("shop"), None, None).await.unwrap();
+    assert_eq!(started.operation.to_string(), key);
+    let started =
+        server.workspaces.snapshot(&ask("text"), &slug("shop"), None, None).await.unwrap();
+    assert_eq!(started.operation.seq(), 2);
+}
