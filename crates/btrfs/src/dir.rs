@@ -63,6 +63,13 @@ fn mode_bits(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o7777)
 }
 
+/// A directory's path with a dot behind it, so that its last name is followed too.
+fn parent_bytes(path: &TreePath) -> Vec<u8> {
+    let mut bytes = path.as_bytes().to_vec();
+    bytes.extend_from_slice(if path.is_top() { b"." } else { b"/." });
+    bytes
+}
+
 /// The names in a directory, without `.` and `..`.
 fn names(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = Vec::new();
@@ -119,23 +126,24 @@ impl Dir {
         self.device
     }
 
-    /// Resolves `path` below the root, never following its last name.
-    fn open_below(
-        &self,
-        path: &TreePath,
-        flags: OFlags,
-        resolve: ResolveFlags,
-    ) -> Result<OwnedFd, Errno> {
-        let bytes: &[u8] = if path.is_top() { b"." } else { path.as_bytes() };
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    /// Resolves a path below the root.
+    fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
         loop {
-            match rustix::fs::openat2(&self.root, bytes, flags, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                // Something was renamed meanwhile, so that the kernel is not sure.
                 Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => tries += 1,
                 result => return result,
             }
         }
+    }
+
+    /// Resolves a path below the root, never following its last name.
+    fn open_below(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let bytes: &[u8] = if path.is_top() { b"." } else { path.as_bytes() };
+        self.resolve(bytes, flags | OFlags::NOFOLLOW)
     }
 
     /// Opens a directory below and checks that it is on the same device.
@@ -146,7 +154,7 @@ impl Dir {
         verb: &'static str,
     ) -> Result<OwnedFd, PathError> {
         let flags = flags | OFlags::DIRECTORY;
-        let fd = match self.open_below(path, flags, ResolveFlags::empty()) {
+        let fd = match self.open_below(path, flags) {
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 return Err(self.not_a(path, FileKind::Directory, verb, Errno::NOTDIR));
             }
@@ -186,25 +194,8 @@ impl Dir {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else {
             return Ok((self.directory(path, flags, verb)?, b"."));
         };
-        let flags = flags | OFlags::DIRECTORY;
         // Unlike the last name of a path asked for, a parent may be a link that stays inside.
-        let fd = if parent.is_top() {
-            self.open_below(&parent, flags, ResolveFlags::empty())
-        } else {
-            let mut dotted = parent.as_bytes().to_vec();
-            dotted.extend_from_slice(b"/.");
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-            let flags = flags | OFlags::CLOEXEC;
-            let mut tries = 0;
-            loop {
-                let opened =
-                    rustix::fs::openat2(&self.root, &*dotted, flags, Mode::empty(), resolve);
-                match opened {
-                    Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => tries += 1,
-                    result => break result,
-                }
-            }
-        };
+        let fd = self.resolve(&parent_bytes(&parent), flags | OFlags::DIRECTORY);
         let fd = fd.map_err(failed(verb, path))?;
         let stat = rustix::fs::fstat(&fd).map_err(failed(verb, path))?;
         if stat.st_dev != self.device {
@@ -240,7 +231,7 @@ impl Dir {
         const VERB: &str = "open";
         // A named pipe would block without O_NONBLOCK, a terminal become ours without O_NOCTTY.
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match self.open_below(path, flags, ResolveFlags::empty()) {
+        let fd = match self.open_below(path, flags) {
             Err(errno @ (Errno::LOOP | Errno::NXIO | Errno::ISDIR | Errno::NODEV)) => {
                 return Err(self.not_a(path, FileKind::File, VERB, errno));
             }
@@ -688,9 +679,7 @@ impl Dir {
         path: &TreePath,
         verb: &'static str,
     ) -> Result<Option<OwnedFd>, PathError> {
-        let fd = self
-            .open_below(path, OFlags::PATH, ResolveFlags::empty())
-            .map_err(failed(verb, path))?;
+        let fd = self.open_below(path, OFlags::PATH).map_err(failed(verb, path))?;
         let stat = rustix::fs::fstat(&fd).map_err(failed(verb, path))?;
         if stat.st_dev != self.device {
             return Err(PathError::OtherDevice { path: path.clone() });
