@@ -281,9 +281,12 @@ enum Change {
     DeleteSpan { from: u16, to: u16 },
 }
 
-fn place(number: u16) -> TreePath {
+/// One of some paths; when `deep`, so long that nodes have some ten parts and a tree of
+/// a thousand items has four levels.
+fn place(number: u16, deep: bool) -> TreePath {
     let (d, f) = (number / 97 % 40, number % 97);
-    path(&format!("d{d}/sub-{}/a-file-with-a-long-name-{f}", d % 3))
+    let between = if deep { format!("{:0>250}/", d).repeat(6) } else { String::new() };
+    path(&format!("d{d}/{between}sub-{}/a-file-with-a-long-name-{f}", d % 3))
 }
 
 fn a_change() -> impl Strategy<Value = Change> {
@@ -308,7 +311,8 @@ fn delete(map: &mut Map, range: Range<Key>) {
 }
 
 /// Makes the same change in a map and in edits.
-fn make(change: &Change, map: &mut Map, edits: &mut Edits) {
+fn make(change: &Change, deep: bool, map: &mut Map, edits: &mut Edits) {
+    let place = |number: u16| place(number, deep);
     match change {
         Change::File { place: number, size, seed } => {
             let (entry, digests) = file(*size, *seed);
@@ -363,18 +367,19 @@ proptest! {
     #[test]
     fn any_history_of_edits_gives_the_tree_of_a_bulk_build(
         start in 0..3000_u16,
+        deep: bool,
         history in prop::collection::vec(prop::collection::vec(a_change(), 1..30), 1..8),
     ) {
         let mut map = Map::new();
         for number in 0..start {
-            make(&Change::File { place: number.wrapping_mul(7919), size: 10, seed: 1 }, &mut map, &mut Edits::new());
+            make(&Change::File { place: number.wrapping_mul(7919), size: 10, seed: 1 }, deep, &mut map, &mut Edits::new());
         }
         let mut nodes = MemoryNodes::default();
         let mut root = build(&map, &mut nodes);
         for round in history {
             let (before, old) = (map.clone(), root);
             let mut edits = Edits::new();
-            round.iter().for_each(|change| make(change, &mut map, &mut edits));
+            round.iter().for_each(|change| make(change, deep, &mut map, &mut edits));
             let mut fresh = MemoryNodes::default();
             root = edits.apply(&nodes, Some(&root.digest), &mut fresh).unwrap();
             for (digest, bytes) in fresh.iter() {
