@@ -159,11 +159,20 @@ impl Chunks {
         if let Some(footers) = slot.as_ref() {
             return Ok(Arc::clone(footers));
         }
+        let footers = Arc::new(self.footers_of(&self.locations.packs)?);
+        *slot = Some(Arc::clone(&footers));
+        Ok(footers)
+    }
+
+    /// The footers of `packs`, in their order; those that are not cached are fetched together.
+    ///
+    /// # Errors
+    ///
+    /// One could not be read or is damaged.
+    pub fn footers_of(&self, packs: &[PackRef]) -> Result<Vec<Arc<PackIndex>>, ChunkError> {
         let mut footers: Vec<Option<Arc<PackIndex>>> =
-            self.locations.packs.iter().map(|pack| self.cache.find(pack)).collect();
-        let missing: Vec<&PackRef> = self
-            .locations
-            .packs
+            packs.iter().map(|pack| self.cache.find(pack)).collect();
+        let missing: Vec<&PackRef> = packs
             .iter()
             .zip(&footers)
             .filter(|(_, footer)| footer.is_none())
@@ -189,9 +198,7 @@ impl Chunks {
             })?;
             *footer = Some(index);
         }
-        let footers = Arc::new(footers.into_iter().flatten().collect::<Vec<_>>());
-        *slot = Some(Arc::clone(&footers));
-        Ok(footers)
+        Ok(footers.into_iter().flatten().collect())
     }
 
     fn index(&self, index: &IndexRef) -> Result<Arc<IndexTable>, ChunkError> {
@@ -348,6 +355,10 @@ impl Chunks {
 
 impl Nodes for Chunks {
     fn node(&self, digest: &Digest) -> Result<Bytes, tree::ReadError> {
+        // what everybody knows needs no pack: the head of a new volume names it
+        if *digest == tree::Root::empty().digest {
+            return Ok(Bytes::from_static(tree::EMPTY_NODE));
+        }
         self.chunk(digest).map_err(|error| match error {
             ChunkError::Missing { digest } => tree::ReadError::Missing { digest },
             other => tree::ReadError::Source {

@@ -19,7 +19,9 @@ mod decode;
 pub mod document;
 pub mod entry;
 pub mod frame;
+pub mod gather;
 pub mod head;
+pub mod incremental;
 pub mod index;
 pub mod json;
 pub mod locations;
@@ -31,6 +33,8 @@ pub mod retention;
 pub mod root;
 pub mod session;
 pub mod store;
+#[cfg(test)]
+mod sample;
 pub mod tree;
 pub mod verify;
 pub mod volumes;

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
@@ -27,9 +28,21 @@ use crate::volumes::Progress;
 
 /// The inode that stands, in a snapshot, for a subvolume that was nested there
 /// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID` in `linux/btrfs_tree.h`).
-const NESTED_SUBVOLUME_INODE: u64 = 2;
+pub(crate) const NESTED_SUBVOLUME_INODE: u64 = 2;
 /// Set-uid and set-gid.
-const SET_ID_BITS: u32 = 0o6000;
+pub(crate) const SET_ID_BITS: u32 = 0o6000;
+
+/// What is not captured of a path, as it is listed.
+pub(crate) mod lack {
+    /// The path is no entry of the tree.
+    pub(crate) const DEVICE: &str = "device";
+    /// The path is no entry of the tree.
+    pub(crate) const NESTED: &str = "nested subvolume";
+    /// The path is an entry, without these bits.
+    pub(crate) const SET_ID: &str = "setuid or setgid bit";
+    /// The path is a directory of which some children are no entries.
+    pub(crate) const LONG: &str = "a path over 4,095 bytes or 256 names";
+}
 
 /// A tree that a session has put.
 #[derive(Debug, Clone)]
@@ -72,7 +85,7 @@ pub fn store_tree(
 }
 
 /// The session as the builder's sink, while the walk puts chunks into it too.
-struct SharedSink<'r, 's, 'k>(&'r RefCell<&'s mut Session<'k>>);
+pub(crate) struct SharedSink<'r, 's, 'k>(pub(crate) &'r RefCell<&'s mut Session<'k>>);
 
 impl NodeSink for SharedSink<'_, '_, '_> {
     fn put(&mut self, digest: Digest, bytes: Bytes) -> Result<(), SinkError> {
@@ -104,7 +117,7 @@ impl Walk<'_, '_, '_, '_> {
         let mut below = Vec::new();
         for (name, metadata) in self.dir.list(path)? {
             let Ok(child) = path.join(&name) else {
-                self.lacks(path, "a path over 4,095 bytes or 256 names");
+                self.lacks(path, lack::LONG);
                 continue;
             };
             if self.entry(&child, &metadata)? && metadata.kind == FileKind::Directory {
@@ -117,15 +130,15 @@ impl Walk<'_, '_, '_, '_> {
     /// Adds one entry; whether it was added.
     fn entry(&mut self, path: &TreePath, metadata: &Metadata) -> Result<bool, StoreError> {
         if metadata.kind == FileKind::Device {
-            self.lacks(path, "device");
+            self.lacks(path, lack::DEVICE);
             return Ok(false);
         }
         if metadata.kind == FileKind::Directory && metadata.inode == NESTED_SUBVOLUME_INODE {
-            self.lacks(path, "nested subvolume");
+            self.lacks(path, lack::NESTED);
             return Ok(false);
         }
         if metadata.mode & SET_ID_BITS != 0 {
-            self.lacks(path, "setuid or setgid bit");
+            self.lacks(path, lack::SET_ID);
         }
         if let Some(linked) = self.linked.get(&metadata.inode) {
             let mut items =
@@ -157,7 +170,7 @@ impl Walk<'_, '_, '_, '_> {
 }
 
 /// What the tree says of one entry, whose content goes into the session.
-fn read_entry(
+pub(crate) fn read_entry(
     dir: &Dir,
     path: &TreePath,
     metadata: &Metadata,
@@ -177,6 +190,21 @@ fn read_entry(
         }
         FileKind::Device => return Err(StoreError::Device { path: path.clone() }),
     };
+    let mut entry = describe(dir, path, metadata, content, session)?;
+    if metadata.links > 1 && metadata.kind != FileKind::Directory {
+        entry.link = Some(path.clone());
+    }
+    Ok((entry, lists))
+}
+
+/// The entry of this content, with all else but `link` as it is at `path` now.
+pub(crate) fn describe(
+    dir: &Dir,
+    path: &TreePath,
+    metadata: &Metadata,
+    content: Content,
+    session: &RefCell<&mut Session<'_>>,
+) -> Result<Entry, StoreError> {
     let mode = u16::try_from(metadata.mode & !SET_ID_BITS & 0o7777)
         .expect("four octal digits fit 16 bits");
     let mut entry = Entry::new(content, mode, metadata.mtime);
@@ -194,39 +222,56 @@ fn read_entry(
         }
         entry.xattrs = xattrs;
     }
-    if metadata.links > 1 && metadata.kind != FileKind::Directory {
-        entry.link = Some(path.clone());
-    }
-    Ok((entry, lists))
+    Ok(entry)
 }
 
-/// Puts a file's chunks; holes are stepped over, however large.
+/// The grid of a file of `size` bytes at `path`.
+pub(crate) fn grid_of(file: &File, path: &TreePath, size: u64) -> Result<Grid, StoreError> {
+    let mut first = [0; 16];
+    let wanted = usize::try_from(size.min(16)).expect("16 at most");
+    file.read_exact_at(&mut first[..wanted], 0)
+        .map_err(|source| StoreError::Read { path: path.clone(), source })?;
+    Ok(match chunk::grid_for(path, size, &first[..wanted]) {
+        chunk::Grid::Full => Grid::Large,
+        chunk::Grid::Page => Grid::Small,
+    })
+}
+
+/// Puts a file's chunks.
 fn read_file(
     file: &File,
     path: &TreePath,
     size: u64,
     session: &RefCell<&mut Session<'_>>,
 ) -> Result<(Content, Vec<(u64, ChunkList)>), StoreError> {
-    let failed = |source| StoreError::Read { path: path.clone(), source };
-    let mut first = [0; 16];
-    let wanted = usize::try_from(size.min(16)).expect("16 at most");
-    file.read_exact_at(&mut first[..wanted], 0).map_err(failed)?;
-    let grid = match chunk::grid_for(path, size, &first[..wanted]) {
-        chunk::Grid::Full => Grid::Large,
-        chunk::Grid::Page => Grid::Small,
-    };
+    let grid = grid_of(file, path, size)?;
     if size == 0 {
         return Ok((Content::File { size, grid, chunk: None }, Vec::new()));
     }
-    let mut buffer = vec![0; GRID_BYTES as usize];
     if size <= grid.bytes() {
+        let mut buffer = vec![0; GRID_BYTES as usize];
         let digest = read_chunk(file, 0, size, &mut buffer, session).map_err(|e| e.at(path))?;
         let chunk = Some(digest).filter(|digest| !digest.is_hole());
         return Ok((Content::File { size, grid, chunk }, Vec::new()));
     }
+    let lists = read_groups(file, path, (size, grid), 0..size, session)?;
+    Ok((Content::File { size, grid, chunk: None }, lists))
+}
+
+/// Puts the chunks of all groups that begin in `bytes`, where a group begins, of a file of this
+/// size and grid; holes are stepped over, however large.
+pub(crate) fn read_groups(
+    file: &File,
+    path: &TreePath,
+    (size, grid): (u64, Grid),
+    bytes: Range<u64>,
+    session: &RefCell<&mut Session<'_>>,
+) -> Result<Vec<(u64, ChunkList)>, StoreError> {
+    let failed = |source| StoreError::Read { path: path.clone(), source };
+    let mut buffer = vec![0; GRID_BYTES as usize];
     let mut lists = Vec::new();
-    let mut offset = 0;
-    while let Some(data) = next_data(file, offset, size).map_err(failed)? {
+    let mut offset = bytes.start;
+    while let Some(data) = next_data(file, offset, bytes.end.min(size)).map_err(failed)? {
         let group = data - data % grid.group_bytes();
         let mut digests = Vec::with_capacity(GROUP_CHUNKS);
         let end = group.saturating_add(grid.group_bytes()).min(size);
@@ -243,7 +288,7 @@ fn read_file(
         }
         offset = end;
     }
-    Ok((Content::File { size, grid, chunk: None }, lists))
+    Ok(lists)
 }
 
 /// The first byte from `offset` on that is not in a hole; `None` when there is none before `size`.
@@ -261,7 +306,7 @@ fn next_data(file: &File, offset: u64, size: u64) -> Result<Option<u64>, std::io
 }
 
 /// Puts the chunk of `bytes` at `offset`; [`Digest::HOLE`] when it is all zeros.
-fn read_chunk(
+pub(crate) fn read_chunk(
     file: &File,
     offset: u64,
     bytes: u64,
@@ -302,13 +347,13 @@ fn read_chunk(
 }
 
 /// Why one chunk was not put, before it is known of which file.
-enum ChunkFailure {
+pub(crate) enum ChunkFailure {
     Read(std::io::Error),
     Session(SessionError),
 }
 
 impl ChunkFailure {
-    fn at(self, path: &TreePath) -> StoreError {
+    pub(crate) fn at(self, path: &TreePath) -> StoreError {
         match self {
             Self::Read(source) => StoreError::Read { path: path.clone(), source },
             Self::Session(source) => StoreError::Session(source),

@@ -178,6 +178,14 @@ struct Spot<'a> {
     path: TreePath,
 }
 
+/// What a hard link is to be another name of.
+struct LinkSource {
+    parent: OwnedFd,
+    name: Vec<u8>,
+    /// Device and inode.
+    inode: (u64, u64),
+}
+
 impl Extraction<'_> {
     fn make(
         &mut self,
@@ -467,7 +475,7 @@ impl Extraction<'_> {
         entry: &Entry,
         below: &TreePath,
         target: &[u8],
-    ) -> Result<(OwnedFd, Vec<u8>, (u64, u64)), ExtractError> {
+    ) -> Result<LinkSource, ExtractError> {
         let refused = |why: &str| {
             let shown = escape_bytes(&target[..target.len().min(200)]);
             entry.refused(format!("it is a hard link to \"{shown}\", {why}"))
@@ -490,7 +498,7 @@ impl Extraction<'_> {
         match inode.filter(|inode| self.made.contains(inode)) {
             Some(inode) => {
                 let parent = parent.try_clone_to_owned().map_err(|e| failed("open", &target, e))?;
-                Ok((parent, name.to_vec(), inode))
+                Ok(LinkSource { parent, name: name.to_vec(), inode })
             }
             None => Err(refused(NOT_MADE)),
         }
@@ -499,16 +507,17 @@ impl Extraction<'_> {
     fn hard_link(
         &mut self,
         spot: &Spot<'_>,
-        source: Option<&(OwnedFd, Vec<u8>, (u64, u64))>,
+        source: Option<&LinkSource>,
     ) -> Result<(), ExtractError> {
-        let Some((from, from_name, inode)) = source else { return Ok(()) };
+        let Some(source) = source else { return Ok(()) };
         let found = place::stat(&spot.parent, spot.name)
             .map_err(|errno| failed("look up", &spot.path, errno))?;
-        if found.is_some_and(|found| (found.device, found.inode) == *inode) {
+        if found.is_some_and(|found| (found.device, found.inode) == source.inode) {
             return Ok(());
         }
         self.put(spot, FileKind::File, |parent, name| {
-            rustix::fs::linkat(from, from_name.as_slice(), parent, name, AtFlags::empty())
+            let from = source.name.as_slice();
+            rustix::fs::linkat(&source.parent, from, parent, name, AtFlags::empty())
         })
     }
 

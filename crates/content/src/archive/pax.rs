@@ -57,12 +57,15 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
+/// A key and its value.
+pub(super) type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Reads records, in order.
 ///
 /// # Errors
 ///
 /// One is not of the form above.
-pub(super) fn parse(mut bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+pub(super) fn parse(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, String> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let (record, rest) = split_record(bytes)
@@ -72,8 +75,6 @@ pub(super) fn parse(mut bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
     }
     Ok(records)
 }
-
-type Record<'a> = (&'a [u8], &'a [u8]);
 
 fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let space = bytes.iter().take(8).position(|byte| *byte == b' ')?;

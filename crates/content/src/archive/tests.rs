@@ -105,6 +105,23 @@ fn an_awkward_tree_comes_back_equal() {
 }
 
 #[test]
+fn a_tree_of_the_test_kit_comes_back_but_for_set_id_bits() {
+    use cove_testkit::trees::{Kind, build_awkward_tree, describe, difference};
+    for seed in 0..3 {
+        let (from, to) = (temp(), temp());
+        build_awkward_tree(from.path(), seed, 200).unwrap();
+        let mut expected = describe(from.path()).unwrap();
+        for description in expected.values_mut().filter(|it| it.kind != Kind::Symlink) {
+            description.mode &= 0o1777;
+        }
+        let (tar, _) = packed(from.path(), "", ".");
+        extracted(&tar, to.path(), &options()).unwrap();
+        let found = describe(to.path()).unwrap();
+        assert_eq!(difference(&expected, &found), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn packing_twice_gives_the_same_bytes() {
     let from = temp();
     trees::build_awkward(from.path());
@@ -335,6 +352,42 @@ fn a_file_replaces_a_file_and_not_its_other_names() {
     assert_eq!(fs::read(to.path().join("other")).unwrap(), b"the old one");
     let names: Vec<_> = fs::read_dir(to.path()).unwrap().collect();
     assert_eq!(names.len(), 2);
+}
+
+/// Only where temporary directories are on btrfs (`TMPDIR`), and as root.
+#[test]
+fn a_file_in_a_subvolume_is_replaced_in_one_step() {
+    use cove_btrfs::{BtrfsPool, Pool, SubvolumePath};
+    let (from, pool_at) = (temp(), temp());
+    let Ok(pool) = BtrfsPool::open(pool_at.path()) else { return };
+    let volume: cove_types::VolumeId = "v".repeat(26).parse().unwrap();
+    let place = SubvolumePath::Volume(volume.clone());
+    pool.create(&place, &volume).unwrap();
+    let dir = pool.open(&place).unwrap();
+    dir.create_dir(&path("files"), 0o755).unwrap();
+    fs::write(from.path().join("f"), "text").unwrap();
+    let (tar, _) = packed(from.path(), "", ".");
+    let extract = || extract(&mut &*tar, &dir, &path("files"), &options(), &|_, _| {}).unwrap();
+    extract();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let dir = pool.open(&place).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let names = dir.list(&path("files")).unwrap();
+                assert_eq!(names.len(), 1);
+                assert_eq!(dir.metadata(&path("files/f")).unwrap().size, 4);
+            }
+        });
+        for _ in 0..2_000 {
+            extract();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        looking.join().unwrap();
+    });
+    assert_eq!(dir.list(&TreePath::top()).unwrap().len(), 1, "nothing temporary stays");
+    drop(dir);
+    pool.delete(&place).unwrap();
 }
 
 #[test]

@@ -1,0 +1,417 @@
+//! Files of a volume, at the present state and at entries, without any compute.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use cove_btrfs::{Dir, FileKind, Metadata, PathError, SubvolumePath};
+use cove_content::archive::{ExtractOptions, PackOptions, extract, pack};
+use cove_content::chunks::Chunks;
+use cove_content::read::{ContentReader, in_volume, project_root, view};
+use cove_content::restore::restore_tree;
+use cove_content::tree;
+use cove_content::volumes::{
+    Edited, FileEdit, FileReader, FileView, Moment, Progress, VolumeError,
+};
+use cove_types::{Digest, EntryId, ErrorKind, OperationId, TreePath};
+
+use crate::capture::{LIMITS, OWNER};
+use crate::node::Inner;
+use crate::save::chunks_of;
+use crate::volume::Volume;
+
+/// Where the files of a moment are read.
+pub(crate) enum Place {
+    /// In a subvolume of the pool.
+    Local(Dir),
+    /// In a tree of the store.
+    Stored(Arc<Chunks>, Digest),
+}
+
+/// Finds where a moment can be read: a subvolume here, or else the store.
+pub(crate) fn place(inner: &Inner, volume: &Volume, moment: &Moment) -> Result<Place, VolumeError> {
+    let open = |place: &SubvolumePath| {
+        inner
+            .pool
+            .open(place)
+            .map(Place::Local)
+            .map_err(|error| VolumeError::failed("failed to open the files", error))
+    };
+    let here = |place: &SubvolumePath| inner.pool.find(place).ok().flatten().is_some();
+    match moment {
+        Moment::Now => {
+            let live = SubvolumePath::Volume(volume.id.clone());
+            if here(&live) {
+                return open(&live);
+            }
+            let state = volume.state();
+            let known = state
+                .known
+                .as_ref()
+                .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+            let chunks = chunks_of(inner, &known.head.locations);
+            Ok(Place::Stored(Arc::new(chunks), known.head.now.tree))
+        }
+        Moment::Entry(entry) => {
+            if let Some(operation) = local_snapshot(volume, entry) {
+                let stored = SubvolumePath::Stored(volume.id.clone(), operation);
+                if here(&stored) {
+                    return open(&stored);
+                }
+            }
+            let (chunks, root) = stored(inner, volume, moment)?;
+            Ok(Place::Stored(chunks, root))
+        }
+    }
+}
+
+/// The snapshot on this node that an entry is, saved or not.
+fn local_snapshot(volume: &Volume, entry: &EntryId) -> Option<OperationId> {
+    let state = volume.state();
+    state.stored.values().find(|row| row.entry == Some(*entry)).map(|row| row.operation)
+}
+
+/// The tree of a moment in the store; of now, as it was last saved.
+pub(crate) fn stored(
+    inner: &Inner,
+    volume: &Volume,
+    moment: &Moment,
+) -> Result<(Arc<Chunks>, Digest), VolumeError> {
+    let state = volume.state();
+    let known = state
+        .known
+        .as_ref()
+        .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let tree = match moment {
+        Moment::Now => known.head.now.tree,
+        Moment::Entry(entry) => {
+            let record = known.find_entry(entry).ok_or(VolumeError::NoEntry { entry: *entry })?;
+            record.root.tree
+        }
+    };
+    Ok((Arc::new(chunks_of(inner, &known.head.locations)), tree))
+}
+
+fn lawful(path: &TreePath) -> Result<TreePath, VolumeError> {
+    in_volume(path).map_err(|error| VolumeError::failed("failed to use a path", error))
+}
+
+fn io(path: &TreePath) -> impl FnOnce(PathError) -> VolumeError {
+    let path = path.clone();
+    move |error| match &error {
+        error if error.is_absent() => VolumeError::NoPath { path },
+        _ => VolumeError::failed(format!("failed to use {path}"), error),
+    }
+}
+
+fn tree_failed(error: tree::ReadError) -> VolumeError {
+    VolumeError::failed("failed to read the tree", error)
+}
+
+fn view_of(dir: &Dir, shown: TreePath, path: &TreePath, metadata: &Metadata) -> FileView {
+    let (kind, target) = match metadata.kind {
+        FileKind::Directory => ("directory", None),
+        FileKind::File => ("file", None),
+        FileKind::Symlink => ("symlink", dir.read_link(path).ok()),
+        FileKind::Fifo => ("fifo", None),
+        FileKind::Socket => ("socket", None),
+        FileKind::Device => ("device", None),
+    };
+    FileView {
+        path: shown,
+        kind,
+        bytes: if metadata.kind == FileKind::File { metadata.size } else { 0 },
+        mode: metadata.mode,
+        modified: metadata.mtime,
+        target,
+    }
+}
+
+fn entry(chunks: &Chunks, root: &Digest, shown: &TreePath) -> Result<tree::Entry, VolumeError> {
+    tree::find_entry(chunks, root, &lawful(shown)?)
+        .map_err(tree_failed)?
+        .ok_or_else(|| VolumeError::NoPath { path: shown.clone() })
+}
+
+/// One file.
+pub(crate) fn file(place: &Place, path: &TreePath) -> Result<FileView, VolumeError> {
+    match place {
+        Place::Local(dir) => {
+            let at = lawful(path)?;
+            let metadata = dir.metadata(&at).map_err(io(path))?;
+            Ok(view_of(dir, path.clone(), &at, &metadata))
+        }
+        Place::Stored(chunks, root) => Ok(view(path.clone(), &entry(chunks, root, path)?)),
+    }
+}
+
+/// The children of a directory, or everything below it.
+pub(crate) fn files(
+    place: &Place,
+    path: &TreePath,
+    recursive: bool,
+) -> Result<Vec<FileView>, VolumeError> {
+    let own = file(place, path)?;
+    if own.kind != "directory" {
+        return Ok(vec![own]);
+    }
+    let mut found = Vec::new();
+    match place {
+        Place::Local(dir) => list_local(dir, path, recursive, &mut found)?,
+        Place::Stored(chunks, root) => {
+            let at = lawful(path)?;
+            if recursive {
+                for item in tree::list_subtree(&**chunks, root, &at) {
+                    let (full, entry) = item.map_err(tree_failed)?;
+                    if let Some(shown) = full.below(&project_root()) {
+                        found.push(view(shown, &entry));
+                    }
+                }
+            } else {
+                for item in tree::list_directory(&**chunks, root, &at) {
+                    let (name, entry) = item.map_err(tree_failed)?;
+                    if let Ok(shown) = path.join(&name) {
+                        found.push(view(shown, &entry));
+                    }
+                }
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+fn list_local(
+    dir: &Dir,
+    path: &TreePath,
+    recursive: bool,
+    found: &mut Vec<FileView>,
+) -> Result<(), VolumeError> {
+    let at = lawful(path)?;
+    for (name, metadata) in dir.list(&at).map_err(io(path))? {
+        let (Ok(shown), Ok(child)) = (path.join(&name), at.join(&name)) else { continue };
+        found.push(view_of(dir, shown.clone(), &child, &metadata));
+        if recursive && metadata.kind == FileKind::Directory {
+            match list_local(dir, &shown, recursive, found) {
+                // it went away meanwhile
+                Err(VolumeError::NoPath { .. }) => {}
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file for reading.
+pub(crate) fn read(
+    place: &Place,
+    path: &TreePath,
+    range: Option<Range<u64>>,
+) -> Result<(FileView, FileReader), VolumeError> {
+    let own = file(place, path)?;
+    if own.kind != "file" {
+        return Err(VolumeError::WrongKind { path: path.clone(), found: own.kind, wanted: "a file" });
+    }
+    let range = range.unwrap_or(0..own.bytes);
+    let range = range.start.min(own.bytes)..range.end.min(own.bytes);
+    match place {
+        Place::Local(dir) => {
+            let mut file: File = dir.open_file(&lawful(path)?).map_err(io(path))?;
+            file.seek(SeekFrom::Start(range.start)).map_err(|source| VolumeError::Refused {
+                kind: ErrorKind::Unavailable,
+                what: format!("failed to read {path}: {source}"),
+            })?;
+            Ok((own, Box::new(file.take(range.end - range.start))))
+        }
+        Place::Stored(chunks, root) => {
+            let found = entry(chunks, root, path)?;
+            let reader =
+                ContentReader::new(Arc::clone(chunks), *root, lawful(path)?, found, range);
+            Ok((own, Box::new(reader)))
+        }
+    }
+}
+
+/// Writes a path with everything below as tar.
+pub(crate) fn export(
+    inner: &Inner,
+    volume: &Volume,
+    moment: &Moment,
+    path: &TreePath,
+    to: &mut dyn Write,
+) -> Result<(), VolumeError> {
+    let name = path.name().unwrap_or(b".").to_vec();
+    let options = PackOptions { leave_out: Vec::new(), sockets: true };
+    match place(inner, volume, moment)? {
+        Place::Local(dir) => {
+            let at = lawful(path)?;
+            dir.metadata(&at).map_err(io(path))?;
+            pack(&dir, &at, &name, to, &options, &|_, _| {})
+                .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
+            Ok(())
+        }
+        Place::Stored(chunks, root) => {
+            entry(&chunks, &root, path)?;
+            // built beside and thrown away, so that one writer of archives serves both
+            let beside = SubvolumePath::Incoming(inner.env.operation_id(0));
+            inner
+                .pool
+                .create(&beside, &volume.id)
+                .map_err(|error| VolumeError::failed("failed to make room", error))?;
+            let packed = export_beside(inner, &beside, &chunks, &root, path, &name, to, &options);
+            if let Err(error) = inner.pool.delete(&beside) {
+                tracing::warn!(%error, "what was built for an archive stays behind");
+            }
+            packed
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one step of export, cut out for its clean-up")]
+fn export_beside(
+    inner: &Inner,
+    beside: &SubvolumePath,
+    chunks: &Chunks,
+    root: &Digest,
+    path: &TreePath,
+    name: &[u8],
+    to: &mut dyn Write,
+    options: &PackOptions,
+) -> Result<(), VolumeError> {
+    let dir = inner
+        .pool
+        .open(beside)
+        .map_err(|error| VolumeError::failed("failed to open what was built", error))?;
+    let at = TreePath::from_bytes(b"files").unwrap_or_default();
+    restore_tree(chunks, root, &lawful(path)?, &dir, &at, &Progress::default())
+        .map_err(|error| VolumeError::failed("failed to read the files", error))?;
+    pack(&dir, &at, name, to, options, &|_, _| {})
+        .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
+    Ok(())
+}
+
+/// Changes files of the present state; durable when it returns.
+pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edited, VolumeError> {
+    let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let dir = inner
+        .pool
+        .open(&live)
+        .map_err(|error| VolumeError::failed("failed to open the files", error))?;
+    let mut edited = Edited::default();
+    let seen = |path: &TreePath| -> Result<FileView, VolumeError> {
+        let at = lawful(path)?;
+        let metadata = dir.metadata(&at).map_err(io(path))?;
+        Ok(view_of(&dir, path.clone(), &at, &metadata))
+    };
+    match edit {
+        FileEdit::Put(path, mut content) => {
+            refuse_top(&path)?;
+            let at = lawful(&path)?;
+            if dir.find(&at).map_err(io(&path))?.is_some_and(|found| found.kind == FileKind::Directory)
+            {
+                return Err(VolumeError::WrongKind { path, found: "a directory", wanted: "a file" });
+            }
+            dir.write_file(&at, None, &mut *content).map_err(io(&path))?;
+            edited.files.push(seen(&path)?);
+        }
+        FileEdit::MakeDirectory(path) => {
+            let at = lawful(&path)?;
+            let found = dir.find(&at).map_err(io(&path))?;
+            if found.is_some_and(|found| found.kind != FileKind::Directory) {
+                return Err(VolumeError::PathExists { path });
+            }
+            make_directories(&dir, &path)?;
+            edited.files.push(seen(&path)?);
+        }
+        FileEdit::Remove { path, recursive } => {
+            refuse_top(&path)?;
+            let at = lawful(&path)?;
+            edited.files.push(seen(&path)?);
+            if !recursive
+                && edited.files[0].kind == "directory"
+                && !dir.list(&at).map_err(io(&path))?.is_empty()
+            {
+                return Err(VolumeError::NotEmpty { path });
+            }
+            dir.remove(&at, recursive || edited.files[0].kind == "directory").map_err(io(&path))?;
+        }
+        FileEdit::Move { from, to } => {
+            refuse_top(&from)?;
+            refuse_top(&to)?;
+            seen(&from)?;
+            let (source, mut shown) = (lawful(&from)?, to.clone());
+            let mut target = lawful(&to)?;
+            if let Some(found) = dir.find(&target).map_err(io(&to))?
+                && found.kind == FileKind::Directory
+            {
+                // into the directory, as mv does
+                let name = from.name().unwrap_or_default();
+                let unlawful =
+                    |error| VolumeError::failed(format!("failed to move {from}"), error);
+                target = target.join(name).map_err(unlawful)?;
+                shown = shown.join(name).map_err(unlawful)?;
+                if dir.find(&target).map_err(io(&shown))?.is_some_and(|found| found.kind == FileKind::Directory) {
+                    return Err(VolumeError::PathExists { path: shown });
+                }
+            }
+            if target.below(&source).is_some() {
+                return Err(VolumeError::Refused {
+                    kind: ErrorKind::Invalid,
+                    what: format!("{from} cannot be moved into itself"),
+                });
+            }
+            dir.rename(&source, &target).map_err(io(&shown))?;
+            edited.files.push(seen(&shown)?);
+        }
+        FileEdit::Extract(path, mut stream) => {
+            make_directories(&dir, &path)?;
+            let at = lawful(&path)?;
+            let options = ExtractOptions {
+                owner: Some(OWNER),
+                limits: LIMITS,
+                new_names_only: false,
+            };
+            let extracted = extract(&mut *stream, &dir, &at, &options, &|_, _| {})
+                .map_err(|error| VolumeError::failed("failed to copy the files", error));
+            // what came before an error stays, and is told: it must be on disk all the same
+            inner
+                .pool
+                .flush()
+                .map_err(|error| VolumeError::failed("failed to write the files to disk", error))?;
+            let extracted = extracted?;
+            for name in &extracted.files {
+                let shown = path
+                    .join_path(name)
+                    .map_err(|error| VolumeError::failed("failed to name a file", error))?;
+                edited.files.push(seen(&shown)?);
+            }
+            edited.remarks = extracted.remarks;
+        }
+    }
+    Ok(edited)
+}
+
+fn refuse_top(path: &TreePath) -> Result<(), VolumeError> {
+    match path.is_top() {
+        false => Ok(()),
+        true => Err(VolumeError::Refused {
+            kind: ErrorKind::Invalid,
+            what: "the root of a project cannot be replaced, moved or removed".into(),
+        }),
+    }
+}
+
+/// Makes a directory and those above it, owned by the workspace's user.
+fn make_directories(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
+    let mut at = project_root();
+    for name in path.names() {
+        at = at.join(name).map_err(|error| VolumeError::failed("failed to use a path", error))?;
+        if dir.find(&at).map_err(io(path))?.is_none() {
+            dir.create_dir(&at, 0o755).map_err(io(path))?;
+            dir.set_owner(&at, OWNER.0, OWNER.1).map_err(io(path))?;
+        }
+    }
+    dir.sync(&at).map_err(io(path))
+}

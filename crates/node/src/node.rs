@@ -1,0 +1,469 @@
+//! Starting, watching and stopping the volumes of a node.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use cove_btrfs::{Pool, PoolError, SubvolumePath};
+use cove_content::chunks::PackCache;
+use cove_content::claim::Take;
+use cove_content::head::Head;
+use cove_content::remote::Remote;
+use cove_content::volumes::VolumeError;
+use cove_database::{DatabaseError, NodeDatabase, StoredRow};
+use cove_env::Env;
+use cove_objects::{Store, Version};
+use cove_types::{Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::capture;
+use crate::claim::{Holding, claim_store};
+use crate::save::{self, SaveError};
+use crate::volume::{Ended, Known, Trouble, Volume};
+use crate::work::{Pending, Work};
+
+/// How often the hold on the store is renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// The first and the longest wait before work is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a subvolume that a restore swapped out is kept.
+pub(crate) const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
+
+/// What a node is told when it starts.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Its name.
+    pub node: NodeId,
+    /// Under which name it holds the store.
+    pub holder: StoreHolderId,
+    /// Whose volumes it keeps.
+    pub team: TeamId,
+    /// How often it looks for changes and stores them.
+    pub store_every: Duration,
+    /// The first 64 bits of all its packs' names: its standing pin.
+    pub pin: [u8; 8],
+    /// A directory for footers of packs, which may be lost at any time.
+    pub cache: PathBuf,
+}
+
+/// The volumes of one node. Cloning shares it.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub pool: Arc<dyn Pool>,
+    pub remote: Remote,
+    pub cache: Arc<PackCache>,
+    pub database: NodeDatabase,
+    pub env: Env,
+    pub options: NodeOptions,
+    pub runtime: Handle,
+    pub volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
+    pub holding: RwLock<Holding>,
+    pub stopping: AtomicBool,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What it remembers could not be read.
+    #[error("failed to read the node's database")]
+    Database(#[from] DatabaseError),
+    /// The pool did not do its part.
+    #[error("failed to look through the pool")]
+    Pool(#[from] PoolError),
+    /// The store is unfit.
+    #[error("failed to take the store")]
+    Store(#[from] VolumeError),
+}
+
+impl Classify for StartError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Database(source) => source.kind(),
+            Self::Pool(source) => source.kind(),
+            Self::Store(source) => source.kind(),
+        }
+    }
+}
+
+impl Inner {
+    /// Waits, on a blocking thread, for something asynchronous.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub fn find_volume(&self, id: &VolumeId) -> Option<Arc<Volume>> {
+        self.volumes.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(id).cloned()
+    }
+
+    pub fn get_volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
+        self.find_volume(id).ok_or_else(|| VolumeError::NotHere { volume: id.clone() })
+    }
+
+    pub fn all_volumes(&self) -> Vec<Arc<Volume>> {
+        let volumes = self.volumes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        volumes.values().cloned().collect()
+    }
+
+    pub fn holding(&self) -> Holding {
+        self.holding.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub fn set_holding(&self, holding: Holding) {
+        *self.holding.write().unwrap_or_else(std::sync::PoisonError::into_inner) = holding;
+    }
+
+    pub fn now_us(&self) -> i64 {
+        self.env.now().as_microsecond()
+    }
+
+    /// Adds a volume and begins to save what it owes.
+    pub fn adopt(self: &Arc<Self>, volume: &Arc<Volume>) {
+        let mut volumes = self.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if volumes.insert(volume.id.clone(), Arc::clone(volume)).is_none() {
+            let task = self.runtime.spawn(save_in_turn(Arc::clone(self), Arc::clone(volume)));
+            self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
+        }
+    }
+
+    /// Forgets a volume whose create never became anything.
+    pub fn forget(&self, id: &VolumeId) {
+        self.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
+    }
+
+    /// Deletes a snapshot below `stored/` with its row, when nothing needs it.
+    pub fn drop_stored(&self, volume: &VolumeId, operation: &OperationId) {
+        let place = SubvolumePath::Stored(volume.clone(), *operation);
+        match self.pool.delete(&place) {
+            Ok(_) => {
+                if let Err(error) = self.wait(self.database.delete_stored(volume, operation)) {
+                    tracing::warn!(%volume, %operation, %error, "a snapshot's row stays behind");
+                }
+            }
+            Err(error) => tracing::warn!(%volume, %operation, %error, "a snapshot stays behind"),
+        }
+    }
+}
+
+impl Node {
+    /// Starts the volumes of a pool: reads what the database remembers, finishes what a crash
+    /// interrupted, sweeps what belongs to nothing, and begins to watch and to save.
+    ///
+    /// The store need not answer; until it does, nothing is saved and health says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]. Nothing was changed but what had been interrupted.
+    pub async fn start(
+        pool: Arc<dyn Pool>,
+        store: Arc<dyn Store>,
+        database: NodeDatabase,
+        env: Env,
+        options: NodeOptions,
+    ) -> Result<Self, StartError> {
+        let runtime = Handle::current();
+        let holding = match claim_store(&store, &env, &options.holder, Take::No).await {
+            Ok(holding) => holding,
+            Err(error) if error.kind() == ErrorKind::Precondition => return Err(error.into()),
+            Err(error) => Holding::Unknown { why: chain(&error) },
+        };
+        let inner = Arc::new(Inner {
+            pool,
+            remote: Remote::new(store, runtime.clone(), options.team.clone()),
+            cache: Arc::new(PackCache::new(Some(options.cache.clone()))),
+            database,
+            env,
+            options,
+            runtime,
+            volumes: RwLock::default(),
+            holding: RwLock::new(holding),
+            stopping: AtomicBool::new(false),
+            tasks: std::sync::Mutex::default(),
+        });
+        let node = Self { inner };
+        node.load().await?;
+        node.watch();
+        Ok(node)
+    }
+
+    async fn load(&self) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let mut volumes: HashMap<VolumeId, Arc<Volume>> = HashMap::new();
+        for row in inner.database.heads().await? {
+            let head = match Head::decode(&row.body) {
+                Ok(head) => head,
+                Err(error) => {
+                    tracing::error!(volume = %row.volume, %error, "a kept head cannot be read");
+                    continue;
+                }
+            };
+            let volume = volume_of(&mut volumes, &row.volume);
+            let mut state = volume.state();
+            state.document = save::document_of(&head);
+            state.saved_at = jiff::Timestamp::from_microsecond(row.saved_us).ok();
+            state.known =
+                Some(Known { head, older: Vec::new(), version: Version(row.version.clone()) });
+        }
+        for row in inner.database.copies().await? {
+            let volume = volume_of(&mut volumes, &row.volume);
+            volume.state().copy = Some(row);
+        }
+        for row in inner.database.all_stored().await? {
+            let volume = volume_of(&mut volumes, &row.volume);
+            volume.state().stored.insert(row.operation, row);
+        }
+        for row in inner.database.pending().await? {
+            let pending: Pending = match serde_json::from_str(&row.body) {
+                Ok(pending) => pending,
+                Err(error) => {
+                    tracing::error!(operation = %row.operation, %error, "pending work cannot be read");
+                    continue;
+                }
+            };
+            let volume = volume_of(&mut volumes, &row.volume);
+            let mut state = volume.state();
+            if let Work::Create { document, .. } | Work::Describe { document } = &pending.work {
+                state.document = Some(document.clone());
+            }
+            if let Work::Fork { targets, .. } = &pending.work {
+                for (target, document) in targets {
+                    volume_of(&mut volumes, target).state().document = Some(document.clone());
+                }
+            }
+            state.queue.push_back(pending);
+        }
+        let resumed = Arc::clone(inner);
+        let volumes: Vec<Arc<Volume>> = volumes.into_values().collect();
+        let task = tokio::task::spawn_blocking(move || {
+            for volume in &volumes {
+                capture::resume(&resumed, volume)?;
+            }
+            sweep(&resumed, &volumes)?;
+            Ok::<_, StartError>(volumes)
+        });
+        let volumes = match task.await {
+            Ok(volumes) => volumes?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        for volume in volumes {
+            let is_there = {
+                let state = volume.state();
+                state.known.is_some() || !state.queue.is_empty() || state.document.is_some()
+            };
+            if is_there {
+                inner.adopt(&volume);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the loops that renew the hold and look for changes.
+    fn watch(&self) {
+        let inner = Arc::clone(&self.inner);
+        let renew = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW).await;
+                let store = Arc::clone(inner.remote.store());
+                let claimed =
+                    claim_store(&store, &inner.env, &inner.options.holder, Take::No).await;
+                match claimed {
+                    Ok(holding) => {
+                        if holding != Holding::Held && inner.holding() == Holding::Held {
+                            tracing::error!(?holding, "the store is lost to another cove");
+                        }
+                        inner.set_holding(holding);
+                    }
+                    Err(error) => {
+                        if let Holding::Unknown { .. } = inner.holding() {
+                            inner.set_holding(Holding::Unknown { why: chain(&error) });
+                        }
+                    }
+                }
+            }
+        });
+        let inner = Arc::clone(&self.inner);
+        let look = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(inner.options.store_every).await;
+                let looking = Arc::clone(&inner);
+                let _ = tokio::task::spawn_blocking(move || capture::look_at_all(&looking)).await;
+            }
+        });
+        let mut tasks =
+            self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.extend([renew, look]);
+    }
+
+    /// Whether this node may write to its store.
+    #[must_use]
+    pub fn holding(&self) -> Holding {
+        self.inner.holding()
+    }
+
+    /// Stops looking and saving. What is captured stays captured and is saved after the next start.
+    pub async fn stop(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let tasks = std::mem::take(
+            &mut *self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        self.inner.database.close().await;
+    }
+}
+
+fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc<Volume> {
+    let volume = volumes.entry(id.clone()).or_insert_with(|| Arc::new(Volume::new(id.clone())));
+    Arc::clone(volume)
+}
+
+/// Removes what no row knows: what was being built, snapshots of attempts that never became work,
+/// and what a restore swapped out long ago.
+fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
+    let mut known: HashSet<(VolumeId, OperationId)> = HashSet::new();
+    let mut building: HashSet<OperationId> = HashSet::new();
+    for volume in volumes {
+        let state = volume.state();
+        known.extend(state.stored.keys().map(|operation| (volume.id.clone(), *operation)));
+        for pending in &state.queue {
+            known.insert((volume.id.clone(), pending.operation));
+            known.insert((volume.id.clone(), capture::sub(&pending.operation, 1)));
+            building.insert(pending.operation);
+            if let Work::Fork { targets, .. } = &pending.work {
+                known.extend(targets.iter().map(|(target, _)| (target.clone(), pending.operation)));
+            }
+        }
+        known.extend(state.copy.iter().map(|copy| (volume.id.clone(), copy.base)));
+    }
+    let discarded = inner.wait(inner.database.discarded())?;
+    let old_us = inner.now_us() - DISCARDED_FOR_S * 1_000_000;
+    for place in inner.pool.list()? {
+        let keep = match &place {
+            SubvolumePath::Volume(_) => true,
+            SubvolumePath::Stored(volume, operation) => known.contains(&(volume.clone(), *operation)),
+            SubvolumePath::Incoming(operation) => building.contains(operation),
+            SubvolumePath::Trash(operation) => discarded
+                .iter()
+                .find(|row| row.operation == *operation)
+                .is_none_or(|row| row.moved_us > old_us),
+        };
+        if !keep {
+            inner.pool.delete(&place)?;
+        }
+    }
+    Ok(())
+}
+
+/// The task of one volume: saves its work in the order in which it was captured.
+async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
+    let mut wait = RETRY.0;
+    loop {
+        let next = volume.state().queue.front().cloned();
+        let Some(pending) = next else {
+            volume.wake.notified().await;
+            continue;
+        };
+        if inner.holding() != Holding::Held || volume.state().fenced {
+            // a wake-up may be older than the hold: look again soon
+            let _ = tokio::time::timeout(RETRY.0, volume.wake.notified()).await;
+            continue;
+        }
+        let saving = (Arc::clone(&inner), Arc::clone(&volume), pending.clone());
+        let saved =
+            tokio::task::spawn_blocking(move || save::save(&saving.0, &saving.1, &saving.2)).await;
+        let ended = match saved {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(SaveError::Refused { kind, what })) => {
+                Ended { failure: Some((kind, what)), ..Ended::default() }
+            }
+            Ok(Err(SaveError::Fenced { what })) => {
+                tracing::error!(volume = %volume.id, what, "the volume belongs to another node");
+                let mut state = volume.state();
+                state.fenced = true;
+                state.saving = Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
+                continue;
+            }
+            Ok(Err(SaveError::Later { kind, what })) => {
+                tracing::warn!(volume = %volume.id, operation = %pending.operation, kind = ?kind, what, "saving waits");
+                {
+                    let mut state = volume.state();
+                    let since = state.saving.as_ref().map_or(inner.env.now(), |old| old.since);
+                    state.saving = Some(Trouble { what, kind, since });
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY.1);
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(volume = %volume.id, %error, "saving ended without an answer");
+                tokio::time::sleep(RETRY.1).await;
+                continue;
+            }
+        };
+        wait = RETRY.0;
+        if ended.failure.is_some() {
+            let failing = (Arc::clone(&inner), Arc::clone(&volume), pending.clone(), ended.clone());
+            let recorded = tokio::task::spawn_blocking(move || {
+                save::record_failure(&failing.0, &failing.1, &failing.2, &failing.3)
+            })
+            .await;
+            if !matches!(recorded, Ok(Ok(()))) {
+                tokio::time::sleep(RETRY.1).await;
+                continue;
+            }
+        }
+        let waiting = {
+            let mut state = volume.state();
+            state.queue.retain(|other| other.operation != pending.operation);
+            state.saving = None;
+            state.waiting.remove(&pending.operation).unwrap_or_default()
+        };
+        for waiter in waiting {
+            let _ = waiter.send(ended.clone());
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A row for a snapshot that was just taken.
+pub(crate) fn stored_row(inner: &Inner, pending: &Pending) -> StoredRow {
+    let entry = match &pending.work {
+        Work::Snapshot { entry, .. } => Some(entry.id),
+        Work::Restore { before, .. } | Work::RestorePaths { before, .. } => Some(before.id),
+        Work::Rescue { entry } => Some(entry.id),
+        _ => None,
+    };
+    StoredRow {
+        volume: pending.volume.clone(),
+        operation: pending.operation,
+        entry,
+        root: None,
+        captured_us: inner.now_us(),
+    }
+}
+
+/// The digest of a project document as it is stored.
+pub(crate) fn document_digest(document: &cove_content::document::ProjectDocument) -> Digest {
+    Digest::of(&document.encode())
+}

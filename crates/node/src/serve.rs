@@ -1,0 +1,630 @@
+//! [`Volumes`] for the volumes of this node.
+
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cove_btrfs::SubvolumePath;
+use cove_content::document::ProjectDocument;
+use cove_content::head::HeadState;
+use cove_content::volumes::{
+    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
+    Progress, Recovered, Restore, Restored, Saving, Snapshot, Source, Verified, VerifyLevel,
+    VolumeError, VolumeStatus, Volumes,
+};
+use cove_content::{read, verify};
+use cove_objects::Location;
+use cove_types::{Durability, EntryId, ErrorKind, TreePath, VolumeId, wire};
+use tokio::sync::oneshot;
+
+use crate::capture::{self, Asked};
+use crate::claim::Holding;
+use crate::files::{self, Place};
+use crate::node::{Inner, Node};
+use crate::recover;
+use crate::save::{SaveError, bring_older};
+use crate::volume::{Ended, Known, Trouble, Volume};
+use crate::work::{Edit, Work};
+
+/// Runs blocking work of a call.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, VolumeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(stopping()),
+    }
+}
+
+fn stopping() -> VolumeError {
+    VolumeError::Refused { kind: ErrorKind::Unavailable, what: "cove is stopping".into() }
+}
+
+/// The end of captured work.
+async fn end(asked: Asked) -> Result<Ended, VolumeError> {
+    let ended = match asked {
+        Asked::New => Ended::default(),
+        Asked::Pending(receiver) => receiver.await.map_err(|_| stopping())?,
+        Asked::Ended(ended) => *ended,
+    };
+    match ended.failure {
+        Some((kind, what)) => Err(VolumeError::Refused { kind, what }),
+        None => Ok(ended),
+    }
+}
+
+fn saving<T: Send + 'static>(
+    asked: Asked,
+    value: impl FnOnce(&Ended) -> Result<T, VolumeError> + Send + 'static,
+) -> Saving<T> {
+    Box::pin(async move {
+        let ended = end(asked).await?;
+        value(&ended)
+    })
+}
+
+impl Node {
+    fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
+        self.inner.get_volume(id)
+    }
+
+    async fn at<T: Send + 'static>(
+        &self,
+        id: &VolumeId,
+        moment: &Moment,
+        work: impl FnOnce(&Place) -> Result<T, VolumeError> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        let (inner, volume, moment) = (Arc::clone(&self.inner), self.volume(id)?, moment.clone());
+        blocking(move || work(&files::place(&inner, &volume, &moment)?)).await
+    }
+}
+
+fn find_view(volume: &Volume, id: &EntryId) -> Result<EntryView, VolumeError> {
+    let views = volume.state().entries();
+    views
+        .into_iter()
+        .find(|view| view.record.id == *id)
+        .ok_or(VolumeError::NoEntry { entry: *id })
+}
+
+fn snapshot_of(volume: &Volume, ended: &Ended, id: &EntryId) -> Result<Snapshot, VolumeError> {
+    let views = volume.state().entries();
+    let find = |id: &EntryId| views.iter().find(|view| view.record.id == *id).cloned();
+    let entry = find(id).ok_or(VolumeError::NoEntry { entry: *id })?;
+    Ok(Snapshot { entry, rolled_off: ended.rolled_off.iter().filter_map(find).collect() })
+}
+
+fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let here = inner.pool.find(&live).ok().flatten().is_some();
+    let path = here.then(|| inner.pool.absolute(&live).join("files"));
+    let holding = inner.holding();
+    let state = volume.state();
+    let document = state
+        .document
+        .clone()
+        .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let head = state.known.as_ref().map(|known| &known.head);
+    let captured = state.queue.iter().any(|pending| {
+        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
+    });
+    let unsaved_bytes = match (&state.copy, captured || head.is_none()) {
+        (_, true) | (None, _) => None,
+        (Some(copy), false) => copy.unsaved_bytes,
+    };
+    let counts = head.map(|head| head.now.counts).unwrap_or_default();
+    let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
+    let unique = state.charged_bytes;
+    let mut problems = Vec::new();
+    let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
+        problems.push(wire::Problem {
+            what,
+            since: since.to_string(),
+            who_acts: who.to_owned(),
+            hint: hint.map(ToOwned::to_owned),
+        });
+    };
+    for (trouble, act) in [(&state.saving, "not saved"), (&state.looking, "not looked at")] {
+        if let Some(Trouble { what, kind, since }) = trouble {
+            let who = match kind {
+                ErrorKind::Unavailable | ErrorKind::TimedOut => "nobody",
+                ErrorKind::Precondition => "you",
+                _ => "operator",
+            };
+            problem(format!("{act}: {what}"), *since, who, None);
+        }
+    }
+    let store = match &holding {
+        Holding::Held => match &state.saving {
+            Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
+            _ => "reachable",
+        },
+        Holding::HeldByAnother { .. } => {
+            problem(
+                "the store is held by another cove: nothing is saved".into(),
+                inner.env.now(),
+                "you",
+                Some("run `cove recover` to take it over"),
+            );
+            "held_by_another"
+        }
+        Holding::Unknown { why } => {
+            problem(format!("the store does not answer: {why}"), inner.env.now(), "operator", None);
+            "unreachable"
+        }
+    };
+    Ok(VolumeStatus {
+        volume: volume.id.clone(),
+        document,
+        seq: state.seq(),
+        path,
+        trashed_at: head.and_then(|head| head.trashed_at),
+        saved_at: state.saved_at.filter(|_| head.is_some()),
+        durability: match unsaved_bytes {
+            Some(0) => Durability::Saved,
+            _ => Durability::OnThisNode,
+        },
+        unsaved_bytes,
+        bytes: wire::Bytes {
+            logical: counts.logical_bytes,
+            unique,
+            shared: counts.data_bytes.saturating_sub(unique),
+        },
+        entries: u32::try_from(
+            state.entries().iter().filter(|view| view.record.is_live()).count(),
+        )
+        .unwrap_or(u32::MAX),
+        not_captured: lacks
+            .list
+            .iter()
+            .map(|lack| wire::NotCaptured {
+                path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
+                what: lack.what.clone(),
+            })
+            .collect(),
+        not_captured_count: lacks.count,
+        problems,
+        store: store.to_owned(),
+    })
+}
+
+#[async_trait]
+impl Volumes for Node {
+    async fn create(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+        source: Source,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let (volume, asked) = capture::create(&inner, &call, &volume, document, source)?;
+            let remarks = match volume.state().queue.front().map(|pending| pending.work.clone()) {
+                Some(Work::Create { remarks, .. }) => remarks,
+                _ => Vec::new(),
+            };
+            let value = (status(&inner, &volume)?, remarks);
+            let saved = saving(asked, move |ended| {
+                Ok((status(&inner, &volume)?, ended.remarks.clone()))
+            });
+            Ok(Captured { value, saved })
+        })
+        .await
+    }
+
+    async fn fork(
+        &self,
+        call: Call,
+        source: VolumeId,
+        moment: Moment,
+        targets: Vec<(VolumeId, ProjectDocument)>,
+    ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
+        blocking(move || {
+            let asked = capture::fork(&inner, &volume, &call, &moment, &targets)?;
+            let all = move |inner: &Inner| {
+                targets
+                    .iter()
+                    .map(|(target, _)| status(inner, inner.get_volume(target)?.as_ref()))
+                    .collect::<Result<Vec<_>, _>>()
+            };
+            let value = all(&inner)?;
+            Ok(Captured { value, saved: saving(asked, move |_| all(&inner)) })
+        })
+        .await
+    }
+
+    async fn snapshot(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: NewEntry,
+    ) -> Result<Captured<Snapshot>, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        blocking(move || {
+            let asked = capture::snapshot(&inner, &volume, &call, &entry)?;
+            let id = EntryId::derive(&call.operation, "snapshot");
+            let value = snapshot_of(&volume, &Ended::default(), &id)?;
+            let saved = saving(asked, move |ended| snapshot_of(&volume, ended, &id));
+            Ok(Captured { value, saved })
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        restore: Restore,
+    ) -> Result<Captured<Restored>, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        blocking(move || {
+            let asked = capture::restore(&inner, &volume, &call, &restore)?;
+            let id = EntryId::derive(&call.operation, "before");
+            let value = Restored { before: find_view(&volume, &id).ok() };
+            let saved = saving(asked, move |ended| {
+                let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
+                Ok(Restored { before })
+            });
+            Ok(Captured { value, saved })
+        })
+        .await
+    }
+
+    async fn edit_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+        edit: EntryEdit,
+    ) -> Result<EntryView, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        let changing = Arc::clone(&volume);
+        let asked = blocking(move || {
+            find_view(&changing, &entry)?;
+            if let EntryEdit::Label(Some(label)) = &edit {
+                let views = changing.state().entries();
+                let taken = views.iter().find(|view| {
+                    view.record.is_live()
+                        && view.record.id != entry
+                        && view.record.label.as_ref() == Some(label)
+                });
+                if let Some(taken) = taken {
+                    let entry = taken.record.id;
+                    return Err(VolumeError::LabelTaken { label: label.clone(), entry });
+                }
+            }
+            let work = Work::EditEntry { entry, edit: Edit::from(edit) };
+            capture::change(&inner, &changing, &call, work)
+        })
+        .await?;
+        end(asked).await?;
+        find_view(&volume, &entry)
+    }
+
+    async fn describe(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        document: ProjectDocument,
+    ) -> Result<VolumeStatus, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        blocking(move || {
+            let work = Work::Describe { document: document.clone() };
+            let asked = capture::change(&inner, &volume, &call, work)?;
+            let ended = inner.wait(end(asked));
+            ended?;
+            volume.state().document = Some(document);
+            status(&inner, &volume)
+        })
+        .await
+    }
+
+    async fn set_trashed(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        trashed: bool,
+    ) -> Result<VolumeStatus, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        blocking(move || {
+            if trashed {
+                // what was written since the last look is not lost with the copy
+                capture::look_at_one(&inner, &volume)?;
+            }
+            let asked = capture::change(&inner, &volume, &call, Work::SetTrashed { trashed })?;
+            inner.wait(end(asked))?;
+            status(&inner, &volume)
+        })
+        .await
+    }
+
+    async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
+        let volume = self.volume(volume)?;
+        let waiting: Vec<oneshot::Receiver<Ended>> = {
+            let mut state = volume.state();
+            let operations: Vec<_> = state.queue.iter().map(|other| other.operation).collect();
+            let mut waiting = Vec::new();
+            for operation in operations {
+                let (sender, receiver) = oneshot::channel();
+                state.waiting.entry(operation).or_default().push(sender);
+                waiting.push(receiver);
+            }
+            waiting
+        };
+        for receiver in waiting {
+            let ended = receiver.await.map_err(|_| stopping())?;
+            if let Some((kind, what)) = ended.failure {
+                return Err(VolumeError::Refused { kind, what });
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut all = Vec::new();
+            for volume in inner.all_volumes() {
+                let deleted = volume
+                    .state()
+                    .known
+                    .as_ref()
+                    .is_some_and(|known| known.head.state == HeadState::Deleted);
+                if !deleted {
+                    all.push(status(&inner, &volume)?);
+                }
+            }
+            all.sort_by(|a, b| a.volume.cmp(&b.volume));
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        blocking(move || status(&inner, &volume)).await
+    }
+
+    async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        blocking(move || {
+            bring_older(&inner, &volume).map_err(|error| match error {
+                SaveError::Refused { kind, what } | SaveError::Later { kind, what } => {
+                    VolumeError::Refused { kind, what }
+                }
+                SaveError::Fenced { what } => {
+                    VolumeError::Refused { kind: ErrorKind::Conflict, what }
+                }
+            })?;
+            Ok(volume.state().entries())
+        })
+        .await
+    }
+
+    async fn diff(
+        &self,
+        before: (VolumeId, Moment),
+        after: (VolumeId, Moment),
+    ) -> Result<Vec<wire::Change>, VolumeError> {
+        // a tree of now is that of the last commit, so what is newer is stored first
+        for (volume, moment) in [&before, &after] {
+            if *moment == Moment::Now {
+                let (inner, looked) = (Arc::clone(&self.inner), self.volume(volume)?);
+                blocking(move || capture::look_at_one(&inner, &looked)).await?;
+            }
+            self.wait_saved(volume).await?;
+        }
+        let inner = Arc::clone(&self.inner);
+        let (a, b) = (self.volume(&before.0)?, self.volume(&after.0)?);
+        blocking(move || {
+            let (chunks_a, tree_a) = files::stored(&inner, &a, &before.1)?;
+            let (chunks_b, tree_b) = files::stored(&inner, &b, &after.1)?;
+            read::diff((&chunks_a, &tree_a), (&chunks_b, &tree_b))
+                .map_err(|error| VolumeError::failed("failed to compare", error))
+        })
+        .await
+    }
+
+    async fn file(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+    ) -> Result<FileView, VolumeError> {
+        let path = path.clone();
+        self.at(volume, moment, move |place| files::file(place, &path)).await
+    }
+
+    async fn files(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        recursive: bool,
+    ) -> Result<Vec<FileView>, VolumeError> {
+        let path = path.clone();
+        self.at(volume, moment, move |place| files::files(place, &path, recursive)).await
+    }
+
+    async fn read(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        range: Option<Range<u64>>,
+    ) -> Result<(FileView, FileReader), VolumeError> {
+        let path = path.clone();
+        self.at(volume, moment, move |place| files::read(place, &path, range)).await
+    }
+
+    async fn export(
+        &self,
+        volume: &VolumeId,
+        moment: &Moment,
+        path: &TreePath,
+        mut to: Box<dyn Write + Send>,
+    ) -> Result<(), VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        let (moment, path) = (moment.clone(), path.clone());
+        blocking(move || files::export(&inner, &volume, &moment, &path, &mut *to)).await
+    }
+
+    async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        blocking(move || files::edit(&inner, &volume, edit)).await
+    }
+
+    async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        blocking(move || {
+            let known = volume.state().known.clone();
+            let mut verified = Verified::default();
+            verified.checked.projects = 1;
+            let Some(known) = known else {
+                verified.problems.push(unsaved_problem());
+                return Ok(verified);
+            };
+            check(&inner, &volume, &known, level, &mut verified);
+            Ok(verified)
+        })
+        .await
+    }
+
+    async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let (found, lost) = recover::recover(&inner, take, &progress)?;
+            let volumes = found
+                .iter()
+                .map(|volume| status(&inner, volume))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(Recovered { volumes, lost })
+        })
+        .await
+    }
+
+    async fn doctor(&self) -> Vec<wire::Check> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || doctor(&inner)).await.unwrap_or_default()
+    }
+}
+
+fn unsaved_problem() -> wire::VerifyProblem {
+    wire::VerifyProblem {
+        what: "nothing of it is in the store yet".into(),
+        project: None,
+        entry: None,
+        object: None,
+        paths: Vec::new(),
+        nearest_good: None,
+    }
+}
+
+/// Checks a volume against what the store has, not against what this node remembers.
+fn check(
+    inner: &Inner,
+    volume: &Volume,
+    known: &Known,
+    level: VerifyLevel,
+    verified: &mut Verified,
+) {
+    let key = inner.remote.head_key(&volume.id);
+    let head = inner
+        .remote
+        .get(&key)
+        .map_err(|error| crate::node::chain(&error))
+        .and_then(|object| {
+            cove_content::head::Head::decode(&object.bytes)
+                .map_err(|error| crate::node::chain(&error))
+        });
+    let head = match head {
+        Ok(head) => head,
+        Err(what) => {
+            let object = Some(key.to_string());
+            verified.problems.push(wire::VerifyProblem { what, object, ..unsaved_problem() });
+            return;
+        }
+    };
+    if head.seq < known.head.seq {
+        let what = format!("the head is at {}, this node had {} saved", head.seq, known.head.seq);
+        verified.problems.push(wire::VerifyProblem {
+            what,
+            object: Some(key.to_string()),
+            ..unsaved_problem()
+        });
+    }
+    let mut states: Vec<verify::State> = vec![(None, head.now.tree)];
+    states.extend(known.entries().map(|entry| (Some(entry.id), entry.root.tree)));
+    if level == VerifyLevel::Agree {
+        verified.checked.entries = states.len() as u64;
+        return;
+    }
+    let chunks = crate::save::chunks_of(inner, &head.locations);
+    verify::located(&chunks, &states, &mut verified.problems, &mut verified.checked);
+    if let VerifyLevel::Read { part, of } = level {
+        verify::read_packs(
+            &chunks,
+            &states,
+            (part, of),
+            &mut verified.problems,
+            &mut verified.checked,
+        );
+    }
+    let bad: Vec<Option<String>> =
+        verified.problems.iter().map(|problem| problem.entry.clone()).collect();
+    let good = known
+        .entries()
+        .find(|entry| entry.is_live() && !bad.contains(&Some(entry.id.to_string())))
+        .map(|entry| entry.id.to_string());
+    for problem in &mut verified.problems {
+        problem.nearest_good.clone_from(&good);
+    }
+}
+
+fn doctor(inner: &Inner) -> Vec<wire::Check> {
+    let check = |name: &str, result: Result<String, String>, hint: &str| match result {
+        Ok(what) => wire::Check { name: name.into(), ok: true, what, hint: None },
+        Err(what) => {
+            wire::Check { name: name.into(), ok: false, what, hint: Some(hint.to_owned()) }
+        }
+    };
+    let space = inner.pool.space().map_err(|error| crate::node::chain(&error));
+    let room = space.and_then(|space| {
+        let what = format!("{} of {} MiB are free", space.free >> 20, space.total >> 20);
+        if space.free < space.total / 20 { Err(what) } else { Ok(what) }
+    });
+    let flushed = inner
+        .pool
+        .flush()
+        .map(|()| "writes reach the disk".to_owned())
+        .map_err(|error| crate::node::chain(&error));
+    let place = match inner.remote.store().location() {
+        Location::ThisDisk => "this disk".to_owned(),
+        Location::Url(url) => url,
+    };
+    let store = match inner.holding() {
+        Holding::Held => Ok(format!("{place} answers and is held by this cove")),
+        Holding::HeldByAnother { age_seconds, .. } => Err(format!(
+            "{place} is held by another cove{}",
+            crate::claim::last_seen(age_seconds)
+        )),
+        Holding::Unknown { why } => Err(format!("{place} does not answer: {why}")),
+    };
+    let waiting: usize =
+        inner.all_volumes().iter().map(|volume| volume.state().queue.len()).sum();
+    let saved = if waiting == 0 {
+        Ok("everything that was captured is saved".to_owned())
+    } else {
+        Err(format!("{waiting} changes wait to be saved"))
+    };
+    vec![
+        check("pool room", room, "remove what is not needed, or give the pool more room"),
+        check("pool writes", flushed, "look at the disk and at the kernel's log"),
+        check("object store", store, "check the address and the keys, or run `cove recover`"),
+        check("saving", saved, "`cove show NAME` says why"),
+    ]
+}

@@ -1,0 +1,197 @@
+//! What a node remembers of one volume while it runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, RwLock};
+
+use cove_content::document::ProjectDocument;
+use cove_content::entry::EntryRecord;
+use cove_content::head::{Head, TransitionError};
+use cove_content::root::{NotCaptured, Root};
+use cove_content::volumes::EntryView;
+use cove_database::{CopyRow, StoredRow};
+use cove_objects::Version;
+use cove_types::{Digest, Durability, EntryId, ErrorKind, OperationId, VolumeId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, oneshot};
+
+use crate::work::{Edit, Pending, Work};
+
+/// The head as it was last acknowledged, with the entries that it only names.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub head: Head,
+    pub older: Vec<EntryRecord>,
+    pub version: Version,
+}
+
+impl Known {
+    /// All entries, the newest first.
+    pub fn entries(&self) -> impl Iterator<Item = &EntryRecord> {
+        self.head.entries.iter().chain(&self.older)
+    }
+
+    pub fn find_entry(&self, id: &EntryId) -> Option<&EntryRecord> {
+        self.entries().find(|entry| entry.id == *id)
+    }
+
+    /// Applies a transition, with the older entries joined where it needs them. Gives the next head,
+    /// still to be spilled, and the older entries that are not in it.
+    pub fn next(
+        &self,
+        transition: impl Fn(&Head) -> Result<Head, TransitionError>,
+    ) -> Result<(Head, Vec<EntryRecord>), TransitionError> {
+        match transition(&self.head) {
+            Err(TransitionError::OlderNotJoined { volume }) => {
+                let joined = self
+                    .head
+                    .join(self.older.clone())
+                    .map_err(|_| TransitionError::OlderNotJoined { volume })?;
+                Ok((transition(&joined)?, Vec::new()))
+            }
+            Err(TransitionError::NoSuchEntry { volume, entry }) if !self.older.is_empty() => {
+                let joined = self
+                    .head
+                    .join(self.older.clone())
+                    .map_err(|_| TransitionError::NoSuchEntry { volume, entry })?;
+                Ok((transition(&joined)?, Vec::new()))
+            }
+            next => Ok((next?, self.older.clone())),
+        }
+    }
+}
+
+/// How a piece of work ended, for those who wait and for the database.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// The entry that was made, or that was restored from.
+    #[serde(default)]
+    pub entry: Option<EntryId>,
+    /// Entries that went to the trash.
+    #[serde(default)]
+    pub rolled_off: Vec<EntryId>,
+    /// What could not be taken as it was.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+    /// Why it did not take effect, if it did not.
+    #[serde(default)]
+    pub failure: Option<(ErrorKind, String)>,
+}
+
+/// Something that keeps a volume from being saved.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    pub what: String,
+    pub kind: ErrorKind,
+    pub since: jiff::Timestamp,
+}
+
+/// What changes while a node runs.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub known: Option<Known>,
+    pub document: Option<ProjectDocument>,
+    pub queue: VecDeque<Pending>,
+    pub copy: Option<CopyRow>,
+    pub stored: HashMap<OperationId, StoredRow>,
+    pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
+    pub saving: Option<Trouble>,
+    pub looking: Option<Trouble>,
+    pub saved_at: Option<jiff::Timestamp>,
+    pub charged_bytes: u64,
+    pub last_verify: Option<(jiff::Timestamp, u64)>,
+    pub last_saved_ms: HashMap<EntryId, u64>,
+    pub fenced: bool,
+}
+
+/// One volume.
+pub(crate) struct Volume {
+    pub id: VolumeId,
+    /// Held for writing while the volume's subvolume is replaced by another, for reading while files are changed.
+    pub place: RwLock<()>,
+    /// Held while work is captured: one at a time.
+    pub capture: Mutex<()>,
+    state: Mutex<State>,
+    /// Wakes the task that saves.
+    pub wake: Notify,
+}
+
+impl Volume {
+    pub fn new(id: VolumeId) -> Self {
+        Self {
+            id,
+            place: RwLock::new(()),
+            capture: Mutex::new(()),
+            state: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// The state; a holder only looks and changes, and never waits for anything.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A root whose content is not known yet.
+pub(crate) fn unknown_root() -> Root {
+    Root {
+        tree: Digest::HOLE,
+        level: 0,
+        counts: cove_content::root::Counts::default(),
+        not_captured: NotCaptured::default(),
+        document: Digest::HOLE,
+        parents: Vec::new(),
+        must: 0,
+        may: 0,
+        unknown: serde_json::Map::new(),
+    }
+}
+
+impl State {
+    /// All entries, the newest first: what the head has, changed as the pending work will change it.
+    pub fn entries(&self) -> Vec<EntryView> {
+        let mut views: Vec<EntryView> = self
+            .known
+            .iter()
+            .flat_map(Known::entries)
+            .map(|record| {
+                let mut record = record.clone();
+                if record.saved_ms.is_none() {
+                    record.saved_ms = self.last_saved_ms.get(&record.id).copied();
+                }
+                EntryView { record, known: true, durability: Durability::Saved }
+            })
+            .collect();
+        for pending in &self.queue {
+            match &pending.work {
+                Work::Snapshot { entry, .. } => views.push(EntryView {
+                    record: entry.clone(),
+                    known: false,
+                    durability: Durability::OnThisNode,
+                }),
+                Work::Restore { before, .. } | Work::RestorePaths { before, .. } => {
+                    views.push(EntryView {
+                        record: before.clone(),
+                        known: false,
+                        durability: Durability::OnThisNode,
+                    });
+                }
+                Work::EditEntry { entry, edit: Edit::Label(label) } => {
+                    if let Some(view) = views.iter_mut().find(|view| view.record.id == *entry) {
+                        view.record.label.clone_from(label);
+                    }
+                }
+                _ => {}
+            }
+        }
+        views.sort_by(|a, b| {
+            b.record.time.cmp(&a.record.time).then_with(|| b.record.id.cmp(&a.record.id))
+        });
+        views
+    }
+
+    /// The head's sequence number; 0 before there is one.
+    pub fn seq(&self) -> u32 {
+        self.known.as_ref().map_or(0, |known| known.head.seq)
+    }
+}

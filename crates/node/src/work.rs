@@ -1,0 +1,152 @@
+//! What a volume still owes the object store.
+//!
+//! Each change of a volume has two halves. The first happens on this node, takes
+//! milliseconds and ends with a [`Work`] in the node's database: from then on it
+//! is *captured* and survives a crash. The second brings the work to the store in
+//! the order in which it was captured, repeats until the store has definitely
+//! answered, and ends with the head's change, the answer and the work's removal in
+//! one transaction: then it is *saved*.
+
+use cove_content::document::ProjectDocument;
+use cove_content::entry::EntryRecord;
+use cove_content::volumes::EntryEdit;
+use cove_types::{EntryId, Label, OperationId, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// One captured change, as it stands in the node's database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pending {
+    /// The operation.
+    pub operation: OperationId,
+    /// The generation of the live subvolume right after its snapshot; 0 where none was taken.
+    #[serde(default)]
+    pub generation: u64,
+    /// The volume whose head it changes.
+    pub volume: VolumeId,
+    /// Who asked.
+    pub principal: String,
+    /// The request's hash.
+    pub request: [u8; 8],
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// What is to be done in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Create the head, then store `stored/<volume>.<operation>`.
+    Create {
+        /// What the project wrote.
+        document: ProjectDocument,
+        /// What the import could not take as it was, for the answer.
+        remarks: Vec<String>,
+    },
+    /// Store `stored/<volume>.<operation>`; nobody waits for it.
+    Background,
+    /// The same, and name it.
+    Snapshot {
+        /// The entry, its root left empty until it is known.
+        entry: EntryDraft,
+        /// How many counted entries stay.
+        keep: u32,
+    },
+    /// Change an entry.
+    EditEntry {
+        /// Which.
+        entry: EntryId,
+        /// How.
+        edit: Edit,
+    },
+    /// Replace the project document.
+    Describe {
+        /// What the project wrote.
+        document: ProjectDocument,
+    },
+    /// Move to the trash or back.
+    SetTrashed {
+        /// Whether to the trash.
+        trashed: bool,
+    },
+    /// Store what was swapped out (`stored/<volume>.<operation>`) and set the head to the entry.
+    Restore {
+        /// What was gone back to.
+        entry: EntryId,
+        /// The entry for the state before.
+        before: EntryDraft,
+        /// How many counted entries stay.
+        keep: u32,
+        /// The new subvolume's uuid: whether the swap has happened.
+        uuid: [u8; 16],
+    },
+    /// Go back to parts of an entry: `stored/<volume>.<operation>` is the state before.
+    RestorePaths {
+        /// What was gone back to.
+        entry: EntryId,
+        /// The paths from the project's root.
+        paths: Vec<Vec<u8>>,
+        /// The entry for the state before.
+        before: EntryDraft,
+        /// How many counted entries stay.
+        keep: u32,
+    },
+    /// Store `stored/<volume>.<operation>` (for a fork of now) and create the heads of the targets.
+    Fork {
+        /// The entry forked from; `None` for the present state.
+        entry: Option<EntryId>,
+        /// What is created.
+        targets: Vec<(VolumeId, ProjectDocument)>,
+    },
+    /// Name what was written into a subvolume that a restore had swapped out.
+    Rescue {
+        /// The entry; replaced when it is there already.
+        entry: EntryDraft,
+    },
+}
+
+impl Work {
+    /// The word for it in the head and the log.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Background => "background",
+            Self::Snapshot { .. } => "snapshot",
+            Self::EditEntry { .. } => "edit_entry",
+            Self::Describe { .. } => "describe",
+            Self::SetTrashed { .. } => "set_trashed",
+            Self::Restore { .. } => "restore",
+            Self::RestorePaths { .. } => "restore_paths",
+            Self::Fork { .. } => "fork",
+            Self::Rescue { .. } => "rescue",
+        }
+    }
+}
+
+/// [`EntryEdit`] as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edit {
+    /// Sets the pin.
+    Pin(bool),
+    /// Sets or takes the label.
+    Label(Option<Label>),
+    /// Brings it back.
+    Undelete {
+        /// How many counted entries stay.
+        keep: u32,
+    },
+}
+
+impl From<EntryEdit> for Edit {
+    fn from(edit: EntryEdit) -> Self {
+        match edit {
+            EntryEdit::Pin(pin) => Self::Pin(pin),
+            EntryEdit::Label(label) => Self::Label(label),
+            EntryEdit::Undelete { keep } => Self::Undelete { keep },
+        }
+    }
+}
+
+/// An entry before its content is known.
+pub type EntryDraft = EntryRecord;
