@@ -285,7 +285,7 @@ enum Change {
 /// a thousand items has four levels.
 fn place(number: u16, deep: bool) -> TreePath {
     let (d, f) = (number / 97 % 40, number % 97);
-    let between = if deep { format!("{:0>250}/", d).repeat(6) } else { String::new() };
+    let between = if deep { format!("{d:0>250}/").repeat(6) } else { String::new() };
     path(&format!("d{d}/{between}sub-{}/a-file-with-a-long-name-{f}", d % 3))
 }
 
@@ -362,7 +362,7 @@ fn plain_diff(a: &Map, b: &Map) -> Vec<Difference> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_of_edits_gives_the_tree_of_a_bulk_build(
