@@ -277,6 +277,19 @@ impl ServerDatabase {
         row.as_ref().map(project).transpose()
     }
 
+    /// The project whose volume is `volume`.
+    pub async fn find_volume(
+        &self,
+        volume: &VolumeId,
+    ) -> Result<Option<ProjectRow>, DatabaseError> {
+        let row = sqlx::query("SELECT * FROM projects WHERE volume = $1")
+            .bind(volume.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(failed("read a project"))?;
+        row.as_ref().map(project).transpose()
+    }
+
     /// The project that has the name `slug` and is not trashed.
     pub async fn find_named(&self, slug: &Slug) -> Result<Option<ProjectRow>, DatabaseError> {
         let row = sqlx::query("SELECT * FROM projects WHERE slug = $1 AND state <> 'trashed'")

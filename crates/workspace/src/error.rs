@@ -182,8 +182,9 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
                 "close it in {program}, or go on with `--force`: what it writes later becomes a rescue entry"
             )
         }
-        VolumeError::LabelTaken { label, .. } => {
-            format!("take it from the other entry first: `cove label NAME@{label} --remove`")
+        VolumeError::LabelTaken { .. } => {
+            "`cove timeline NAME` shows which entry has it; labels are given anew with `cove label`"
+                .into()
         }
         VolumeError::NotEmpty { .. } => "remove it with everything below: `--recursive`".into(),
         VolumeError::HeldByAnother => {
@@ -196,7 +197,9 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         VolumeError::NotHere { .. } => {
             "`cove recover` brings the store's volumes to this machine".into()
         }
-        VolumeError::TooManyEntries => "unpin or remove entries first".into(),
+        VolumeError::TooManyEntries => {
+            "unpin entries, so that retention makes room: `cove unpin NAME@ENTRY`".into()
+        }
         VolumeError::Exists { .. }
         | VolumeError::NoEntry { .. }
         | VolumeError::NoPath { .. }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::operations::Operations;
 use crate::request::{parse_key, request_digest};
-use crate::workspaces::{Inner, settle_names};
+use crate::workspaces::{Inner, row_of, settle_names};
 use crate::{Failure, Request, WorkspaceError, Workspaces, shape};
 
 /// For how long the ends of calls are kept, in µs: 30 days.
@@ -52,29 +52,16 @@ fn plan(rows: &[ProjectRow], statuses: &[VolumeStatus]) -> Plan {
             }
         }
     }
-    plan.rows.extend(statuses.iter().map(|status| row_of(rows, status)));
+    plan.rows.extend(statuses.iter().map(|status| row_of(known(rows, status), status)));
     settle_names(&mut plan.rows);
     let new = plan.rows.iter().filter(|row| !rows.contains(row));
     plan.reconciled.written.extend(new.map(|row| row.slug.to_string()));
     plan
 }
 
-/// The row that a volume's document says; what only the database knows is taken from there.
-fn row_of(rows: &[ProjectRow], status: &VolumeStatus) -> ProjectRow {
-    let document = &status.document;
-    let trashed_us = status.trashed_at.map(|at| at.as_microsecond());
-    let known = rows.iter().find(|row| row.volume == status.volume);
-    ProjectRow {
-        id: document.id.clone(),
-        slug: document.slug.clone(),
-        name: document.name.clone(),
-        volume: status.volume.clone(),
-        state: if trashed_us.is_some() { ProjectState::Trashed } else { ProjectState::Live },
-        created_us: document.created_at.as_microsecond(),
-        trashed_us,
-        document: String::from_utf8_lossy(&document.encode()).into_owned(),
-        verified: known.and_then(|row| row.verified),
-    }
+/// The row that a volume has.
+fn known<'a>(rows: &'a [ProjectRow], status: &VolumeStatus) -> Option<&'a ProjectRow> {
+    rows.iter().find(|row| row.volume == status.volume)
 }
 
 impl Workspaces {
@@ -131,8 +118,9 @@ async fn recover(
     let recovered = inner.volumes.recover(take, progress).await?;
     let _naming = inner.naming.lock().await;
     let statuses = inner.volumes.list().await?;
-    let known = inner.database.projects().await?;
-    let mut rows: Vec<ProjectRow> = statuses.iter().map(|status| row_of(&known, status)).collect();
+    let rows = inner.database.projects().await?;
+    let mut rows: Vec<ProjectRow> =
+        statuses.iter().map(|status| row_of(known(&rows, status), status)).collect();
     let renamed = settle_names(&mut rows);
     inner.database.replace_projects(&rows).await?;
     let mut lost = recovered.lost;

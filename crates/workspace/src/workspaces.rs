@@ -111,8 +111,7 @@ impl Inner {
 
     /// The project of a volume, whatever it is called.
     pub(crate) async fn of_volume(&self, volume: &VolumeId) -> Result<ProjectRow, WorkspaceError> {
-        let rows = self.database.projects().await?;
-        let row = rows.into_iter().find(|row| row.volume == *volume);
+        let row = self.database.find_volume(volume).await?;
         let gone = || cove_content::volumes::VolumeError::NotHere { volume: volume.clone() };
         row.ok_or_else(|| gone().into())
     }
@@ -132,6 +131,15 @@ impl Inner {
     pub(crate) async fn trashed(&self, slug: &Slug) -> Result<ProjectRow, WorkspaceError> {
         let rows = self.database.trashed(slug).await?;
         rows.into_iter().next().ok_or_else(|| WorkspaceError::NotInTrash { slug: slug.clone() })
+    }
+
+    /// Writes the row of a volume as it is now, not as an old result of a call says.
+    pub(crate) async fn written(&self, volume: &VolumeId) -> Result<wire::Project, WorkspaceError> {
+        let known = self.database.find_volume(volume).await?;
+        let status = self.volumes.status(volume).await?;
+        let row = row_of(known.as_ref(), &status);
+        self.database.put_projects(std::slice::from_ref(&row)).await?;
+        Ok(self.shape(&row, &status))
     }
 
     pub(crate) async fn shown(&self, row: &ProjectRow) -> Result<wire::Project, WorkspaceError> {
@@ -206,6 +214,24 @@ impl Inner {
         let rows = rows(&self.taken().await?)?;
         self.database.insert_projects(&rows).await?;
         Ok(rows)
+    }
+}
+
+/// The row that a volume's document and place say; what only the database knows is taken from
+/// the row that was `known`.
+pub(crate) fn row_of(known: Option<&ProjectRow>, status: &VolumeStatus) -> ProjectRow {
+    let document = &status.document;
+    let trashed_us = status.trashed_at.map(|at| at.as_microsecond());
+    ProjectRow {
+        id: document.id.clone(),
+        slug: document.slug.clone(),
+        name: document.name.clone(),
+        volume: status.volume.clone(),
+        state: if trashed_us.is_some() { ProjectState::Trashed } else { ProjectState::Live },
+        created_us: document.created_at.as_microsecond(),
+        trashed_us,
+        document: String::from_utf8_lossy(&document.encode()).into_owned(),
+        verified: known.and_then(|row| row.verified),
     }
 }
 

@@ -14,7 +14,7 @@ async fn a_volume_whose_row_was_lost_in_a_crash_gets_it_back() {
     let workspaces = server.restarted();
     let done = workspaces.reconcile().await.unwrap();
     assert_eq!(done.written, ["shop"]);
-    assert_eq!(server.database.projects().await.unwrap(), [row.clone()]);
+    assert_eq!(server.database.projects().await.unwrap(), std::slice::from_ref(&row));
     server.database.delete_projects(&[row.id]).await.unwrap();
     workspaces.reconcile().await.unwrap();
     let found = workspaces.show(&slug("shop")).await.unwrap().project;
@@ -155,4 +155,78 @@ async fn of_two_recovered_projects_with_one_name_the_younger_gets_a_number_for_g
     assert_eq!(reply.lost[0].what, "the name of a project shop, which is shop-2 now");
     let again = server.workspaces.recover(&ask("k2"), true, Progress::default()).await.unwrap();
     assert_eq!(again.lost, []);
+}
+
+/// What fails, and whether it had taken effect when it did.
+const FAILURES: [(ErrorKind, bool); 4] = [
+    (ErrorKind::Unavailable, false),
+    (ErrorKind::Unavailable, true),
+    (ErrorKind::TimedOut, true),
+    (ErrorKind::Internal, true),
+];
+
+#[tokio::test]
+async fn a_create_completes_under_its_key_after_any_failure_and_a_crash() {
+    for (kind, took_effect) in FAILURES {
+        let server = Server::new().await;
+        server.fake.fail_next(kind, took_effect);
+        let (asked, shop) = (ask("k"), slug("shop"));
+        server.workspaces.create(&asked, &shop, Source::Empty).await.unwrap_err();
+        let workspaces = server.restarted();
+        workspaces.reconcile().await.unwrap();
+        assert_eq!(server.database.projects().await.unwrap().len(), server.fake.count());
+        let again = workspaces.create(&asked, &shop, Source::Empty).await.unwrap();
+        again.saved.await.unwrap();
+        let listed = workspaces.list(false).await.unwrap().projects;
+        assert_eq!((listed.len(), server.fake.count()), (1, 1), "{kind:?} {took_effect}");
+    }
+}
+
+#[tokio::test]
+async fn a_fork_completes_under_its_key_after_any_failure_and_a_crash() {
+    for (kind, took_effect) in FAILURES {
+        let server = Server::new().await;
+        server.create("shop", "a=1").await;
+        server.fake.fail_next(kind, took_effect);
+        let (asked, source) = (ask("k"), "shop".parse().unwrap());
+        server.workspaces.fork(&asked, &source, None, Some(3)).await.unwrap_err();
+        let workspaces = server.restarted();
+        workspaces.reconcile().await.unwrap();
+        assert_eq!(server.database.projects().await.unwrap().len(), server.fake.count());
+        let again = workspaces.fork(&asked, &source, None, Some(3)).await.unwrap();
+        let names: Vec<_> =
+            again.saved.await.unwrap().projects.into_iter().map(|project| project.slug).collect();
+        assert_eq!(names, ["shop-1", "shop-2", "shop-3"], "{kind:?} {took_effect}");
+        assert_eq!(server.fake.count(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_rename_completes_under_its_key_after_any_failure_and_a_crash() {
+    for (kind, took_effect) in FAILURES {
+        let server = Server::new().await;
+        server.create("shop", "a=1").await;
+        server.fake.fail_next(kind, took_effect);
+        let (asked, shop, store) = (ask("k"), slug("shop"), slug("store"));
+        server.workspaces.rename(&asked, &shop, &store).await.unwrap_err();
+        let workspaces = server.restarted();
+        workspaces.reconcile().await.unwrap();
+        let again = workspaces.rename(&asked, &shop, &store).await.unwrap();
+        assert_eq!(again.project.slug, "store", "{kind:?} {took_effect}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_key_does_not_bring_an_old_state_back() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.fail_next(ErrorKind::TimedOut, true);
+    let (shop, store) = (slug("shop"), slug("store"));
+    server.workspaces.rename(&ask("k"), &shop, &store).await.unwrap_err();
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    workspaces.rename(&ask("k2"), &store, &slug("third")).await.unwrap();
+    let again = workspaces.rename(&ask("k"), &shop, &store).await.unwrap();
+    assert_eq!(again.project.slug, "third");
+    assert_eq!(workspaces.list(false).await.unwrap().projects[0].slug, "third");
 }

@@ -14,7 +14,7 @@ use cove_types::{
 };
 use serde_json::json;
 
-use super::{Inner, Workspaces, resolve};
+use super::{Inner, Workspaces, resolve, row_of};
 use crate::operations::{Ask, Bound, Target};
 use crate::{Request, Saving, Started, WorkspaceError, names, shape};
 
@@ -224,13 +224,8 @@ impl Workspaces {
         let inner = Arc::clone(self.inner());
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
-            let row = inner.of_volume(&volume).await?;
-            let status = inner.volumes.set_trashed(bound.call, volume, true).await?;
-            let at_us = status.trashed_at.unwrap_or_else(|| inner.env.now()).as_microsecond();
-            let trashed_us = Some(at_us);
-            let row = ProjectRow { state: ProjectState::Trashed, trashed_us, ..row };
-            inner.database.put_projects(std::slice::from_ref(&row)).await?;
-            Ok(reply(inner.shape(&row, &status)))
+            inner.volumes.set_trashed(bound.call, volume.clone(), true).await?;
+            Ok(reply(inner.written(&volume).await?))
         };
         self.inner().operations.complete(ask, self.inner().target(slug), work).await
     }
@@ -416,16 +411,6 @@ fn new_document(row: &ProjectRow) -> ProjectDocument {
     }
 }
 
-/// A row as its volume's document says that it is.
-fn described(row: &ProjectRow, status: &VolumeStatus, state: ProjectState) -> ProjectRow {
-    ProjectRow {
-        state,
-        document: String::from_utf8_lossy(&status.document.encode()).into_owned(),
-        trashed_us: None,
-        ..row.clone()
-    }
-}
-
 /// Takes back the names of projects whose making failed, but not of those that are there, or of
 /// which nobody knows yet.
 async fn take_back(inner: &Inner, rows: &[ProjectRow], error: &VolumeError) {
@@ -474,7 +459,7 @@ async fn create(
         }
     };
     let (status, remarks) = captured.value;
-    let row = described(&row, &status, ProjectState::Live);
+    let row = row_of(Some(&row), &status);
     inner.database.put_projects(std::slice::from_ref(&row)).await?;
     let project = inner.shape(&row, &status);
     let value = wire::ProjectReply { project, entry: None, remarks };
@@ -544,9 +529,8 @@ async fn fork(
             return Err(error.into());
         }
     };
-    let rows: Vec<ProjectRow> = paired(&rows, &captured.value)
-        .map(|(row, status)| described(row, status, ProjectState::Live))
-        .collect();
+    let rows: Vec<ProjectRow> =
+        paired(&rows, &captured.value).map(|(row, status)| row_of(Some(row), status)).collect();
     inner.database.put_projects(&rows).await?;
     let shaped = |inner: &Inner, rows: &[ProjectRow], statuses: &[VolumeStatus]| {
         let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status));
@@ -601,12 +585,10 @@ async fn rename(
     };
     let status = inner.volumes.status(&volume).await?;
     let document = ProjectDocument { name: to.to_string(), slug: to.clone(), ..status.document };
-    let status = inner.volumes.describe(bound.call, volume, document).await?;
-    let row = ProjectRow { slug: to.clone(), name: to.to_string(), ..row };
-    let row = described(&row, &status, row.state);
-    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    inner.volumes.describe(bound.call, volume.clone(), document).await?;
+    let project = inner.written(&volume).await?;
     drop(reserved);
-    Ok(reply(inner.shape(&row, &status)))
+    Ok(reply(project))
 }
 
 async fn undelete(inner: Arc<Inner>, bound: Bound) -> Result<wire::ProjectReply, WorkspaceError> {
@@ -616,9 +598,8 @@ async fn undelete(inner: Arc<Inner>, bound: Bound) -> Result<wire::ProjectReply,
         ProjectState::Trashed => Some(inner.reserve(&row.slug).await?),
         ProjectState::Live | ProjectState::Creating => None,
     };
-    let status = inner.volumes.set_trashed(bound.call, volume, false).await?;
-    let row = described(&row, &status, ProjectState::Live);
-    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    inner.volumes.set_trashed(bound.call, volume.clone(), false).await?;
+    let project = inner.written(&volume).await?;
     drop(reserved);
-    Ok(reply(inner.shape(&row, &status)))
+    Ok(reply(project))
 }

@@ -1,5 +1,6 @@
 //! What only reads.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -52,8 +53,9 @@ impl Workspaces {
             rows.sort_by_key(|row| std::cmp::Reverse(row.trashed_us));
         }
         let statuses = inner.volumes.list().await?;
-        let status = |row: &ProjectRow| statuses.iter().find(|status| status.volume == row.volume);
-        let shown = |row: &ProjectRow| status(row).map(|status| inner.shape(row, status));
+        let statuses: HashMap<_, _> =
+            statuses.iter().map(|status| (&status.volume, status)).collect();
+        let shown = |row: &ProjectRow| Some(inner.shape(row, statuses.get(&row.volume)?));
         Ok(wire::ProjectsReply { projects: rows.iter().filter_map(shown).collect() })
     }
 
