@@ -87,7 +87,7 @@ mod tests {
             "store",
             "teams/t-1/packs/0a.b_c",
             "a/.b/..c/d..",
-            &"x/".repeat(255).trim_end_matches('/'),
+            "x/".repeat(255).trim_end_matches('/'),
         ] {
             assert_eq!(Key::parse(lawful).unwrap().as_str(), lawful);
         }

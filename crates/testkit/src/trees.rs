@@ -486,7 +486,7 @@ pub fn difference(
         match (a.get(path), b.get(path)) {
             (Some(a), Some(b)) => differ(&shown, a, b, &mut lines),
             (Some(a), None) => {
-                lines.push(format!("{shown}: {:?} is missing in the second", a.kind))
+                lines.push(format!("{shown}: {:?} is missing in the second", a.kind));
             }
             (None, Some(b)) => lines.push(format!("{shown}: {:?} is only in the second", b.kind)),
             (None, None) => {}

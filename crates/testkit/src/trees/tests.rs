@@ -70,7 +70,7 @@ fn every_change_is_named() {
         }),
         ("names/new", "is only in the second", &|| fs::write(at("names/new"), "").unwrap()),
     ];
-    let mut last = before.clone();
+    let mut last = before;
     for (path, what, change) in changes {
         change();
         let now = describe(directory.path()).unwrap();
