@@ -105,6 +105,43 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
     })
 }
 
+/// What reaches an S3 service.
+#[derive(Clone)]
+pub struct AwsKeys {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_key: String,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<String>,
+    /// `AWS_REGION`, else `us-east-1`.
+    pub region: String,
+    /// `AWS_ENDPOINT_URL`.
+    pub endpoint: Option<String>,
+}
+
+/// The keys of an S3 service, as its own tools read them.
+pub fn aws() -> Result<AwsKeys, Failure> {
+    let needed = |name: &str| {
+        text(name)?.ok_or_else(|| {
+            Failure::new(ErrorKind::Invalid, format!("{name} is not set"))
+                .hint("an s3:// store needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        })
+    };
+    Ok(AwsKeys {
+        access_key: needed("AWS_ACCESS_KEY_ID")?,
+        secret_key: needed("AWS_SECRET_ACCESS_KEY")?,
+        session_token: text("AWS_SESSION_TOKEN")?,
+        region: text("AWS_REGION")?.unwrap_or_else(|| "us-east-1".into()),
+        endpoint: text("AWS_ENDPOINT_URL")?,
+    })
+}
+
+/// What is logged: `COVE_LOG`, in the form of `tracing-subscriber`'s filters.
+pub fn log_filter() -> String {
+    text("COVE_LOG").ok().flatten().unwrap_or_else(|| "info,sqlx=warn,hyper=warn".into())
+}
+
 /// How many counted entries stay: Cove's own variable goes before Kubernetes' one.
 fn keep(own: Option<String>, kubernetes: Option<String>) -> Result<u32, Failure> {
     let named = own.map(|text| ("COVE_MAX_SNAPSHOTS_PER_PROJECT", text));

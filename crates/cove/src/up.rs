@@ -1,14 +1,506 @@
 //! `cove up`: everything in one process.
+//!
+//! Wiring only: which pool, which store, which databases, and in which order they
+//! start and stop.
 
-use std::process::ExitCode;
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cove_btrfs::{BtrfsPool, LoopPool, Pool, PoolError};
+use cove_database::{NodeDatabase, ServerDatabase};
+use cove_env::Env;
+use cove_node::{Holding, Node, NodeOptions};
+use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
+use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
+use cove_workspace::Workspaces;
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 
 use crate::args::UpArgs;
+use crate::environment;
+use crate::failure::Failure;
+
+/// The smallest pool that is made when nobody says how large.
+const POOL_BYTES_MIN: u64 = 4 << 30;
+/// The pool grows by this when it has less than twice as much free.
+const GROW_BYTES: u64 = 1 << 30;
+/// How often the room in the pool is looked at.
+const GROW_EVERY: Duration = Duration::from_secs(10);
+/// How long a detached start may take: a pool's image is allocated in it.
+const DETACH_WAIT: Duration = Duration::from_secs(300);
+/// How long running calls and saves have at the end.
+const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts Cove and serves until it is told to stop; with `detach`, returns when it serves.
 ///
 /// # Errors
 ///
-/// It could not start. A [`crate::failure::Failure`] inside keeps its exit status and hint.
+/// It could not start; nothing that it mounted or attached stays so.
 pub fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`cove up` in {} is not built yet", args.home.display())
+    if args.detach {
+        return detach(&args);
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tracing_subscriber::fmt()
+        .with_env_filter(environment::log_filter())
+        .with_writer(std::io::stderr)
+        .with_target(true)
+        .init();
+    cove_http::check_listen(args.listen).map_err(|error| {
+        Failure::caused("failed to listen", &error, error.kind())
+            .hint("listen on 127.0.0.1 and put a proxy with TLS before it")
+    })?;
+    let home = Home::open(&args.home)?;
+    let opened = open_pool(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("failed to start", &error))?;
+    let served = runtime.block_on(serve(&args, &home, &opened));
+    runtime.shutdown_timeout(STOP_WAIT);
+    opened.close();
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Cove's home: its directories and the lock that keeps a second Cove out.
+struct Home {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    fn open(dir: &Path) -> Result<Self, Failure> {
+        let failed = |error: &std::io::Error| {
+            Failure::io(format!("failed to make Cove's home {}", dir.display()), error)
+        };
+        let make =
+            |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        make(dir, 0o711).map_err(|error| failed(&error))?;
+        for below in ["state", "state/cache"] {
+            make(&dir.join(below), 0o700).map_err(|error| failed(&error))?;
+        }
+        let lock = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join("lock"))
+            .map_err(|error| failed(&error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
+                ErrorKind::Precondition,
+                format!("a Cove is running in {} already", dir.display()),
+            )
+            .hint("use it, stop it with `cove down`, or give this one another --home")),
+            Err(error) => Err(failed(&error.into())),
+        }
+    }
+
+    /// The token that callers over TCP send; made once.
+    fn token(&self, env: &Env) -> Result<String, Failure> {
+        let place = self.dir.join("token");
+        let failed = |error: &std::io::Error| Failure::io("failed to make the token", error);
+        match std::fs::read_to_string(&place) {
+            Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        let secret: [u8; 32] = env.random();
+        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = format!("cove_{digits}");
+        let fresh = self.dir.join("token.tmp");
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)
+            .map_err(|error| failed(&error))?;
+        file.write_all(token.as_bytes()).map_err(|error| failed(&error))?;
+        file.write_all(b"\n").map_err(|error| failed(&error))?;
+        file.sync_all().map_err(|error| failed(&error))?;
+        std::fs::rename(&fresh, &place).map_err(|error| failed(&error))?;
+        Ok(token)
+    }
+}
+
+/// The pool that was opened, and how it is let go of.
+enum Opened {
+    Loop(Arc<LoopPool>),
+    Given(Arc<BtrfsPool>),
+}
+
+impl Opened {
+    fn pool(&self) -> Arc<dyn Pool> {
+        match self {
+            Self::Loop(pool) => Arc::clone(pool) as Arc<dyn Pool>,
+            Self::Given(pool) => Arc::clone(pool) as Arc<dyn Pool>,
+        }
+    }
+
+    fn close(self) {
+        let Self::Loop(pool) = self else { return };
+        // tasks that were cut off let go of the pool a moment later
+        let until = moment() + STOP_WAIT;
+        let mut pool = pool;
+        loop {
+            match Arc::try_unwrap(pool) {
+                Ok(own) => {
+                    if let Err(error) = own.close() {
+                        tracing::warn!(error = %error, "the pool stays mounted; the next start uses it");
+                    }
+                    return;
+                }
+                Err(shared) if moment() < until => {
+                    pool = shared;
+                    pause(Duration::from_millis(20));
+                }
+                Err(_) => {
+                    tracing::warn!("the pool is in use and stays mounted; the next start uses it");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program bounds its own start and end")]
+fn moment() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program waits for its own start and end")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+fn pool_failure(error: &PoolError) -> Failure {
+    Failure::caused("failed to open the pool", error, error.kind())
+        .hint("Cove needs root, btrfs and loop devices here, or --pool DIR on a btrfs file system")
+}
+
+fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
+    if let Some(dir) = &args.pool {
+        let pool = BtrfsPool::open(dir).map_err(|error| pool_failure(&error))?;
+        return Ok(Opened::Given(Arc::new(pool)));
+    }
+    let bytes = match args.pool_bytes {
+        Some(bytes) => bytes,
+        None => {
+            let room = rustix::fs::statvfs(&args.home)
+                .map_err(|error| Failure::io("failed to look for free space", &error.into()))?;
+            (room.f_bavail.saturating_mul(room.f_frsize) / 4).max(POOL_BYTES_MIN)
+        }
+    };
+    let pool = LoopPool::open(&args.home, bytes).map_err(|error| pool_failure(&error))?;
+    Ok(Opened::Loop(Arc::new(pool)))
+}
+
+fn open_store(args: &UpArgs, env: &Env) -> Result<Arc<dyn Store>, Failure> {
+    let own = format!("file://{}", args.home.join("objects").display());
+    let url = parse_url(args.objects.as_deref().unwrap_or(&own))
+        .map_err(|error| Failure::caused("failed to use the object store", &error, error.kind()))?;
+    let refused = |error: cove_objects::OpenError| {
+        Failure::caused("failed to open the object store", &error, error.kind())
+    };
+    Ok(match url {
+        StoreUrl::Directory(dir) => {
+            Arc::new(DirectoryStore::open(&dir, env.clone()).map_err(refused)?)
+        }
+        StoreUrl::S3 { bucket, prefix } => {
+            let keys = environment::aws()?;
+            let config = S3Config {
+                bucket,
+                prefix,
+                region: keys.region,
+                endpoint: keys.endpoint,
+                access_key: keys.access_key,
+                secret_key: keys.secret_key,
+                session_token: keys.session_token,
+            };
+            Arc::new(S3Store::open(config, env.clone()).map_err(refused)?)
+        }
+    })
+}
+
+/// A name that is made once and then kept in the node's database.
+async fn kept_name(
+    database: &NodeDatabase,
+    env: &Env,
+    name: &str,
+    prefix: &str,
+) -> Result<String, Failure> {
+    let failed = |error: cove_database::DatabaseError| {
+        Failure::caused("failed to read the node's database", &error, error.kind())
+    };
+    if let Some(kept) = database.find_setting(name).await.map_err(failed)? {
+        return Ok(kept);
+    }
+    let fresh: [u8; 8] = env.random();
+    let fresh = format!("{prefix}{:016x}", u64::from_be_bytes(fresh));
+    database.put_setting(name, &fresh).await.map_err(failed)?;
+    Ok(fresh)
+}
+
+async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()> {
+    let env = Env::system();
+    let state = home.dir.join("state");
+    let failed = |error: cove_database::DatabaseError| {
+        Failure::caused("failed to open Cove's databases", &error, error.kind())
+    };
+    let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
+    let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
+    let store = open_store(args, &env)?;
+    let parse = |error: cove_types::ParseError| {
+        Failure::caused("a kept name cannot be used", &error, error.kind())
+    };
+    let node_id: NodeId =
+        kept_name(&node_database, &env, "node", "node-").await?.parse().map_err(parse)?;
+    let holder: StoreHolderId =
+        kept_name(&node_database, &env, "holder", "cove-").await?.parse().map_err(parse)?;
+    let pin = kept_name(&node_database, &env, "pin", "").await?;
+    let pin = u64::from_str_radix(&pin, 16).unwrap_or_default().to_be_bytes();
+    let team: TeamId = "home".parse().map_err(parse)?;
+    let saved_to = match store.location() {
+        Location::ThisDisk => "this_disk".to_owned(),
+        Location::Url(url) => url,
+    };
+    let options = NodeOptions {
+        node: node_id.clone(),
+        holder,
+        team,
+        store_every: args.store_every,
+        pin,
+        cache: state.join("cache"),
+    };
+    let node = Node::start(opened.pool(), store, node_database, env.clone(), options)
+        .await
+        .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
+    if let Holding::HeldByAnother { .. } = node.holding() {
+        eprintln!(
+            "the store {saved_to} is held by another Cove: nothing is written there until `cove recover`"
+        );
+    }
+    let volumes: Arc<dyn cove_content::volumes::Volumes> = Arc::new(node.clone());
+    let workspaces = Workspaces::new(
+        volumes,
+        server_database,
+        env.clone(),
+        cove_workspace::Options { keep: args.keep, node: node_id, saved_to },
+    );
+    workspaces
+        .reconcile()
+        .await
+        .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
+    let grower = match opened {
+        Opened::Loop(pool) => Some(tokio::spawn(grow(Arc::clone(pool)))),
+        Opened::Given(_) => None,
+    };
+    let listened = listen(args, home, &env, workspaces).await;
+    if let Some(grower) = grower {
+        grower.abort();
+        let _ = grower.await;
+    }
+    node.stop().await;
+    let _ = std::fs::remove_file(home.dir.join("cove.sock"));
+    listened
+}
+
+async fn listen(
+    args: &UpArgs,
+    home: &Home,
+    env: &Env,
+    workspaces: Workspaces,
+) -> anyhow::Result<()> {
+    let token = home.token(env)?;
+    let down = Arc::new(Notify::new());
+    let router = cove_http::router(
+        Arc::new(workspaces),
+        cove_http::Options {
+            token_sha256: cove_http::token_digest(&token),
+            hosts: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            down: Arc::clone(&down),
+            env: env.clone(),
+        },
+    );
+    let unix = bind_unix(&home.dir)?;
+    let tcp = TcpListener::bind(args.listen).await.map_err(|error| {
+        Failure::io(format!("failed to listen on {}", args.listen), &error)
+            .hint("give another address with --listen, or 127.0.0.1:0 for any free port")
+    })?;
+    let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
+    let (stopped, stopping) = tokio::sync::watch::channel(false);
+    let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
+        let _ = stopping.wait_for(|stopped| *stopped).await;
+    };
+    let servers = (
+        tokio::spawn(cove_http::serve_unix(unix, router.clone(), ended(stopping.clone()))),
+        tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
+    );
+    write_address(&home.dir, address);
+    eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
+    wait_for_the_end(&down).await?;
+    let _ = stopped.send(true);
+    let _ = tokio::time::timeout(STOP_WAIT, async { (servers.0.await, servers.1.await) }).await;
+    Ok(())
+}
+
+/// The address for whoever looks into the home.
+fn write_address(home: &Path, address: SocketAddr) {
+    if let Err(error) = std::fs::write(home.join("address"), format!("http://{address}\n")) {
+        tracing::warn!(%error, "the address is not written down");
+    }
+}
+
+async fn wait_for_the_end(down: &Notify) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let on =
+        |kind| signal(kind).map_err(|error| Failure::io("failed to watch for signals", &error));
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    // a terminal that closes does not stop a Cove that serves others
+    let mut hang_up = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = down.notified() => return Ok(()),
+            _ = hang_up.recv() => {}
+        }
+    }
+}
+
+/// Binds the socket in the home, whatever an earlier Cove left there; a path too long for a socket
+/// address is reached through the directory's descriptor.
+fn bind_unix(home: &Path) -> Result<UnixListener, Failure> {
+    let place = home.join("cove.sock");
+    let failed = |error: &std::io::Error| Failure::io("failed to make the socket", error);
+    if std::fs::symlink_metadata(&place).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(&place).map_err(|error| failed(&error))?;
+    }
+    let dir = File::open(home).map_err(|error| failed(&error))?;
+    let short = {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}/cove.sock", dir.as_raw_fd()))
+    };
+    let listener = UnixListener::bind(&short).map_err(|error| failed(&error))?;
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| failed(&error))?;
+    Ok(listener)
+}
+
+/// Gives the pool more room before it is full, as long as the host has some.
+async fn grow(pool: Arc<LoopPool>) {
+    loop {
+        tokio::time::sleep(GROW_EVERY).await;
+        let growing = Arc::clone(&pool);
+        let grown = tokio::task::spawn_blocking(move || {
+            let space = growing.space()?;
+            if space.free < 2 * GROW_BYTES { growing.grow(GROW_BYTES).map(Some) } else { Ok(None) }
+        })
+        .await;
+        match grown {
+            Ok(Ok(Some(bytes))) => tracing::info!(bytes, "the pool has grown"),
+            Ok(Err(error)) => tracing::debug!(%error, "the pool does not grow"),
+            _ => {}
+        }
+    }
+}
+
+/// Starts this program again in the background and waits until it serves.
+fn detach(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&args.home)
+        .map_err(|error| Failure::io("failed to make Cove's home", &error))?;
+    let log_place = args.home.join("cove.log");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_place)
+        .map_err(|error| Failure::io("failed to open the log", &error))?;
+    let begins = log.metadata().map_or(0, |metadata| metadata.len());
+    let child = spawn(args, &log).map_err(|error| Failure::io("failed to start", &error))?;
+    wait_until_ready(child, args, &log_place, begins)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program starts itself again")]
+fn spawn(args: &UpArgs, log: &File) -> std::io::Result<Child> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("up").arg("--home").arg(&args.home);
+    command.arg("--listen").arg(args.listen.to_string());
+    if let Some(bytes) = args.pool_bytes {
+        command.arg("--pool-bytes").arg(bytes.to_string());
+    }
+    if let Some(pool) = &args.pool {
+        command.arg("--pool").arg(pool);
+    }
+    if let Some(objects) = &args.objects {
+        command.arg("--objects").arg(objects);
+    }
+    command.arg("--store-every").arg(format!("{}ms", args.store_every.as_millis()));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.process_group(0);
+    command.spawn()
+}
+
+fn wait_until_ready(
+    mut child: Child,
+    args: &UpArgs,
+    log: &Path,
+    begins: u64,
+) -> anyhow::Result<ExitCode> {
+    let said = || {
+        let bytes = std::fs::read(log).unwrap_or_default();
+        let from = usize::try_from(begins).unwrap_or(0).min(bytes.len());
+        String::from_utf8_lossy(&bytes[from..]).into_owned()
+    };
+    let until = moment() + DETACH_WAIT;
+    loop {
+        let log_text = said();
+        if let Some(line) = log_text.lines().find(|line| line.starts_with("ready on ")) {
+            if let Some(warning) = log_text.lines().find(|line| line.starts_with("the store ")) {
+                eprintln!("{warning}");
+            }
+            eprintln!("{line}");
+            print_first_commands(args);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(status) =
+            child.try_wait().map_err(|error| Failure::io("failed to start", &error))?
+        {
+            let text = said();
+            let from = text.find("error: ").unwrap_or(0);
+            eprint!("{}", &text[from..]);
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Ok(ExitCode::from(code));
+        }
+        if moment() > until {
+            return Err(Failure::new(ErrorKind::TimedOut, "Cove does not serve yet")
+                .hint(format!("look into {}", log.display()))
+                .into());
+        }
+        pause(Duration::from_millis(20));
+    }
+}
+
+fn print_first_commands(args: &UpArgs) {
+    eprintln!(
+        "\nThe log is {}. Try:\n\n  cove new shop --from ./some-project\n  cove show shop\n  \
+         cove snapshot shop -m \"first\"\n  cove timeline shop\n  cd \"$(cove path shop)\"",
+        args.home.join("cove.log").display()
+    );
 }
