@@ -186,7 +186,7 @@ fn build_contents(dir: &Path, chance: &mut Chance) -> io::Result<()> {
     let twin = chance.bytes(300_000);
     fs::write(dir.join("twin-a"), &twin)?;
     fs::write(dir.join("twin-b"), &twin)?;
-    let mut longer = twin.clone();
+    let mut longer = twin;
     longer.extend_from_slice(&chance.bytes(1));
     fs::write(dir.join("twin-and-one"), &longer)?;
 
