@@ -371,7 +371,7 @@ impl Landed {
                 };
                 let placed = self.unpack(&mut tar, dir, &beside, progress).and_then(|mut reply| {
                     merge(dir, &from, name)?;
-                    reply.files = self.files(&[name.clone()])?;
+                    reply.files = self.files(std::slice::from_ref(name))?;
                     Ok(reply)
                 });
                 let swept = dir.remove(&beside, true).map_err(|error| self.failed(&error));

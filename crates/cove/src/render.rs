@@ -19,8 +19,8 @@ pub fn size(bytes: u64) -> String {
     }
     let mut value = bytes as f64 / 1_000.0;
     let mut unit = 0;
-    // 999.95 would be shown as 1000.0.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
+    // 999.5 would be shown as 1000.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1_000.0;
         unit += 1;
     }

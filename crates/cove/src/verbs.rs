@@ -76,25 +76,20 @@ fn moments(written: &[String]) -> Result<(ProjectReference, ProjectReference), F
     match written {
         [before, after] => Ok((parse(before)?, parse(after)?)),
         [one] => {
-            // A label may hold dots too, so every place where two of them stand is tried.
-            let pairs: Vec<(ProjectReference, ProjectReference)> = one
+            // A label may hold dots, a name may not, so at most one split is two references.
+            let pair = one
                 .match_indices("..")
-                .filter_map(|(at, _)| Some((one[..at].parse().ok()?, one[at + 2..].parse().ok()?)))
-                .collect();
-            match pairs.as_slice() {
-                [pair] => Ok(pair.clone()),
-                [] => {
-                    let before: ProjectReference = parse(one)?;
-                    if before.at == At::Now {
-                        return Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")
-                            .hint(format!("such as `cove diff {one}@~1..{one}`")));
-                    }
-                    let after = ProjectReference { project: before.project.clone(), at: At::Now };
-                    Ok((before, after))
-                }
-                _ => Err(Failure::new(ErrorKind::Invalid, "\"..\" can be read in two ways here")
-                    .hint("write the two sides apart: `cove diff A B`")),
+                .find_map(|(at, _)| Some((one[..at].parse().ok()?, one[at + 2..].parse().ok()?)));
+            if let Some(pair) = pair {
+                return Ok(pair);
             }
+            let before: ProjectReference = parse(one)?;
+            if before.at == At::Now {
+                return Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")
+                    .hint(format!("such as `cove diff {one}@~1..{one}`")));
+            }
+            let after = ProjectReference { project: before.project.clone(), at: At::Now };
+            Ok((before, after))
         }
         _ => Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")),
     }
@@ -296,7 +291,7 @@ impl Session {
                 .hint("`cove doctor` tells why, `cove recover` brings it here"));
         };
         let line = format!("{path}\n");
-        self.output.show(&json!({ "path": path }), [path.clone()], || line)
+        self.output.show(&json!({ "path": path }), [path], || line)
     }
 
     async fn snapshot(

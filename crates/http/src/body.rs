@@ -1,0 +1,132 @@
+//! Bodies that are read and written as they come, between async connections and
+//! threads that block.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures::StreamExt;
+use futures::executor::block_on;
+use tokio::sync::mpsc;
+
+/// How many pieces may wait between the two sides.
+const PIECES_MAX: usize = 8;
+/// How much is gathered before it is sent.
+const PIECE_BYTES: usize = 128 << 10;
+/// How long a sender may be silent within a body.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How much of a body that nobody wants is read, so that its sender hears the answer.
+const UNWANTED_BYTES_MAX: usize = 64 << 20;
+
+/// What one side hands the other.
+type Piece = io::Result<Bytes>;
+
+/// A request's body for a thread that may block. A body that breaks off ends in an error.
+pub(crate) struct BodyReader {
+    from: mpsc::Receiver<Piece>,
+    piece: Bytes,
+}
+
+/// Reads a body in a task of its own, which goes on for a while after its reader has gone.
+pub(crate) fn reader(body: Body) -> BodyReader {
+    let (to, from) = mpsc::channel(PIECES_MAX);
+    tokio::spawn(pump(body, to));
+    BodyReader { from, piece: Bytes::new() }
+}
+
+async fn pump(body: Body, to: mpsc::Sender<Piece>) {
+    let mut frames = body.into_data_stream();
+    let mut unwanted = 0;
+    loop {
+        let piece = match tokio::time::timeout(SILENCE_MAX, frames.next()).await {
+            Ok(Some(Ok(bytes))) => Ok(bytes),
+            Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)),
+            Ok(None) => return,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the sender fell silent")),
+        };
+        let is_broken = piece.is_err();
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
+        if to.send(piece).await.is_err() {
+            unwanted += bytes;
+        }
+        if is_broken || unwanted > UNWANTED_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match block_on(self.from.recv()) {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
+
+/// What a reader gives, as a body; read in a thread that may block.
+pub(crate) fn of_reader(mut reader: Box<dyn Read + Send>) -> Body {
+    let (to, from) = mpsc::channel(PIECES_MAX);
+    tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let is_broken = piece.is_err();
+            if block_on(to.send(piece)).is_err() || is_broken {
+                return;
+            }
+        }
+    });
+    Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(from))
+}
+
+/// The writing end of an answer.
+pub(crate) struct BodyWriter {
+    to: mpsc::Sender<Piece>,
+    piece: Vec<u8>,
+}
+
+/// An answer that is written as it is sent, and its two ends.
+pub(crate) fn writer() -> (BodyWriter, mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
+    let (to, from) = mpsc::channel(PIECES_MAX);
+    let writer = BodyWriter { to: to.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
+    (writer, to, from)
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE_BYTES - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece =
+            Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
+        block_on(self.to.send(Ok(piece)))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the answer"))
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        // Whoever wrote to its end flushed; after a failure the answer is broken off anyhow.
+        drop(self.flush());
+    }
+}

@@ -1,0 +1,141 @@
+//! Who may call, and what each call is known by.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use cove_types::ErrorKind;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::problem::Problem;
+use crate::routes::App;
+
+/// How a connection came in. A request without it is taken for one from the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Through the unix socket, which only its owner may open.
+    Owner,
+    /// Over TCP.
+    Network,
+}
+
+/// What a request is known by, in the log and in its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+/// The header that tells it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The names of this machine by which a browser may call it.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// A host without its port.
+fn bare(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
+        _ => host,
+    }
+}
+
+fn is_ours(host: &str, hosts: &[String]) -> bool {
+    let host = bare(host).to_ascii_lowercase();
+    LOOPBACK.contains(&host.as_str()) || hosts.contains(&host)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+/// Looks at a request from the network: its host, its origin, its token.
+fn check(headers: &HeaderMap, authority: Option<&str>, app: &App) -> Result<(), Problem> {
+    let hosts = &app.options.hosts;
+    // Before the token, so that a page that found its way to this port learns nothing.
+    let host = text(headers, &header::HOST).or(authority).unwrap_or_default();
+    if !is_ours(host, hosts) {
+        let problem = Problem::new(ErrorKind::Denied, "this host is not served here");
+        return Err(problem.status(StatusCode::MISDIRECTED_REQUEST));
+    }
+    let foreign = || Problem::new(ErrorKind::Denied, "a page of another site may not call");
+    if let Some(origin) = text(headers, &header::ORIGIN) {
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        if !is_ours(host, hosts) {
+            return Err(foreign());
+        }
+    }
+    let site = HeaderName::from_static("sec-fetch-site");
+    if matches!(text(headers, &site), Some("cross-site" | "same-site")) {
+        return Err(foreign());
+    }
+    let token = text(headers, &header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let refused = |detail: &str| {
+        Problem::new(ErrorKind::Denied, detail)
+            .status(StatusCode::UNAUTHORIZED)
+            .hint("send `Authorization: Bearer TOKEN`; it is in the file `token` in Cove's home")
+    };
+    let Some(token) = token else { return Err(refused("the call has no token")) };
+    let given: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    match bool::from(given.ct_eq(&app.options.token_sha256)) {
+        true => Ok(()),
+        false => Err(refused("the token is not this Cove's")),
+    }
+}
+
+/// Lets a request through when it may, names it, and gives errors their body.
+pub(crate) async fn guard(
+    State(app): State<App>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let id: [u8; 8] = app.options.env.random();
+    let id: Arc<str> = format!("{:016x}", u64::from_be_bytes(id)).into();
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Network);
+    let allowed = match peer {
+        Peer::Owner => Ok(()),
+        Peer::Network => {
+            let authority = request.uri().authority().map(|authority| authority.as_str());
+            check(request.headers(), authority, &app)
+        }
+    };
+    let mut response = match allowed {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = problem.answer(&id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_ours_with_any_port_and_no_other() {
+        for host in ["localhost", "LOCALHOST:7070", "127.0.0.1:7070", "[::1]:7070", "[::1]"] {
+            assert!(is_ours(host, &[]), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:7070", "", "::1"] {
+            assert!(!is_ours(host, &[]), "{host}");
+        }
+        assert!(is_ours("cove.lan:80", &["cove.lan".to_owned()]));
+    }
+}

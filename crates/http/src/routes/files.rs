@@ -1,0 +1,433 @@
+//! Files, of now and of any entry.
+
+use std::ops::Range;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use cove_content::volumes::FileEdit;
+use cove_types::wire::{File, FilesReply, MatchesReply, ProblemDetails};
+use cove_types::{ErrorKind, ProjectReference, Slug, TreePath};
+use futures::StreamExt;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Answer, App, Reply};
+use crate::body;
+use crate::problem::Problem;
+use crate::reading::{self, Asked, Params, Project, moment};
+
+/// Where and when something is read.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Place {
+    /// The path from the project's root; the root when absent.
+    #[serde(default)]
+    path: String,
+    /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
+    at: Option<String>,
+}
+
+/// Reads where and when.
+fn place(
+    slug: Slug,
+    path: &str,
+    at: Option<&str>,
+) -> Result<(ProjectReference, TreePath), Problem> {
+    Ok((moment(slug, at)?, reading::path("path", path)?))
+}
+
+/// A listing.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listing {
+    /// The path from the project's root; the root when absent.
+    #[serde(default)]
+    path: String,
+    /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
+    at: Option<String>,
+    /// With everything below.
+    recursive: Option<bool>,
+}
+
+/// Lists a directory.
+#[utoipa::path(get, path = "/projects/{slug}/files", tag = "files", params(("slug", description = "The project"), Listing), responses(
+    (status = 200, description = "What is in it, in the order of paths", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(listing): Params<Listing>,
+) -> Reply<FilesReply> {
+    let (reference, path) = place(slug, &listing.path, listing.at.as_deref())?;
+    let recursive = listing.recursive.unwrap_or(false);
+    Ok(Json(app.workspaces.files(&reference, &path, recursive).await?))
+}
+
+/// Shows one file.
+#[utoipa::path(get, path = "/projects/{slug}/files/stat", tag = "files", params(("slug", description = "The project"), Place), responses(
+    (status = 200, description = "The file", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn stat(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(at): Params<Place>,
+) -> Reply<FilesReply> {
+    let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
+    Ok(Json(app.workspaces.file(&reference, &path).await?))
+}
+
+/// A search by name.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Find {
+    /// The path from the project's root; the root when absent.
+    #[serde(default)]
+    path: String,
+    /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
+    at: Option<String>,
+    /// A part of the file's name, or a pattern of `*`, `?` and `[…]`; any when absent.
+    name: Option<String>,
+}
+
+/// Finds files by name.
+#[utoipa::path(get, path = "/projects/{slug}/files/find", tag = "files", params(("slug", description = "The project"), Find), responses(
+    (status = 200, description = "What was found, in the order of paths", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn find(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(find): Params<Find>,
+) -> Reply<FilesReply> {
+    let (reference, path) = place(slug, &find.path, find.at.as_deref())?;
+    let name = find.name.as_deref().unwrap_or("*");
+    Ok(Json(app.workspaces.find(&reference, &path, name).await?))
+}
+
+/// A search by text.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Grep {
+    /// The path from the project's root; the root when absent.
+    #[serde(default)]
+    path: String,
+    /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
+    at: Option<String>,
+    /// The text that a line must hold.
+    pattern: String,
+}
+
+/// Finds lines by a text.
+#[utoipa::path(get, path = "/projects/{slug}/files/grep", tag = "files", params(("slug", description = "The project"), Grep), responses(
+    (status = 200, description = "The lines", body = MatchesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn grep(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(grep): Params<Grep>,
+) -> Reply<MatchesReply> {
+    let (reference, path) = place(slug, &grep.path, grep.at.as_deref())?;
+    Ok(Json(app.workspaces.grep(&reference, &path, &grep.pattern).await?))
+}
+
+/// What a file is known by: it changes with its size and its time.
+fn etag(file: &File, at: &ProjectReference) -> String {
+    format!("W/\"{}-{}-{}\"", at.at, file.modified.replace([':', '.'], ""), file.bytes)
+}
+
+/// What part of `size` bytes a `Range` header asks for: `None` when it is no single range of
+/// bytes and does not count, `Err` when nothing of it is there.
+fn range(header: Option<&str>, size: u64) -> Option<Result<Range<u64>, ()>> {
+    let (from, to) = header?.strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| text.parse::<u64>().ok();
+    let range = match (from, to) {
+        ("", last) => size.saturating_sub(number(last)?)..size,
+        (from, "") => number(from)?..size,
+        (from, to) => number(from)?..number(to)?.saturating_add(1).min(size),
+    };
+    Some(if range.start < range.end { Ok(range) } else { Err(()) })
+}
+
+/// Reads a file's bytes, all or a range.
+#[utoipa::path(get, path = "/projects/{slug}/files/content", tag = "files", params(
+    ("slug", description = "The project"),
+    Place,
+    ("Range" = Option<String>, Header, description = "One range of bytes"),
+    ("If-None-Match" = Option<String>, Header, description = "Answers 304 when the file still has this ETag"),
+), responses(
+    (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 206, description = "The range", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 304, description = "It has not changed"),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn read(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(at): Params<Place>,
+    headers: HeaderMap,
+) -> Answer {
+    let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let asks_for_part = text(header::RANGE).is_some() || text(header::IF_NONE_MATCH).is_some();
+    let mut part = None;
+    if asks_for_part {
+        let found = app.workspaces.file(&reference, &path).await?;
+        if let Some(file) = found.files.first() {
+            let tag = etag(file, &reference);
+            if text(header::IF_NONE_MATCH) == Some(tag.as_str()) {
+                return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+            }
+            part = match range(text(header::RANGE), file.bytes) {
+                Some(Err(())) => {
+                    let detail =
+                        format!("the file has {} bytes and none of this range", file.bytes);
+                    return Err(Problem::invalid(detail).status(StatusCode::RANGE_NOT_SATISFIABLE));
+                }
+                Some(Ok(range)) => Some(range),
+                None => None,
+            };
+        }
+    }
+    let (file, reader) = app.workspaces.read(&reference, &path, part.clone()).await?;
+    let size = file.bytes;
+    let whole = 0..size;
+    let (status, sent) = match &part {
+        Some(range) => (StatusCode::PARTIAL_CONTENT, range),
+        None => (StatusCode::OK, &whole),
+    };
+    let mut response = (
+        status,
+        [
+            (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+            (header::CONTENT_LENGTH, (sent.end - sent.start).to_string()),
+            (header::ETAG, etag(&file, &reference)),
+            (header::ACCEPT_RANGES, "bytes".to_owned()),
+        ],
+        body::of_reader(reader),
+    )
+        .into_response();
+    if part.is_some() {
+        let range = format!("bytes {}-{}/{size}", sent.start, sent.end - 1);
+        if let Ok(range) = HeaderValue::from_str(&range) {
+            response.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+    }
+    Ok(response)
+}
+
+/// Where something changes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Target {
+    /// The path from the project's root.
+    path: String,
+}
+
+/// Replaces a file by the body, with the old file's mode, else 0644.
+#[utoipa::path(put, path = "/projects/{slug}/files/content", tag = "files", params(
+    ("slug", description = "The project"),
+    Target,
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
+    (status = 200, description = "The file, durable on this node", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn put(
+    State(app): State<App>,
+    Project(slug): Project,
+    Asked(asked): Asked,
+    Params(target): Params<Target>,
+    request: Request,
+) -> Reply<FilesReply> {
+    let path = reading::path("path", &target.path)?;
+    let edit = FileEdit::Put(path, Box::new(body::reader(request.into_body())));
+    change(app, asked, slug, edit).await
+}
+
+/// Does an edit in a task of its own, so that a caller who goes away does not stop it half-way.
+async fn change(
+    app: App,
+    asked: cove_workspace::Request,
+    slug: Slug,
+    edit: FileEdit,
+) -> Reply<FilesReply> {
+    let call = async move { app.workspaces.edit(&asked, &slug, edit).await };
+    let ended = tokio::spawn(call).await.map_err(|_| {
+        Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
+    })?;
+    Ok(Json(ended?))
+}
+
+/// What is removed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Remove {
+    /// The path from the project's root.
+    path: String,
+    /// With everything below.
+    recursive: Option<bool>,
+}
+
+/// Removes a path.
+#[utoipa::path(delete, path = "/projects/{slug}/files", tag = "files", params(
+    ("slug", description = "The project"),
+    Remove,
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), responses(
+    (status = 200, description = "What was removed", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    Project(slug): Project,
+    Asked(asked): Asked,
+    Params(remove): Params<Remove>,
+) -> Reply<FilesReply> {
+    let path = reading::path("path", &remove.path)?;
+    let recursive = remove.recursive.unwrap_or(false);
+    change(app, asked, slug, FileEdit::Remove { path, recursive }).await
+}
+
+/// A move.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Move {
+    /// The path that moves.
+    from: String,
+    /// The path where it is then.
+    to: String,
+}
+
+/// Moves a path; a file at the target is replaced, a directory is not.
+#[utoipa::path(post, path = "/projects/{slug}/files/move", tag = "files", params(
+    ("slug", description = "The project"),
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), request_body = Move, responses(
+    (status = 200, description = "What is at the target", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Project(slug): Project,
+    Asked(asked): Asked,
+    reading::Json(moved): reading::Json<Move>,
+) -> Reply<FilesReply> {
+    let from = reading::path("from", &moved.from)?;
+    let to = reading::path("to", &moved.to)?;
+    change(app, asked, slug, FileEdit::Move { from, to }).await
+}
+
+/// A new directory.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDirectory {
+    /// Its path; those above it are made too.
+    path: String,
+}
+
+/// Makes a directory and those above it.
+#[utoipa::path(post, path = "/projects/{slug}/files/directory", tag = "files", params(
+    ("slug", description = "The project"),
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), request_body = NewDirectory, responses(
+    (status = 200, description = "The directory", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn make_directory(
+    State(app): State<App>,
+    Project(slug): Project,
+    Asked(asked): Asked,
+    reading::Json(new): reading::Json<NewDirectory>,
+) -> Reply<FilesReply> {
+    let path = reading::path("path", &new.path)?;
+    change(app, asked, slug, FileEdit::MakeDirectory(path)).await
+}
+
+/// Reads a path with everything below as a tar stream; names in it begin with the path's last
+/// name, `.` for the root.
+#[utoipa::path(get, path = "/projects/{slug}/files/archive", tag = "files", params(("slug", description = "The project"), Place), responses(
+    (status = 200, description = "The archive", body = Vec<u8>, content_type = "application/x-tar"),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn export(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(at): Params<Place>,
+) -> Answer {
+    let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
+    let (writer, breaking, mut from) = body::writer();
+    let work = tokio::spawn(async move {
+        let ended = app.workspaces.export(&reference, &path, Box::new(writer)).await;
+        if let Err(error) = &ended {
+            // The archive ends in an error, so that nobody takes it for whole.
+            let broken = std::io::Error::other(error.to_string());
+            drop(breaking.send(Err(broken)).await);
+        }
+        ended
+    });
+    // A refusal comes before the first byte.
+    let first = match from.recv().await {
+        Some(Ok(first)) => first,
+        Some(Err(_)) | None => {
+            work.await.map_err(|_| {
+                Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
+            })??;
+            axum::body::Bytes::new()
+        }
+    };
+    let rest = tokio_stream::wrappers::ReceiverStream::new(from);
+    let pieces = futures::stream::iter([Ok(first)]).chain(rest);
+    let kind = [(header::CONTENT_TYPE, "application/x-tar")];
+    Ok((kind, Body::from_stream(pieces)).into_response())
+}
+
+/// Extracts a tar stream below a directory, merging directories.
+#[utoipa::path(put, path = "/projects/{slug}/files/archive", tag = "files", params(
+    ("slug", description = "The project"),
+    Target,
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), request_body(content = Vec<u8>, content_type = "application/x-tar"), responses(
+    (status = 200, description = "The first names in it, durable on this node", body = FilesReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn extract(
+    State(app): State<App>,
+    Project(slug): Project,
+    Asked(asked): Asked,
+    Params(target): Params<Target>,
+    request: Request,
+) -> Reply<FilesReply> {
+    let path = reading::path("path", &target.path)?;
+    let edit = FileEdit::Extract(path, Box::new(body::reader(request.into_body())));
+    change(app, asked, slug, edit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_to_the_file_and_refused_behind_it() {
+        assert_eq!(range(Some("bytes=2-4"), 10), Some(Ok(2..5)));
+        assert_eq!(range(Some("bytes=8-"), 10), Some(Ok(8..10)));
+        assert_eq!(range(Some("bytes=-3"), 10), Some(Ok(7..10)));
+        assert_eq!(range(Some("bytes=-30"), 10), Some(Ok(0..10)));
+        assert_eq!(range(Some("bytes=5-99"), 10), Some(Ok(5..10)));
+        assert_eq!(range(Some("bytes=10-"), 10), Some(Err(())));
+        assert_eq!(range(Some("bytes=4-2"), 10), Some(Err(())));
+        assert_eq!(range(Some("bytes=0-0,5-6"), 10), None);
+        assert_eq!(range(Some("lines=1-2"), 10), None);
+    }
+}
