@@ -103,16 +103,19 @@ pub struct Chunks {
     frames: Mutex<Frames>,
 }
 
+/// A frame: its pack and where it begins there.
+type FrameAt = (PackId, u32);
+
 #[derive(Default)]
 struct Frames {
-    encoded: HashMap<(PackId, u32), Bytes>,
-    order: VecDeque<(PackId, u32)>,
+    encoded: HashMap<FrameAt, Bytes>,
+    order: VecDeque<FrameAt>,
     bytes: usize,
-    decoded: VecDeque<((PackId, u32), Arc<Vec<u8>>)>,
+    decoded: VecDeque<(FrameAt, Arc<Vec<u8>>)>,
 }
 
 impl Frames {
-    fn keep(&mut self, at: (PackId, u32), frame: Bytes) {
+    fn keep(&mut self, at: FrameAt, frame: Bytes) {
         if self.encoded.contains_key(&at) {
             return;
         }
@@ -296,11 +299,9 @@ impl Chunks {
             return Ok(Arc::clone(plain));
         }
         let frame = self.frame(place)?;
-        let plain =
-            frame::decompress(&frame, CHUNK_BYTES_MAX).map_err(|source| ChunkError::Damaged {
-                object: self.remote.pack_key(&place.pack).to_string(),
-                source,
-            })?;
+        let plain = frame::decompress(&frame, CHUNK_BYTES_MAX).map_err(|source| {
+            ChunkError::Damaged { object: self.remote.pack_key(&place.pack).to_string(), source }
+        })?;
         let plain = Arc::new(plain);
         let mut frames = lock(&self.frames);
         frames.decoded.push_front((at, Arc::clone(&plain)));

@@ -53,8 +53,8 @@ pub fn gather(
     let sources = sources.into_iter().map(|rows| rows.into_iter().map(Ok)).collect();
     let mut last = None;
     for location in index::merge(sources) {
-        let location: Location = location
-            .map_err(|source| GatherError::Damaged { object: id.to_string(), source })?;
+        let location: Location =
+            location.map_err(|source| GatherError::Damaged { object: id.to_string(), source })?;
         // the same chunk may lie in several packs; one place is enough
         if last == Some(location.row.digest) {
             continue;

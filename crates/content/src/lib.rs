@@ -7,7 +7,6 @@
 //! **Invariant:** bytes that leave this crate towards a user were checked against
 //! their digest, and a head is written only after everything that it names.
 
-
 pub use decode::DecodeError;
 
 pub mod archive;
@@ -31,10 +30,10 @@ pub mod remote;
 pub mod restore;
 pub mod retention;
 pub mod root;
-pub mod session;
-pub mod store;
 #[cfg(test)]
 mod sample;
+pub mod session;
+pub mod store;
 pub mod tree;
 pub mod verify;
 pub mod volumes;

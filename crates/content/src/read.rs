@@ -90,19 +90,16 @@ impl ContentReader {
             }
             let end = self.rest.end.min(self.rest.start + WINDOW_BYTES);
             let window = self.rest.start..end;
-            let pieces = tree::chunks_of(
-                &*self.chunks,
-                &self.root,
-                &self.path,
-                &self.entry,
-                window.clone(),
-            )
-            .map_err(into_io)?;
+            let pieces =
+                tree::chunks_of(&*self.chunks, &self.root, &self.path, &self.entry, window.clone())
+                    .map_err(into_io)?;
             let digests: Vec<Digest> = pieces.iter().filter_map(|piece| piece.digest).collect();
             self.chunks.fetch(&digests);
             self.pieces = pieces.into();
             if self.pieces.is_empty() {
-                return Err(std::io::Error::other("the tree has no content for a part of the file"));
+                return Err(std::io::Error::other(
+                    "the tree has no content for a part of the file",
+                ));
             }
         }
         let Some(piece) = self.pieces.pop_front() else { return Ok(false) };
@@ -210,8 +207,6 @@ pub fn kind_of_io(error: &std::io::Error) -> cove_types::ErrorKind {
     let inner = error.get_ref();
     inner
         .and_then(|inner| inner.downcast_ref::<crate::chunks::ChunkError>().map(Classify::kind))
-        .or_else(|| {
-            inner.and_then(|inner| inner.downcast_ref::<ReadError>().map(Classify::kind))
-        })
+        .or_else(|| inner.and_then(|inner| inner.downcast_ref::<ReadError>().map(Classify::kind)))
         .unwrap_or(cove_types::ErrorKind::Unavailable)
 }

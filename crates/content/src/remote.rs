@@ -140,22 +140,14 @@ impl Remote {
     /// [`ReadError`]: the list is whole or not given at all.
     pub fn volumes(&self) -> Result<Vec<(Option<VolumeId>, Key)>, ReadError> {
         let prefix = format!("teams/{}/volumes/", self.team);
-        let mut found = Vec::new();
-        let mut after: Option<Key> = None;
-        loop {
-            let page: Vec<Listed> =
-                self.runtime.block_on(self.store.list(&prefix, after.as_ref(), 1000))?;
-            let last = page.last().map(|listed| listed.key.clone());
-            for listed in page {
-                let rest = listed.key.as_str().strip_prefix(&prefix).unwrap_or_default();
-                let volume = rest.strip_suffix("/head").and_then(|id| id.parse().ok());
-                found.push((volume, listed.key));
-            }
-            match last {
-                Some(last) => after = Some(last),
-                None => return Ok(found),
-            }
-        }
+        // one page: a store that lists in another order than that of keys sorts all of it each time
+        let listed: Vec<Listed> =
+            self.runtime.block_on(self.store.list(&prefix, None, usize::MAX))?;
+        let volume = |listed: Listed| {
+            let rest = listed.key.as_str().strip_prefix(&prefix).unwrap_or_default();
+            (rest.strip_suffix("/head").and_then(|id| id.parse().ok()), listed.key)
+        };
+        Ok(listed.into_iter().map(volume).collect())
     }
 }
 

@@ -127,7 +127,8 @@ impl Building<'_> {
 
     fn entry(&mut self, path: TreePath, entry: Entry) -> Result<(), RestoreError> {
         self.close()?;
-        let below = path.below(self.from).ok_or_else(|| RestoreError::Order { path: path.clone() })?;
+        let below =
+            path.below(self.from).ok_or_else(|| RestoreError::Order { path: path.clone() })?;
         let target = self.to.join_path(&below)?;
         self.progress.update(|progress| progress.done_files += 1);
         if let Some(first) = &entry.link {
@@ -188,10 +189,10 @@ impl Building<'_> {
         offset: u64,
         digest: &Digest,
     ) -> Result<(), RestoreError> {
-        let bytes = self
-            .chunks
-            .chunk(digest)
-            .map_err(|source| RestoreError::Chunk { path: path.clone(), source })?;
+        let bytes = self.chunks.chunk(digest).map_err(|source| RestoreError::Chunk {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
         file.write_all_at(&bytes, offset)
             .map_err(|source| RestoreError::Write { path: path.clone(), source })?;
         self.progress.update(|progress| progress.done_bytes += bytes.len() as u64);
@@ -217,7 +218,7 @@ impl Building<'_> {
                 Xattrs::Inline(list) => list,
                 Xattrs::Chunk(digest) => {
                     let bytes = self.chunks.chunk(digest).map_err(|source| {
-                        RestoreError::Chunk { path: target.clone(), source }
+                        RestoreError::Chunk { path: target.clone(), source: Box::new(source) }
                     })?;
                     stored = XattrList::decode(&bytes)?;
                     &stored
@@ -255,7 +256,7 @@ pub enum RestoreError {
     Order { path: TreePath },
     /// The content of a file could not be read or is damaged.
     #[error("failed to read the content of {path}")]
-    Chunk { path: TreePath, source: ChunkError },
+    Chunk { path: TreePath, source: Box<ChunkError> },
     /// The disk did not take it.
     #[error("failed to write {path}")]
     Write { path: TreePath, source: std::io::Error },
@@ -270,8 +271,10 @@ impl Classify for RestoreError {
             Self::Tree(source) => source.kind(),
             Self::Form(_) | Self::Order { .. } => ErrorKind::Corrupt,
             Self::Chunk { source, .. } => source.kind(),
-            Self::Write { source, .. } => match source.raw_os_error() {
-                Some(libc_code) if matches!(libc_code, 28 | 122) => ErrorKind::Exhausted,
+            Self::Write { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    ErrorKind::Exhausted
+                }
                 _ => ErrorKind::Unavailable,
             },
             Self::Make(source) => source.kind(),

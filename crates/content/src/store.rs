@@ -141,8 +141,7 @@ impl Walk<'_, '_, '_, '_> {
             self.lacks(path, lack::SET_ID);
         }
         if let Some(linked) = self.linked.get(&metadata.inode) {
-            let mut items =
-                vec![Item { key: Key::entry(path), value: linked.entry.encode()? }];
+            let mut items = vec![Item { key: Key::entry(path), value: linked.entry.encode()? }];
             items.extend(linked.lists.iter().map(|(offset, list)| Item {
                 key: Key::chunks(path, *offset),
                 value: list.encode(),

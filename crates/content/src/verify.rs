@@ -129,7 +129,8 @@ fn hit_by(chunks: &Chunks, states: &[State], pack: &PackId) -> Vec<(Option<Entry
     for (entry, root) in states {
         let mut paths = Vec::new();
         for item in tree::range(chunks, root, Key::all()) {
-            let Ok((parts, value)) = item.map_err(drop).and_then(|item| item.decode().map_err(drop))
+            let Ok((parts, value)) =
+                item.map_err(drop).and_then(|item| item.decode().map_err(drop))
             else {
                 break;
             };

@@ -13,13 +13,11 @@ use cove_content::entry::EntryRecord;
 use cove_content::head::{OpAnswer, RequestHash};
 use cove_content::read::project_root;
 use cove_content::restore::restore_tree;
-use cove_content::volumes::{
-    Call, Moment, NewEntry, Progress, Restore, Source, VolumeError,
-};
+use cove_content::volumes::{Call, Moment, NewEntry, Progress, Restore, Source, VolumeError};
 use cove_database::{CopyRow, DiscardedRow, PendingRow, StoredRow};
 use cove_types::{
-    Classify, Consistency, Digest, EntryId, EntryKind, EntryState, ErrorKind, OperationId, TreePath,
-    VolumeId,
+    Classify, Consistency, Digest, EntryId, EntryKind, EntryState, ErrorKind, OperationId,
+    TreePath, VolumeId,
 };
 use tokio::sync::oneshot;
 
@@ -201,7 +199,10 @@ pub(crate) fn create(
     }
     let incoming = SubvolumePath::Incoming(call.operation);
     // what an interrupted attempt of the same call left
-    inner.pool.delete(&incoming).map_err(pool_failed("failed to clear the place for the volume"))?;
+    inner
+        .pool
+        .delete(&incoming)
+        .map_err(pool_failed("failed to clear the place for the volume"))?;
     inner.pool.create(&incoming, id).map_err(pool_failed("failed to make the volume"))?;
     let built = fill(inner, call, &incoming, source);
     let remarks = match built {
@@ -238,11 +239,7 @@ fn fill(
     if let Source::Archive(mut stream) = source {
         call.progress.step("importing");
         let progress = call.progress.clone();
-        let options = ExtractOptions {
-            owner: Some(OWNER),
-            limits: LIMITS,
-            new_names_only: true,
-        };
+        let options = ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: true };
         let extracted = extract(&mut *stream, &dir, &project_root(), &options, &|files, bytes| {
             progress.update(|progress| {
                 progress.done_files = files;
@@ -415,7 +412,10 @@ fn local_entry(inner: &Inner, volume: &Volume, entry: &EntryId) -> Option<Subvol
 }
 
 /// The root of an entry that is saved.
-fn entry_root(volume: &Volume, entry: &EntryId) -> Result<(Digest, cove_content::locations::Locations), VolumeError> {
+fn entry_root(
+    volume: &Volume,
+    entry: &EntryId,
+) -> Result<(Digest, cove_content::locations::Locations), VolumeError> {
     let state = volume.state();
     let known = state.known.as_ref().ok_or(VolumeError::NoEntry { entry: *entry })?;
     let record = known.find_entry(entry).ok_or(VolumeError::NoEntry { entry: *entry })?;
@@ -451,7 +451,10 @@ pub(crate) fn build_tree(
     group: &VolumeId,
     progress: &Progress,
 ) -> Result<(), VolumeError> {
-    inner.pool.create(target, group).map_err(pool_failed("failed to make a place for the files"))?;
+    inner
+        .pool
+        .create(target, group)
+        .map_err(pool_failed("failed to make a place for the files"))?;
     progress.step("restoring");
     let dir = inner.pool.open(target).map_err(pool_failed("failed to open the new files"))?;
     let chunks = chunks_of(inner, locations);
@@ -549,9 +552,9 @@ pub(crate) fn restore(
     let work = Work::Restore { entry: restore.entry, before, keep: restore.keep, uuid };
     let pending = pending_of(call, &volume.id, work);
     let row = pending_row(inner, &pending)?;
-    inner
-        .wait(inner.database.insert_pending(&row))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be restored", error))?;
+    inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
+        VolumeError::failed("failed to write down what is to be restored", error)
+    })?;
     swap(inner, volume, &pending)?;
     Ok(Asked::Pending(hand_over(volume, pending)))
 }
@@ -686,9 +689,9 @@ fn restore_paths(
         before.captured_ms = taken;
     }
     let row = pending_row(inner, &pending)?;
-    inner
-        .wait(inner.database.insert_pending(&row))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be restored", error))?;
+    inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
+        VolumeError::failed("failed to write down what is to be restored", error)
+    })?;
     put_paths(inner, volume, &pending)?;
     let receiver = hand_over(volume, pending);
     background(inner, volume)?;
@@ -696,7 +699,11 @@ fn restore_paths(
 }
 
 /// Refuses a path below a symbolic link: what is restored goes to the place that its name says.
-fn refuse_links_above(live: &Dir, in_volume: &TreePath, shown: &TreePath) -> Result<(), VolumeError> {
+fn refuse_links_above(
+    live: &Dir,
+    in_volume: &TreePath,
+    shown: &TreePath,
+) -> Result<(), VolumeError> {
     let mut above = in_volume.parent();
     while let Some(path) = above {
         if path.is_top() {
@@ -825,9 +832,8 @@ fn place_forks(
                 .snapshot(&stored, &live, Access::ReadWrite, target)
                 .map_err(pool_failed("failed to copy the files"))?;
         }
-        let fork = inner
-            .find_volume(target)
-            .unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
+        let fork =
+            inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
         let copy = CopyRow {
             volume: target.clone(),
             base: pending.operation,
@@ -923,10 +929,8 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
 }
 
 fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
-    let usage = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
     {
-        let mut state = volume.state();
-        state.charged_bytes = usage;
+        let state = volume.state();
         let trashed = state
             .known
             .as_ref()
@@ -954,10 +958,8 @@ fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeE
         .map_err(|error| VolumeError::failed("failed to look for late writes", error))?;
     for mut row in discarded.into_iter().filter(|row| row.volume == volume.id) {
         let place = SubvolumePath::Trash(row.operation);
-        let found = inner
-            .pool
-            .find(&place)
-            .map_err(pool_failed("failed to look for late writes"))?;
+        let found =
+            inner.pool.find(&place).map_err(pool_failed("failed to look for late writes"))?;
         let Some(found) = found else { continue };
         if found.generation == row.generation {
             continue;

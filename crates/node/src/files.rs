@@ -79,10 +79,8 @@ pub(crate) fn stored(
     moment: &Moment,
 ) -> Result<(Arc<Chunks>, Digest), VolumeError> {
     let state = volume.state();
-    let known = state
-        .known
-        .as_ref()
-        .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let known =
+        state.known.as_ref().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
     let tree = match moment {
         Moment::Now => known.head.now.tree,
         Moment::Entry(entry) => {
@@ -211,7 +209,11 @@ pub(crate) fn read(
 ) -> Result<(FileView, FileReader), VolumeError> {
     let own = file(place, path)?;
     if own.kind != "file" {
-        return Err(VolumeError::WrongKind { path: path.clone(), found: own.kind, wanted: "a file" });
+        return Err(VolumeError::WrongKind {
+            path: path.clone(),
+            found: own.kind,
+            wanted: "a file",
+        });
     }
     let range = range.unwrap_or(0..own.bytes);
     let range = range.start.min(own.bytes)..range.end.min(own.bytes);
@@ -226,8 +228,7 @@ pub(crate) fn read(
         }
         Place::Stored(chunks, root) => {
             let found = entry(chunks, root, path)?;
-            let reader =
-                ContentReader::new(Arc::clone(chunks), *root, lawful(path)?, found, range);
+            let reader = ContentReader::new(Arc::clone(chunks), *root, lawful(path)?, found, range);
             Ok((own, Box::new(reader)))
         }
     }
@@ -309,9 +310,16 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edi
         FileEdit::Put(path, mut content) => {
             refuse_top(&path)?;
             let at = lawful(&path)?;
-            if dir.find(&at).map_err(io(&path))?.is_some_and(|found| found.kind == FileKind::Directory)
+            if dir
+                .find(&at)
+                .map_err(io(&path))?
+                .is_some_and(|found| found.kind == FileKind::Directory)
             {
-                return Err(VolumeError::WrongKind { path, found: "a directory", wanted: "a file" });
+                return Err(VolumeError::WrongKind {
+                    path,
+                    found: "a directory",
+                    wanted: "a file",
+                });
             }
             dir.write_file(&at, None, &mut *content).map_err(io(&path))?;
             edited.files.push(seen(&path)?);
@@ -348,11 +356,14 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edi
             {
                 // into the directory, as mv does
                 let name = from.name().unwrap_or_default();
-                let unlawful =
-                    |error| VolumeError::failed(format!("failed to move {from}"), error);
+                let unlawful = |error| VolumeError::failed(format!("failed to move {from}"), error);
                 target = target.join(name).map_err(unlawful)?;
                 shown = shown.join(name).map_err(unlawful)?;
-                if dir.find(&target).map_err(io(&shown))?.is_some_and(|found| found.kind == FileKind::Directory) {
+                if dir
+                    .find(&target)
+                    .map_err(io(&shown))?
+                    .is_some_and(|found| found.kind == FileKind::Directory)
+                {
                     return Err(VolumeError::PathExists { path: shown });
                 }
             }
@@ -368,11 +379,8 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edi
         FileEdit::Extract(path, mut stream) => {
             make_directories(&dir, &path)?;
             let at = lawful(&path)?;
-            let options = ExtractOptions {
-                owner: Some(OWNER),
-                limits: LIMITS,
-                new_names_only: false,
-            };
+            let options =
+                ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: false };
             let extracted = extract(&mut *stream, &dir, &at, &options, &|_, _| {})
                 .map_err(|error| VolumeError::failed("failed to copy the files", error));
             // what came before an error stays, and is told: it must be on disk all the same

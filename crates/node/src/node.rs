@@ -16,7 +16,9 @@ use cove_content::volumes::VolumeError;
 use cove_database::{DatabaseError, NodeDatabase, StoredRow};
 use cove_env::Env;
 use cove_objects::{Store, Version};
-use cove_types::{Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId};
+use cove_types::{
+    Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -297,8 +299,7 @@ impl Node {
                 let _ = tokio::task::spawn_blocking(move || capture::look_at_all(&looking)).await;
             }
         });
-        let mut tasks =
-            self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tasks.extend([renew, look]);
     }
 
@@ -350,7 +351,9 @@ fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
     for place in inner.pool.list()? {
         let keep = match &place {
             SubvolumePath::Volume(_) => true,
-            SubvolumePath::Stored(volume, operation) => known.contains(&(volume.clone(), *operation)),
+            SubvolumePath::Stored(volume, operation) => {
+                known.contains(&(volume.clone(), *operation))
+            }
             SubvolumePath::Incoming(operation) => building.contains(operation),
             SubvolumePath::Trash(operation) => discarded
                 .iter()
@@ -390,7 +393,8 @@ async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
                 tracing::error!(volume = %volume.id, what, "the volume belongs to another node");
                 let mut state = volume.state();
                 state.fenced = true;
-                state.saving = Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
+                state.saving =
+                    Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
                 continue;
             }
             Ok(Err(SaveError::Later { kind, what })) => {

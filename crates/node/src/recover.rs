@@ -30,8 +30,7 @@ pub(crate) fn recover(
 ) -> Result<(Vec<Arc<Volume>>, Vec<wire::Lost>), VolumeError> {
     let how = if take { Take::Force } else { Take::Recover };
     let store = Arc::clone(inner.remote.store());
-    let holding =
-        inner.wait(claim_store(&store, &inner.env, &inner.options.holder, how))?;
+    let holding = inner.wait(claim_store(&store, &inner.env, &inner.options.holder, how))?;
     inner.set_holding(holding.clone());
     if let Holding::HeldByAnother { age_seconds, .. } = holding {
         return Err(VolumeError::Refused {
@@ -84,9 +83,7 @@ fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume
     }
     let sealing = OperationId(inner.env.random());
     let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
-    let sealed = head
-        .seal(inner.options.node.clone(), stamp)
-        .map_err(|error| chain(&error))?;
+    let sealed = head.seal(inner.options.node.clone(), stamp).map_err(|error| chain(&error))?;
     let older_of = Known { head, older: Vec::new(), version: object.version };
     let known = put_head(inner, id, Some(&older_of), sealed, Vec::new(), &sealing).map_err(said)?;
     let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));

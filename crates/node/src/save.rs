@@ -72,7 +72,11 @@ pub(crate) fn document_of(head: &Head) -> Option<ProjectDocument> {
 }
 
 /// Saves one piece of work and writes down that it is saved.
-pub(crate) fn save(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<Ended, SaveError> {
+pub(crate) fn save(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<Ended, SaveError> {
     load_known(inner, volume)?;
     let answer = volume.state().known.as_ref().map(|known| {
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
@@ -80,7 +84,14 @@ pub(crate) fn save(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Re
     if let Some((OpAnswer::First(result), known)) = answer
         && !matches!(pending.work, Work::Background | Work::Create { .. })
     {
-        return finish(inner, volume, pending, &known, ended_from(&pending.work, result, &known), false);
+        return finish(
+            inner,
+            volume,
+            pending,
+            &known,
+            ended_from(&pending.work, result, &known),
+            false,
+        );
     }
     match &pending.work {
         Work::Create { document, remarks } => {
@@ -104,7 +115,8 @@ pub(crate) fn save(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Re
                 let record =
                     EntryRecord { root: root.clone(), saved_ms: Some(saved_ms), ..entry.clone() };
                 *trash = rolled_off(head, &record, *keep);
-                let commit = Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
+                let commit =
+                    Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
                 head.commit(commit, op, stamp)
             })
         }
@@ -137,7 +149,8 @@ pub(crate) fn save(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Re
                 let record =
                     EntryRecord { root: root.clone(), saved_ms: Some(saved_ms), ..before.clone() };
                 *trash = rolled_off(head, &record, *keep);
-                let commit = Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
+                let commit =
+                    Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
                 head.commit(commit, op, stamp)
             })
         }
@@ -364,7 +377,9 @@ fn store_snapshot(
         ..crate::volume::unknown_root()
     };
     let now = &known.head.now;
-    if root.tree == now.tree && root.document == now.document && root.not_captured == now.not_captured
+    if root.tree == now.tree
+        && root.document == now.document
+        && root.not_captured == now.not_captured
     {
         root = now.clone();
     } else {
@@ -445,18 +460,19 @@ fn commit(
     pending: &Pending,
     mut ended: Ended,
     quiet: bool,
-    transition: impl Fn(&Head, Root, &mut Vec<EntryId>, Stamp, Option<Op>) -> Result<Head, TransitionError>,
+    transition: impl Fn(
+        &Head,
+        Root,
+        &mut Vec<EntryId>,
+        Stamp,
+        Option<Op>,
+    ) -> Result<Head, TransitionError>,
 ) -> Result<Ended, SaveError> {
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
         let chunks = chunks_of(inner, &known.head.locations);
-        let mut session = Session::new(
-            &chunks,
-            &inner.env,
-            &volume.id,
-            inner.options.pin,
-            Progress::default(),
-        );
+        let mut session =
+            Session::new(&chunks, &inner.env, &volume.id, inner.options.pin, Progress::default());
         let StoredRoot { root, chunk_of_lacks } =
             store_snapshot(inner, volume, &known, pending, &mut session, &chunks)?;
         if quiet && root == known.head.now {
@@ -469,19 +485,32 @@ fn commit(
             .head
             .join(known.older.clone())
             .map_err(|error| SaveError::later("failed to read older entries", &error))?;
-        let mut next = transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, made.clone())))?;
+        let mut next =
+            transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, made.clone())))?;
         if !rolled.is_empty() {
             let all = made.iter().chain(&rolled).copied().collect();
             next = transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, all)))?;
         }
-        let known = match put_stored(inner, volume, &known, session, next, chunk_of_lacks, &chunks, pending)? {
+        let known = match put_stored(
+            inner,
+            volume,
+            &known,
+            session,
+            next,
+            chunk_of_lacks,
+            &chunks,
+            pending,
+        )? {
             Some(known) => known,
             None => continue,
         };
         ended.rolled_off = rolled;
         return finish(inner, volume, pending, &known, ended, true);
     }
-    Err(SaveError::Later { kind: ErrorKind::Conflict, what: "the head changes all the time".into() })
+    Err(SaveError::Later {
+        kind: ErrorKind::Conflict,
+        what: "the head changes all the time".into(),
+    })
 }
 
 /// Ends a session and puts the head; `None` when another change was faster and all begins again.
@@ -495,9 +524,8 @@ fn put_stored(
     chunks: &Chunks,
     pending: &Pending,
 ) -> Result<Option<Known>, SaveError> {
-    let failed = |error: cove_content::session::SessionError| {
-        SaveError::later("failed to store", &error)
-    };
+    let failed =
+        |error: cove_content::session::SessionError| SaveError::later("failed to store", &error);
     let document = volume.state().document.clone();
     if let Some(document) = &document {
         let bytes = document.encode();
@@ -597,11 +625,16 @@ fn change_head(
             older = Head::decode_older(&chunk)
                 .map_err(|error| SaveError::later("failed to move older entries", &error))?;
         }
-        if let Some(known) = put_or_begin_again(inner, volume, &known, next, older, &pending.operation)? {
+        if let Some(known) =
+            put_or_begin_again(inner, volume, &known, next, older, &pending.operation)?
+        {
             return finish(inner, volume, pending, &known, ended, false);
         }
     }
-    Err(SaveError::Later { kind: ErrorKind::Conflict, what: "the head changes all the time".into() })
+    Err(SaveError::Later {
+        kind: ErrorKind::Conflict,
+        what: "the head changes all the time".into(),
+    })
 }
 
 /// Sets the head to an entry; what was swapped out becomes another, unless it is one already.
@@ -622,33 +655,32 @@ fn restore(
     let mut ended = Ended::default();
     // whether the state before is an entry already is known only once it is stored
     let makes_entry = std::cell::Cell::new(true);
-    let result = commit(inner, volume, pending, Ended::default(), false, |head, root, trash, stamp, op| {
-        let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
-        let is_entry = head
-            .entries
-            .iter()
-            .any(|other| other.is_live() && other.root.tree == root.tree);
-        makes_entry.set(!is_entry);
-        let next_root = Root {
-            parents: vec![root.digest()],
-            document: head.now.document,
-            ..target.root.clone()
-        };
-        if is_entry {
-            return replaced.commit(plain(&replaced, next_root), op, stamp);
-        }
-        let record = EntryRecord { root, saved_ms: Some(saved_ms), ..before.clone() };
-        *trash = rolled_off(head, &record, keep);
-        trash.retain(|id| *id != target.id);
-        let replace = Replace {
-            root: next_root,
-            locations: replaced.locations.clone(),
-            root_frame: None,
-            before: record,
-            trash: trash.clone(),
-        };
-        replaced.restore_to(replace, op, stamp)
-    })?;
+    let result =
+        commit(inner, volume, pending, Ended::default(), false, |head, root, trash, stamp, op| {
+            let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
+            let is_entry =
+                head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);
+            makes_entry.set(!is_entry);
+            let next_root = Root {
+                parents: vec![root.digest()],
+                document: head.now.document,
+                ..target.root.clone()
+            };
+            if is_entry {
+                return replaced.commit(plain(&replaced, next_root), op, stamp);
+            }
+            let record = EntryRecord { root, saved_ms: Some(saved_ms), ..before.clone() };
+            *trash = rolled_off(head, &record, keep);
+            trash.retain(|id| *id != target.id);
+            let replace = Replace {
+                root: next_root,
+                locations: replaced.locations.clone(),
+                root_frame: None,
+                before: record,
+                trash: trash.clone(),
+            };
+            replaced.restore_to(replace, op, stamp)
+        })?;
     ended.rolled_off = result.rolled_off;
     ended.entry = makes_entry.get().then_some(before.id);
     Ok(ended)
@@ -684,13 +716,14 @@ fn fork(
     let known = known_of(volume)?;
     let root = match entry {
         None => known.head.now.clone(),
-        Some(entry) => known
-            .find_entry(entry)
-            .map(|entry| entry.root.clone())
-            .ok_or_else(|| SaveError::Refused {
-                kind: ErrorKind::NotFound,
-                what: format!("entry {entry} is not in this project's timeline"),
-            })?,
+        Some(entry) => {
+            known.find_entry(entry).map(|entry| entry.root.clone()).ok_or_else(|| {
+                SaveError::Refused {
+                    kind: ErrorKind::NotFound,
+                    what: format!("entry {entry} is not in this project's timeline"),
+                }
+            })?
+        }
     };
     let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
     for (target, document) in targets {
@@ -822,9 +855,10 @@ fn finish(
             Some(*operation) != base
                 && *operation != pending.operation
                 && !queued.contains(operation)
-                && state.stored.get(operation).is_none_or(|row| {
-                    row.entry.is_none_or(|entry| !live.contains(&entry))
-                })
+                && state
+                    .stored
+                    .get(operation)
+                    .is_none_or(|row| row.entry.is_none_or(|entry| !live.contains(&entry)))
         });
         unneeded.sort_unstable();
         unneeded.dedup();
@@ -860,7 +894,8 @@ pub(crate) fn record_failure(
     };
     let mut message = what.clone();
     message.truncate(message.char_indices().take_while(|(at, _)| *at < 190).count());
-    let failed = Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
+    let failed =
+        Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
     let known = put_head(inner, &volume.id, Some(&known), next, older, &pending.operation)?;
     finish(inner, volume, pending, &known, ended.clone(), false).map(drop)
@@ -872,8 +907,8 @@ pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Versi
         .remote
         .get(&key)
         .map_err(|error| SaveError::later("failed to read a head", &error))?;
-    let head = Head::decode(&object.bytes)
-        .map_err(|error| SaveError::Fenced { what: chain(&error) })?;
+    let head =
+        Head::decode(&object.bytes).map_err(|error| SaveError::Fenced { what: chain(&error) })?;
     Ok((head, object.version))
 }
 

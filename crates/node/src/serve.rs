@@ -83,10 +83,7 @@ impl Node {
 
 fn find_view(volume: &Volume, id: &EntryId) -> Result<EntryView, VolumeError> {
     let views = volume.state().entries();
-    views
-        .into_iter()
-        .find(|view| view.record.id == *id)
-        .ok_or(VolumeError::NoEntry { entry: *id })
+    views.into_iter().find(|view| view.record.id == *id).ok_or(VolumeError::NoEntry { entry: *id })
 }
 
 fn snapshot_of(volume: &Volume, ended: &Ended, id: &EntryId) -> Result<Snapshot, VolumeError> {
@@ -101,11 +98,10 @@ fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     let here = inner.pool.find(&live).ok().flatten().is_some();
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
     let holding = inner.holding();
+    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
     let state = volume.state();
-    let document = state
-        .document
-        .clone()
-        .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let document =
+        state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
     let head = state.known.as_ref().map(|known| &known.head);
     let captured = state.queue.iter().any(|pending| {
         !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
@@ -116,7 +112,6 @@ fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     };
     let counts = head.map(|head| head.now.counts).unwrap_or_default();
     let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
-    let unique = state.charged_bytes;
     let mut problems = Vec::new();
     let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
         problems.push(wire::Problem {
@@ -172,10 +167,8 @@ fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
             unique,
             shared: counts.data_bytes.saturating_sub(unique),
         },
-        entries: u32::try_from(
-            state.entries().iter().filter(|view| view.record.is_live()).count(),
-        )
-        .unwrap_or(u32::MAX),
+        entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
+            .unwrap_or(u32::MAX),
         not_captured: lacks
             .list
             .iter()
@@ -207,9 +200,8 @@ impl Volumes for Node {
                 _ => Vec::new(),
             };
             let value = (status(&inner, &volume)?, remarks);
-            let saved = saving(asked, move |ended| {
-                Ok((status(&inner, &volume)?, ended.remarks.clone()))
-            });
+            let saved =
+                saving(asked, move |ended| Ok((status(&inner, &volume)?, ended.remarks.clone())));
             Ok(Captured { value, saved })
         })
         .await
@@ -498,10 +490,8 @@ impl Volumes for Node {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let (found, lost) = recover::recover(&inner, take, &progress)?;
-            let volumes = found
-                .iter()
-                .map(|volume| status(&inner, volume))
-                .collect::<Result<Vec<_>, _>>()?;
+            let volumes =
+                found.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
             Ok(Recovered { volumes, lost })
         })
         .await
@@ -533,11 +523,8 @@ fn check(
     verified: &mut Verified,
 ) {
     let key = inner.remote.head_key(&volume.id);
-    let head = inner
-        .remote
-        .get(&key)
-        .map_err(|error| crate::node::chain(&error))
-        .and_then(|object| {
+    let head =
+        inner.remote.get(&key).map_err(|error| crate::node::chain(&error)).and_then(|object| {
             cove_content::head::Head::decode(&object.bytes)
                 .map_err(|error| crate::node::chain(&error))
         });
@@ -608,14 +595,12 @@ fn doctor(inner: &Inner) -> Vec<wire::Check> {
     };
     let store = match inner.holding() {
         Holding::Held => Ok(format!("{place} answers and is held by this cove")),
-        Holding::HeldByAnother { age_seconds, .. } => Err(format!(
-            "{place} is held by another cove{}",
-            crate::claim::last_seen(age_seconds)
-        )),
+        Holding::HeldByAnother { age_seconds, .. } => {
+            Err(format!("{place} is held by another cove{}", crate::claim::last_seen(age_seconds)))
+        }
         Holding::Unknown { why } => Err(format!("{place} does not answer: {why}")),
     };
-    let waiting: usize =
-        inner.all_volumes().iter().map(|volume| volume.state().queue.len()).sum();
+    let waiting: usize = inner.all_volumes().iter().map(|volume| volume.state().queue.len()).sum();
     let saved = if waiting == 0 {
         Ok("everything that was captured is saved".to_owned())
     } else {

@@ -97,9 +97,6 @@ pub(crate) struct State {
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
     pub saved_at: Option<jiff::Timestamp>,
-    pub charged_bytes: u64,
-    pub last_verify: Option<(jiff::Timestamp, u64)>,
-    pub last_saved_ms: HashMap<EntryId, u64>,
     pub fenced: bool,
 }
 
@@ -154,12 +151,10 @@ impl State {
             .known
             .iter()
             .flat_map(Known::entries)
-            .map(|record| {
-                let mut record = record.clone();
-                if record.saved_ms.is_none() {
-                    record.saved_ms = self.last_saved_ms.get(&record.id).copied();
-                }
-                EntryView { record, known: true, durability: Durability::Saved }
+            .map(|record| EntryView {
+                record: record.clone(),
+                known: true,
+                durability: Durability::Saved,
             })
             .collect();
         for pending in &self.queue {
