@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
         tolerate unknown fields and unknown values of enums. A call that changes something may be \
         repeated under its Idempotency-Key and has its effect once.",
     license(name = "Apache-2.0", identifier = "Apache-2.0"),
-))]
+), components(schemas(crate::long::Until)))]
 struct Head;
 
 /// The OpenAPI 3.1 document as JSON, with a line end.
@@ -38,6 +38,27 @@ pub fn document() -> String {
 
 #[cfg(test)]
 mod tests {
+    /// Each schema that is named must be there, and each call needs a name of its own.
+    #[test]
+    fn the_document_is_whole() {
+        let text = super::document();
+        let api: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let schemas = api["components"]["schemas"].as_object().unwrap();
+        let marker = "\"#/components/schemas/";
+        for (at, _) in text.match_indices(marker) {
+            let name = text[at + marker.len()..].split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+        let mut names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("\"operationId\": "))
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
     #[test]
     fn the_checked_in_document_is_that_of_the_code() {
         expect_test::expect_file!["../../../api/openapi/cove-1.json"].assert_eq(&super::document());

@@ -102,6 +102,12 @@ async fn not_allowed() -> Problem {
     Problem::invalid("this call has no such method").status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
+/// Bytes as they are.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it stands in the API's description only")]
+pub(crate) struct Octets(Vec<u8>);
+
 /// What a handler gives.
 pub(crate) type Answer = Result<Response, Problem>;
 

@@ -25,7 +25,7 @@ pub(crate) struct Which {
 }
 
 /// Lists a timeline, newest first.
-#[utoipa::path(get, path = "/projects/{slug}/entries", tag = "timeline", params(("slug", description = "The project"), Which), responses(
+#[utoipa::path(get, path = "/projects/{slug}/entries", operation_id = "list_entries", tag = "timeline", params(("slug", description = "The project"), Which), responses(
     (status = 200, description = "The entries", body = EntriesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -48,7 +48,7 @@ pub(crate) struct NewEntry {
 }
 
 /// Makes an entry of the present state.
-#[utoipa::path(post, path = "/projects/{slug}/entries", tag = "timeline", params(
+#[utoipa::path(post, path = "/projects/{slug}/entries", operation_id = "snapshot", tag = "timeline", params(
     ("slug", description = "The project"),
     Waiting,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
@@ -92,7 +92,7 @@ pub(crate) struct EntryPath {
 }
 
 /// Pins or labels an entry.
-#[utoipa::path(patch, path = "/projects/{slug}/entries/{at}", tag = "timeline", params(
+#[utoipa::path(patch, path = "/projects/{slug}/entries/{at}", operation_id = "edit_entry", tag = "timeline", params(
     ("slug", description = "The project"),
     ("at", description = "An entry id or a unique prefix of it, a label, or ~n"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
@@ -134,7 +134,7 @@ pub(crate) struct Restore {
 }
 
 /// Goes back to an entry; the state before stays in the timeline.
-#[utoipa::path(post, path = "/projects/{slug}/restore", tag = "timeline", params(
+#[utoipa::path(post, path = "/projects/{slug}/restore", operation_id = "restore", tag = "timeline", params(
     ("slug", description = "The project"),
     Waiting,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
@@ -173,7 +173,7 @@ pub(crate) struct Sides {
 }
 
 /// Tells what differs between two moments, in the order of paths.
-#[utoipa::path(get, path = "/diff", tag = "timeline", params(Sides), responses(
+#[utoipa::path(get, path = "/diff", operation_id = "diff", tag = "timeline", params(Sides), responses(
     (status = 200, description = "The changes", body = ChangesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]

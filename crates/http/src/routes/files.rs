@@ -14,7 +14,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, App, Reply};
+use super::{Answer, App, Octets, Reply};
 use crate::body;
 use crate::problem::Problem;
 use crate::reading::{self, Asked, Params, Project, moment};
@@ -55,7 +55,7 @@ pub(crate) struct Listing {
 }
 
 /// Lists a directory.
-#[utoipa::path(get, path = "/projects/{slug}/files", tag = "files", params(("slug", description = "The project"), Listing), responses(
+#[utoipa::path(get, path = "/projects/{slug}/files", operation_id = "list_files", tag = "files", params(("slug", description = "The project"), Listing), responses(
     (status = 200, description = "What is in it, in the order of paths", body = FilesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -70,7 +70,7 @@ pub(crate) async fn list(
 }
 
 /// Shows one file.
-#[utoipa::path(get, path = "/projects/{slug}/files/stat", tag = "files", params(("slug", description = "The project"), Place), responses(
+#[utoipa::path(get, path = "/projects/{slug}/files/stat", operation_id = "stat_file", tag = "files", params(("slug", description = "The project"), Place), responses(
     (status = 200, description = "The file", body = FilesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -98,7 +98,7 @@ pub(crate) struct Find {
 }
 
 /// Finds files by name.
-#[utoipa::path(get, path = "/projects/{slug}/files/find", tag = "files", params(("slug", description = "The project"), Find), responses(
+#[utoipa::path(get, path = "/projects/{slug}/files/find", operation_id = "find_files", tag = "files", params(("slug", description = "The project"), Find), responses(
     (status = 200, description = "What was found, in the order of paths", body = FilesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -127,7 +127,7 @@ pub(crate) struct Grep {
 }
 
 /// Finds lines by a text.
-#[utoipa::path(get, path = "/projects/{slug}/files/grep", tag = "files", params(("slug", description = "The project"), Grep), responses(
+#[utoipa::path(get, path = "/projects/{slug}/files/grep", operation_id = "grep_files", tag = "files", params(("slug", description = "The project"), Grep), responses(
     (status = 200, description = "The lines", body = MatchesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -159,14 +159,14 @@ fn range(header: Option<&str>, size: u64) -> Option<Result<Range<u64>, ()>> {
 }
 
 /// Reads a file's bytes, all or a range.
-#[utoipa::path(get, path = "/projects/{slug}/files/content", tag = "files", params(
+#[utoipa::path(get, path = "/projects/{slug}/files/content", operation_id = "read_file", tag = "files", params(
     ("slug", description = "The project"),
     Place,
     ("Range" = Option<String>, Header, description = "One range of bytes"),
     ("If-None-Match" = Option<String>, Header, description = "Answers 304 when the file still has this ETag"),
 ), responses(
-    (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream"),
-    (status = 206, description = "The range", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 200, description = "The bytes", body = Octets, content_type = "application/octet-stream"),
+    (status = 206, description = "The range", body = Octets, content_type = "application/octet-stream"),
     (status = 304, description = "It has not changed"),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -235,11 +235,11 @@ pub(crate) struct Target {
 }
 
 /// Replaces a file by the body, with the old file's mode, else 0644.
-#[utoipa::path(put, path = "/projects/{slug}/files/content", tag = "files", params(
+#[utoipa::path(put, path = "/projects/{slug}/files/content", operation_id = "put_file", tag = "files", params(
     ("slug", description = "The project"),
     Target,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
-), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
+), request_body(content = Octets, content_type = "application/octet-stream"), responses(
     (status = 200, description = "The file, durable on this node", body = FilesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -281,7 +281,7 @@ pub(crate) struct Remove {
 }
 
 /// Removes a path.
-#[utoipa::path(delete, path = "/projects/{slug}/files", tag = "files", params(
+#[utoipa::path(delete, path = "/projects/{slug}/files", operation_id = "remove_path", tag = "files", params(
     ("slug", description = "The project"),
     Remove,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
@@ -311,7 +311,7 @@ pub(crate) struct Move {
 }
 
 /// Moves a path; a file at the target is replaced, a directory is not.
-#[utoipa::path(post, path = "/projects/{slug}/files/move", tag = "files", params(
+#[utoipa::path(post, path = "/projects/{slug}/files/move", operation_id = "move_path", tag = "files", params(
     ("slug", description = "The project"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = Move, responses(
@@ -338,7 +338,7 @@ pub(crate) struct NewDirectory {
 }
 
 /// Makes a directory and those above it.
-#[utoipa::path(post, path = "/projects/{slug}/files/directory", tag = "files", params(
+#[utoipa::path(post, path = "/projects/{slug}/files/directory", operation_id = "make_directory", tag = "files", params(
     ("slug", description = "The project"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = NewDirectory, responses(
@@ -357,8 +357,8 @@ pub(crate) async fn make_directory(
 
 /// Reads a path with everything below as a tar stream; names in it begin with the path's last
 /// name, `.` for the root.
-#[utoipa::path(get, path = "/projects/{slug}/files/archive", tag = "files", params(("slug", description = "The project"), Place), responses(
-    (status = 200, description = "The archive", body = Vec<u8>, content_type = "application/x-tar"),
+#[utoipa::path(get, path = "/projects/{slug}/files/archive", operation_id = "export_archive", tag = "files", params(("slug", description = "The project"), Place), responses(
+    (status = 200, description = "The archive", body = Octets, content_type = "application/x-tar"),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn export(
@@ -394,11 +394,11 @@ pub(crate) async fn export(
 }
 
 /// Extracts a tar stream below a directory, merging directories.
-#[utoipa::path(put, path = "/projects/{slug}/files/archive", tag = "files", params(
+#[utoipa::path(put, path = "/projects/{slug}/files/archive", operation_id = "extract_archive", tag = "files", params(
     ("slug", description = "The project"),
     Target,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
-), request_body(content = Vec<u8>, content_type = "application/x-tar"), responses(
+), request_body(content = Octets, content_type = "application/x-tar"), responses(
     (status = 200, description = "The first names in it, durable on this node", body = FilesReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]

@@ -10,7 +10,7 @@ use cove_types::{At, ErrorKind, ProjectReference, Slug};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, App, Reply};
+use super::{Answer, App, Octets, Reply};
 use crate::body;
 use crate::long::{self, Until, Waiting};
 use crate::problem::Problem;
@@ -26,7 +26,7 @@ pub(crate) struct Which {
 }
 
 /// Lists the projects.
-#[utoipa::path(get, path = "/projects", tag = "projects", params(Which), responses(
+#[utoipa::path(get, path = "/projects", operation_id = "list_projects", tag = "projects", params(Which), responses(
     (status = 200, description = "The projects", body = ProjectsReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -65,10 +65,10 @@ pub(crate) struct NewProjectFrom {
 }
 
 /// Makes a project: empty (JSON) or of a tar stream (`application/x-tar`).
-#[utoipa::path(post, path = "/projects", tag = "projects", params(
+#[utoipa::path(post, path = "/projects", operation_id = "create_project", tag = "projects", params(
     NewProjectFrom,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
-), request_body(content((NewProject = "application/json"), (Vec<u8> = "application/x-tar"))), responses(
+), request_body(content((NewProject = "application/json"), (Octets = "application/x-tar"))), responses(
     (status = 201, description = "It is made", body = ProjectReply),
     (status = 202, description = "It is being made", body = OperationReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
@@ -118,7 +118,7 @@ async fn make(
 }
 
 /// Shows a project.
-#[utoipa::path(get, path = "/projects/{slug}", tag = "projects", params(("slug", description = "The project")), responses(
+#[utoipa::path(get, path = "/projects/{slug}", operation_id = "show_project", tag = "projects", params(("slug", description = "The project")), responses(
     (status = 200, description = "The project", body = ProjectReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -135,7 +135,7 @@ pub(crate) struct Rename {
 }
 
 /// Renames a project.
-#[utoipa::path(patch, path = "/projects/{slug}", tag = "projects", params(
+#[utoipa::path(patch, path = "/projects/{slug}", operation_id = "rename_project", tag = "projects", params(
     ("slug", description = "The project"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = Rename, responses(
@@ -153,7 +153,7 @@ pub(crate) async fn rename(
 }
 
 /// Moves a project to the trash.
-#[utoipa::path(delete, path = "/projects/{slug}", tag = "projects", params(
+#[utoipa::path(delete, path = "/projects/{slug}", operation_id = "trash_project", tag = "projects", params(
     ("slug", description = "The project"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), responses(
@@ -177,7 +177,7 @@ pub(crate) struct Undelete {
 }
 
 /// Brings a project or one of its entries back from the trash.
-#[utoipa::path(post, path = "/projects/{slug}/undelete", tag = "projects", params(
+#[utoipa::path(post, path = "/projects/{slug}/undelete", operation_id = "undelete", tag = "projects", params(
     ("slug", description = "The project"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = Undelete, responses(
@@ -209,7 +209,7 @@ pub(crate) struct Fork {
 }
 
 /// Makes projects that begin at a moment of another; all or none.
-#[utoipa::path(post, path = "/projects/{slug}/fork", tag = "projects", params(
+#[utoipa::path(post, path = "/projects/{slug}/fork", operation_id = "fork_project", tag = "projects", params(
     ("slug", description = "The source"),
     Waiting,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
@@ -242,7 +242,7 @@ pub(crate) struct HowLong {
 }
 
 /// Waits until everything that a project had captured is saved; 202 when that takes longer.
-#[utoipa::path(get, path = "/projects/{slug}/wait", tag = "projects", params(("slug", description = "The project"), HowLong), responses(
+#[utoipa::path(get, path = "/projects/{slug}/wait", operation_id = "wait_saved", tag = "projects", params(("slug", description = "The project"), HowLong), responses(
     (status = 200, description = "It is saved", body = ProjectReply),
     (status = 202, description = "It is not saved yet", body = ProjectReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),

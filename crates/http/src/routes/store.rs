@@ -66,7 +66,7 @@ async fn job(app: &App, key: &str, waiting: Waiting, id: &RequestId) -> Answer {
 }
 
 /// Checks what is stored.
-#[utoipa::path(post, path = "/verify", tag = "store", params(
+#[utoipa::path(post, path = "/verify", operation_id = "verify", tag = "store", params(
     Waiting,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = Verify, responses(
@@ -94,7 +94,7 @@ pub(crate) async fn verify(
 }
 
 /// Tells what is well and what is not with this Cove and what it stands on.
-#[utoipa::path(get, path = "/doctor", tag = "store", responses(
+#[utoipa::path(get, path = "/doctor", operation_id = "doctor", tag = "store", responses(
     (status = 200, description = "The checks", body = DoctorReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -112,7 +112,7 @@ pub(crate) struct Recover {
 }
 
 /// Takes the object store over and brings its projects here.
-#[utoipa::path(post, path = "/recover", tag = "store", params(
+#[utoipa::path(post, path = "/recover", operation_id = "recover", tag = "store", params(
     Waiting,
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body = Recover, responses(
@@ -135,7 +135,7 @@ pub(crate) async fn recover(
 }
 
 /// Tells how far work is, after waiting for its end.
-#[utoipa::path(get, path = "/operations/{id}", tag = "store", params(
+#[utoipa::path(get, path = "/operations/{id}", operation_id = "show_operation", tag = "store", params(
     ("id", description = "The operation id, which is the call's Idempotency-Key where that is one"),
     Waiting,
 ), responses(
@@ -159,7 +159,7 @@ pub(crate) struct DownReply {
 }
 
 /// Stops Cove.
-#[utoipa::path(post, path = "/down", tag = "cove", responses(
+#[utoipa::path(post, path = "/down", operation_id = "down", tag = "cove", responses(
     (status = 202, description = "It begins to stop", body = DownReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -178,7 +178,7 @@ pub(crate) struct HealthReply {
 }
 
 /// Tells that Cove serves.
-#[utoipa::path(get, path = "/health", tag = "cove", responses(
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "cove", responses(
     (status = 200, description = "It serves", body = HealthReply),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
@@ -188,7 +188,7 @@ pub(crate) async fn health(State(app): State<App>) -> Json<HealthReply> {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "cove", responses(
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "cove", responses(
     (status = 200, description = "The OpenAPI 3.1 document", body = Object, content_type = "application/json"),
 ))]
 pub(crate) async fn openapi() -> impl IntoResponse {
