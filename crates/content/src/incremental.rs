@@ -95,7 +95,8 @@ pub fn store_changes(
         change.look_again(&path)?;
     }
     let Change { edits, nodes, rows, .. } = change;
-    let root = edits.apply(&nodes, Some(old.root), SharedSink(&session)).map_err(StoreError::from)?;
+    let root =
+        edits.apply(&nodes, Some(old.root), SharedSink(&session)).map_err(StoreError::from)?;
     if root.counts.entries == 0 {
         session.borrow_mut().put_meta(root.digest, tree::EMPTY_NODE).map_err(StoreError::from)?;
     }
@@ -217,6 +218,8 @@ struct Plan {
 /// A file's content, told by what differs from its origin's.
 struct Patch {
     content: Content,
+    /// Whether nothing is kept.
+    is_whole: bool,
     /// Chunk lists that are no more, by the offsets of their groups.
     cleared: Vec<Range<u64>>,
     /// Chunk lists that are new or other.
@@ -224,13 +227,8 @@ struct Patch {
 }
 
 impl Patch {
-    /// Nothing is kept.
     fn whole(content: Content, lists: Vec<(u64, ChunkList)>) -> Self {
-        Self { content, cleared: vec![0..u64::MAX], lists }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.cleared == [0..u64::MAX]
+        Self { content, is_whole: true, cleared: Vec::new(), lists }
     }
 }
 
@@ -326,7 +324,8 @@ impl Change<'_, '_, '_, '_> {
         }
         // The directory of a name too long may have moved or gone itself; then it is found as
         // a touched one.
-        self.directories.retain(|path| self.paths.now(path.as_bytes()).as_deref() == Some(path.as_bytes()));
+        self.directories
+            .retain(|path| self.paths.now(path.as_bytes()).as_deref() == Some(path.as_bytes()));
         for top in &tops {
             self.edits.delete_all(top);
         }
@@ -369,7 +368,9 @@ impl Change<'_, '_, '_, '_> {
                 }
                 let is_file = matches!(entry.content, Content::File { .. });
                 match &lawful {
-                    Some(lawful) if is_file && is_of_service(lawful) != is_of_service(&parts.path) => {
+                    Some(lawful)
+                        if is_file && is_of_service(lawful) != is_of_service(&parts.path) =>
+                    {
                         again.extend(now.clone());
                     }
                     _ => {}
@@ -595,10 +596,10 @@ impl Change<'_, '_, '_, '_> {
             (Some((_, there)), None) if there.content.number() == entry.content.number() => true,
             (Some(_), _) => return full(format!("{name} is not the file that was stored")),
         };
-        if patch.is_whole() || !is_there {
+        if patch.is_whole || !is_there {
             self.edits.delete_range(Key::file_range(name));
         }
-        if let Some((origin, _)) = old.filter(|_| !patch.is_whole() && !is_there) {
+        if let Some((origin, _)) = old.filter(|_| !patch.is_whole && !is_there) {
             let lists = Key::chunks(origin, 0)..Key::file_range(origin).end;
             for item in tree::range(&self.nodes, &self.root, lists) {
                 let item = item?;
@@ -655,7 +656,12 @@ impl Change<'_, '_, '_, '_> {
         let first = old.link.as_ref().unwrap_or(origin);
         if ranges.is_empty() && size == old_size && is_of_service(path) == is_of_service(first) {
             let content = old.content.clone();
-            return Ok(Some(Patch { content, cleared: Vec::new(), lists: Vec::new() }));
+            return Ok(Some(Patch {
+                content,
+                is_whole: false,
+                cleared: Vec::new(),
+                lists: Vec::new(),
+            }));
         }
         let file = self.dir.open_file(path)?;
         let grid = grid_of(&file, path, size)?;
@@ -742,7 +748,7 @@ fn dirty_chunks(grid: Grid, ranges: &[Range<u64>], old_size: u64, size: u64) -> 
     if size > old_size {
         dirty.push(old_size / grid.bytes()..chunks);
     }
-    if size < old_size && size % grid.bytes() != 0 {
+    if size < old_size && !size.is_multiple_of(grid.bytes()) {
         dirty.push(chunks - 1..chunks);
     }
     dirty.sort_by_key(|range| range.start);
@@ -830,7 +836,12 @@ impl Patching<'_, '_, '_, '_, '_> {
             let session = self.change.session;
             lists.extend(read_groups(self.file, self.path, (size, grid), bytes, session)?);
         }
-        Ok(Patch { content: Content::File { size, grid, chunk: None }, cleared, lists })
+        Ok(Patch {
+            content: Content::File { size, grid, chunk: None },
+            is_whole: false,
+            cleared,
+            lists,
+        })
     }
 
     fn chunk(&self, number: u64, buffer: &mut [u8]) -> Result<Digest, IncrementalError> {
@@ -862,10 +873,8 @@ impl Patching<'_, '_, '_, '_, '_> {
 /// The names in a directory and what kinds the directory itself says that they are of: a look at
 /// each would cost more than all else when one of many names is new.
 fn list(dir: &Dir, path: &TreePath) -> Result<Vec<(Vec<u8>, FileType)>, IncrementalError> {
-    let failed = |errno: rustix::io::Errno| StoreError::Read {
-        path: path.clone(),
-        source: errno.into(),
-    };
+    let failed =
+        |errno: rustix::io::Errno| StoreError::Read { path: path.clone(), source: errno.into() };
     let opened = dir.open_dir(path)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(opened.descriptor(), c".", flags, Mode::empty()).map_err(failed)?;

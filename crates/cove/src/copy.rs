@@ -397,7 +397,8 @@ impl Landed {
             let what = format!("failed to write below {}", shown(&self.local.parent));
             Failure::caused(what, &error, error.kind())
         })?;
-        let files: Result<Vec<TreePath>, _> = files.iter().map(|path| at.join_path(path)).collect();
+        let first = files.iter().filter_map(TreePath::name);
+        let files: Result<Vec<TreePath>, _> = first.map(|name| at.join(name)).collect();
         Ok(FilesReply { files: self.files(&files?)?, remarks })
     }
 

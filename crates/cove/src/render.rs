@@ -63,11 +63,11 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// Where a state is saved, after "saved to" or "on".
+/// Where a state is saved, after "saved".
 fn place(saved_to: &str) -> String {
     match saved_to {
-        "this_disk" => "this disk only".to_owned(),
-        url => printable(url),
+        "this_disk" => "on this disk only".to_owned(),
+        url => format!("to {}", printable(url)),
     }
 }
 
@@ -138,21 +138,19 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     ));
     let saved = match (project.durability, &project.saved_at) {
         (Durability::Saved, Some(at)) => {
-            format!("{}, to {}", age(at, now), place(&project.saved_to))
+            format!("{}, {}", age(at, now), place(&project.saved_to))
         }
-        (Durability::Saved, None) => format!("to {}", place(&project.saved_to)),
+        (Durability::Saved, None) => place(&project.saved_to),
         (Durability::OnThisNode, at) => {
             let changed = match project.unsaved_bytes {
                 Some(bytes) => format!("{} changed and not saved yet", size(bytes)),
                 None => "not saved yet".to_owned(),
             };
             match at {
-                Some(at) => format!(
-                    "{changed}; before that {}, to {}",
-                    age(at, now),
-                    place(&project.saved_to)
-                ),
-                None => format!("{changed}; goes to {}", place(&project.saved_to)),
+                Some(at) => {
+                    format!("{changed}; before that {}, {}", age(at, now), place(&project.saved_to))
+                }
+                None => format!("{changed}; will be {}", place(&project.saved_to)),
             }
         }
     };
@@ -229,9 +227,9 @@ pub fn entry(entry: &Entry, saved_to: &str) -> String {
     let captured = format!("captured on this node in {}", duration(entry.captured_ms));
     match (entry.durability, entry.saved_ms) {
         (Durability::Saved, Some(ms)) => {
-            format!("{captured}, saved to {} in {}", place(saved_to), duration(ms))
+            format!("{captured}, saved {} in {}", place(saved_to), duration(ms))
         }
-        (Durability::Saved, None) => format!("{captured}, saved to {}", place(saved_to)),
+        (Durability::Saved, None) => format!("{captured}, saved {}", place(saved_to)),
         (Durability::OnThisNode, _) => format!("{captured}, not saved yet"),
     }
 }

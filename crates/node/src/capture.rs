@@ -549,7 +549,9 @@ pub(crate) fn restore(
         &restore.author,
         Some(restore.entry.to_string()),
     );
-    let work = Work::Restore { entry: restore.entry, before, keep: restore.keep, uuid };
+    let base_before = volume.state().copy.as_ref().map(|copy| (copy.base, copy.tree));
+    let work =
+        Work::Restore { entry: restore.entry, before, keep: restore.keep, uuid, base_before };
     let pending = pending_of(call, &volume.id, work);
     let row = pending_row(inner, &pending)?;
     inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
@@ -620,7 +622,7 @@ fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeE
     };
     let finished = cove_database::Finished {
         copies: vec![copy.clone()],
-        stored: vec![base_row.clone(), stored_row(inner, pending)],
+        stored: vec![base_row, stored_row(inner, pending)],
         discarded: vec![DiscardedRow {
             operation: pending.operation,
             volume: volume.id.clone(),

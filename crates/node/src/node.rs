@@ -136,11 +136,6 @@ impl Inner {
         }
     }
 
-    /// Forgets a volume whose create never became anything.
-    pub fn forget(&self, id: &VolumeId) {
-        self.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
-    }
-
     /// Deletes a snapshot below `stored/` with its row, when nothing needs it.
     pub fn drop_stored(&self, volume: &VolumeId, operation: &OperationId) {
         let place = SubvolumePath::Stored(volume.clone(), *operation);

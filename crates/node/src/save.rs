@@ -27,6 +27,7 @@ use cove_database::{CopyRow, Finished, HeadRow, ResultRow};
 use cove_objects::{Put, ReadError, Version};
 use cove_types::{Classify, Digest, EntryId, EntryState, ErrorKind, OperationId, VolumeId};
 
+use crate::capture::sub;
 use crate::node::{Inner, chain, document_digest, stored_row};
 use crate::volume::{Ended, Known, Volume};
 use crate::work::{Edit, Pending, Work};
@@ -110,10 +111,8 @@ pub(crate) fn save(
         }
         Work::Snapshot { entry, keep } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
-            let saved_ms = elapsed_ms(inner, entry);
             commit(inner, volume, pending, ended, false, |head, root, trash, stamp, op| {
-                let record =
-                    EntryRecord { root: root.clone(), saved_ms: Some(saved_ms), ..entry.clone() };
+                let record = EntryRecord { root: root.clone(), ..entry.clone() };
                 *trash = rolled_off(head, &record, *keep);
                 let commit =
                     Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
@@ -144,10 +143,8 @@ pub(crate) fn save(
         }
         Work::RestorePaths { before, keep, .. } => {
             let ended = Ended { entry: Some(before.id), ..Ended::default() };
-            let saved_ms = elapsed_ms(inner, before);
             commit(inner, volume, pending, ended, false, |head, root, trash, stamp, op| {
-                let record =
-                    EntryRecord { root: root.clone(), saved_ms: Some(saved_ms), ..before.clone() };
+                let record = EntryRecord { root: root.clone(), ..before.clone() };
                 *trash = rolled_off(head, &record, *keep);
                 let commit =
                     Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
@@ -157,14 +154,13 @@ pub(crate) fn save(
         Work::Fork { entry, targets } => fork(inner, volume, pending, entry.as_ref(), targets),
         Work::Rescue { entry } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
-            let saved_ms = elapsed_ms(inner, entry);
             let is_there = volume
                 .state()
                 .known
                 .as_ref()
                 .is_some_and(|known| known.find_entry(&entry.id).is_some());
             rescue(inner, volume, pending, ended, move |head, root, stamp, op| {
-                let record = EntryRecord { root, saved_ms: Some(saved_ms), ..entry.clone() };
+                let record = EntryRecord { root, ..entry.clone() };
                 if is_there {
                     let locations = head.locations.clone();
                     head.replace_entry_root(&record.id, record.root.clone(), locations, op, stamp)
@@ -335,6 +331,14 @@ fn head_row(inner: &Inner, known: &Known) -> Result<HeadRow, SaveError> {
     })
 }
 
+/// One attempt to save one piece of work: from which head it begins.
+struct Turn<'a> {
+    inner: &'a Inner,
+    volume: &'a Volume,
+    pending: &'a Pending,
+    known: &'a Known,
+}
+
 /// What storing a snapshot gave.
 struct StoredRoot {
     root: Root,
@@ -362,16 +366,17 @@ fn store_snapshot(
         .pool
         .open(&place)
         .map_err(|error| SaveError::later("failed to open a snapshot", &error))?;
-    let stored = match changed(inner, volume, known, &place, &dir, session, chunks) {
-        Some(stored) => stored,
-        None => store_tree(&dir, session, &Progress::default())
-            .map_err(|error| SaveError::later("failed to store the files", &error))?,
-    };
+    let stored =
+        match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks) {
+            Some(stored) => stored,
+            None => store_tree(&dir, session, &Progress::default())
+                .map_err(|error| SaveError::later("failed to store the files", &error))?,
+        };
     let (not_captured, chunk_of_lacks) = NotCaptured::new(stored.not_captured);
     let mut root = Root {
         tree: stored.root.digest,
         level: stored.root.level,
-        counts: stored.root.counts.into(),
+        counts: stored.root.counts,
         not_captured,
         document: digest,
         ..crate::volume::unknown_root()
@@ -390,20 +395,26 @@ fn store_snapshot(
 
 /// The tree by what changed since the last commit's snapshot; `None` when that cannot be told.
 fn changed(
-    inner: &Inner,
-    volume: &Volume,
-    known: &Known,
+    Turn { inner, volume, pending, known }: &Turn<'_>,
     place: &SubvolumePath,
     dir: &cove_btrfs::Dir,
     session: &mut Session<'_>,
     chunks: &Chunks,
 ) -> Option<cove_content::store::StoredTree> {
-    let copy = volume.state().copy.clone()?;
     let now = &known.head.now;
-    if copy.tree != now.tree {
+    let (base, tree) = match &pending.work {
+        // what was swapped out descends from the base before, not from the restored state
+        Work::Restore { base_before, .. } => (*base_before)?,
+        _ => {
+            let state = volume.state();
+            let copy = state.copy.as_ref()?;
+            (copy.base, copy.tree)
+        }
+    };
+    if tree != now.tree {
         return None;
     }
-    let base = SubvolumePath::Stored(volume.id.clone(), copy.base);
+    let base = SubvolumePath::Stored(volume.id.clone(), base);
     let changes = match inner.pool.changes(&base, place) {
         Ok(changes) => changes,
         Err(error) => {
@@ -492,14 +503,11 @@ fn commit(
             next = transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, all)))?;
         }
         let known = match put_stored(
-            inner,
-            volume,
-            &known,
+            &Turn { inner, volume, pending, known: &known },
             session,
             next,
             chunk_of_lacks,
             &chunks,
-            pending,
         )? {
             Some(known) => known,
             None => continue,
@@ -515,14 +523,11 @@ fn commit(
 
 /// Ends a session and puts the head; `None` when another change was faster and all begins again.
 fn put_stored(
-    inner: &Inner,
-    volume: &Volume,
-    known: &Known,
+    Turn { inner, volume, pending, known }: &Turn<'_>,
     mut session: Session<'_>,
     mut next: Head,
     chunk_of_lacks: Option<Vec<u8>>,
     chunks: &Chunks,
-    pending: &Pending,
 ) -> Result<Option<Known>, SaveError> {
     let failed =
         |error: cove_content::session::SessionError| SaveError::later("failed to store", &error);
@@ -545,6 +550,10 @@ fn put_stored(
             .map_err(|error| SaveError::later("failed to move older entries", &error))?;
     }
     let packed = session.finish(&next.record()).map_err(failed)?;
+    // as late as a record can say it: only the head's own PUT is still to come
+    for entry in next.entries.iter_mut().filter(|entry| entry.saved_ms.is_none()) {
+        entry.saved_ms = Some(elapsed_ms(inner, entry));
+    }
     let mut locations = known.head.locations.clone();
     locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
     let tree = next.now.tree;
@@ -651,7 +660,6 @@ fn restore(
         kind: ErrorKind::NotFound,
         what: format!("entry {entry} is not in this project's timeline"),
     })?;
-    let saved_ms = elapsed_ms(inner, before);
     let mut ended = Ended::default();
     // whether the state before is an entry already is known only once it is stored
     let makes_entry = std::cell::Cell::new(true);
@@ -669,7 +677,7 @@ fn restore(
             if is_entry {
                 return replaced.commit(plain(&replaced, next_root), op, stamp);
             }
-            let record = EntryRecord { root, saved_ms: Some(saved_ms), ..before.clone() };
+            let record = EntryRecord { root, ..before.clone() };
             *trash = rolled_off(head, &record, keep);
             trash.retain(|id| *id != target.id);
             let replace = Replace {
@@ -848,9 +856,21 @@ fn finish(
         let live: Vec<EntryId> =
             known.entries().filter(|entry| entry.is_live()).map(|entry| entry.id).collect();
         unneeded.extend(state.stored.values().filter_map(|row| {
-            row.entry.is_some_and(|entry| !live.contains(&entry)).then_some(row.operation)
+            row.entry.is_none_or(|entry| !live.contains(&entry)).then_some(row.operation)
         }));
-        let queued: Vec<OperationId> = state.queue.iter().map(|other| other.operation).collect();
+        let queued: Vec<OperationId> = state
+            .queue
+            .iter()
+            .filter(|other| other.operation != pending.operation)
+            .flat_map(|other| {
+                let base = match &other.work {
+                    Work::Restore { base_before, .. } => base_before.map(|(base, _)| base),
+                    _ => None,
+                };
+                [Some(other.operation), Some(sub(&other.operation, 1)), base]
+            })
+            .flatten()
+            .collect();
         unneeded.retain(|operation| {
             Some(*operation) != base
                 && *operation != pending.operation

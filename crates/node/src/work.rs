@@ -10,7 +10,7 @@
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::EntryEdit;
-use cove_types::{EntryId, Label, OperationId, VolumeId};
+use cove_types::{Digest, EntryId, Label, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// One captured change, as it stands in the node's database.
@@ -78,6 +78,8 @@ pub enum Work {
         keep: u32,
         /// The new subvolume's uuid: whether the swap has happened.
         uuid: [u8; 16],
+        /// The snapshot of which what was swapped out is a successor, and its tree.
+        base_before: Option<(OperationId, Digest)>,
     },
     /// Go back to parts of an entry: `stored/<volume>.<operation>` is the state before.
     RestorePaths {

@@ -140,20 +140,20 @@ fn a_sick_project_shows_what_a_person_can_do() {
     check(
         &project(&sick, now()),
         &expect![[r#"
-        shop
-          files        /home/ann/.local/share/cove/pool/volumes/vol-a/files
-          saved        not saved yet; goes to this disk only
-          size         390 MB; on disk 1.2 MB its own, 388 MB shared
-          timeline     2 entries
-          made         3 days ago
-          id           prj-a, vol-a
-          health       at_risk
-            the store refuses \x1b[31mwrites (since 1 h ago)
-              hint: check the key's rights
-          not captured 3 paths
-            dev/tty\x0a: device
-            and 2 more
-    "#]],
+            shop
+              files        /home/ann/.local/share/cove/pool/volumes/vol-a/files
+              saved        not saved yet; will be on this disk only
+              size         390 MB; on disk 1.2 MB its own, 388 MB shared
+              timeline     2 entries
+              made         3 days ago
+              id           prj-a, vol-a
+              health       at_risk
+                the store refuses \x1b[31mwrites (since 1 h ago)
+                  hint: check the key's rights
+              not captured 3 paths
+                dev/tty\x0a: device
+                and 2 more
+        "#]],
     );
 }
 
