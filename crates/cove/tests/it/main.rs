@@ -1,0 +1,16 @@
+//! Cove from outside: the program that users start, on a real pool and real stores.
+//!
+//! Each test has a home of its own. They need root, btrfs and loop devices, and say so
+//! where one of them is missing.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests start the program, and wait for it in real time"
+)]
+
+mod bad_input;
+mod contract;
+mod fidelity;
+mod harness;
+mod lost_machine;
+mod story;
