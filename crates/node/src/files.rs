@@ -389,11 +389,11 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edi
                 .flush()
                 .map_err(|error| VolumeError::failed("failed to write the files to disk", error))?;
             let extracted = extracted?;
-            for name in &extracted.files {
-                let shown = path
-                    .join_path(name)
-                    .map_err(|error| VolumeError::failed("failed to name a file", error))?;
-                edited.files.push(seen(&shown)?);
+            for found in &extracted.files {
+                // from the subvolume's top, as the extraction names them
+                if let Some(shown) = found.below(&project_root()) {
+                    edited.files.push(seen(&shown)?);
+                }
             }
             edited.remarks = extracted.remarks;
         }

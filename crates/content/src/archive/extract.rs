@@ -42,7 +42,7 @@ pub struct ExtractOptions {
 /// What came out of an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extracted {
-    /// The first names in the archive, below the path extracted at, in the order met.
+    /// The path extracted at with each of the first names in the archive, in the order met.
     pub files: Vec<TreePath>,
     /// How many entries were made.
     pub entries: u64,
