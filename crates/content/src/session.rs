@@ -25,8 +25,13 @@ use crate::volumes::Progress;
 
 /// How many packs are on their way at once; each holds up to 32 MiB of memory.
 const UPLOADS: usize = 3;
+/// After how many packs a session has them listed, so that a restart goes on from them: 256 MiB or more.
+const LISTED_AFTER: usize = 16;
 /// How often a pack is sent while the answer is unknown.
 const UPLOAD_ATTEMPTS: u32 = 6;
+
+/// Adds packs that are in the store to the volume's head, same tree.
+pub type List<'a> = Box<dyn FnMut(&[PackRef]) -> Result<(), SessionError> + 'a>;
 
 /// A run of storing one volume.
 pub struct Session<'a> {
@@ -42,12 +47,13 @@ pub struct Session<'a> {
     meta: Gatherer,
     pack: PackWriter,
     finished: Vec<(PackRef, Arc<PackIndex>)>,
+    list: Option<List<'a>>,
     uploads: Vec<JoinHandle<Result<(), WriteError>>>,
     slots: Arc<Semaphore>,
     progress: Progress,
 }
 
-/// What a session put into the store.
+/// What a session put into the store and no head names yet.
 #[derive(Debug, Clone, Default)]
 pub struct Packed {
     /// The packs, in the order of writing.
@@ -87,10 +93,18 @@ impl<'a> Session<'a> {
             meta: Gatherer::new(),
             pack: PackWriter::new(pack_id(env, pin), volume, id),
             finished: Vec::new(),
+            list: None,
             uploads: Vec::new(),
             slots: Arc::new(Semaphore::new(UPLOADS)),
             progress,
         }
+    }
+
+    /// Has `list` called with each few hundred MiB of packs, once they are in the store.
+    #[must_use]
+    pub fn listing(mut self, list: List<'a>) -> Self {
+        self.list = Some(list);
+        self
     }
 
     /// Whether this chunk need not be put: this session or the volume has it.
@@ -180,6 +194,14 @@ impl<'a> Session<'a> {
             let next = PackWriter::new(pack_id(&self.env, self.pin), &self.volume, self.id);
             let full = std::mem::replace(&mut self.pack, next);
             self.upload(full, &[])?;
+            if self.finished.len() >= LISTED_AFTER && self.list.is_some() {
+                self.reap(true)?;
+                let packs: Vec<PackRef> = self.finished.iter().map(|(pack, _)| *pack).collect();
+                if let Some(list) = &mut self.list {
+                    list(&packs)?;
+                }
+                self.finished.clear();
+            }
         }
         Ok(())
     }
@@ -285,6 +307,9 @@ pub enum SessionError {
     /// The program is stopping.
     #[error("storing was stopped")]
     Stopped,
+    /// The packs are in the store, and the head does not name them.
+    #[error("failed to list packs: {what}")]
+    List { kind: ErrorKind, what: String },
 }
 
 impl Classify for SessionError {
@@ -293,6 +318,7 @@ impl Classify for SessionError {
             Self::Put { source } => source.kind(),
             Self::Look(source) => source.kind(),
             Self::Stopped => ErrorKind::Unavailable,
+            Self::List { kind, .. } => *kind,
         }
     }
 }

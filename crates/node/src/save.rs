@@ -3,6 +3,7 @@
 //! Each piece of work may be begun any number of times: an answer that was lost is found
 //! in the head's list of operations, and what an earlier attempt put is named by nothing.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ use cove_content::head::{
     BACKGROUND, Commit, Create, EntryEdit, Head, HeadObject, Nonce, Op, OpAnswer, OpResult,
     Replace, RequestHash, RootFrame, Stamp, TransitionError,
 };
-use cove_content::locations::Locations;
+use cove_content::locations::{Locations, PackRef};
 use cove_content::retention::roll_off;
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
-use cove_content::session::Session;
+use cove_content::session::{Session, SessionError};
 use cove_content::store::store_tree;
 use cove_content::volumes::Progress;
 use cove_database::{CopyRow, Finished, HeadRow, ResultRow};
@@ -482,10 +483,16 @@ fn commit(
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
         let chunks = chunks_of(inner, &known.head.locations);
-        let mut session =
+        let current = RefCell::new(known);
+        let before = current.borrow().clone();
+        let session =
             Session::new(&chunks, &inner.env, &volume.id, inner.options.pin, Progress::default());
+        let list = |packs: &[PackRef]| list_packs(inner, volume, pending, &chunks, &current, packs);
+        let mut session = session.listing(Box::new(list));
         let StoredRoot { root, chunk_of_lacks } =
-            store_snapshot(inner, volume, &known, pending, &mut session, &chunks)?;
+            store_snapshot(inner, volume, &before, pending, &mut session, &chunks)?;
+        // the same state, though perhaps with packs listed meanwhile
+        let known = current.borrow().clone();
         if quiet && root == known.head.now {
             return finish(inner, volume, pending, &known, ended, true);
         }
@@ -521,6 +528,39 @@ fn commit(
     })
 }
 
+/// Names packs of a long session in the head, same tree, so that an interrupted one goes on from them.
+fn list_packs(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+    chunks: &Chunks,
+    current: &RefCell<Known>,
+    packs: &[PackRef],
+) -> Result<(), SessionError> {
+    let failed = |error: SaveError| match error {
+        SaveError::Refused { kind, what } | SaveError::Later { kind, what } => {
+            SessionError::List { kind, what }
+        }
+        SaveError::Fenced { what } => SessionError::List { kind: ErrorKind::Conflict, what },
+    };
+    let known = current.borrow().clone();
+    let mut locations = known.head.locations.clone();
+    locations.packs.extend_from_slice(packs);
+    let gathered = gather(chunks, &locations, &inner.env)
+        .map_err(|error| SessionError::List { kind: error.kind(), what: chain(&error) })?;
+    let locations = gathered.unwrap_or(locations);
+    let next = known
+        .head
+        .relocate(locations, known.head.root_frame, stamp(inner))
+        .map_err(|error| failed(error.into()))?;
+    let known =
+        put_head(inner, &volume.id, Some(&known), next, known.older.clone(), &pending.operation)
+            .map_err(failed)?;
+    remember(inner, volume, known.clone()).map_err(failed)?;
+    current.replace(known);
+    Ok(())
+}
+
 /// Ends a session and puts the head; `None` when another change was faster and all begins again.
 fn put_stored(
     Turn { inner, volume, pending, known }: &Turn<'_>,
@@ -529,8 +569,7 @@ fn put_stored(
     chunk_of_lacks: Option<Vec<u8>>,
     chunks: &Chunks,
 ) -> Result<Option<Known>, SaveError> {
-    let failed =
-        |error: cove_content::session::SessionError| SaveError::later("failed to store", &error);
+    let failed = |error: SessionError| SaveError::later("failed to store", &error);
     let document = volume.state().document.clone();
     if let Some(document) = &document {
         let bytes = document.encode();
@@ -620,9 +659,8 @@ fn change_head(
                 inner.options.pin,
                 Progress::default(),
             );
-            let failed = |error: cove_content::session::SessionError| {
-                SaveError::later("failed to store older entries", &error)
-            };
+            let failed =
+                |error: SessionError| SaveError::later("failed to store older entries", &error);
             session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
             let packed = session.finish(&next.record()).map_err(failed)?;
             next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
