@@ -455,7 +455,8 @@ fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
     }
 }
 
-/// `FICLONERANGE` by the means of rustix: a copy of a range in one file system shares it.
+/// A range of one file shared with another: btrfs clones for `copy_file_range` as for
+/// `FICLONERANGE`, for which rustix has no call.
 fn clone_range(source: &File, target: &File, from: u64, count: u64, to: u64) -> Option<()> {
     let (mut from, mut to) = (from, to);
     let count = usize::try_from(count).ok()?;
@@ -530,6 +531,43 @@ mod live {
         eprintln!("{counts:?}, {lacking} paths not captured");
         eprintln!("{} rounds were stored in full\n{}", refused.len(), refused.join("\n"));
         assert!(refused.len() * 4 <= rounds, "most changes can be stored as changes");
+    }
+
+    #[test]
+    fn what_moves_too_deep_is_listed_and_what_comes_back_is_stored_in_full() {
+        let Some(live) = Live::new() else { return };
+        let mut both = Both::new(live.pool());
+        let deep = |first: &str| {
+            ["x"; 140].iter().fold(both.at().join(first), |path, name| path.join(name))
+        };
+        let (a, b) = (deep("a"), deep("b"));
+        for at in [&a, &b] {
+            std::fs::create_dir_all(at).unwrap();
+            std::fs::write(at.join("file"), b"deep").unwrap();
+        }
+        both.store();
+        let (home, below) = (both.at().join("b"), a.join("b"));
+        std::fs::rename(&home, &below).unwrap();
+        assert_eq!(both.store(), None);
+        let lacking = both.old.as_ref().unwrap().not_captured.len();
+        assert_eq!(lacking, 1);
+        // Beside it, nothing of it has to be known.
+        std::fs::write(a.join("other"), b"other").unwrap();
+        assert_eq!(both.store(), None);
+        std::fs::rename(&below, &home).unwrap();
+        assert!(both.store().is_some());
+        assert!(both.old.as_ref().unwrap().not_captured.is_empty());
+        // A hard link of which one name is too deep.
+        std::fs::hard_link(b.join("file"), both.at().join("link")).unwrap();
+        assert_eq!(both.store(), None);
+        std::fs::rename(&home, &below).unwrap();
+        assert!(both.store().is_some());
+        std::fs::remove_file(both.at().join("link")).unwrap();
+        assert_eq!(both.store(), None);
+        // Gone with all that was too deep.
+        std::fs::remove_dir_all(both.at().join("a")).unwrap();
+        assert_eq!(both.store(), None);
+        assert!(both.old.as_ref().unwrap().not_captured.is_empty());
     }
 
     #[test]
