@@ -74,6 +74,17 @@ pub fn client() -> Result<Client, Failure> {
     }
 }
 
+/// Whether a Cove holds the lock of this user's home; unknown, and so false, for one by URL.
+pub fn is_running() -> bool {
+    if variable("COVE_URL").is_some() {
+        return false;
+    }
+    let lock = home().ok().and_then(|home| std::fs::File::open(home.join("lock")).ok());
+    lock.is_some_and(|lock| {
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+    })
+}
+
 /// What `new` and `cp` leave out of what they copy in: Cove's own home, and its store when
 /// that is a directory.
 pub fn own_directories() -> Vec<PathBuf> {

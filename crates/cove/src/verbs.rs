@@ -33,6 +33,8 @@ pub struct Session {
     env: Env,
 }
 
+/// How often, every 50 ms, it is looked whether Cove has ended.
+const STOP_LOOKS: u32 = 600;
 /// How much of a file is read before it is written out.
 const PIECE_BYTES: usize = 128 << 10;
 
@@ -201,6 +203,18 @@ impl Session {
         // It has stopped when nobody answers any more.
         while self.client.health().await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // Then it lets go of its pool; who starts it again at once must find that done.
+        let mut looks = 0;
+        while environment::is_running() && looks < STOP_LOOKS {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            looks += 1;
+        }
+        if looks == STOP_LOOKS {
+            let what = "Cove does not answer any more and has not ended within 30 s";
+            return Err(
+                Failure::new(ErrorKind::TimedOut, what).hint("see the end of cove.log in its home")
+            );
         }
         let address = self.client.address();
         self.output.show(&json!({ "stopped": address }), [], String::new)?;
