@@ -24,6 +24,9 @@ use crate::tree::{self, Nodes};
 const FRAMES_BYTES_MAX: usize = 48 << 20;
 /// Decoded frames kept in memory; neighbours in a gathered frame are asked for in a row.
 const DECODED_MAX: usize = 8;
+/// Nodes of trees that a node keeps in memory for all its volumes, in bytes: those of a few
+/// hundred thousand files.
+const NODES_BYTES_MAX: usize = 32 << 20;
 /// Requests for frames under way at once.
 const PARALLEL: usize = 8;
 /// Frames of one pack that are no further apart are fetched by one request.
@@ -33,11 +36,21 @@ const REQUEST_BYTES_MAX: u64 = 4 << 20;
 /// Footers of packs kept in memory.
 const FOOTERS_MAX: usize = 256;
 
-/// The indexes that a node has read, in memory and on its disk.
+/// The indexes and nodes of trees that were read or written here, in memory and the indexes on
+/// disk too: a small change reads none of them again.
 pub struct PackCache {
     dir: Option<PathBuf>,
     packs: Mutex<HashMap<PackId, Arc<PackIndex>>>,
     indexes: Mutex<HashMap<IndexId, Arc<IndexTable>>>,
+    nodes: Mutex<KeptNodes>,
+}
+
+/// Nodes by digest, the oldest of which go first.
+#[derive(Default)]
+struct KeptNodes {
+    nodes: HashMap<Digest, Bytes>,
+    order: VecDeque<Digest>,
+    bytes: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,7 +61,12 @@ impl PackCache {
     /// A cache that keeps footers below `dir`, which exists; without one, only in memory.
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, packs: Mutex::default(), indexes: Mutex::default() }
+        Self {
+            dir,
+            packs: Mutex::default(),
+            indexes: Mutex::default(),
+            nodes: Mutex::default(),
+        }
     }
 
     /// Keeps a pack's footer.
@@ -74,6 +92,26 @@ impl PackCache {
         }
         packs.insert(pack.id, Arc::clone(&index));
         Ok(index)
+    }
+
+    /// Keeps a node of a tree, whose digest the caller has made or checked.
+    pub(crate) fn keep_node(&self, digest: Digest, bytes: &Bytes) {
+        let mut kept = lock(&self.nodes);
+        if kept.nodes.insert(digest, bytes.clone()).is_some() {
+            return;
+        }
+        kept.bytes += bytes.len();
+        kept.order.push_back(digest);
+        while kept.bytes > NODES_BYTES_MAX {
+            let Some(oldest) = kept.order.pop_front() else { return };
+            if let Some(node) = kept.nodes.remove(&oldest) {
+                kept.bytes -= node.len();
+            }
+        }
+    }
+
+    fn find_node(&self, digest: &Digest) -> Option<Bytes> {
+        lock(&self.nodes).nodes.get(digest).cloned()
     }
 
     fn find(&self, pack: &PackRef) -> Option<Arc<PackIndex>> {
@@ -360,18 +398,24 @@ impl Nodes for Chunks {
         if *digest == tree::Root::empty().digest {
             return Ok(Bytes::from_static(tree::EMPTY_NODE));
         }
-        self.chunk(digest).map_err(|error| match error {
+        if let Some(node) = self.cache.find_node(digest) {
+            return Ok(node);
+        }
+        let node = self.chunk(digest).map_err(|error| match error {
             ChunkError::Missing { digest } => tree::ReadError::Missing { digest },
             other => tree::ReadError::Source {
                 digest: *digest,
                 kind: other.kind(),
                 source: Box::new(other),
             },
-        })
+        })?;
+        self.cache.keep_node(*digest, &node);
+        Ok(node)
     }
 
     fn prefetch(&self, digests: &[Digest]) {
-        self.fetch(digests);
+        let unknown = digests.iter().filter(|digest| self.cache.find_node(digest).is_none());
+        self.fetch(&unknown.copied().collect::<Vec<_>>());
     }
 }
 

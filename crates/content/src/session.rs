@@ -290,7 +290,9 @@ impl NodeSink for Session<'_> {
         self.put_meta(digest, &bytes).map_err(|error| {
             let kind = error.kind();
             SinkError { digest, kind, source: Box::new(error) }
-        })
+        })?;
+        self.cache.keep_node(digest, &bytes);
+        Ok(())
     }
 }
 

@@ -550,8 +550,12 @@ fn check(
         verified.checked.entries = states.len() as u64;
         return;
     }
+    // what the store says, not what this node remembers of it
+    let nothing = Arc::new(cove_content::chunks::PackCache::new(None));
+    let stored =
+        cove_content::chunks::Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
+    verify::located(&stored, &states, &mut verified.problems, &mut verified.checked);
     let chunks = crate::save::chunks_of(inner, &head.locations);
-    verify::located(&chunks, &states, &mut verified.problems, &mut verified.checked);
     if let VerifyLevel::Read { part, of } = level {
         verify::read_packs(
             &chunks,

@@ -1,0 +1,359 @@
+//! A node with a pool, a store and a database of its own, for one test.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cove_btrfs::{FakePool, LoopPool, Pool};
+use cove_content::document::{ForkedFrom, ProjectDocument};
+use cove_content::volumes::{
+    Call, Captured, Moment, NewEntry, Progress, Restore, Restored, Snapshot, Source, VolumeError,
+    VolumeStatus, Volumes,
+};
+use cove_database::NodeDatabase;
+use cove_env::Env;
+use cove_node::{Node, NodeOptions};
+use cove_objects::{MemoryStore, Store};
+use cove_types::{Digest, EntryId, EntryKind, OperationId, ProjectId, TreePath, VolumeId};
+use tempfile::TempDir;
+
+/// Looks are asked for, so that a test decides when there is one.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// How long the world may take to do what it must.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Says why a test that needs root does nothing without it.
+pub(crate) fn is_root(test: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: {test} needs root: the files of a volume belong to uid 1000");
+    }
+    is_root
+}
+
+/// Whether all rounds are to be run.
+#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
+pub(crate) fn is_proof() -> bool {
+    std::env::var_os("COVE_PROOF").is_some_and(|value| value == "1")
+}
+
+/// The seed of a random test, from `COVE_SEED` or else the time; printed, so that it can be run again.
+#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
+pub(crate) fn seed(test: &str) -> u64 {
+    let given = std::env::var("COVE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given
+        .unwrap_or_else(|| u64::try_from(Env::system().now().as_microsecond()).unwrap_or_default());
+    eprintln!("{test}: COVE_SEED={seed} runs this again");
+    seed
+}
+
+/// Chance that a seed decides (xorshift64*).
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from((self.next() >> 11) % end.max(1) as u64).unwrap_or(0)
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count + 8);
+        while bytes.len() < count {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        if from.is_empty() {
+            return None;
+        }
+        from.get(self.below(from.len()))
+    }
+}
+
+/// Waits until a condition holds; what it last said is in the panic.
+pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let mut last = String::new();
+    let waiting = async {
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(said) => last = said,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match tokio::time::timeout(DEADLINE, waiting).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what}: not within {DEADLINE:?}; last: {last}"),
+    }
+}
+
+/// A pool on a directory or on a loop device.
+pub(crate) enum AnyPool {
+    Fake(Arc<FakePool>),
+    Loop(Option<Arc<LoopPool>>, PathBuf),
+}
+
+impl AnyPool {
+    pub(crate) fn fake(dir: &Path) -> Self {
+        Self::Fake(Arc::new(FakePool::open(dir).unwrap()))
+    }
+
+    pub(crate) fn on_loop(dir: &Path) -> Self {
+        Self::Loop(Some(Arc::new(LoopPool::open(dir, 1 << 30).unwrap())), dir.to_owned())
+    }
+
+    pub(crate) fn get(&self) -> Arc<dyn Pool> {
+        match self {
+            Self::Fake(pool) => Arc::clone(pool) as Arc<dyn Pool>,
+            Self::Loop(pool, _) => Arc::clone(pool.as_ref().unwrap()) as Arc<dyn Pool>,
+        }
+    }
+}
+
+impl Drop for AnyPool {
+    fn drop(&mut self) {
+        let Self::Loop(pool, home) = self else { return };
+        let Some(mut pool) = pool.take() else { return };
+        // a test that fails does not stop its node, which then holds the pool
+        let tries = if std::thread::panicking() { 0 } else { 500 };
+        for _ in 0..tries {
+            match Arc::try_unwrap(pool) {
+                Ok(own) => return own.close().unwrap(),
+                Err(shared) => pool = shared,
+            }
+            #[expect(clippy::disallowed_methods, reason = "a poll with an end")]
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let lazily =
+            "umount -l \"$1/pool\"; losetup -n -O NAME -j \"$1/pool.img\" | xargs losetup -d";
+        #[expect(clippy::disallowed_methods, reason = "a failed test leaves no device behind")]
+        let ended = std::process::Command::new("sh").args(["-c", lazily, "sh"]).arg(home).status();
+        eprintln!("the pool was in use and is unmounted lazily: {ended:?}");
+    }
+}
+
+/// One machine: its pool, its database and, while it runs, its node.
+pub(crate) struct World {
+    pub(crate) name: String,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) env: Env,
+    pub(crate) node: Node,
+    pub(crate) pool: AnyPool,
+    calls: AtomicU64,
+    dir: TempDir,
+}
+
+/// What a fresh store is.
+pub(crate) fn memory() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(Env::system()))
+}
+
+impl World {
+    /// A machine with a fake pool.
+    pub(crate) async fn fake(name: &str, store: &Arc<MemoryStore>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = AnyPool::fake(&dir.path().join("pool"));
+        Self::with(name, store, dir, pool).await
+    }
+
+    /// A machine with a real pool.
+    pub(crate) async fn on_loop(name: &str, store: &Arc<MemoryStore>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = AnyPool::on_loop(dir.path());
+        Self::with(name, store, dir, pool).await
+    }
+
+    async fn with(name: &str, store: &Arc<MemoryStore>, dir: TempDir, pool: AnyPool) -> Self {
+        std::fs::create_dir_all(dir.path().join("cache")).unwrap();
+        let env = Env::system();
+        let node = start(name, store, &env, dir.path(), pool.get()).await;
+        let (name, store) = (name.to_owned(), Arc::clone(store));
+        Self { name, store, env, node, pool, calls: AtomicU64::new(1), dir }
+    }
+
+    /// Stops the node, as a crash does for what it remembers, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        self.node.stop().await;
+        self.node =
+            start(&self.name, &self.store, &self.env, self.dir.path(), self.pool.get()).await;
+    }
+
+    /// The node's database, for a look from outside.
+    pub(crate) async fn database(&self) -> NodeDatabase {
+        NodeDatabase::open(&self.dir.path().join("node.db")).await.unwrap()
+    }
+
+    /// A call of its own.
+    pub(crate) fn call(&self) -> Call {
+        self.call_since(u32::MAX)
+    }
+
+    /// A call of somebody who had last seen `seq`.
+    pub(crate) fn call_since(&self, seq: u32) -> Call {
+        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        Call {
+            operation: self.env.operation_id(seq),
+            principal: "tester".into(),
+            request: number.to_be_bytes(),
+            progress: Progress::default(),
+        }
+    }
+
+    pub(crate) async fn create(&self) -> VolumeId {
+        let call = self.call_since(0);
+        let volume = VolumeId::derive("tester", &call.operation, 0);
+        let made = self.create_as(&call, &volume).await.unwrap();
+        made.saved.await.unwrap();
+        volume
+    }
+
+    pub(crate) async fn create_as(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        let document = document(&call.operation, 0, None);
+        self.node.create(call.clone(), volume.clone(), document, Source::Empty).await
+    }
+
+    pub(crate) async fn snapshot_as(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+    ) -> Result<Captured<Snapshot>, VolumeError> {
+        let entry = NewEntry {
+            kind: EntryKind::Manual,
+            author: "tester".into(),
+            message: None,
+            label: None,
+            keep: 200,
+        };
+        self.node.snapshot(call.clone(), volume.clone(), entry).await
+    }
+
+    pub(crate) async fn snapshot(&self, volume: &VolumeId) -> EntryId {
+        let captured = self.snapshot_as(&self.call(), volume).await.unwrap();
+        captured.saved.await.unwrap().entry.record.id
+    }
+
+    pub(crate) async fn restore_as(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+        entry: &EntryId,
+        paths: &[&str],
+    ) -> Result<Captured<Restored>, VolumeError> {
+        let restore = Restore {
+            entry: *entry,
+            paths: paths
+                .iter()
+                .map(|path| TreePath::from_bytes(path.as_bytes()).unwrap())
+                .collect(),
+            force: true,
+            author: "tester".into(),
+            keep: 200,
+        };
+        self.node.restore(call.clone(), volume.clone(), restore).await
+    }
+
+    pub(crate) async fn restore(&self, volume: &VolumeId, entry: &EntryId) -> Restored {
+        let captured = self.restore_as(&self.call(), volume, entry, &[]).await.unwrap();
+        captured.saved.await.unwrap()
+    }
+
+    pub(crate) async fn fork_as(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+        moment: Moment,
+        count: u32,
+    ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
+        let source = self.node.status(volume).await?.document;
+        let entry = match moment {
+            Moment::Now => None,
+            Moment::Entry(entry) => Some(entry),
+        };
+        let forked = ForkedFrom { project: source.id, entry, tree: Digest::HOLE };
+        let targets = (0..count)
+            .map(|ordinal| {
+                let volume = VolumeId::derive("tester", &call.operation, ordinal);
+                (volume, document(&call.operation, ordinal, Some(forked.clone())))
+            })
+            .collect();
+        self.node.fork(call.clone(), volume.clone(), moment, targets).await
+    }
+
+    pub(crate) async fn fork(&self, volume: &VolumeId, moment: Moment) -> VolumeId {
+        let call = self.call();
+        let captured = self.fork_as(&call, volume, moment, 1).await.unwrap();
+        captured.saved.await.unwrap().remove(0).volume
+    }
+
+    /// Looks at a volume as the background does and waits until what it found is saved.
+    pub(crate) async fn look(&self, volume: &VolumeId) {
+        let now = (volume.clone(), Moment::Now);
+        let changes = self.node.diff(now.clone(), now).await.unwrap();
+        assert!(changes.is_empty(), "a state differs from itself: {changes:?}");
+    }
+
+    /// The directory of a volume's files.
+    pub(crate) async fn files(&self, volume: &VolumeId) -> PathBuf {
+        self.node.status(volume).await.unwrap().path.unwrap()
+    }
+}
+
+async fn start(
+    name: &str,
+    store: &Arc<MemoryStore>,
+    env: &Env,
+    dir: &Path,
+    pool: Arc<dyn Pool>,
+) -> Node {
+    let database = NodeDatabase::open(&dir.join("node.db")).await.unwrap();
+    let options = NodeOptions {
+        node: format!("node-{name}").parse().unwrap(),
+        holder: format!("cove-{name}").parse().unwrap(),
+        team: "home".parse().unwrap(),
+        store_every: NEVER,
+        pin: *b"test-pin",
+        cache: dir.join("cache"),
+    };
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    Node::start(pool, store, database, env.clone(), options).await.unwrap()
+}
+
+fn document(
+    operation: &OperationId,
+    ordinal: u32,
+    forked_from: Option<ForkedFrom>,
+) -> ProjectDocument {
+    ProjectDocument {
+        id: ProjectId::derive("tester", operation, ordinal),
+        name: "a project".into(),
+        slug: "a-project".parse().unwrap(),
+        config: serde_json::Map::new(),
+        graph: serde_json::Map::new(),
+        forked_from,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        unknown: serde_json::Map::new(),
+    }
+}
