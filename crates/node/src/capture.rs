@@ -145,6 +145,7 @@ fn pending_of(call: &Call, volume: &VolumeId, work: Work) -> Pending {
     Pending {
         operation: call.operation,
         generation: 0,
+        generation_after: 0,
         volume: volume.clone(),
         principal: call.principal.clone(),
         request: call.request,
@@ -269,11 +270,11 @@ fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeE
     }
     let stored = SubvolumePath::Stored(pending.volume.clone(), pending.operation);
     if there(&stored)?.is_none() {
+        pending.generation = generation(inner, &pending.volume)?;
         inner
             .pool
             .snapshot(&place, &stored, Access::ReadOnly, &pending.volume)
             .map_err(pool_failed("failed to take a snapshot"))?;
-        pending.generation = generation(inner, &pending.volume)?;
     }
     Ok(pending)
 }
@@ -281,6 +282,7 @@ fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeE
 /// Freezes the present state for the call.
 fn freeze(inner: &Inner, volume: &Volume, pending: &mut Pending) -> Result<u64, VolumeError> {
     let begun = inner.env.since_boot();
+    pending.generation = generation(inner, &volume.id)?;
     inner
         .pool
         .snapshot(
@@ -290,7 +292,7 @@ fn freeze(inner: &Inner, volume: &Volume, pending: &mut Pending) -> Result<u64, 
             &volume.id,
         )
         .map_err(pool_failed("failed to take a snapshot"))?;
-    pending.generation = generation(inner, &volume.id)?;
+    pending.generation_after = generation(inner, &volume.id)?;
     let row = stored_row(inner, pending);
     inner
         .wait(inner.database.put_stored(&row))
@@ -573,7 +575,10 @@ fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeE
     let incoming = SubvolumePath::Incoming(pending.operation);
     let base = sub(&pending.operation, 1);
     let base_place = SubvolumePath::Stored(volume.id.clone(), base);
+    // of a swap that happened before it is not known: the next look finds out what has changed
+    let mut live_generation = 0;
     if find(&live)?.is_none_or(|live| live.uuid != *uuid) {
+        live_generation = find(&incoming)?.map_or(0, |subvolume| subvolume.generation);
         // not swapped yet: the base of what will be stored next is the restored state itself
         if find(&base_place)?.is_none() {
             inner
@@ -602,7 +607,6 @@ fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeE
             .map_err(pool_failed("failed to put the state before aside"))?;
     }
     let put_aside = find(&trash)?.map_or(0, |subvolume| subvolume.generation);
-    let live_generation = find(&live)?.map_or(0, |subvolume| subvolume.generation);
     let (tree, _) = entry_root(volume, entry)?;
     let copy = CopyRow {
         volume: volume.id.clone(),
@@ -828,11 +832,14 @@ fn place_forks(
                 .snapshot(&source, &stored, Access::ReadOnly, target)
                 .map_err(pool_failed("failed to copy the files"))?;
         }
+        // of a fork that was there before it is not known what has changed since
+        let mut made_generation = 0;
         if find(&live)?.is_none() {
             inner
                 .pool
                 .snapshot(&stored, &live, Access::ReadWrite, target)
                 .map_err(pool_failed("failed to copy the files"))?;
+            made_generation = generation(inner, target)?;
         }
         let fork =
             inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
@@ -841,7 +848,7 @@ fn place_forks(
             base: pending.operation,
             tree: Digest::HOLE,
             seq: 0,
-            generation: generation(inner, target)?,
+            generation: made_generation,
             unsaved_bytes: None,
             looked_us: inner.now_us(),
         };
@@ -900,6 +907,7 @@ fn background(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
     let mut pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,
+        generation_after: 0,
         volume: volume.id.clone(),
         principal: "cove".into(),
         request: [0; 8],
@@ -972,6 +980,7 @@ fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeE
         let mut pending = Pending {
             operation: inner.env.operation_id(volume.state().seq()),
             generation: 0,
+            generation_after: 0,
             volume: volume.id.clone(),
             principal: "cove".into(),
             request: [0; 8],

@@ -112,21 +112,22 @@ fn copy_here(
     let tree = head.now.tree;
     build_tree(inner, &tree, &head.locations, &incoming, &volume.id, &Progress::default())
         .map_err(|error| chain(&error))?;
-    inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
+    // before anybody can write there
+    let generation = inner
+        .pool
+        .find(&incoming)
+        .map_err(|error| chain(&error))?
+        .map_or(0, |subvolume| subvolume.generation);
     inner
         .pool
         .snapshot(
-            &live,
+            &incoming,
             &SubvolumePath::Stored(volume.id.clone(), operation),
             Access::ReadOnly,
             &volume.id,
         )
         .map_err(|error| chain(&error))?;
-    let generation = inner
-        .pool
-        .find(&live)
-        .map_err(|error| chain(&error))?
-        .map_or(0, |subvolume| subvolume.generation);
+    inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
     let body = head.encode().map_err(|error| chain(&error))?;
     let finished = Finished {
         heads: vec![HeadRow {

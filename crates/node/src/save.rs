@@ -458,9 +458,9 @@ fn is_unchanged(inner: &Inner, volume: &Volume, known: &Known, pending: &Pending
     let _ = inner;
     let state = volume.state();
     let same = state.copy.as_ref().is_some_and(|copy| {
-        copy.generation == pending.generation && copy.tree == known.head.now.tree
+        copy.generation == pending.generation_after && copy.tree == known.head.now.tree
     });
-    same && pending.generation != 0 && !matches!(pending.work, Work::Restore { .. })
+    same && pending.generation_after != 0 && !matches!(pending.work, Work::Restore { .. })
 }
 
 /// Stores the work's snapshot and puts the head that `transition` makes of it.

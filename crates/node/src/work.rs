@@ -18,9 +18,13 @@ use serde::{Deserialize, Serialize};
 pub struct Pending {
     /// The operation.
     pub operation: OperationId,
-    /// The generation of the live subvolume right after its snapshot; 0 where none was taken.
+    /// The generation of the live subvolume right before its snapshot, so that no later change has
+    /// it; 0 where none was taken.
     #[serde(default)]
     pub generation: u64,
+    /// The same right after, when the snapshot had written out what was dirty.
+    #[serde(default)]
+    pub generation_after: u64,
     /// The volume whose head it changes.
     pub volume: VolumeId,
     /// Who asked.
