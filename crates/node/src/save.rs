@@ -427,6 +427,10 @@ fn changed(
         Some(digest) => NotCaptured::decode_all(&chunks.chunk(&digest).ok()?).ok()?,
         None => now.not_captured.list.clone(),
     };
+    if lacks.len() as u64 != now.not_captured.count {
+        // the list was too long to be kept whole
+        return None;
+    }
     let names = |inode| inner.pool.names_of_inode(place, inode);
     let stored = cove_content::incremental::store_changes(
         &changes,
