@@ -61,12 +61,7 @@ impl PackCache {
     /// A cache that keeps footers below `dir`, which exists; without one, only in memory.
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
-        Self {
-            dir,
-            packs: Mutex::default(),
-            indexes: Mutex::default(),
-            nodes: Mutex::default(),
-        }
+        Self { dir, packs: Mutex::default(), indexes: Mutex::default(), nodes: Mutex::default() }
     }
 
     /// Keeps a pack's footer.

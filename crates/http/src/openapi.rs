@@ -6,16 +6,19 @@ use utoipa::openapi::{Components, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Cove",
-    version = "1",
-    description = "Whole workspaces that snapshot, fork and restore. Paths, and names in \
+#[openapi(
+    info(
+        title = "Cove",
+        version = "1",
+        description = "Whole workspaces that snapshot, fork and restore. Paths, and names in \
         them, have bytes that are not UTF-8, control characters and backslashes escaped as \\xNN \
         and \\\\, in answers and in requests. Times are RFC 3339 in UTC, sizes are bytes. Clients \
         tolerate unknown fields and unknown values of enums. A call that changes something may be \
         repeated under its Idempotency-Key and has its effect once.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0"),
-), components(schemas(crate::long::Until)))]
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(crate::long::Until))
+)]
 struct Head;
 
 /// The OpenAPI 3.1 document as JSON, with a line end.
@@ -49,10 +52,8 @@ mod tests {
             let name = text[at + marker.len()..].split('"').next().unwrap();
             assert!(schemas.contains_key(name), "{name}");
         }
-        let mut names: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("\"operationId\": "))
-            .collect();
+        let mut names: Vec<&str> =
+            text.lines().filter_map(|line| line.trim().strip_prefix("\"operationId\": ")).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -84,7 +84,7 @@ pub(crate) fn save(
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
     });
     if let Some((OpAnswer::First(result), known)) = answer
-        && !matches!(pending.work, Work::Background | Work::Create { .. })
+        && !matches!(pending.work, Work::Background | Work::Create { .. } | Work::Fork { .. })
     {
         return finish(
             inner,
@@ -112,11 +112,14 @@ pub(crate) fn save(
         }
         Work::Snapshot { entry, keep } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
-            commit(inner, volume, pending, ended, false, |head, root, trash, stamp, op| {
+            commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
                 let record = EntryRecord { root: root.clone(), ..entry.clone() };
-                *trash = rolled_off(head, &record, *keep);
-                let commit =
-                    Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
+                made.rolled_off = rolled_off(head, &record, *keep);
+                let commit = Commit {
+                    add: vec![record],
+                    trash: made.rolled_off.clone(),
+                    ..plain(head, root)
+                };
                 head.commit(commit, op, stamp)
             })
         }
@@ -144,11 +147,14 @@ pub(crate) fn save(
         }
         Work::RestorePaths { before, keep, .. } => {
             let ended = Ended { entry: Some(before.id), ..Ended::default() };
-            commit(inner, volume, pending, ended, false, |head, root, trash, stamp, op| {
+            commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
                 let record = EntryRecord { root: root.clone(), ..before.clone() };
-                *trash = rolled_off(head, &record, *keep);
-                let commit =
-                    Commit { add: vec![record], trash: trash.clone(), ..plain(head, root) };
+                made.rolled_off = rolled_off(head, &record, *keep);
+                let commit = Commit {
+                    add: vec![record],
+                    trash: made.rolled_off.clone(),
+                    ..plain(head, root)
+                };
                 head.commit(commit, op, stamp)
             })
         }
@@ -467,6 +473,19 @@ fn is_unchanged(inner: &Inner, volume: &Volume, known: &Known, pending: &Pending
     same && pending.generation_after != 0 && !matches!(pending.work, Work::Restore { .. })
 }
 
+/// What a change of the head makes besides the head.
+struct Made {
+    entry: Option<EntryId>,
+    rolled_off: Vec<EntryId>,
+}
+
+impl Made {
+    /// What the head's list of operations says of it: the entry, then what rolled off.
+    fn told(&self) -> Vec<EntryId> {
+        self.entry.iter().chain(&self.rolled_off).copied().collect()
+    }
+}
+
 /// Stores the work's snapshot and puts the head that `transition` makes of it.
 ///
 /// `quiet`: an unchanged state is no reason for a PUT.
@@ -476,13 +495,7 @@ fn commit(
     pending: &Pending,
     mut ended: Ended,
     quiet: bool,
-    transition: impl Fn(
-        &Head,
-        Root,
-        &mut Vec<EntryId>,
-        Stamp,
-        Option<Op>,
-    ) -> Result<Head, TransitionError>,
+    transition: impl Fn(&Head, Root, &mut Made, Stamp, Option<Op>) -> Result<Head, TransitionError>,
 ) -> Result<Ended, SaveError> {
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
@@ -500,18 +513,19 @@ fn commit(
         if quiet && root == known.head.now {
             return finish(inner, volume, pending, &known, ended, true);
         }
-        let mut rolled = Vec::new();
         let stamp = stamp(inner);
-        let made: Vec<EntryId> = ended.entry.into_iter().collect();
         let joined = known
             .head
             .join(known.older.clone())
             .map_err(|error| SaveError::later("failed to read older entries", &error))?;
+        let mut made = Made { entry: ended.entry, rolled_off: Vec::new() };
+        let told = made.told();
         let mut next =
-            transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, made.clone())))?;
-        if !rolled.is_empty() {
-            let all = made.iter().chain(&rolled).copied().collect();
-            next = transition(&joined, root.clone(), &mut rolled, stamp, Some(op(pending, all)))?;
+            transition(&joined, root.clone(), &mut made, stamp, Some(op(pending, told.clone())))?;
+        // the head carries the whole answer, also what only the transition could tell
+        if made.told() != told {
+            let op = op(pending, made.told());
+            next = transition(&joined, root.clone(), &mut made, stamp, Some(op))?;
         }
         let known = match put_stored(
             &Turn { inner, volume, pending, known: &known },
@@ -523,7 +537,8 @@ fn commit(
             Some(known) => known,
             None => continue,
         };
-        ended.rolled_off = rolled;
+        ended.entry = made.entry;
+        ended.rolled_off = made.rolled_off;
         return finish(inner, volume, pending, &known, ended, true);
     }
     Err(SaveError::Later {
@@ -702,38 +717,32 @@ fn restore(
         kind: ErrorKind::NotFound,
         what: format!("entry {entry} is not in this project's timeline"),
     })?;
-    let mut ended = Ended::default();
-    // whether the state before is an entry already is known only once it is stored
-    let makes_entry = std::cell::Cell::new(true);
-    let result =
-        commit(inner, volume, pending, Ended::default(), false, |head, root, trash, stamp, op| {
-            let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
-            let is_entry =
-                head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);
-            makes_entry.set(!is_entry);
-            let next_root = Root {
-                parents: vec![root.digest()],
-                document: head.now.document,
-                ..target.root.clone()
-            };
-            if is_entry {
-                return replaced.commit(plain(&replaced, next_root), op, stamp);
-            }
-            let record = EntryRecord { root, ..before.clone() };
-            *trash = rolled_off(head, &record, keep);
-            trash.retain(|id| *id != target.id);
-            let replace = Replace {
-                root: next_root,
-                locations: replaced.locations.clone(),
-                root_frame: None,
-                before: record,
-                trash: trash.clone(),
-            };
-            replaced.restore_to(replace, op, stamp)
-        })?;
-    ended.rolled_off = result.rolled_off;
-    ended.entry = makes_entry.get().then_some(before.id);
-    Ok(ended)
+    let ended = Ended { entry: Some(before.id), ..Ended::default() };
+    commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
+        let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
+        let is_entry =
+            head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);
+        let next_root = Root {
+            parents: vec![root.digest()],
+            document: head.now.document,
+            ..target.root.clone()
+        };
+        if is_entry {
+            made.entry = None;
+            return replaced.commit(plain(&replaced, next_root), op, stamp);
+        }
+        let record = EntryRecord { root, ..before.clone() };
+        made.rolled_off = rolled_off(head, &record, keep);
+        made.rolled_off.retain(|id| *id != target.id);
+        let replace = Replace {
+            root: next_root,
+            locations: replaced.locations.clone(),
+            root_frame: None,
+            before: record,
+            trash: made.rolled_off.clone(),
+        };
+        replaced.restore_to(replace, op, stamp)
+    })
 }
 
 /// Names a state that is none of the present one's descendants, and leaves the present one alone.

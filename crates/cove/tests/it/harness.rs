@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a start, a stop or one call may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Where the objects of a test lie.
 #[derive(Debug, Clone)]
@@ -144,9 +144,20 @@ impl Cove {
         command
     }
 
+    /// A call of the program for a test that runs it itself: its child is the program.
+    pub fn program_of(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
+        self.environment_of(&mut command);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
     fn environment_of(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
+            if text == "COVE_LOG" {
+                continue;
+            }
             if text.starts_with("COVE_") || text.starts_with("AWS_") || text.starts_with("K8S_") {
                 command.env_remove(&name);
             }
@@ -266,8 +277,11 @@ impl Cove {
     pub fn json_with(&self, arguments: &[&str], code: i32, input: &[u8]) -> Value {
         // What stands behind `--` is no flag.
         let at = arguments.iter().position(|one| *one == "--").unwrap_or(arguments.len());
-        let all: Vec<&str> =
-            [&arguments[..at], &["--json"], &arguments[at..]].into_iter().flatten().copied().collect();
+        let all: Vec<&str> = [&arguments[..at], &["--json"], &arguments[at..]]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
         let output = self.cove_with(&all, input);
         assert_eq!(output.code, code, "{all:?}: {}{}", output.stdout, output.stderr);
         serde_json::from_str(&output.stdout)
@@ -353,9 +367,7 @@ impl Drop for Cove {
 }
 
 fn wait_for(child: &mut Child) -> ExitStatus {
-    poll("Cove ends", || {
-        child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
-    })
+    poll("Cove ends", || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()))
 }
 
 /// Runs a program to its end.

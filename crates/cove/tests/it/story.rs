@@ -231,9 +231,8 @@ fn files_are_read_and_changed(cove: &Cove) {
 }
 
 fn a_state_is_kept(cove: &Cove) -> String {
-    let said = cove
-        .cove(&["snapshot", "shop", "-m", "before the refactor", "--label", "v1"])
-        .success();
+    let said =
+        cove.cove(&["snapshot", "shop", "-m", "before the refactor", "--label", "v1"]).success();
     assert!(said.stderr.contains("captured") && said.stderr.contains("saved"), "{}", said.stderr);
     let id = said.stdout.trim().to_owned();
     let timeline = cove.timeline("shop");
@@ -275,9 +274,8 @@ fn differences_are_seen(cove: &Cove, first: &str) {
     ];
     let expected = expected.map(|(change, path)| (change.to_owned(), path.to_owned()));
     assert_eq!(seen, expected, "no directory whose time alone is new");
-    let of = |path: &str| {
-        list(&changes["changes"]).into_iter().find(|one| one["path"] == path).unwrap()
-    };
+    let of =
+        |path: &str| list(&changes["changes"]).into_iter().find(|one| one["path"] == path).unwrap();
     assert_eq!(of("src/basket.ts")["from"], "src/cart.ts");
     assert_eq!(of("src/app.ts")["bytes_before"], 46);
     assert_eq!(of("src/app.ts")["bytes_after"], 16);
@@ -330,7 +328,7 @@ fn the_past_comes_back(cove: &Cove, first: &str) {
     assert_eq!(changes, serde_json::json!({ "changes": [] }));
     let timeline = cove.timeline("shop");
     let kinds: Vec<String> = timeline.iter().map(|entry| text(&entry["kind"])).collect();
-    assert_eq!(kinds, ["before_restore", "before_restore", "manual", "manual"]);
+    assert_eq!(kinds, ["before-restore", "before-restore", "manual", "manual"]);
     timeline.iter().for_each(is_a_saved_entry);
     let before = text(&timeline[0]["id"]);
     let kept = cove.text(&["files", "cat", &format!("shop@{before}:/src/fresh.ts")]);
