@@ -254,6 +254,21 @@ impl Chunks {
         Ok(table)
     }
 
+    /// All packs that the locations name, by themselves or through an index.
+    ///
+    /// # Errors
+    ///
+    /// An index could not be read or is damaged.
+    pub fn packs(&self) -> Result<Vec<PackId>, ChunkError> {
+        let mut packs: Vec<PackId> = self.locations.packs.iter().map(|pack| pack.id).collect();
+        for index in &self.locations.indexes {
+            packs.extend(self.index(index)?.packs().iter().map(|pack| pack.id));
+        }
+        packs.sort_unstable();
+        packs.dedup();
+        Ok(packs)
+    }
+
     /// Where a chunk lies; `None` when the locations do not have it.
     ///
     /// # Errors

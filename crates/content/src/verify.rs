@@ -74,14 +74,20 @@ pub fn read_packs(
     problems: &mut Vec<wire::VerifyProblem>,
     checked: &mut wire::Checked,
 ) {
-    let packs = &chunks.locations().packs;
-    for pack in packs.iter().filter(|pack| in_part(&pack.id, part, of)) {
-        let key = chunks.remote().pack_key(&pack.id);
+    let packs = match chunks.packs() {
+        Ok(packs) => packs,
+        Err(error) => {
+            problems.push(problem(None, &error.to_string(), None, Vec::new()));
+            return;
+        }
+    };
+    for pack in packs.iter().filter(|pack| in_part(pack, part, of)) {
+        let key = chunks.remote().pack_key(pack);
         let object = match chunks.remote().get(&key) {
             Ok(object) => object,
             Err(error) => {
                 let error = ChunkError::Read { source: error };
-                let hit = hit_by(chunks, states, &pack.id);
+                let hit = hit_by(chunks, states, pack);
                 for (entry, paths) in hit {
                     problems.push(problem(entry, &format!("{error}: {key}"), Some(&key), paths));
                 }
@@ -91,7 +97,7 @@ pub fn read_packs(
         checked.packs_read += 1;
         checked.bytes_read += object.bytes.len() as u64;
         if let Err(error) = check_pack(&object.bytes) {
-            let hit = hit_by(chunks, states, &pack.id);
+            let hit = hit_by(chunks, states, pack);
             if hit.is_empty() {
                 problems.push(problem(None, &error, Some(&key), Vec::new()));
             }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::in_use::refuse_writers;
 use crate::node::{Inner, StartError, chain, stored_row};
-use crate::save::{bring_older, chunks_of};
+use crate::save::chunks_of;
 use crate::volume::{Ended, Trouble, Volume, unknown_root};
 use crate::work::{Pending, Work};
 
@@ -33,6 +33,8 @@ pub(crate) const OWNER: (u32, u32) = (1000, 1000);
 pub(crate) const LIMITS: Limits = Limits { entries: 20_000_000, bytes: 1 << 60, depth: 255 };
 /// Where the data of services lies in a volume.
 const SERVICES: &[u8] = b"services";
+/// How the directories begin in which what is restored waits, before the operation id.
+const STAGING: &[u8] = b".restoring-";
 
 /// A further operation id that follows from one, for the subvolumes that it needs besides its own.
 pub(crate) fn sub(operation: &OperationId, ordinal: u32) -> OperationId {
@@ -145,7 +147,6 @@ fn pending_of(call: &Call, volume: &VolumeId, work: Work) -> Pending {
     Pending {
         operation: call.operation,
         generation: 0,
-        generation_after: 0,
         volume: volume.clone(),
         principal: call.principal.clone(),
         request: call.request,
@@ -163,14 +164,22 @@ fn path_failed(what: &str) -> impl FnOnce(cove_btrfs::PathError) -> VolumeError 
     move |error| VolumeError::failed(what, error)
 }
 
-/// The live subvolume's generation, read after a snapshot has written its dirty pages out.
-fn generation(inner: &Inner, volume: &VolumeId) -> Result<u64, VolumeError> {
+/// A subvolume's generation.
+fn generation_at(inner: &Inner, place: &SubvolumePath) -> Result<u64, VolumeError> {
     inner
         .pool
-        .find(&SubvolumePath::Volume(volume.clone()))
-        .map_err(pool_failed("failed to look at the volume"))?
+        .find(place)
+        .map_err(pool_failed("failed to look at a subvolume"))?
         .map(|subvolume| subvolume.generation)
-        .ok_or_else(|| VolumeError::NotHere { volume: volume.clone() })
+        .ok_or_else(|| VolumeError::Refused {
+            kind: ErrorKind::Unavailable,
+            what: format!("{place} is not there"),
+        })
+}
+
+/// The live subvolume's generation.
+fn generation(inner: &Inner, volume: &VolumeId) -> Result<u64, VolumeError> {
+    generation_at(inner, &SubvolumePath::Volume(volume.clone()))
 }
 
 /// Makes the directories that every volume has.
@@ -222,9 +231,8 @@ pub(crate) fn create(
     inner
         .wait(inner.database.insert_pending(&row))
         .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
-    let pending = place_created(inner, pending)?;
     inner.adopt(&volume);
-    let receiver = hand_over(&volume, pending);
+    let receiver = finish_here(inner, &volume, pending)?;
     Ok((volume, Asked::Pending(receiver)))
 }
 
@@ -270,19 +278,18 @@ fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeE
     }
     let stored = SubvolumePath::Stored(pending.volume.clone(), pending.operation);
     if there(&stored)?.is_none() {
-        pending.generation = generation(inner, &pending.volume)?;
         inner
             .pool
             .snapshot(&place, &stored, Access::ReadOnly, &pending.volume)
             .map_err(pool_failed("failed to take a snapshot"))?;
     }
+    pending.generation = generation_at(inner, &stored)?;
     Ok(pending)
 }
 
 /// Freezes the present state for the call.
 fn freeze(inner: &Inner, volume: &Volume, pending: &mut Pending) -> Result<u64, VolumeError> {
     let begun = inner.env.since_boot();
-    pending.generation = generation(inner, &volume.id)?;
     inner
         .pool
         .snapshot(
@@ -292,7 +299,9 @@ fn freeze(inner: &Inner, volume: &Volume, pending: &mut Pending) -> Result<u64, 
             &volume.id,
         )
         .map_err(pool_failed("failed to take a snapshot"))?;
-    pending.generation_after = generation(inner, &volume.id)?;
+    // a snapshot has the generation that it gives its source, and any later change a higher one
+    let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    pending.generation = generation_at(inner, &stored)?;
     let row = stored_row(inner, pending);
     inner
         .wait(inner.database.put_stored(&row))
@@ -377,6 +386,7 @@ pub(crate) fn snapshot(
     record.label.clone_from(&entry.label);
     let mut pending =
         pending_of(call, &volume.id, Work::Snapshot { entry: record, keep: entry.keep });
+    let _held = volume.hold([call.operation]);
     let taken = freeze(inner, volume, &mut pending)?;
     if let Work::Snapshot { entry, .. } = &mut pending.work {
         entry.captured_ms = taken;
@@ -407,7 +417,11 @@ fn local_entry(inner: &Inner, volume: &Volume, entry: &EntryId) -> Option<Subvol
     if record.root.not_captured.count > 0 {
         return None;
     }
-    let row = state.stored.values().find(|row| row.entry == Some(*entry) && row.root.is_some())?;
+    let tree = record.root.tree.to_string();
+    let row = state
+        .stored
+        .values()
+        .find(|row| row.entry == Some(*entry) && row.root.as_ref() == Some(&tree))?;
     let place = SubvolumePath::Stored(volume.id.clone(), row.operation);
     drop(state);
     inner.pool.find(&place).ok().flatten().map(|_| place)
@@ -537,6 +551,27 @@ pub(crate) fn restore(
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
         return Err(error);
     }
+    // what could refuse the restore later refuses it before anything is swapped
+    let is_full = volume
+        .state()
+        .known
+        .as_ref()
+        .is_some_and(|known| known.head.entry_count() + 1 >= cove_content::entry::ENTRIES_MAX);
+    let leaves = volume
+        .state()
+        .queue
+        .iter()
+        .any(|other| matches!(other.work, Work::SetTrashed { trashed: true }));
+    if is_full || leaves {
+        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
+        return Err(VolumeError::TooManyEntries).or_else(|error| match leaves {
+            true => refuse_trashed(volume).and(Err(VolumeError::Refused {
+                kind: ErrorKind::Precondition,
+                what: format!("volume {} goes to the trash", volume.id),
+            })),
+            false => Err(error),
+        });
+    }
     let uuid = inner
         .pool
         .find(&incoming)
@@ -552,15 +587,74 @@ pub(crate) fn restore(
         Some(restore.entry.to_string()),
     );
     let base_before = volume.state().copy.as_ref().map(|copy| (copy.base, copy.tree));
-    let work =
-        Work::Restore { entry: restore.entry, before, keep: restore.keep, uuid, base_before };
+    let held = [call.operation, sub(&call.operation, 1)];
+    let _held = volume.hold(held.into_iter().chain(base_before.map(|(base, _)| base)));
+    let work = Work::Restore {
+        entry: restore.entry,
+        before,
+        keep: restore.keep,
+        uuid,
+        base_before,
+        done: false,
+    };
     let pending = pending_of(call, &volume.id, work);
     let row = pending_row(inner, &pending)?;
     inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
         VolumeError::failed("failed to write down what is to be restored", error)
     })?;
-    swap(inner, volume, &pending)?;
-    Ok(Asked::Pending(hand_over(volume, pending)))
+    finish_here(inner, volume, pending).map(Asked::Pending)
+}
+
+/// Finishes the node's half of work whose row is written, and hands it over whatever came of that: what
+/// fails here is tried again before it is saved.
+fn finish_here(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: Pending,
+) -> Result<oneshot::Receiver<Ended>, VolumeError> {
+    match complete(inner, volume, &pending) {
+        Ok(completed) => Ok(hand_over(volume, completed)),
+        Err(error) => {
+            drop(hand_over(volume, pending));
+            Err(error)
+        }
+    }
+}
+
+/// Finishes the node's half of work, if that is not done yet, and writes down that it is.
+pub(crate) fn complete(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<Pending, VolumeError> {
+    let mut completed = pending.clone();
+    match &pending.work {
+        Work::Create { .. } => return place_created(inner, completed),
+        Work::Restore { done: false, .. } => swap(inner, volume, pending)?,
+        Work::RestorePaths { done: false, .. } => put_paths(inner, volume, pending)?,
+        Work::Fork { done: false, .. } => {
+            place_forks(inner, volume, pending, &Progress::default())?;
+        }
+        _ => return Ok(completed),
+    }
+    match &mut completed.work {
+        Work::Restore { done, .. } | Work::RestorePaths { done, .. } | Work::Fork { done, .. } => {
+            *done = true;
+        }
+        _ => {}
+    }
+    let row = pending_row(inner, &completed)?;
+    inner
+        .wait(inner.database.update_pending(&completed.operation, &row.body))
+        .map_err(|error| VolumeError::failed("failed to write down what is done", error))?;
+    let mut state = volume.state();
+    if let Some(queued) =
+        state.queue.iter_mut().find(|queued| queued.operation == completed.operation)
+    {
+        *queued = completed.clone();
+    }
+    drop(state);
+    Ok(completed)
 }
 
 /// Swaps a restored subvolume in, snapshots what was swapped out and puts it aside; may be repeated from
@@ -575,10 +669,7 @@ fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeE
     let incoming = SubvolumePath::Incoming(pending.operation);
     let base = sub(&pending.operation, 1);
     let base_place = SubvolumePath::Stored(volume.id.clone(), base);
-    // of a swap that happened before it is not known: the next look finds out what has changed
-    let mut live_generation = 0;
     if find(&live)?.is_none_or(|live| live.uuid != *uuid) {
-        live_generation = find(&incoming)?.map_or(0, |subvolume| subvolume.generation);
         // not swapped yet: the base of what will be stored next is the restored state itself
         if find(&base_place)?.is_none() {
             inner
@@ -606,7 +697,8 @@ fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeE
             .rename(&incoming, &trash)
             .map_err(pool_failed("failed to put the state before aside"))?;
     }
-    let put_aside = find(&trash)?.map_or(0, |subvolume| subvolume.generation);
+    let put_aside = generation_at(inner, &stored)?;
+    let live_generation = generation_at(inner, &base_place)?;
     let (tree, _) = entry_root(volume, entry)?;
     let copy = CopyRow {
         volume: volume.id.clone(),
@@ -668,11 +760,11 @@ fn restore_paths(
             .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
         let then = cove_content::tree::find_entry(&chunks, &tree, &in_volume)
             .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
+        refuse_links_above(&live, &in_volume, path)?;
         let now = live.find(&in_volume).map_err(path_failed("failed to look at the files"))?;
         if then.is_none() && now.is_none() {
             return Err(VolumeError::NoPath { path: path.clone() });
         }
-        refuse_links_above(&live, &in_volume, path)?;
     }
     drop(live);
     let id = EntryId::derive(&call.operation, "before");
@@ -688,18 +780,30 @@ fn restore_paths(
         paths: restore.paths.iter().map(|path| path.as_bytes().to_vec()).collect(),
         before,
         keep: restore.keep,
+        done: false,
     };
     let mut pending = pending_of(call, &volume.id, work);
+    let _held = volume.hold([call.operation]);
     let taken = freeze(inner, volume, &mut pending)?;
     if let Work::RestorePaths { before, .. } = &mut pending.work {
         before.captured_ms = taken;
     }
-    let row = pending_row(inner, &pending)?;
-    inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
-        VolumeError::failed("failed to write down what is to be restored", error)
-    })?;
-    put_paths(inner, volume, &pending)?;
-    let receiver = hand_over(volume, pending);
+    let staged = stage_paths(inner, volume, &pending, &call.progress).and_then(|()| {
+        let row = pending_row(inner, &pending)?;
+        inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
+            VolumeError::failed("failed to write down what is to be restored", error)
+        })
+    });
+    if let Err(error) = staged {
+        // nothing of the volume has changed, and the same call may come again
+        if let Err(left) = clear_staged(inner, volume, &[]) {
+            tracing::warn!(error = chain(&left), "a part of a restore stays behind");
+        }
+        volume.state().stored.remove(&pending.operation);
+        inner.drop_stored(&volume.id, &pending.operation);
+        return Err(error);
+    }
+    let receiver = finish_here(inner, volume, pending)?;
     background(inner, volume)?;
     Ok(Asked::Pending(receiver))
 }
@@ -710,11 +814,11 @@ fn refuse_links_above(
     in_volume: &TreePath,
     shown: &TreePath,
 ) -> Result<(), VolumeError> {
-    let mut above = in_volume.parent();
-    while let Some(path) = above {
-        if path.is_top() {
-            break;
-        }
+    let above = std::iter::successors(in_volume.parent(), TreePath::parent);
+    let mut above: Vec<TreePath> = above.take_while(|path| !path.is_top()).collect();
+    // from the top, so that none is looked for behind a link
+    above.reverse();
+    for path in above {
         let found = live.find(&path).map_err(path_failed("failed to look at the files"))?;
         if found.is_some_and(|metadata| metadata.kind == cove_btrfs::FileKind::Symlink) {
             return Err(VolumeError::Refused {
@@ -722,42 +826,125 @@ fn refuse_links_above(
                 what: format!("a directory above {shown} is a symbolic link now"),
             });
         }
-        above = path.parent();
     }
     Ok(())
 }
 
-/// Puts the paths of a work in place; may be repeated.
-fn put_paths(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeError> {
+/// Where what a work restores waits beside `files/` until all of it is there. No snapshot sees it:
+/// it comes and goes while captures wait, and a start clears it first.
+fn staging(operation: &OperationId) -> Result<TreePath, VolumeError> {
+    let name = [STAGING, operation.to_string().as_bytes()].concat();
+    TreePath::from_bytes(&name)
+        .map_err(|error| VolumeError::failed("failed to name a place for files", error))
+}
+
+/// Where the n-th path of a work waits, and the mark that it is to be gone instead.
+fn staged(staging: &TreePath, n: usize) -> Result<(TreePath, TreePath), VolumeError> {
+    let name = |text: String| {
+        staging
+            .join(text.as_bytes())
+            .map_err(|error| VolumeError::failed("failed to name a place for files", error))
+    };
+    Ok((name(n.to_string())?, name(format!("{n}.gone"))?))
+}
+
+/// Brings all that a work restores to this disk, and changes nothing of the files yet.
+fn stage_paths(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+    progress: &Progress,
+) -> Result<(), VolumeError> {
     let Work::RestorePaths { entry, paths, .. } = &pending.work else { return Ok(()) };
-    let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (tree, locations) = entry_root(volume, entry)?;
     let chunks = chunks_of(inner, &locations);
     let live = inner
         .pool
         .open(&SubvolumePath::Volume(volume.id.clone()))
         .map_err(pool_failed("failed to open the volume"))?;
-    for bytes in paths {
-        let path = TreePath::from_bytes(bytes)
-            .and_then(|path| cove_content::read::in_volume(&path))
-            .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
-        if path == project_root() {
-            for (name, _) in live.list(&path).map_err(path_failed("failed to look at the files"))? {
-                let child = path
-                    .join(&name)
-                    .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
-                live.remove(&child, true).map_err(path_failed("failed to remove a file"))?;
-            }
-        } else {
-            live.remove(&path, true).map_err(path_failed("failed to remove a file"))?;
-            if let Some(parent) = path.parent() {
-                live.create_dirs(&parent, 0o755)
-                    .map_err(path_failed("failed to make a directory"))?;
-            }
+    let staging = staging(&pending.operation)?;
+    live.create_dir(&staging, 0o700).map_err(path_failed("failed to make a directory"))?;
+    progress.step("restoring");
+    for (n, bytes) in paths.iter().enumerate() {
+        let path = path_of(bytes)?;
+        let (place, gone) = staged(&staging, n)?;
+        let then = cove_content::tree::find_entry(&chunks, &tree, &path)
+            .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
+        if then.is_none() {
+            live.create_file(&gone, 0o600).map_err(path_failed("failed to make a file"))?;
+            continue;
         }
-        restore_tree(&chunks, &tree, &path, &live, &path, &Progress::default())
+        restore_tree(&chunks, &tree, &path, &live, &place, progress)
             .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
     }
+    drop(live);
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
+}
+
+fn path_of(bytes: &[u8]) -> Result<TreePath, VolumeError> {
+    TreePath::from_bytes(bytes)
+        .and_then(|path| cove_content::read::in_volume(&path))
+        .map_err(|error| VolumeError::failed("failed to restore a path", error))
+}
+
+/// Removes what was staged for work that is not in `queue`: it was never written down, or is done.
+fn clear_staged(inner: &Inner, volume: &Volume, queue: &[Pending]) -> Result<(), VolumeError> {
+    let place = SubvolumePath::Volume(volume.id.clone());
+    let there = inner.pool.find(&place).map_err(pool_failed("failed to look at the volume"))?;
+    if there.is_none() {
+        return Ok(());
+    }
+    let live = inner.pool.open(&place).map_err(pool_failed("failed to open the volume"))?;
+    let top = TreePath::top();
+    for (name, _) in live.list(&top).map_err(path_failed("failed to look at the files"))? {
+        let Some(operation) = name.strip_prefix(STAGING) else { continue };
+        let is_needed =
+            queue.iter().any(|other| other.operation.to_string().as_bytes() == operation);
+        if let Ok(path) = top.join(&name)
+            && !is_needed
+        {
+            live.remove(&path, true).map_err(path_failed("failed to remove a file"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the staged paths of a work in place, each once: what a person changed there since is not
+/// replaced again when this is repeated.
+fn put_paths(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeError> {
+    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let live = inner
+        .pool
+        .open(&SubvolumePath::Volume(volume.id.clone()))
+        .map_err(pool_failed("failed to open the volume"))?;
+    let staging = staging(&pending.operation)?;
+    let waits = |place: &TreePath| {
+        let found = live.find(place).map_err(path_failed("failed to look at the files"))?;
+        Ok::<_, VolumeError>(found.is_some())
+    };
+    if !waits(&staging)? {
+        return Ok(());
+    }
+    let remove = |path: &TreePath| {
+        live.remove(path, true).map(drop).map_err(path_failed("failed to remove a file"))
+    };
+    for (n, bytes) in paths.iter().enumerate() {
+        let path = path_of(bytes)?;
+        let (place, gone) = staged(&staging, n)?;
+        if waits(&gone)? {
+            remove(&path)?;
+            remove(&gone)?;
+        } else if waits(&place)? {
+            remove(&path)?;
+            if let Some(parent) = path.parent() {
+                crate::files::make_owned(&live, &parent)
+                    .map_err(path_failed("failed to make a directory"))?;
+            }
+            live.rename(&place, &path).map_err(path_failed("failed to put a file in place"))?;
+        }
+    }
+    remove(&staging)?;
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
@@ -788,8 +975,9 @@ pub(crate) fn fork(
         }
     }
     let _one = lock(&volume.capture);
-    let work = Work::Fork { entry, targets: targets.to_vec() };
+    let work = Work::Fork { entry, targets: targets.to_vec(), done: false };
     let mut pending = pending_of(call, &volume.id, work);
+    let _held = volume.hold([call.operation]);
     if entry.is_none() {
         freeze(inner, volume, &mut pending)?;
     }
@@ -797,8 +985,7 @@ pub(crate) fn fork(
     inner
         .wait(inner.database.insert_pending(&row))
         .map_err(|error| VolumeError::failed("failed to write down what is to be forked", error))?;
-    place_forks(inner, volume, &pending, &call.progress)?;
-    Ok(Asked::Pending(hand_over(volume, pending)))
+    finish_here(inner, volume, pending).map(Asked::Pending)
 }
 
 /// Makes the subvolumes of forks; may be repeated.
@@ -808,7 +995,7 @@ fn place_forks(
     pending: &Pending,
     progress: &Progress,
 ) -> Result<(), VolumeError> {
-    let Work::Fork { entry, targets } = &pending.work else { return Ok(()) };
+    let Work::Fork { entry, targets, .. } = &pending.work else { return Ok(()) };
     let mut source = SubvolumePath::Stored(volume.id.clone(), pending.operation);
     if let Some(entry) = entry {
         source = match local_entry(inner, volume, entry) {
@@ -878,18 +1065,12 @@ fn place_forks(
 
 /// Finishes, at start, what was captured when Cove was interrupted.
 pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) -> Result<(), StartError> {
-    if let Err(error) = bring_older(inner, volume) {
-        tracing::info!(volume = %volume.id, ?error, "older entries come later");
-    }
     let queue: Vec<Pending> = volume.state().queue.iter().cloned().collect();
+    if let Err(error) = clear_staged(inner, volume, &queue) {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "a part of a restore stays behind");
+    }
     for pending in queue {
-        let resumed = match &pending.work {
-            Work::Create { .. } => place_created(inner, pending.clone()).map(drop),
-            Work::Restore { .. } => swap(inner, volume, &pending),
-            Work::RestorePaths { .. } => put_paths(inner, volume, &pending),
-            Work::Fork { .. } => place_forks(inner, volume, &pending, &Progress::default()),
-            _ => Ok(()),
-        };
+        let resumed = complete(inner, volume, &pending);
         if let Err(error) = resumed {
             tracing::error!(
                 volume = %volume.id,
@@ -907,12 +1088,12 @@ fn background(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
     let mut pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,
-        generation_after: 0,
         volume: volume.id.clone(),
         principal: "cove".into(),
         request: [0; 8],
         work: Work::Background,
     };
+    let _held = volume.hold([pending.operation]);
     freeze(inner, volume, &mut pending)?;
     enqueue(inner, volume, pending).map(drop)
 }
@@ -951,9 +1132,14 @@ fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
         }
     }
     rescue_late_writes(inner, volume)?;
-    let _one = lock(&volume.capture);
+    // whoever captures now makes a look needless, and may be waiting for somebody else
+    let Ok(_one) = volume.capture.try_lock() else { return Ok(()) };
     let live = generation(inner, &volume.id)?;
-    let unchanged = volume.state().copy.as_ref().is_some_and(|copy| copy.generation == live);
+    let unchanged = {
+        let state = volume.state();
+        let tree = state.known.as_ref().map(|known| known.head.now.tree);
+        state.copy.as_ref().is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
+    };
     if unchanged {
         return Ok(());
     }
@@ -980,12 +1166,12 @@ fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeE
         let mut pending = Pending {
             operation: inner.env.operation_id(volume.state().seq()),
             generation: 0,
-            generation_after: 0,
             volume: volume.id.clone(),
             principal: "cove".into(),
             request: [0; 8],
             work: Work::Rescue { entry: record },
         };
+        let _held = volume.hold([pending.operation]);
         inner
             .pool
             .snapshot(
@@ -1001,11 +1187,8 @@ fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeE
             .wait(inner.database.put_stored(&stored))
             .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
         volume.state().stored.insert(stored.operation, stored);
-        row.generation = inner
-            .pool
-            .find(&place)
-            .map_err(pool_failed("failed to look for late writes"))?
-            .map_or(row.generation, |found| found.generation);
+        let stored_place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+        row.generation = generation_at(inner, &stored_place)?;
         row.entry = Some(id);
         let _receiver = enqueue(inner, volume, pending)?;
         inner

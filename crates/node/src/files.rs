@@ -69,7 +69,10 @@ pub(crate) fn place(inner: &Inner, volume: &Volume, moment: &Moment) -> Result<P
 /// The snapshot on this node that an entry is, saved or not.
 fn local_snapshot(volume: &Volume, entry: &EntryId) -> Option<OperationId> {
     let state = volume.state();
-    state.stored.values().find(|row| row.entry == Some(*entry)).map(|row| row.operation)
+    let record = state.known.as_ref().and_then(|known| known.find_entry(entry));
+    let tree = record.map(|record| record.root.tree.to_string());
+    let mut rows = state.stored.values();
+    rows.find(|row| row.entry == Some(*entry) && row.root == tree).map(|row| row.operation)
 }
 
 /// The tree of a moment in the store; of now, as it was last saved.
@@ -411,15 +414,21 @@ fn refuse_top(path: &TreePath) -> Result<(), VolumeError> {
     }
 }
 
-/// Makes a directory and those above it, owned by the workspace's user.
+/// Makes a directory and those above it, owned by the workspace's user; durable.
 fn make_directories(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
-    let mut at = project_root();
-    for name in path.names() {
-        at = at.join(name).map_err(|error| VolumeError::failed("failed to use a path", error))?;
-        if dir.find(&at).map_err(io(path))?.is_none() {
-            dir.create_dir(&at, 0o755).map_err(io(path))?;
-            dir.set_owner(&at, OWNER.0, OWNER.1).map_err(io(path))?;
-        }
-    }
+    let at = lawful(path)?;
+    make_owned(dir, &at).map_err(io(path))?;
     dir.sync(&at).map_err(io(path))
+}
+
+/// Makes a directory of a volume and those above it, as far as they are missing.
+pub(crate) fn make_owned(dir: &Dir, path: &TreePath) -> Result<(), PathError> {
+    if path.is_top() || dir.find(path)?.is_some() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_owned(dir, &parent)?;
+    }
+    dir.create_dir(path, 0o755)?;
+    dir.set_owner(path, OWNER.0, OWNER.1)
 }

@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     pub volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     pub holding: RwLock<Holding>,
     pub stopping: AtomicBool,
+    /// Whether what a crash interrupted is finished; nothing is saved before.
+    loaded: AtomicBool,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -127,13 +129,15 @@ impl Inner {
         self.env.now().as_microsecond()
     }
 
-    /// Adds a volume and begins to save what it owes.
+    /// Adds a volume, unless it is there, and begins to save what it owes.
     pub fn adopt(self: &Arc<Self>, volume: &Arc<Volume>) {
         let mut volumes = self.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if volumes.insert(volume.id.clone(), Arc::clone(volume)).is_none() {
-            let task = self.runtime.spawn(save_in_turn(Arc::clone(self), Arc::clone(volume)));
-            self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
+        let volume = volumes.entry(volume.id.clone()).or_insert_with(|| Arc::clone(volume));
+        if !self.loaded.load(Ordering::SeqCst) || volume.is_started.swap(true, Ordering::SeqCst) {
+            return;
         }
+        let task = self.runtime.spawn(save_in_turn(Arc::clone(self), Arc::clone(volume)));
+        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
     }
 
     /// Deletes a snapshot below `stored/` with its row, when nothing needs it.
@@ -183,6 +187,7 @@ impl Node {
             volumes: RwLock::default(),
             holding: RwLock::new(holding),
             stopping: AtomicBool::new(false),
+            loaded: AtomicBool::new(false),
             tasks: std::sync::Mutex::default(),
         });
         let node = Self { inner };
@@ -239,6 +244,9 @@ impl Node {
         }
         let resumed = Arc::clone(inner);
         let volumes: Vec<Arc<Volume>> = volumes.into_values().collect();
+        for volume in &volumes {
+            inner.adopt(volume);
+        }
         let task = tokio::task::spawn_blocking(move || {
             for volume in &volumes {
                 capture::resume(&resumed, volume)?;
@@ -250,6 +258,7 @@ impl Node {
             Ok(volumes) => volumes?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        inner.loaded.store(true, Ordering::SeqCst);
         for volume in volumes {
             let is_there = {
                 let state = volume.state();
@@ -257,6 +266,10 @@ impl Node {
             };
             if is_there {
                 inner.adopt(&volume);
+            } else {
+                let mut all =
+                    inner.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                all.remove(&volume.id);
             }
         }
         Ok(())
@@ -355,8 +368,8 @@ fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
                 .find(|row| row.operation == *operation)
                 .is_none_or(|row| row.moved_us > old_us),
         };
-        if !keep {
-            inner.pool.delete(&place)?;
+        if !keep && let Err(error) = inner.pool.delete(&place) {
+            tracing::warn!(%place, error = chain(&error), "what belongs to nothing stays behind");
         }
     }
     Ok(())

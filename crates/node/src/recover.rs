@@ -71,7 +71,7 @@ fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume
     if let Some(volume) = inner.find_volume(id)
         && inner.pool.find(&SubvolumePath::Volume(id.clone())).ok().flatten().is_some()
     {
-        return Ok(Some(volume));
+        return still_ours(inner, id, volume).map(Some);
     }
     let object = inner.remote.get(&inner.remote.head_key(id)).map_err(|error| chain(&error))?;
     let head = match HeadObject::decode(&object.bytes).map_err(|error| chain(&error))? {
@@ -85,7 +85,8 @@ fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume
     let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
     let sealed = head.seal(inner.options.node.clone(), stamp).map_err(|error| chain(&error))?;
     let older_of = Known { head, older: Vec::new(), version: object.version };
-    let known = put_head(inner, id, Some(&older_of), sealed, Vec::new(), &sealing).map_err(said)?;
+    let known =
+        put_head(inner, id, Some(&older_of), sealed, Vec::new(), Some(&sealing)).map_err(said)?;
     let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
     {
         let mut state = volume.state();
@@ -97,6 +98,27 @@ fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume
     copy_here(inner, &volume, &known.head, &known, sealing)?;
     inner.adopt(&volume);
     Ok(Some(volume))
+}
+
+/// A volume whose copy is here, when the store knows no other owner and no newer state.
+fn still_ours(inner: &Inner, id: &VolumeId, volume: Arc<Volume>) -> Result<Arc<Volume>, String> {
+    let object = match inner.remote.get(&inner.remote.head_key(id)) {
+        Ok(object) => object,
+        Err(error) => return Err(chain(&error)),
+    };
+    let head = Head::decode(&object.bytes).map_err(|error| chain(&error))?;
+    let mut state = volume.state();
+    let known = state.known.as_ref().map(|known| (known.head.epoch, known.head.seq));
+    // a change whose answer was lost leaves a newer seq of this same owner
+    if head.holder != inner.options.node || known.is_some_and(|(epoch, _)| head.epoch != epoch) {
+        return Err(format!(
+            "another Cove has changed it since: its state here was kept in {} and is not the store's",
+            inner.pool.absolute(&SubvolumePath::Volume(id.clone())).display()
+        ));
+    }
+    state.fenced = false;
+    drop(state);
+    Ok(volume)
 }
 
 /// Builds the files of now and writes down that they are here.
@@ -112,12 +134,6 @@ fn copy_here(
     let tree = head.now.tree;
     build_tree(inner, &tree, &head.locations, &incoming, &volume.id, &Progress::default())
         .map_err(|error| chain(&error))?;
-    // before anybody can write there
-    let generation = inner
-        .pool
-        .find(&incoming)
-        .map_err(|error| chain(&error))?
-        .map_or(0, |subvolume| subvolume.generation);
     inner
         .pool
         .snapshot(
@@ -127,6 +143,12 @@ fn copy_here(
             &volume.id,
         )
         .map_err(|error| chain(&error))?;
+    // the snapshot's own: whatever is written from now on has a higher one
+    let generation = inner
+        .pool
+        .find(&SubvolumePath::Stored(volume.id.clone(), operation))
+        .map_err(|error| chain(&error))?
+        .map_or(0, |subvolume| subvolume.generation);
     inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
     let body = head.encode().map_err(|error| chain(&error))?;
     let finished = Finished {

@@ -4,6 +4,7 @@
 //! in the head's list of operations, and what an earlier attempt put is named by nothing.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use cove_content::head::{
     BACKGROUND, Commit, Create, EntryEdit, Head, HeadObject, Nonce, Op, OpAnswer, OpResult,
     Replace, RequestHash, RootFrame, Stamp, TransitionError,
 };
+use cove_content::incremental::IncrementalError;
 use cove_content::locations::{Locations, PackRef};
 use cove_content::retention::roll_off;
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
@@ -28,9 +30,9 @@ use cove_database::{CopyRow, Finished, HeadRow, ResultRow};
 use cove_objects::{Put, ReadError, Version};
 use cove_types::{Classify, Digest, EntryId, EntryState, ErrorKind, OperationId, VolumeId};
 
-use crate::capture::sub;
+use crate::capture::{complete, sub};
 use crate::node::{Inner, chain, document_digest, stored_row};
-use crate::volume::{Ended, Known, Volume};
+use crate::volume::{Ended, Known, State, Volume};
 use crate::work::{Edit, Pending, Work};
 
 /// How often one PUT is repeated before the work waits.
@@ -79,6 +81,24 @@ pub(crate) fn save(
     volume: &Volume,
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
+    let pending = complete(inner, volume, pending)
+        .map_err(|error| SaveError::later("failed to finish what was begun", &error))?;
+    let saved = attempt(inner, volume, &pending);
+    if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
+        // the head is another than is remembered here: an answer was lost
+        let (head, version) = read_head(inner, &volume.id)?;
+        if head.holder != inner.options.node {
+            return Err(SaveError::Fenced {
+                what: format!("volume {} is held by another node", volume.id),
+            });
+        }
+        let older = read_older(inner, &head)?;
+        remember(inner, volume, Known { head, older, version })?;
+    }
+    saved
+}
+
+fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<Ended, SaveError> {
     load_known(inner, volume)?;
     let answer = volume.state().known.as_ref().map(|known| {
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
@@ -131,11 +151,14 @@ pub(crate) fn save(
             })
         }
         Work::Describe { document } => {
-            change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
-                let (mut next, older) = known.next(|head| head.record_op(op.clone(), stamp))?;
-                next.document = Some(document.clone());
-                Ok((next, older))
-            })
+            let ended =
+                change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
+                    let (mut next, older) = known.next(|head| head.record_op(op.clone(), stamp))?;
+                    next.document = Some(document.clone());
+                    Ok((next, older))
+                })?;
+            volume.state().document = Some(document.clone());
+            Ok(ended)
         }
         Work::SetTrashed { trashed } => {
             change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
@@ -158,7 +181,7 @@ pub(crate) fn save(
                 head.commit(commit, op, stamp)
             })
         }
-        Work::Fork { entry, targets } => fork(inner, volume, pending, entry.as_ref(), targets),
+        Work::Fork { entry, targets, .. } => fork(inner, volume, pending, entry.as_ref(), targets),
         Work::Rescue { entry } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
             let is_there = volume
@@ -310,9 +333,11 @@ fn create_head(
         locations: Locations::default(),
         root_frame: None,
     };
-    let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
+    // the call itself takes effect with the commit that follows
+    let first = Op { id: sub(&pending.operation, 2), ..op(pending, Vec::new()) };
+    let mut head = Head::create(create, first, stamp(inner));
     head.document = Some(document.clone());
-    let known = put_head(inner, &volume.id, None, head, Vec::new(), &pending.operation)?;
+    let known = put_head(inner, &volume.id, None, head, Vec::new(), Some(&pending.operation))?;
     remember(inner, volume, known)
 }
 
@@ -364,17 +389,12 @@ fn store_snapshot(
     let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
     let document = volume.state().document.clone();
     let digest = document.as_ref().map_or(known.head.now.document, document_digest);
-    let unchanged = is_unchanged(inner, volume, known, pending);
-    if unchanged {
-        let root = with_document(&known.head.now, digest);
-        return Ok(StoredRoot { root, chunk_of_lacks: None });
-    }
     let dir = inner
         .pool
         .open(&place)
         .map_err(|error| SaveError::later("failed to open a snapshot", &error))?;
     let stored =
-        match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks) {
+        match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks)? {
             Some(stored) => stored,
             None => store_tree(&dir, session, &Progress::default())
                 .map_err(|error| SaveError::later("failed to store the files", &error))?,
@@ -407,35 +427,42 @@ fn changed(
     dir: &cove_btrfs::Dir,
     session: &mut Session<'_>,
     chunks: &Chunks,
-) -> Option<cove_content::store::StoredTree> {
+) -> Result<Option<cove_content::store::StoredTree>, SaveError> {
     let now = &known.head.now;
     let (base, tree) = match &pending.work {
         // what was swapped out descends from the base before, not from the restored state
-        Work::Restore { base_before, .. } => (*base_before)?,
+        Work::Restore { base_before: Some(base), .. } => *base,
+        Work::Restore { base_before: None, .. } => return Ok(None),
         _ => {
             let state = volume.state();
-            let copy = state.copy.as_ref()?;
+            let Some(copy) = state.copy.as_ref() else { return Ok(None) };
             (copy.base, copy.tree)
         }
     };
     if tree != now.tree {
-        return None;
+        return Ok(None);
     }
     let base = SubvolumePath::Stored(volume.id.clone(), base);
     let changes = match inner.pool.changes(&base, place) {
         Ok(changes) => changes,
         Err(error) => {
             tracing::info!(volume = %volume.id, error = chain(&error), "storing in full");
-            return None;
+            return Ok(None);
         }
     };
     let lacks: Vec<NotCapturedPath> = match now.not_captured.all {
-        Some(digest) => NotCaptured::decode_all(&chunks.chunk(&digest).ok()?).ok()?,
+        Some(digest) => {
+            let listed = chunks.chunk(&digest).ok();
+            match listed.and_then(|listed| NotCaptured::decode_all(&listed).ok()) {
+                Some(lacks) => lacks,
+                None => return Ok(None),
+            }
+        }
         None => now.not_captured.list.clone(),
     };
     if lacks.len() as u64 != now.not_captured.count {
         // the list was too long to be kept whole
-        return None;
+        return Ok(None);
     }
     let names = |inode| inner.pool.names_of_inode(place, inode);
     let stored = cove_content::incremental::store_changes(
@@ -448,39 +475,24 @@ fn changed(
         &Progress::default(),
     );
     match stored {
-        Ok(stored) => Some(stored),
-        Err(error) => {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error @ IncrementalError::NeedsFullStore { .. }) => {
             tracing::info!(volume = %volume.id, error = chain(&error), "storing in full");
-            None
+            Ok(None)
         }
+        // what the session has put is not certain: it is not used any further
+        Err(error) => Err(SaveError::later("failed to store what changed", &error)),
     }
 }
 
-fn with_document(now: &Root, document: Digest) -> Root {
-    if now.document == document {
-        return now.clone();
-    }
-    Root { document, parents: vec![now.digest()], ..now.clone() }
-}
-
-/// Whether the snapshot is the state of the head: the subvolume's generation has not grown.
-fn is_unchanged(inner: &Inner, volume: &Volume, known: &Known, pending: &Pending) -> bool {
-    let _ = inner;
-    let state = volume.state();
-    let same = state.copy.as_ref().is_some_and(|copy| {
-        copy.generation == pending.generation_after && copy.tree == known.head.now.tree
-    });
-    same && pending.generation_after != 0 && !matches!(pending.work, Work::Restore { .. })
-}
-
-/// What a change of the head makes besides the head.
+/// What a transition made besides the head: the answer of the work.
 struct Made {
     entry: Option<EntryId>,
     rolled_off: Vec<EntryId>,
 }
 
 impl Made {
-    /// What the head's list of operations says of it: the entry, then what rolled off.
+    /// As the head's list of operations tells it: the entry asked for first.
     fn told(&self) -> Vec<EntryId> {
         self.entry.iter().chain(&self.rolled_off).copied().collect()
     }
@@ -504,7 +516,7 @@ fn commit(
         let before = current.borrow().clone();
         let session =
             Session::new(&chunks, &inner.env, &volume.id, inner.options.pin, Progress::default());
-        let list = |packs: &[PackRef]| list_packs(inner, volume, pending, &chunks, &current, packs);
+        let list = |packs: &[PackRef]| list_packs(inner, volume, &chunks, &current, packs);
         let mut session = session.listing(Box::new(list));
         let StoredRoot { root, chunk_of_lacks } =
             store_snapshot(inner, volume, &before, pending, &mut session, &chunks)?;
@@ -551,7 +563,6 @@ fn commit(
 fn list_packs(
     inner: &Inner,
     volume: &Volume,
-    pending: &Pending,
     chunks: &Chunks,
     current: &RefCell<Known>,
     packs: &[PackRef],
@@ -572,9 +583,8 @@ fn list_packs(
         .head
         .relocate(locations, known.head.root_frame, stamp(inner))
         .map_err(|error| failed(error.into()))?;
-    let known =
-        put_head(inner, &volume.id, Some(&known), next, known.older.clone(), &pending.operation)
-            .map_err(failed)?;
+    let known = put_head(inner, &volume.id, Some(&known), next, known.older.clone(), None)
+        .map_err(failed)?;
     remember(inner, volume, known.clone()).map_err(failed)?;
     current.replace(known);
     Ok(())
@@ -636,7 +646,7 @@ fn put_or_begin_again(
     older: Vec<EntryRecord>,
     operation: &OperationId,
 ) -> Result<Option<Known>, SaveError> {
-    match put_head(inner, &volume.id, Some(known), next, older, operation) {
+    match put_head(inner, &volume.id, Some(known), next, older, Some(operation)) {
         Ok(known) => Ok(Some(known)),
         Err(SaveError::Later { kind: ErrorKind::Conflict, what }) => {
             // another change of this node was faster: begin again from the new head
@@ -805,7 +815,7 @@ fn fork(
         };
         let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
         head.document = Some(document.clone());
-        let made = put_head(inner, target, None, head, Vec::new(), &pending.operation)?;
+        let made = put_head(inner, target, None, head, Vec::new(), Some(&pending.operation))?;
         finished.heads.push(head_row(inner, &made)?);
         let Some(fork) = inner.find_volume(target) else { continue };
         let mut state = fork.state();
@@ -859,6 +869,7 @@ fn finish(
     if has_snapshot {
         let mut row = stored_row(inner, pending);
         let state = volume.state();
+        let needed = needed_by_others(&state, pending);
         let is_now = !matches!(
             pending.work,
             Work::Restore { .. } | Work::RestorePaths { .. } | Work::Rescue { .. }
@@ -871,7 +882,9 @@ fn finish(
                 .map(|entry| entry.root.tree.to_string());
         }
         finished.stored.push(row);
-        if is_now {
+        // the files are another state by now: one that a restore put there meanwhile
+        let is_swapped = state.copy.as_ref().is_some_and(|copy| needed.contains(&copy.base));
+        if is_now && !is_swapped {
             finished.copies.push(CopyRow {
                 volume: volume.id.clone(),
                 base: pending.operation,
@@ -904,28 +917,16 @@ fn finish(
             state.copy = Some(copy);
         }
         let base = state.copy.as_ref().map(|copy| copy.base);
+        let needed = needed_by_others(&state, pending);
         let live: Vec<EntryId> =
             known.entries().filter(|entry| entry.is_live()).map(|entry| entry.id).collect();
         unneeded.extend(state.stored.values().filter_map(|row| {
             row.entry.is_none_or(|entry| !live.contains(&entry)).then_some(row.operation)
         }));
-        let queued: Vec<OperationId> = state
-            .queue
-            .iter()
-            .filter(|other| other.operation != pending.operation)
-            .flat_map(|other| {
-                let base = match &other.work {
-                    Work::Restore { base_before, .. } => base_before.map(|(base, _)| base),
-                    _ => None,
-                };
-                [Some(other.operation), Some(sub(&other.operation, 1)), base]
-            })
-            .flatten()
-            .collect();
         unneeded.retain(|operation| {
             Some(*operation) != base
                 && *operation != pending.operation
-                && !queued.contains(operation)
+                && !needed.contains(operation)
                 && state
                     .stored
                     .get(operation)
@@ -941,6 +942,23 @@ fn finish(
         inner.drop_stored(&volume.id, &operation);
     }
     Ok(ended)
+}
+
+/// The snapshots that other work needs, in the queue or on its way there.
+fn needed_by_others(state: &State, pending: &Pending) -> HashSet<OperationId> {
+    let queued = state.queue.iter().filter(|other| other.operation != pending.operation);
+    let mut needed: HashSet<OperationId> = queued
+        .flat_map(|other| {
+            let base = match &other.work {
+                Work::Restore { base_before, .. } => base_before.map(|(base, _)| base),
+                _ => None,
+            };
+            [Some(other.operation), Some(sub(&other.operation, 1)), base]
+        })
+        .flatten()
+        .collect();
+    needed.extend(&state.held);
+    needed
 }
 
 fn is_fork(volume: &Volume, pending: &Pending) -> bool {
@@ -968,7 +986,7 @@ pub(crate) fn record_failure(
     let failed =
         Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
-    let known = put_head(inner, &volume.id, Some(&known), next, older, &pending.operation)?;
+    let known = put_head(inner, &volume.id, Some(&known), next, older, Some(&pending.operation))?;
     finish(inner, volume, pending, &known, ended.clone(), false).map(drop)
 }
 
@@ -990,7 +1008,7 @@ pub(crate) fn put_head(
     known: Option<&Known>,
     next: Head,
     older: Vec<EntryRecord>,
-    operation: &OperationId,
+    operation: Option<&OperationId>,
 ) -> Result<Known, SaveError> {
     let key = inner.remote.head_key(volume);
     let bytes = next
@@ -1037,7 +1055,7 @@ pub(crate) fn put_head(
             }
         };
         let time_left = tried < PUT_ATTEMPTS;
-        match after_put(outcome, &next, Some(&read), Some(operation), time_left) {
+        match after_put(outcome, &next, Some(&read), operation, time_left) {
             Next::Success => {
                 let (ReadHead::Found(HeadObject::Head(head)), Some(version)) = (read, version)
                 else {

@@ -108,7 +108,12 @@ fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     });
     let unsaved_bytes = match (&state.copy, captured || head.is_none()) {
         (_, true) | (None, _) => None,
-        (Some(copy), false) => copy.unsaved_bytes,
+        // a look that failed, a lost volume or files of another state than the head's say nothing
+        (Some(copy), false) => copy.unsaved_bytes.filter(|_| {
+            state.looking.is_none()
+                && !state.fenced
+                && head.is_some_and(|head| head.now.tree == copy.tree)
+        }),
     };
     let counts = head.map(|head| head.now.counts).unwrap_or_default();
     let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
@@ -305,11 +310,10 @@ impl Volumes for Node {
     ) -> Result<VolumeStatus, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         blocking(move || {
-            let work = Work::Describe { document: document.clone() };
+            let work = Work::Describe { document };
             let asked = capture::change(&inner, &volume, &call, work)?;
             let ended = inner.wait(end(asked));
             ended?;
-            volume.state().document = Some(document);
             status(&inner, &volume)
         })
         .await
@@ -321,6 +325,9 @@ impl Volumes for Node {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
+        if trashed {
+            self.wait_saved(&volume).await?;
+        }
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         blocking(move || {
             if trashed {
@@ -405,6 +412,7 @@ impl Volumes for Node {
         // a tree of now is that of the last commit, so what is newer is stored first
         for (volume, moment) in [&before, &after] {
             if *moment == Moment::Now {
+                self.wait_saved(volume).await?;
                 let (inner, looked) = (Arc::clone(&self.inner), self.volume(volume)?);
                 blocking(move || capture::look_at_one(&inner, &looked)).await?;
             }

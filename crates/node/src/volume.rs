@@ -1,6 +1,7 @@
 //! What a node remembers of one volume while it runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, RwLock};
 
 use cove_content::document::ProjectDocument;
@@ -93,6 +94,8 @@ pub(crate) struct State {
     pub queue: VecDeque<Pending>,
     pub copy: Option<CopyRow>,
     pub stored: HashMap<OperationId, StoredRow>,
+    /// Snapshots of work that is being captured and is not in the queue yet.
+    pub held: HashSet<OperationId>,
     pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
@@ -110,6 +113,8 @@ pub(crate) struct Volume {
     state: Mutex<State>,
     /// Wakes the task that saves.
     pub wake: Notify,
+    /// Whether that task runs.
+    pub is_started: AtomicBool,
 }
 
 impl Volume {
@@ -120,7 +125,16 @@ impl Volume {
             capture: Mutex::new(()),
             state: Mutex::default(),
             wake: Notify::new(),
+            is_started: AtomicBool::new(false),
         }
+    }
+
+    /// Keeps snapshots from being dropped while the work that they are taken for is not in
+    /// the queue yet.
+    pub fn hold(&self, operations: impl IntoIterator<Item = OperationId>) -> Held<'_> {
+        let operations: Vec<OperationId> = operations.into_iter().collect();
+        self.state().held.extend(&operations);
+        Held { volume: self, operations }
     }
 
     /// The state; a holder only looks and changes, and never waits for anything.
@@ -188,5 +202,20 @@ impl State {
     /// The head's sequence number; 0 before there is one.
     pub fn seq(&self) -> u32 {
         self.known.as_ref().map_or(0, |known| known.head.seq)
+    }
+}
+
+/// Snapshots that nothing drops until this is.
+pub(crate) struct Held<'a> {
+    volume: &'a Volume,
+    operations: Vec<OperationId>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.volume.state();
+        for operation in &self.operations {
+            state.held.remove(operation);
+        }
     }
 }

@@ -18,13 +18,10 @@ use serde::{Deserialize, Serialize};
 pub struct Pending {
     /// The operation.
     pub operation: OperationId,
-    /// The generation of the live subvolume right before its snapshot, so that no later change has
-    /// it; 0 where none was taken.
+    /// The generation of the snapshot, which is that of the live subvolume until something changes;
+    /// 0 where none was taken.
     #[serde(default)]
     pub generation: u64,
-    /// The same right after, when the snapshot had written out what was dirty.
-    #[serde(default)]
-    pub generation_after: u64,
     /// The volume whose head it changes.
     pub volume: VolumeId,
     /// Who asked.
@@ -84,6 +81,9 @@ pub enum Work {
         uuid: [u8; 16],
         /// The snapshot of which what was swapped out is a successor, and its tree.
         base_before: Option<(OperationId, Digest)>,
+        /// Whether the swap is done and written down.
+        #[serde(default)]
+        done: bool,
     },
     /// Go back to parts of an entry: `stored/<volume>.<operation>` is the state before.
     RestorePaths {
@@ -91,6 +91,9 @@ pub enum Work {
         entry: EntryId,
         /// The paths from the project's root.
         paths: Vec<Vec<u8>>,
+        /// Whether they are in their places: after that they are the user's again.
+        #[serde(default)]
+        done: bool,
         /// The entry for the state before.
         before: EntryDraft,
         /// How many counted entries stay.
@@ -102,6 +105,9 @@ pub enum Work {
         entry: Option<EntryId>,
         /// What is created.
         targets: Vec<(VolumeId, ProjectDocument)>,
+        /// Whether their subvolumes are there.
+        #[serde(default)]
+        done: bool,
     },
     /// Name what was written into a subvolume that a restore had swapped out.
     Rescue {
