@@ -177,6 +177,15 @@ pub(crate) fn walk(dir: &Dir) -> Result<Vec<(TreePath, Metadata)>, PathError> {
     Ok(found)
 }
 
+/// What a subvolume looks like. Moving it is no change of it, so the top's ctime is left out.
+fn looks(dir: &Dir) -> Result<Vec<(TreePath, Metadata)>, PathError> {
+    let mut looks = walk(dir)?;
+    for (_, metadata) in looks.iter_mut().filter(|(path, _)| path.is_top()) {
+        metadata.ctime = metadata.mtime;
+    }
+    Ok(looks)
+}
+
 /// Copies everything below `from` into the empty directory `to`; devices are left out.
 fn copy(from: &Dir, to: &Dir) -> Result<(), PathError> {
     let entries = walk(from)?;
@@ -314,7 +323,7 @@ impl Pool for FakePool {
         state.refuse_taken(place)?;
         std::fs::create_dir(self.absolute(place)).map_err(failed("create", place))?;
         let subvolume = state.fresh(None, Access::ReadWrite);
-        let looks = walk(&self.dir(place)?).map_err(refused("create", place))?;
+        let looks = looks(&self.dir(place)?).map_err(refused("create", place))?;
         let known = Known { subvolume, group: Some(group.clone()), looks };
         state.subvolumes.insert(place.clone(), known);
         Ok(())
@@ -336,8 +345,15 @@ impl Pool for FakePool {
         let copied = self.dir(target)?;
         copy(&self.dir(source)?, &copied).map_err(refused(VERB, source))?;
         let subvolume = state.fresh(Some(parent), access);
-        let looks = walk(&copied).map_err(refused(VERB, target))?;
-        let known = Known { subvolume, group: Some(group.clone()), looks };
+        let looks_of_copy = looks(&copied).map_err(refused(VERB, target))?;
+        // as in btrfs, a snapshot and its source have one generation until one of them changes
+        let generation = subvolume.generation;
+        let looks_of_source = looks(&self.dir(source)?).map_err(refused(VERB, source))?;
+        if let Some(known) = state.subvolumes.get_mut(source) {
+            known.looks = looks_of_source;
+            known.subvolume.generation = generation;
+        }
+        let known = Known { subvolume, group: Some(group.clone()), looks: looks_of_copy };
         state.subvolumes.insert(target.clone(), known);
         Ok(())
     }
@@ -388,7 +404,7 @@ impl Pool for FakePool {
         if !state.subvolumes.contains_key(place) {
             return Ok(None);
         }
-        let looks = walk(&self.dir(place)?).map_err(refused("look up", place))?;
+        let looks = looks(&self.dir(place)?).map_err(refused("look up", place))?;
         let next = state.transaction + 1;
         let Some(known) = state.subvolumes.get_mut(place) else { return Ok(None) };
         let has_changed = known.looks != looks;

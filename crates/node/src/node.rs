@@ -280,7 +280,9 @@ impl Node {
         let inner = Arc::clone(&self.inner);
         let renew = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(RENEW).await;
+                // a store that did not answer is asked again soon
+                let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
+                tokio::time::sleep(if is_unknown { RETRY.0 } else { RENEW }).await;
                 let store = Arc::clone(inner.remote.store());
                 let claimed =
                     claim_store(&store, &inner.env, &inner.options.holder, Take::No).await;
@@ -412,7 +414,8 @@ async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
                     let since = state.saving.as_ref().map_or(inner.env.now(), |old| old.since);
                     state.saving = Some(Trouble { what, kind, since });
                 }
-                tokio::time::sleep(wait).await;
+                // new work, or a head that was missing, may change the answer
+                let _ = tokio::time::timeout(wait, volume.wake.notified()).await;
                 wait = (wait * 2).min(RETRY.1);
                 continue;
             }

@@ -661,9 +661,10 @@ fn put_or_begin_again(
 }
 
 fn known_of(volume: &Volume) -> Result<Known, SaveError> {
-    volume.state().known.clone().ok_or_else(|| SaveError::Refused {
-        kind: ErrorKind::NotFound,
-        what: format!("volume {} has no head", volume.id),
+    // a fork is used before its head is there
+    volume.state().known.clone().ok_or_else(|| SaveError::Later {
+        kind: ErrorKind::Unavailable,
+        what: format!("volume {} has no head yet", volume.id),
     })
 }
 
@@ -828,6 +829,8 @@ fn fork(
         state.document = Some(document);
         state.saved_at = Some(inner.env.now());
         state.known = Some(made);
+        drop(state);
+        fork.wake.notify_one();
     }
     finished.results.push(result_row(inner, pending, &known, &Ended::default()));
     inner
