@@ -33,7 +33,7 @@ pub struct OutputFlags {
 /// Whether to wait until the result is saved.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct WaitFlags {
-    /// Return when the result is on this node, not yet in the object store
+    /// Return when it is on this node, not yet saved
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -73,8 +73,9 @@ pub enum Verb {
     Files(FilesVerb),
     /// Copy files into a project or out of it
     #[command(
-        after_help = "A directory is copied into a directory that is there, or made under the \
-        new name; with /. at its end only what is in it is copied. NAME@x:/path reads an entry."
+        after_help = "A directory is copied into a directory that is there, or made under the new\n\
+        name; with /. at its end only what is in it is copied.\n\
+        NAME@x:/path reads an entry."
     )]
     Cp {
         /// What to copy: a local path, or NAME:/path
@@ -105,8 +106,10 @@ pub enum Verb {
         all: bool,
     },
     /// Show what differs between two moments
-    #[command(after_help = "NAME@x is a project at now, an entry id or its first 3 characters or \
-        more, a label, or ~n, the n-th newest entry.")]
+    #[command(
+        after_help = "NAME@x is a project at now, an entry id or its first 3 characters or\n\
+        more, a label, or ~n, the n-th newest entry that somebody asked for."
+    )]
     Diff {
         /// A..B, or A B; A alone is compared with the present state
         #[arg(required = true, num_args = 1..=2, value_name = "NAME@x")]
@@ -156,7 +159,7 @@ pub enum Verb {
         /// The entry: NAME@x
         entry: String,
     },
-    /// Name an entry
+    /// Name an entry, in place of the name it had
     Label {
         /// The entry: NAME@x
         entry: String,
@@ -201,7 +204,7 @@ pub enum Verb {
     Verify {
         /// The project; all of them without it
         name: Option<String>,
-        /// 0: heads and entries agree; 1: every chunk is located; 2: packs are read
+        /// 0: heads; 1: every chunk is located; 2: packs are read
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
         level: Option<u8>,
         /// At level 2, read the k-th of n parts only
@@ -296,26 +299,38 @@ pub enum Shell {
 
 /// The flags of `up`, as written.
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "The objects are at file:///DIR, or at s3://BUCKET/PREFIX with the variables\n\
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL.\n\
+    COVE_HOME, COVE_LISTEN, COVE_POOL_BYTES, COVE_POOL and COVE_OBJECTS say\n\
+    the same as the flags. The bucket must be there."
+)]
 pub struct UpFlags {
     /// Return when it serves, and log to HOME/cove.log
     #[arg(long)]
     pub detach: bool,
-    /// Where everything lies [default: ~/.local/share/cove]
-    #[arg(long, env = "COVE_HOME", value_name = "DIR")]
+    /// Where everything lies [~/.local/share/cove]
+    #[arg(long, env = "COVE_HOME", hide_env = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// Where the API listens besides its unix socket
-    #[arg(long, env = "COVE_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:7070")]
+    /// Where the API listens
+    #[arg(
+        long,
+        env = "COVE_LISTEN",
+        hide_env = true,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:7070"
+    )]
     pub listen: SocketAddr,
-    /// The size of the pool to begin with [default: a quarter of the free space, at least 4 GiB]
-    #[arg(long, env = "COVE_POOL_BYTES", value_name = "N", value_parser = parse_bytes)]
+    /// The first size [1/4 of what is free, min. 4 GiB]
+    #[arg(long, env = "COVE_POOL_BYTES", hide_env = true, value_name = "N", value_parser = parse_bytes)]
     pub pool_bytes: Option<u64>,
-    /// A directory on btrfs to use as the pool instead of a loop file
-    #[arg(long, env = "COVE_POOL", value_name = "DIR_ON_BTRFS")]
+    /// A directory on btrfs instead of a loop file
+    #[arg(long, env = "COVE_POOL", hide_env = true, value_name = "DIR_ON_BTRFS")]
     pub pool: Option<PathBuf>,
-    /// The object store: file:///DIR or s3://BUCKET/PREFIX [default: file://HOME/objects]
-    #[arg(long, env = "COVE_OBJECTS", value_name = "URL")]
+    /// The object store [file://HOME/objects]
+    #[arg(long, env = "COVE_OBJECTS", hide_env = true, value_name = "URL")]
     pub objects: Option<String>,
-    /// How often changed projects are stored by themselves
+    /// How often changes are saved
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub store_every: Duration,
 }

@@ -4,7 +4,7 @@
 //! start and stop.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -52,6 +52,7 @@ pub fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(environment::log_filter())
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
         .init();
     cove_http::check_listen(args.listen).map_err(|error| {
@@ -287,8 +288,9 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
         .await
         .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
     if let Holding::HeldByAnother { .. } = node.holding() {
+        let place = if saved_to == "this_disk" { "on this disk" } else { &saved_to };
         eprintln!(
-            "the store {saved_to} is held by another Cove: nothing is written there until `cove recover`"
+            "the store {place} is held by another Cove: nothing is written there until `cove recover`"
         );
     }
     let volumes: Arc<dyn cove_content::volumes::Volumes> = Arc::new(node.clone());

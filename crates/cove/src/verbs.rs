@@ -291,9 +291,16 @@ impl Session {
 
     async fn show(&self, name: &str) -> Result<(), Failure> {
         let reply = self.client.show(&parse(name)?).await?;
-        self.output.show(&reply, [reply.project.slug.clone()], || {
-            render::project(&reply.project, self.env.now())
-        })
+        let mut shown = reply.project.clone();
+        if let Some(from) = &mut shown.forked_from {
+            // People know the source by its name, as long as it is there.
+            let projects = self.client.list(false).await?.projects;
+            if let Some(source) = projects.into_iter().find(|one| one.id == from.project) {
+                from.project = source.slug;
+            }
+        }
+        self.output
+            .show(&reply, [reply.project.slug.clone()], || render::project(&shown, self.env.now()))
     }
 
     async fn path(&self, name: &str) -> Result<(), Failure> {
