@@ -290,17 +290,18 @@ fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeE
 /// Freezes the present state for the call.
 fn freeze(inner: &Inner, volume: &Volume, pending: &mut Pending) -> Result<u64, VolumeError> {
     let begun = inner.env.since_boot();
-    inner
-        .pool
-        .snapshot(
-            &SubvolumePath::Volume(volume.id.clone()),
-            &SubvolumePath::Stored(volume.id.clone(), pending.operation),
-            Access::ReadOnly,
-            &volume.id,
-        )
-        .map_err(pool_failed("failed to take a snapshot"))?;
-    // a snapshot has the generation that it gives its source, and any later change a higher one
+    let live = SubvolumePath::Volume(volume.id.clone());
     let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    let snapshot = || inner.pool.snapshot(&live, &stored, Access::ReadOnly, &volume.id);
+    let taken = match snapshot() {
+        // an attempt of the same call that was never written down: its caller was told nothing
+        Err(cove_btrfs::PoolError::Exists { .. }) => {
+            inner.pool.delete(&stored).and_then(|_| snapshot())
+        }
+        taken => taken,
+    };
+    taken.map_err(pool_failed("failed to take a snapshot"))?;
+    // a snapshot has the generation that it gives its source, and any later change a higher one
     pending.generation = generation_at(inner, &stored)?;
     let row = stored_row(inner, pending);
     inner

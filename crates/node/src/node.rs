@@ -343,6 +343,7 @@ fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc
 fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
     let mut known: HashSet<(VolumeId, OperationId)> = HashSet::new();
     let mut building: HashSet<OperationId> = HashSet::new();
+    drop_attempts(inner, volumes)?;
     for volume in volumes {
         let state = volume.state();
         known.extend(state.stored.keys().map(|operation| (volume.id.clone(), *operation)));
@@ -372,6 +373,33 @@ fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
         };
         if !keep && let Err(error) = inner.pool.delete(&place) {
             tracing::warn!(%place, error = chain(&error), "what belongs to nothing stays behind");
+        }
+    }
+    Ok(())
+}
+
+/// Forgets snapshots that were taken for work which was never written down.
+fn drop_attempts(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
+    let mut needed: HashSet<OperationId> = HashSet::new();
+    for volume in volumes {
+        let state = volume.state();
+        needed.extend(state.copy.iter().map(|copy| copy.base));
+        for pending in &state.queue {
+            needed.insert(pending.operation);
+            if let Work::Restore { base_before: Some((base, _)), .. } = &pending.work {
+                needed.insert(*base);
+            }
+        }
+    }
+    for volume in volumes {
+        let rows: Vec<StoredRow> = volume.state().stored.values().cloned().collect();
+        let attempts = rows.into_iter().filter(|row| {
+            // what is saved has a root
+            row.root.is_none() && !needed.contains(&row.operation)
+        });
+        for row in attempts {
+            inner.wait(inner.database.delete_stored(&row.volume, &row.operation))?;
+            volume.state().stored.remove(&row.operation);
         }
     }
     Ok(())

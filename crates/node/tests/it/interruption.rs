@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cove_btrfs::{Access, Pool, SubvolumePath};
 use cove_content::head::Head;
 use cove_content::volumes::{
     Call, FileEdit, Moment, Progress, Saving, VerifyLevel, VolumeError, Volumes,
 };
+use cove_database::StoredRow;
 use cove_node::Holding;
 use cove_objects::{Fault, Key, MemoryStore, Request, Store};
 use cove_testkit::trees::{Description, describe, difference};
@@ -554,4 +556,34 @@ fn heads(store: &MemoryStore) -> BTreeMap<Key, Bytes> {
 
 fn heads_of(store: &MemoryStore, wanted: &BTreeMap<Key, Bytes>) -> BTreeMap<Key, Bytes> {
     heads(store).into_iter().filter(|(key, _)| wanted.contains_key(key)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_never_written_down_is_in_nobodys_way() {
+    if !is_root("a_snapshot_that_was_never_written_down_is_in_nobodys_way") {
+        return;
+    }
+    let mut scene = Scene::set().await;
+    let live = SubvolumePath::Volume(scene.volume.clone());
+    let attempt = |call: &Call| SubvolumePath::Stored(scene.volume.clone(), call.operation);
+    let (again, never) = (scene.world.call(), scene.world.call());
+    let pool = scene.world.pool.get();
+    for call in [&again, &never] {
+        pool.snapshot(&live, &attempt(call), Access::ReadOnly, &scene.volume).unwrap();
+        let row = StoredRow {
+            volume: scene.volume.clone(),
+            operation: call.operation,
+            entry: Some(EntryId::derive(&call.operation, "snapshot")),
+            root: None,
+            captured_us: 0,
+        };
+        scene.world.database().await.put_stored(&row).await.unwrap();
+    }
+    let made = scene.world.snapshot_as(&again, &scene.volume).await.unwrap();
+    made.saved.await.unwrap();
+    let places = [attempt(&again), attempt(&never)];
+    scene.world.restart().await;
+    assert!(pool.find(&places[0]).unwrap().is_some(), "an entry's snapshot is kept");
+    assert!(pool.find(&places[1]).unwrap().is_none(), "an attempt is swept");
+    scene.world.node.stop().await;
 }
