@@ -66,6 +66,14 @@ fn saving<T: Send + 'static>(
 }
 
 impl Node {
+    /// Refuses what would wait for a store that another Cove holds.
+    fn refuse_foreign(&self) -> Result<(), VolumeError> {
+        match self.inner.holding() {
+            Holding::HeldByAnother { .. } => Err(VolumeError::HeldByAnother),
+            Holding::Held | Holding::Unknown { .. } => Ok(()),
+        }
+    }
+
     fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
         self.inner.get_volume(id)
     }
@@ -197,6 +205,7 @@ impl Volumes for Node {
         document: ProjectDocument,
         source: Source,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        self.refuse_foreign()?;
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let (volume, asked) = capture::create(&inner, &call, &volume, document, source)?;
@@ -219,6 +228,7 @@ impl Volumes for Node {
         moment: Moment,
         targets: Vec<(VolumeId, ProjectDocument)>,
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
+        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
         blocking(move || {
             let asked = capture::fork(&inner, &volume, &call, &moment, &targets)?;
@@ -240,6 +250,7 @@ impl Volumes for Node {
         volume: VolumeId,
         entry: NewEntry,
     ) -> Result<Captured<Snapshot>, VolumeError> {
+        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         blocking(move || {
             let asked = capture::snapshot(&inner, &volume, &call, &entry)?;
@@ -257,6 +268,7 @@ impl Volumes for Node {
         volume: VolumeId,
         restore: Restore,
     ) -> Result<Captured<Restored>, VolumeError> {
+        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         blocking(move || {
             let asked = capture::restore(&inner, &volume, &call, &restore)?;
@@ -278,6 +290,7 @@ impl Volumes for Node {
         entry: EntryId,
         edit: EntryEdit,
     ) -> Result<EntryView, VolumeError> {
+        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         let changing = Arc::clone(&volume);
         let asked = blocking(move || {
@@ -308,6 +321,7 @@ impl Volumes for Node {
         volume: VolumeId,
         document: ProjectDocument,
     ) -> Result<VolumeStatus, VolumeError> {
+        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         blocking(move || {
             let work = Work::Describe { document };
@@ -325,6 +339,7 @@ impl Volumes for Node {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
+        self.refuse_foreign()?;
         if trashed {
             self.wait_saved(&volume).await?;
         }

@@ -1,1 +1,355 @@
-//! To come.
+//! What goes wrong is said, with the right exit status, and changes nothing.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Cove, Objects, Settings, contents, list, loop_devices_of, run, same_trees, send, text, texts,
+};
+use crate::story::make_project;
+
+#[test]
+fn a_path_stays_in_its_project() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let outside = cove.make_dir("outside");
+    fs::write(outside.join("secret"), "secret").unwrap();
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    symlink(&outside, root.join("out")).unwrap();
+    symlink("/etc", root.join("etc")).unwrap();
+    symlink("../../../../../..", root.join("up")).unwrap();
+    let entry = cove.snapshot("shop", "links");
+
+    for path in ["/../x", "/a/../../x", "/.."] {
+        for verb in
+            [&["files", "cat"][..], &["files", "stat"], &["files", "mkdir"], &["files", "rm"]]
+        {
+            let place = format!("shop:{path}");
+            let arguments: Vec<&str> = verb.iter().copied().chain([place.as_str()]).collect();
+            cove.refuses(2, &arguments);
+        }
+    }
+    for path in ["/out/secret", "/etc/passwd", "/up/etc/passwd"] {
+        for at in ["shop".to_owned(), format!("shop@{entry}")] {
+            let output = cove.cove(&["files", "cat", &format!("{at}:{path}")]);
+            assert!(
+                matches!(output.code, 2..=4 | 9),
+                "{at}:{path} {}: {}",
+                output.code,
+                output.stderr
+            );
+            assert!(output.stdout.is_empty() && output.stderr.contains("error: "));
+        }
+        for verb in ["put", "rm", "mkdir"] {
+            let output = cove.cove_with(&["files", verb, &format!("shop:{path}-new")], b"evil");
+            assert!(matches!(output.code, 2..=4 | 9), "{verb} {path}: {}", output.stderr);
+        }
+    }
+    let output = cove.cove(&["files", "mv", "shop:/etc", "shop:/out/etc"]);
+    assert!(matches!(output.code, 2..=4 | 9), "{}", output.stderr);
+    fs::write(cove.dir.path().join("new"), "evil").unwrap();
+    let output = cove.cove(&["cp", "new", "shop:/out/new"]);
+    assert!(matches!(output.code, 2..=4 | 9), "{}", output.stderr);
+    assert_eq!(contents(&outside), [(outside.join("secret"), b"secret".to_vec())]);
+    let stat = cove.json(&["files", "stat", "shop:/out"]);
+    assert_eq!(stat["files"][0]["kind"], "symlink", "a link itself is looked at");
+}
+
+/// A header of a tar archive, checksum and all.
+fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name);
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[108..116].copy_from_slice(b"0000000\0");
+    header[116..124].copy_from_slice(b"0000000\0");
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[136..148].copy_from_slice(b"00000000000\0");
+    header[148..156].copy_from_slice(b"        ");
+    header[156] = kind;
+    header[157..157 + target.len()].copy_from_slice(target);
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+fn put_archive(cove: &Cove, archive: &[u8]) -> (u16, String) {
+    let (address, token) = cove.tcp();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "PUT /v1/projects/shop/files/archive?path=/ HTTP/1.1\r\nHost: {address}\r\n\
+         Authorization: Bearer {token}\r\nContent-Type: application/x-tar\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        archive.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // It may refuse before it has read all of it.
+    let _ = stream.write_all(archive);
+    send(stream, "")
+}
+
+#[test]
+fn a_hostile_archive_is_refused_and_writes_nothing_outside() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let outside = cove.make_dir("outside");
+    cove.json(&["new", "shop"]);
+    let block = |text: &[u8]| {
+        let mut block = vec![0; 512];
+        block[..text.len()].copy_from_slice(text);
+        block
+    };
+    let end = vec![0; 1024];
+    let target = outside.to_str().unwrap().as_bytes();
+    let archives: [(&str, Vec<Vec<u8>>); 7] = [
+        ("climbs", vec![header(b"../evil", b'0', b"", 4), block(b"evil"), end.clone()]),
+        (
+            "is absolute",
+            vec![header(&[target, b"/evil"].concat(), b'0', b"", 4), block(b"evil"), end.clone()],
+        ),
+        (
+            "passes a link",
+            vec![
+                header(b"link", b'2', target, 0),
+                header(b"link/evil", b'0', b"", 4),
+                block(b"evil"),
+                end.clone(),
+            ],
+        ),
+        ("links to what it has not", vec![header(b"passwd", b'1', b"/etc/passwd", 0), end.clone()]),
+        ("has a device", vec![header(b"disk", b'4', b"", 0), end.clone()]),
+        ("breaks off", vec![header(b"large", b'0', b"", 1 << 20), block(b"short")]),
+        ("is no archive", vec![vec![0x5a; 2048]]),
+    ];
+    for (what, archive) in archives {
+        let (status, answer) = put_archive(&cove, &archive.concat());
+        assert!((400..500).contains(&status), "it {what}: {answer}");
+        assert!(answer.contains("application/problem+json"), "it {what}: {answer}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "it {what}");
+    }
+    let good = [header(b"good", b'0', b"", 4), block(b"good"), end].concat();
+    let (status, answer) = put_archive(&cove, &good);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(cove.text(&["files", "cat", "shop:/good"]), "good");
+    assert!(!cove.path("shop").join("passwd").exists());
+}
+
+#[test]
+fn an_address_beyond_loopback_is_refused() {
+    let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let mut command = cove.refused_up();
+        let output = run(command.env("COVE_LISTEN", address).args(["--listen", address]), b"");
+        assert!(matches!(output.code, 2 | 4), "{address} {}: {}", output.code, output.stderr);
+        assert!(output.stderr.contains("error: ") && output.stderr.contains("hint: "));
+    }
+    assert!(!cove.home.join("pool.img").exists(), "nothing was made");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named() {
+    let Some(cove) = Cove::prepare(Settings::with(Objects::S3)) else { return };
+    let up = |objects: &str, variables: &[(&str, &str)]| {
+        let mut command = cove.refused_up();
+        command.env("COVE_OBJECTS", objects).envs(variables.iter().copied());
+        let output = run(&mut command, b"");
+        assert_ne!(output.code, 0, "{objects}: {}", output.stderr);
+        assert!(output.stderr.contains("error: "), "{objects}: {}", output.stderr);
+        assert!(loop_devices_of(&cove.home.join("pool.img")).is_empty(), "nothing stays attached");
+        (output.code, output.stderr)
+    };
+    let (code, said) = up("s3://no-such-bucket/prefix", &[]);
+    assert_ne!(code, 1, "{said}");
+    assert!(said.contains("no-such-bucket") || said.contains("bucket"), "{said}");
+    let (code, said) = up(&cove.objects, &[("AWS_SECRET_ACCESS_KEY", "wrong")]);
+    assert_ne!(code, 1, "{said}");
+    let (code, said) = up("ftp://somewhere/else", &[]);
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = up(&cove.objects, &[("AWS_ACCESS_KEY_ID", "")]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("AWS_ACCESS_KEY_ID"), "{said}");
+}
+
+#[test]
+fn who_may_not_mount_is_told_what_is_needed() {
+    let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    // Where others may reach the program.
+    let program = cove.dir.path().join("cove");
+    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    let theirs = cove.make_dir("theirs");
+    for path in [cove.dir.path(), &theirs, &program] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::chown(&theirs, Some(1000), Some(1000)).unwrap();
+    let up = |home: PathBuf| {
+        let mut command = std::process::Command::new(&program);
+        command.args(["up", "--listen", "127.0.0.1:0", "--pool-bytes", "512MiB", "--home"]);
+        command.arg(home).uid(1000).gid(1000).env_remove("COVE_HOME").current_dir("/");
+        run(&mut command, b"")
+    };
+    let output = up(theirs.join("home"));
+    assert_eq!(output.code, 4, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("hint: ") && output.stderr.contains("root"),
+        "{}",
+        output.stderr
+    );
+    // And a home without rights.
+    let output = up(cove.dir.path().join("not-theirs"));
+    assert_eq!(output.code, 9, "{}", output.stderr);
+}
+
+#[test]
+fn a_flag_or_number_that_makes_no_sense_exits_with_2() {
+    let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    for arguments in [
+        &["up", "--pool-bytes", "many"][..],
+        &["up", "--store-every", "never"],
+        &["up", "--listen", "nowhere"],
+        &["nothing"],
+        &[],
+        &["new"],
+        &["fork", "shop", "--count", "0"],
+        &["verify", "--level", "3"],
+        &["verify", "--read", "3/2"],
+        &["diff", "shop"],
+        &["ls", "--json", "--quiet"],
+    ] {
+        let output = cove.cove(arguments);
+        assert_eq!(output.code, 2, "{arguments:?}: {}", output.stderr);
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", output.stdout);
+    }
+    for keep in ["0", "201", "many"] {
+        let mut command = cove.refused_up();
+        let output = run(command.env("COVE_MAX_SNAPSHOTS_PER_PROJECT", keep), b"");
+        assert_eq!(output.code, 2, "{keep}: {}", output.stderr);
+    }
+    // Nobody is there.
+    cove.refuses(7, &["ls"]);
+}
+
+#[test]
+fn a_pool_that_is_full_refuses_and_harms_nothing() {
+    let settings = Settings { pool_bytes: "512MiB", ..Settings::with(Objects::Directory) };
+    let Some(cove) = Cove::start_with(settings) else { return };
+    cove.json(&["new", "shop"]);
+    cove.cove_with(&["files", "put", "shop:/kept"], b"kept").success();
+    let entry = cove.snapshot("shop", "before");
+    // More at once than it can grow by: what cannot be compressed.
+    let huge = cove.dir.path().join("huge");
+    let made = run(
+        std::process::Command::new("sh")
+            .args(["-c", "head -c 5000000000 /dev/urandom > \"$0\""])
+            .arg(&huge),
+        b"",
+    );
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let output = cove.cove(&["cp", "huge", "shop:/huge"]);
+    fs::remove_file(&huge).unwrap();
+    assert_eq!(output.code, 6, "{}", output.stderr);
+    assert_eq!(texts(&cove.json(&["files", "ls", "shop:/"])["files"], "path"), ["kept"]);
+    assert_eq!(cove.text(&["files", "cat", &format!("shop@{entry}:/kept")]), "kept");
+    cove.json(&["restore", "shop", &entry]);
+    assert_eq!(cove.text(&["files", "cat", "shop:/kept"]), "kept");
+}
+
+/// A project of which some packs lie in a directory store.
+fn stored_project(cove: &Cove) -> Vec<PathBuf> {
+    let source = cove.make_dir("source");
+    make_project(&source);
+    cove.json(&["new", "shop", "--from", "source"]);
+    cove.snapshot("shop", "whole");
+    let mut packs: Vec<(usize, PathBuf)> = contents(&cove.objects_dir())
+        .into_iter()
+        .filter(|(path, _)| path.to_string_lossy().contains("pack"))
+        .map(|(path, bytes)| (bytes.len(), path))
+        .collect();
+    packs.sort();
+    assert!(!packs.is_empty(), "{:?}", contents(&cove.objects_dir()));
+    packs.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+#[test]
+fn a_flipped_byte_is_found_when_packs_are_read() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let packs = stored_project(&cove);
+    let mut bytes = fs::read(&packs[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&packs[0], &bytes).unwrap();
+    assert_eq!(cove.json(&["verify", "--level", "0"])["problems"], json!([]));
+    is_found(&cove, "2");
+    bytes[middle] ^= 0x10;
+    fs::write(&packs[0], &bytes).unwrap();
+    assert_eq!(cove.json(&["verify", "--level", "2"])["problems"], json!([]), "healed");
+}
+
+#[test]
+fn a_pack_that_is_missing_is_found() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let packs = stored_project(&cove);
+    fs::remove_file(&packs[0]).unwrap();
+    is_found(&cove, "2");
+}
+
+#[test]
+fn a_pack_that_was_cut_is_found() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let packs = stored_project(&cove);
+    let bytes = fs::read(&packs[0]).unwrap();
+    fs::write(&packs[0], &bytes[..bytes.len() / 3]).unwrap();
+    is_found(&cove, "2");
+}
+
+/// `verify` at this level exits with 8 and names the files that the damage costs.
+#[track_caller]
+fn is_found(cove: &Cove, level: &str) {
+    let verified = cove.json_with(&["verify", "shop", "--level", level], 8, b"");
+    let problems = list(&verified["problems"]);
+    assert!(!problems.is_empty());
+    let paths: Vec<String> = problems
+        .iter()
+        .flat_map(|problem| list(&problem["paths"]))
+        .map(|path| text(&path))
+        .collect();
+    assert!(paths.iter().any(|path| path == "data/shop.sqlite"), "the largest file: {problems:?}");
+    assert!(problems.iter().any(|problem| !problem["object"].is_null()), "{problems:?}");
+    let said = cove.cove(&["verify", "shop", "--level", level]);
+    assert_eq!(said.code, 8);
+    assert!(said.stdout.contains("data/shop.sqlite"), "{}", said.stdout);
+    let doctor: Value = serde_json::from_str(&cove.cove(&["doctor", "--json"]).stdout).unwrap();
+    assert!(doctor["checks"].is_array());
+    // The files on this node are unharmed, and so is the way to them.
+    same_trees("on this node", &cove.dir.path().join("source"), &cove.path("shop"));
+}
+
+#[test]
+fn a_store_that_is_away_holds_up_nothing_on_this_node() {
+    let settings = Settings { store_every: "1s", ..Settings::with(Objects::Directory) };
+    let Some(cove) = Cove::start_with(settings) else { return };
+    cove.json(&["new", "shop"]);
+    let objects = cove.objects_dir();
+    let away = objects.with_file_name("objects-away");
+    fs::rename(&objects, &away).unwrap();
+    cove.cove_with(&["files", "put", "shop:/a"], b"while it is away").success();
+    let entry = cove.json(&["snapshot", "shop", "--no-wait", "-m", "away"]);
+    assert_eq!(entry["entry"]["durability"], "on_this_node");
+    assert_eq!(entry["entry"]["saved_ms"], Value::Null);
+    assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "while it is away");
+    let id = text(&entry["entry"]["id"]);
+    assert_eq!(cove.text(&["files", "cat", &format!("shop@{id}:/a")]), "while it is away");
+    // Whatever was made in its place meanwhile is not the store.
+    let _ = fs::remove_dir_all(&objects);
+    fs::rename(&away, &objects).unwrap();
+    let waited = cove.json(&["wait", "shop"]);
+    assert_eq!(waited["project"]["durability"], "saved");
+    assert_eq!(cove.timeline("shop")[0]["durability"], "saved");
+}

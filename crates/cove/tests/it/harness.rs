@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -171,7 +172,17 @@ impl Cove {
 
     /// `up` with the test's flags, in the foreground.
     pub fn up_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
+        self.up_of(Command::new(env!("CARGO_BIN_EXE_cove")))
+    }
+
+    /// The same where it is to be refused: one that serves all the same is ended after a while.
+    pub fn refused_up(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(env!("CARGO_BIN_EXE_cove"));
+        self.up_of(command)
+    }
+
+    fn up_of(&self, mut command: Command) -> Command {
         self.environment_of(&mut command);
         command.args(["up", "--listen", "127.0.0.1:0"]);
         command.args(["--pool-bytes", self.settings.pool_bytes]);
@@ -420,7 +431,10 @@ pub fn get(address: &str, path: &str, headers: &[&str]) -> (u16, String) {
 }
 
 fn answers(socket: &Path) -> bool {
-    let Ok(stream) = UnixStream::connect(socket) else { return false };
+    // The path may be too long for an address; the descriptor's is not.
+    let Some(Ok(home)) = socket.parent().map(File::open) else { return false };
+    let short = format!("/proc/self/fd/{}/cove.sock", home.as_raw_fd());
+    let Ok(stream) = UnixStream::connect(short) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let request = "GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     send(stream, request).0 == 200

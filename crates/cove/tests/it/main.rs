@@ -7,6 +7,7 @@
     clippy::disallowed_methods,
     reason = "these tests start the program, and wait for it in real time"
 )]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bad_input;
 mod contract;

@@ -529,8 +529,7 @@ impl Drop for Victim {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let lazily =
-            "umount -l \"$1/pool\" 2>/dev/null; losetup -n -O NAME -j \"$1/pool.img\" | xargs -r losetup -d";
+        let lazily = "umount -l \"$1/pool\" 2>/dev/null; losetup -n -O NAME -j \"$1/pool.img\" | xargs -r losetup -d";
         let _ = command("sh").args(["-c", lazily, "sh"]).arg(self.home()).status();
         if std::thread::panicking() {
             eprintln!("the log ends:\n{}", self.log());

@@ -1,5 +1,7 @@
 //! What volumes keep, over random histories and every interruption.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod interruption;
 mod requests;
 mod world;

@@ -33,58 +33,6 @@ pub(crate) fn is_root(test: &str) -> bool {
     is_root
 }
 
-/// Whether all rounds are to be run.
-#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
-pub(crate) fn is_proof() -> bool {
-    std::env::var_os("COVE_PROOF").is_some_and(|value| value == "1")
-}
-
-/// The seed of a random test, from `COVE_SEED` or else the time; printed, so that it can be run again.
-#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
-pub(crate) fn seed(test: &str) -> u64 {
-    let given = std::env::var("COVE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given
-        .unwrap_or_else(|| u64::try_from(Env::system().now().as_microsecond()).unwrap_or_default());
-    eprintln!("{test}: COVE_SEED={seed} runs this again");
-    seed
-}
-
-/// Chance that a seed decides (xorshift64*).
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from((self.next() >> 11) % end.max(1) as u64).unwrap_or(0)
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-
-    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        if from.is_empty() {
-            return None;
-        }
-        from.get(self.below(from.len()))
-    }
-}
-
 /// Waits until a condition holds; what it last said is in the panic.
 pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(
     what: &str,
@@ -195,11 +143,6 @@ impl World {
         self.node.stop().await;
         self.node =
             start(&self.name, &self.store, &self.env, self.dir.path(), self.pool.get()).await;
-    }
-
-    /// The node's database, for a look from outside.
-    pub(crate) async fn database(&self) -> NodeDatabase {
-        NodeDatabase::open(&self.dir.path().join("node.db")).await.unwrap()
     }
 
     /// A call of its own.
