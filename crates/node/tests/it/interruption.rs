@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cove_btrfs::{Access, Pool, SubvolumePath};
+use cove_btrfs::{Access, SubvolumePath};
 use cove_content::head::Head;
 use cove_content::volumes::{
     Call, FileEdit, Moment, Progress, Saving, VerifyLevel, VolumeError, Volumes,

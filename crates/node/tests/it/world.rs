@@ -145,6 +145,11 @@ impl World {
             start(&self.name, &self.store, &self.env, self.dir.path(), self.pool.get()).await;
     }
 
+    /// The node's database, for a look from outside.
+    pub(crate) async fn database(&self) -> NodeDatabase {
+        NodeDatabase::open(&self.dir.path().join("node.db")).await.unwrap()
+    }
+
     /// A call of its own.
     pub(crate) fn call(&self) -> Call {
         self.call_since(u32::MAX)
