@@ -24,6 +24,9 @@ pub struct S3Server {
     pub access_key: String,
     /// The key.
     pub secret_key: String,
+    /// The id of another key that may read and write and make no bucket; SeaweedFS makes a
+    /// bucket that is missing for the first one.
+    pub plain_access_key: String,
     child: Child,
     data: tempfile::TempDir,
     sockets: Vec<PathBuf>,
@@ -75,11 +78,12 @@ impl S3Server {
             .tempdir()
             .expect("a temporary directory can be made");
         let (access_key, secret_key) = ("cove-test".to_owned(), "cove-test-secret".to_owned());
+        let plain_access_key = "cove-plain".to_owned();
         let config = data.path().join("s3.json");
         std::fs::write(
             &config,
             format!(
-                r#"{{"identities":[{{"name":"cove","credentials":[{{"accessKey":"{access_key}","secretKey":"{secret_key}"}}],"actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
+                r#"{{"identities":[{{"name":"cove","credentials":[{{"accessKey":"{access_key}","secretKey":"{secret_key}"}}],"actions":["Admin","Read","Write","List","Tagging"]}},{{"name":"plain","credentials":[{{"accessKey":"{plain_access_key}","secretKey":"{secret_key}"}}],"actions":["Read","Write","List","Tagging"]}}]}}"#
             ),
         )
         .expect("the temporary directory can be written");
@@ -129,6 +133,7 @@ impl S3Server {
             bucket: "cove".into(),
             access_key,
             secret_key,
+            plain_access_key,
             child,
             data,
             sockets,

@@ -53,7 +53,7 @@ impl Settings {
 }
 
 /// The server that all tests of this binary share; `None` when skipping it was decided.
-fn s3() -> Option<&'static S3Server> {
+pub fn s3() -> Option<&'static S3Server> {
     static SERVER: OnceLock<Option<S3Server>> = OnceLock::new();
     SERVER.get_or_init(S3Server::start).as_ref()
 }
