@@ -186,8 +186,11 @@ fn pause(duration: Duration) {
 }
 
 fn pool_failure(error: &PoolError) -> Failure {
-    Failure::caused("failed to open the pool", error, error.kind())
-        .hint("Cove needs root, btrfs and loop devices here, or --pool DIR on a btrfs file system")
+    let hint = match error.kind() {
+        ErrorKind::Exhausted => "make room on this disk, or give a smaller --pool-bytes",
+        _ => "Cove needs root, btrfs and loop devices here, or --pool DIR on a btrfs file system",
+    };
+    Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
 }
 
 fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
@@ -287,11 +290,15 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
     let node = Node::start(opened.pool(), store, node_database, env.clone(), options)
         .await
         .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
-    if let Holding::HeldByAnother { .. } = node.holding() {
-        let place = if saved_to == "this_disk" { "on this disk" } else { &saved_to };
-        eprintln!(
-            "the store {place} is held by another Cove: nothing is written there until `cove recover`"
-        );
+    match node.holding() {
+        Holding::Held => {}
+        Holding::HeldByAnother { .. } => eprintln!(
+            "the store {saved_to} is held by another Cove: nothing is written there until `cove recover`"
+        ),
+        Holding::Unknown { why } => eprintln!(
+            "the store {saved_to} cannot be used, nothing is saved until it can: {}",
+            cove_types::escape_bytes(why.as_bytes())
+        ),
     }
     let volumes: Arc<dyn cove_content::volumes::Volumes> = Arc::new(node.clone());
     let workspaces = Workspaces::new(

@@ -12,7 +12,7 @@ use cove_client::{Client, ClientError, Finished, Place, Until, Upload, VerifyReq
 use cove_env::Env;
 use cove_types::wire::{self, EntryReply, FilesReply, ProjectReply, ProjectsReply};
 use cove_types::{
-    At, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug, TreePath,
+    At, Classify, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug, TreePath,
 };
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -539,7 +539,17 @@ impl Session {
             .follow(WaitFlags::default(), "recovering goes on", |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
-                Ok(client.recover(take, wait).await?.reply)
+                let recovered = client.recover(take, wait).await.map_err(|error| {
+                    let failure = Failure::from(error);
+                    match failure.kind() {
+                        ErrorKind::Precondition if !take => failure.hint(
+                            "when that Cove is gone for good: `cove recover --take`; one that \
+                             still runs stops saving there",
+                        ),
+                        _ => failure,
+                    }
+                })?;
+                Ok(recovered.reply)
             })
             .await?;
         let slugs = reply.projects.iter().map(|project| project.slug.clone());
