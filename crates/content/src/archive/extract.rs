@@ -307,38 +307,23 @@ impl Extraction<'_> {
         reader: &mut Reader<'_>,
         buffer: &mut [u8],
     ) -> Result<(), ExtractError> {
-        let path = &spot.path;
-        let mut length = reader.read(buffer)?;
+        let length = reader.read(buffer)?;
         let (file, is_unnamed) = self.create(spot)?;
-        let (mut offset, mut written) = (0, 0);
-        while length > 0 {
-            if let Some(end) = write_around_zeros(&file, offset, &buffer[..length])
-                .map_err(|source| failed("write", path, source))?
+        let filled = self.fill(entry, spot, reader, buffer, length, &file);
+        if let (Err(_), false) = (&filled, is_unnamed) {
+            // half a file is none, and a full disk gets its room back
+            let same = |found: &Metadata| {
+                rustix::fs::fstat(&file).is_ok_and(|own| own.st_ino == found.inode)
+            };
+            let found = place::stat(&spot.parent, spot.name).ok().flatten();
+            if found.as_ref().is_some_and(same)
+                && let Err(errno) = rustix::fs::unlinkat(&spot.parent, spot.name, AtFlags::empty())
             {
-                written = end;
+                tracing::warn!(path = %spot.path, %errno, "a part of a file stays behind");
             }
-            offset += length as u64;
-            (self.progress)(self.extracted.entries, self.extracted.bytes + offset);
-            length = reader.read(buffer)?;
         }
-        if written != offset {
-            file.set_len(offset).map_err(|source| failed("write", path, source))?;
-        }
-        place::set_owner(&file, self.options.owner)
-            .map_err(|e| failed("set the owner of", path, e))?;
-        // attributes need the right to write, which the mode may take; an ACL changes the mode
-        for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.starts_with(b"system.")) {
-            set_xattr(&file, entry, path, name, value, &mut self.remarks)?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode & KEPT_MODE))
-            .map_err(|e| failed("set the mode of", path, e))?;
-        for (name, value) in entry.xattrs.iter().filter(|(name, _)| name.starts_with(b"system.")) {
-            set_xattr(&file, entry, path, name, value, &mut self.remarks)?;
-        }
-        rustix::fs::futimens(&file, &place::times(entry.mtime))
-            .map_err(|e| failed("set the time of", path, e))?;
-        let stat = rustix::fs::fstat(&file).map_err(|e| failed("look up", path, e))?;
-        self.made.insert((stat.st_dev, stat.st_ino));
+        filled?;
+        let path = &spot.path;
         if is_unnamed {
             let replaced = match self.place.replace(&file, &spot.parent, spot.name) {
                 // a directory came there meanwhile
@@ -352,6 +337,49 @@ impl Extraction<'_> {
                 })?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes a file's content, attributes, mode and times.
+    fn fill(
+        &mut self,
+        entry: &Entry,
+        spot: &Spot<'_>,
+        reader: &mut Reader<'_>,
+        buffer: &mut [u8],
+        mut length: usize,
+        file: &File,
+    ) -> Result<(), ExtractError> {
+        let path = &spot.path;
+        let (mut offset, mut written) = (0, 0);
+        while length > 0 {
+            if let Some(end) = write_around_zeros(file, offset, &buffer[..length])
+                .map_err(|source| failed("write", path, source))?
+            {
+                written = end;
+            }
+            offset += length as u64;
+            (self.progress)(self.extracted.entries, self.extracted.bytes + offset);
+            length = reader.read(buffer)?;
+        }
+        if written != offset {
+            file.set_len(offset).map_err(|source| failed("write", path, source))?;
+        }
+        place::set_owner(file, self.options.owner)
+            .map_err(|e| failed("set the owner of", path, e))?;
+        // attributes need the right to write, which the mode may take; an ACL changes the mode
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.starts_with(b"system.")) {
+            set_xattr(file, entry, path, name, value, &mut self.remarks)?;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode & KEPT_MODE))
+            .map_err(|e| failed("set the mode of", path, e))?;
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| name.starts_with(b"system.")) {
+            set_xattr(file, entry, path, name, value, &mut self.remarks)?;
+        }
+        rustix::fs::futimens(file, &place::times(entry.mtime))
+            .map_err(|e| failed("set the time of", path, e))?;
+        let stat = rustix::fs::fstat(file).map_err(|e| failed("look up", path, e))?;
+        self.made.insert((stat.st_dev, stat.st_ino));
         Ok(())
     }
 
