@@ -12,7 +12,8 @@ use cove_client::{Client, ClientError, Finished, Place, Until, Upload, VerifyReq
 use cove_env::Env;
 use cove_types::wire::{self, EntryReply, FilesReply, ProjectReply, ProjectsReply};
 use cove_types::{
-    At, Classify, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug, TreePath,
+    At, Classify, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug,
+    TreePath,
 };
 use serde_json::json;
 use tokio::io::AsyncReadExt;
