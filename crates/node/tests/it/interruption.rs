@@ -514,13 +514,13 @@ async fn a_store_has_one_writer_and_whoever_lost_it_overwrites_nothing() {
     let contents = first.store.contents();
     let call = second.call_since(0);
     let own = VolumeId::derive("tester", &call.operation, 0);
-    let waits = second.create_as(&call, &own).await.unwrap();
+    let held_off = second.create_as(&call, &own).await.err().map(|error| error.kind());
+    assert_eq!(held_off, Some(ErrorKind::Precondition), "nothing begins that would wait for it");
     let refused = second.node.recover(false, Progress::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Precondition, "{refused:?}");
     assert_eq!(first.store.contents(), contents, "who is held off writes nothing");
 
     second.node.recover(true, Progress::default()).await.unwrap();
-    waits.saved.await.unwrap();
     let found = describe(&second.files(&scene.volume).await).unwrap();
     same("what was taken over", &scene.before, &found);
     put(&second, &scene.volume, "of-the-second", "saved").await;
