@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::in_use::refuse_writers;
 use crate::node::{Inner, StartError, chain, stored_row};
-use crate::save::chunks_of;
+use crate::save::{SaveError, bring_entry, bring_older, chunks_of};
 use crate::volume::{Ended, Trouble, Volume, unknown_root};
 use crate::work::{Pending, Work};
 
@@ -373,6 +373,7 @@ pub(crate) fn snapshot(
     }
     refuse_trashed(volume)?;
     if let Some(label) = &entry.label {
+        bring_older(inner, volume).map_err(SaveError::for_caller)?;
         let entries = volume.state().entries();
         let taken = entries
             .iter()
@@ -535,6 +536,7 @@ pub(crate) fn restore(
     }
     refuse_trashed(volume)?;
     wait_entry(volume, inner, &restore.entry)?;
+    bring_entry(inner, volume, &restore.entry)?;
     entry_root(volume, &restore.entry)?;
     if !restore.paths.is_empty() {
         return restore_paths(inner, volume, call, restore);
@@ -629,6 +631,12 @@ pub(crate) fn complete(
     pending: &Pending,
 ) -> Result<Pending, VolumeError> {
     let mut completed = pending.clone();
+    if let Work::Restore { entry, done: false, .. }
+    | Work::RestorePaths { entry, done: false, .. }
+    | Work::Fork { entry: Some(entry), done: false, .. } = &pending.work
+    {
+        bring_entry(inner, volume, entry)?;
+    }
     match &pending.work {
         Work::Create { .. } => return place_created(inner, completed),
         Work::Restore { done: false, .. } => swap(inner, volume, pending)?,
@@ -748,6 +756,9 @@ fn restore_paths(
     restore: &Restore,
 ) -> Result<Asked, VolumeError> {
     let _one = lock(&volume.capture);
+    if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
+        return Ok(asked);
+    }
     let place = SubvolumePath::Volume(volume.id.clone());
     if !restore.force {
         refuse_writers(&inner.pool.absolute(&place))?;
@@ -761,7 +772,7 @@ fn restore_paths(
             .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
         let then = cove_content::tree::find_entry(&chunks, &tree, &in_volume)
             .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
-        refuse_links_above(&live, &in_volume, path)?;
+        refuse_others_above(&live, &in_volume, path)?;
         let now = live.find(&in_volume).map_err(path_failed("failed to look at the files"))?;
         if then.is_none() && now.is_none() {
             return Err(VolumeError::NoPath { path: path.clone() });
@@ -809,8 +820,9 @@ fn restore_paths(
     Ok(Asked::Pending(receiver))
 }
 
-/// Refuses a path below a symbolic link: what is restored goes to the place that its name says.
-fn refuse_links_above(
+/// Refuses a path below what is no directory now, a symbolic link above all: what is restored goes
+/// to the place that its name says.
+fn refuse_others_above(
     live: &Dir,
     in_volume: &TreePath,
     shown: &TreePath,
@@ -821,12 +833,17 @@ fn refuse_links_above(
     above.reverse();
     for path in above {
         let found = live.find(&path).map_err(path_failed("failed to look at the files"))?;
-        if found.is_some_and(|metadata| metadata.kind == cove_btrfs::FileKind::Symlink) {
-            return Err(VolumeError::Refused {
-                kind: ErrorKind::Precondition,
-                what: format!("a directory above {shown} is a symbolic link now"),
-            });
-        }
+        let what = match found.map(|metadata| metadata.kind) {
+            Some(cove_btrfs::FileKind::Directory) => continue,
+            // nor is there anything below it
+            None => break,
+            Some(cove_btrfs::FileKind::Symlink) => "a symbolic link",
+            Some(_) => "no directory",
+        };
+        return Err(VolumeError::Refused {
+            kind: ErrorKind::Precondition,
+            what: format!("what was a directory above {shown} is {what} now"),
+        });
     }
     Ok(())
 }
@@ -966,16 +983,21 @@ pub(crate) fn fork(
         Moment::Now => None,
         Moment::Entry(entry) => {
             wait_entry(volume, inner, entry)?;
+            bring_entry(inner, volume, entry)?;
             entry_root(volume, entry)?;
             Some(*entry)
         }
     };
+    let _one = lock(&volume.capture);
+    // the same call may have come twice
+    if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
+        return Ok(asked);
+    }
     for (target, _) in targets {
         if inner.find_volume(target).is_some() {
             return Err(VolumeError::Exists { volume: target.clone() });
         }
     }
-    let _one = lock(&volume.capture);
     let work = Work::Fork { entry, targets: targets.to_vec(), done: false };
     let mut pending = pending_of(call, &volume.id, work);
     let _held = volume.hold([call.operation]);

@@ -18,7 +18,7 @@ use cove_types::{Digest, EntryId, ErrorKind, OperationId, TreePath};
 
 use crate::capture::{LIMITS, OWNER};
 use crate::node::Inner;
-use crate::save::chunks_of;
+use crate::save::{bring_entry, chunks_of};
 use crate::volume::Volume;
 
 /// Where the files of a moment are read.
@@ -81,6 +81,9 @@ pub(crate) fn stored(
     volume: &Volume,
     moment: &Moment,
 ) -> Result<(Arc<Chunks>, Digest), VolumeError> {
+    if let Moment::Entry(entry) = moment {
+        bring_entry(inner, volume, entry)?;
+    }
     let state = volume.state();
     let known =
         state.known.as_ref().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;

@@ -25,7 +25,7 @@ use cove_content::retention::roll_off;
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::session::{Session, SessionError};
 use cove_content::store::store_tree;
-use cove_content::volumes::Progress;
+use cove_content::volumes::{Progress, VolumeError};
 use cove_database::{CopyRow, Finished, HeadRow, ResultRow};
 use cove_objects::{Put, ReadError, Version};
 use cove_types::{Classify, Digest, EntryId, EntryState, ErrorKind, OperationId, VolumeId};
@@ -52,6 +52,18 @@ pub(crate) enum SaveError {
 impl SaveError {
     fn later(what: &str, error: &(impl std::error::Error + Classify)) -> Self {
         Self::Later { kind: error.kind(), what: format!("{what}: {}", chain(error)) }
+    }
+}
+
+impl SaveError {
+    /// As whoever asks for something is told.
+    pub fn for_caller(self) -> VolumeError {
+        match self {
+            Self::Refused { kind, what } | Self::Later { kind, what } => {
+                VolumeError::Refused { kind, what }
+            }
+            Self::Fenced { what } => VolumeError::Refused { kind: ErrorKind::Conflict, what },
+        }
     }
 }
 
@@ -301,9 +313,22 @@ fn read_older(inner: &Inner, head: &Head) -> Result<Vec<EntryRecord>, SaveError>
         .map_err(|error| SaveError::later("failed to read older entries", &error))
 }
 
-/// The older entries of a head, read from the store; for whoever shows a timeline.
+/// The older entries of a head, read from the store; for whoever looks at a timeline.
 pub(crate) fn bring_older(inner: &Inner, volume: &Volume) -> Result<(), SaveError> {
     load_known(inner, volume)
+}
+
+/// The older entries when `entry` is not among the newest: after a start nobody has them yet.
+pub(crate) fn bring_entry(
+    inner: &Inner,
+    volume: &Volume,
+    entry: &EntryId,
+) -> Result<(), VolumeError> {
+    let is_here = volume.state().entries().iter().any(|view| view.record.id == *entry);
+    if is_here {
+        return Ok(());
+    }
+    bring_older(inner, volume).map_err(SaveError::for_caller)
 }
 
 pub(crate) fn chunks_of(inner: &Inner, locations: &Locations) -> Chunks {

@@ -23,7 +23,7 @@ use crate::claim::Holding;
 use crate::files::{self, Place};
 use crate::node::{Inner, Node};
 use crate::recover;
-use crate::save::{SaveError, bring_older};
+use crate::save::{SaveError, bring_entry, bring_older};
 use crate::volume::{Ended, Known, Trouble, Volume};
 use crate::work::{Edit, Work};
 
@@ -294,8 +294,10 @@ impl Volumes for Node {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
         let changing = Arc::clone(&volume);
         let asked = blocking(move || {
+            bring_entry(&inner, &changing, &entry)?;
             find_view(&changing, &entry)?;
             if let EntryEdit::Label(Some(label)) = &edit {
+                bring_older(&inner, &changing).map_err(SaveError::for_caller)?;
                 let views = changing.state().entries();
                 let taken = views.iter().find(|view| {
                     view.record.is_live()
@@ -406,14 +408,7 @@ impl Volumes for Node {
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
         blocking(move || {
-            bring_older(&inner, &volume).map_err(|error| match error {
-                SaveError::Refused { kind, what } | SaveError::Later { kind, what } => {
-                    VolumeError::Refused { kind, what }
-                }
-                SaveError::Fenced { what } => {
-                    VolumeError::Refused { kind: ErrorKind::Conflict, what }
-                }
-            })?;
+            bring_older(&inner, &volume).map_err(SaveError::for_caller)?;
             Ok(volume.state().entries())
         })
         .await

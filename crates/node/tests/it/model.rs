@@ -21,7 +21,7 @@ use cove_testkit::trees::{Description, Kind, describe, difference};
 use cove_types::{Digest, EntryId, Label, VolumeId};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
-use crate::world::{World, is_root, memory};
+use crate::world::{DEADLINE, World, is_root, memory};
 
 /// Whether all rounds are to be run.
 #[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
@@ -80,7 +80,24 @@ type Tree = BTreeMap<Vec<u8>, Description>;
 /// What every state looked like.
 #[derive(Default)]
 struct Model {
-    entries: BTreeMap<VolumeId, BTreeMap<EntryId, Tree>>,
+    /// In the order in which they were made, so that a seed chooses the same again.
+    volumes: Vec<VolumeId>,
+    entries: BTreeMap<VolumeId, Vec<(EntryId, Tree)>>,
+}
+
+impl Model {
+    fn add_volume(&mut self, volume: VolumeId) {
+        self.volumes.push(volume.clone());
+        self.entries.insert(volume, Vec::new());
+    }
+
+    fn add(&mut self, volume: &VolumeId, entry: EntryId, tree: &Tree) {
+        self.entries.get_mut(volume).unwrap().push((entry, tree.clone()));
+    }
+
+    fn tree(&self, volume: &VolumeId, entry: &EntryId) -> &Tree {
+        &self.entries[volume].iter().find(|(other, _)| other == entry).unwrap().1
+    }
 }
 
 #[track_caller]
@@ -287,14 +304,15 @@ fn with_path(now: &Tree, then: &Tree, path: &[u8]) -> Tree {
     outside.chain(inside).map(|(path, one)| (path.clone(), one.clone())).collect()
 }
 
+fn is_above(other: &[u8], path: &[u8]) -> bool {
+    other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
 fn loosely(tree: &Tree, path: &[u8]) -> Tree {
-    let is_above = |other: &[u8]| {
-        other.is_empty() || path.strip_prefix(other).is_some_and(|rest| rest.first() == Some(&b'/'))
-    };
     let mut tree = tree.clone();
     for (other, one) in &mut tree {
         one.linked = None;
-        if is_above(other) {
+        if is_above(other, path) {
             one.mtime = (0, 0);
         }
     }
@@ -307,8 +325,7 @@ async fn state_of(world: &World, volume: &VolumeId) -> Tree {
 
 /// One step of a history, in words.
 async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> String {
-    let volumes: Vec<VolumeId> = model.entries.keys().cloned().collect();
-    let volume = chance.pick(&volumes).unwrap().clone();
+    let volume = chance.pick(&model.volumes).unwrap().clone();
     let files = world.files(&volume).await;
     let edits = chance.below(13);
     for _ in 0..edits {
@@ -316,12 +333,12 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
     }
     let now = describe(&files).unwrap();
     let entries = model.entries[&volume].clone();
-    let known: Vec<EntryId> = entries.keys().copied().collect();
+    let known: Vec<EntryId> = entries.iter().map(|(entry, _)| *entry).collect();
     let entry = chance.pick(&known).copied();
     let what = match (chance.below(16), entry) {
         (0..=3, _) => {
             let entry = world.snapshot(&volume).await;
-            model.entries.get_mut(&volume).unwrap().insert(entry, now.clone());
+            model.add(&volume, entry, &now);
             same("a snapshot leaves the files alone", &now, &state_of(world, &volume).await);
             let digest = digest_in_full(world, &volume).await;
             let head = head(&world.store, &volume);
@@ -331,14 +348,14 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
         }
         (4..=6, Some(entry)) => {
             let restored = world.restore(&volume, &entry).await;
-            same("a restore", &entries[&entry], &state_of(world, &volume).await);
+            same("a restore", model.tree(&volume, &entry), &state_of(world, &volume).await);
             match restored.before {
                 Some(before) => {
-                    let entries = model.entries.get_mut(&volume).unwrap();
-                    entries.insert(before.record.id, now.clone());
+                    model.add(&volume, before.record.id, &now);
                 }
                 None => {
-                    let is_known = entries.values().any(|tree| difference(tree, &now).is_empty());
+                    let is_known =
+                        entries.iter().any(|(_, tree)| difference(tree, &now).is_empty());
                     assert!(is_known, "a state without an entry is not kept");
                 }
             }
@@ -347,14 +364,16 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
             format!("restore {entry}")
         }
         (7, Some(entry)) => {
-            let then = &entries[&entry];
+            let then = model.tree(&volume, &entry).clone();
+            let then = &then;
             let paths: Vec<&Vec<u8>> =
                 now.keys().chain(then.keys()).filter(|path| !path.is_empty()).collect();
             let Some(path) = chance.pick(&paths) else { return "nothing".into() };
             let text = std::str::from_utf8(path).unwrap();
             let call = world.call();
             let restored = world.restore_as(&call, &volume, &entry, &[text]).await;
-            let wanted = with_path(&now, then, path);
+            let path = path.as_slice();
+            let mut wanted = with_path(&now, then, path);
             let is_possible = is_below_directories(&now, path);
             match restored {
                 Ok(restored) => {
@@ -362,12 +381,18 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
                     let id = before.map(|before| before.record.id);
                     assert_eq!(id, Some(EntryId::derive(&call.operation, "before")));
                     let found = state_of(world, &volume).await;
+                    // directories above that were gone are made
+                    if then.contains_key(path) {
+                        let above = found.iter().filter(|(other, _)| is_above(other, path));
+                        for (other, one) in above {
+                            wanted.entry(other.clone()).or_insert_with(|| one.clone());
+                        }
+                    }
                     if is_possible {
                         let (wanted, found) = (loosely(&wanted, path), loosely(&found, path));
                         same("a restore of a path", &wanted, &found);
                     }
-                    let entries = model.entries.get_mut(&volume).unwrap();
-                    entries.insert(id.unwrap(), now.clone());
+                    model.add(&volume, id.unwrap(), &now);
                 }
                 Err(error) => {
                     assert!(!is_possible, "restore of {text} from {entry}: {error:?}");
@@ -376,15 +401,18 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
             }
             format!("restore {text} of {entry}")
         }
-        (8, entry) if volumes.len() < 5 => {
+        (8, entry) if model.volumes.len() < 5 => {
             let (moment, wanted) = match entry {
-                Some(entry) if chance.below(2) == 0 => (Moment::Entry(entry), &entries[&entry]),
+                Some(entry) if chance.below(2) == 0 => {
+                    (Moment::Entry(entry), model.tree(&volume, &entry))
+                }
                 _ => (Moment::Now, &now),
             };
+            let wanted = wanted.clone();
             let fork = world.fork(&volume, moment.clone()).await;
-            same("a fork", wanted, &state_of(world, &fork).await);
+            same("a fork", &wanted, &state_of(world, &fork).await);
             same("the source of a fork", &now, &state_of(world, &volume).await);
-            model.entries.insert(fork, BTreeMap::new());
+            model.add_volume(fork);
             format!("fork {moment:?}")
         }
         (9, Some(entry)) => {
@@ -464,7 +492,7 @@ async fn lose_and_recover(world: &World, other: &World, model: &Model) {
         for view in views {
             other.restore(&volume, &view.record.id).await;
             let found = state_of(other, &volume).await;
-            same("a recovered entry", &entries[&view.record.id], &found);
+            same("a recovered entry", model.tree(&volume, &view.record.id), &found);
         }
     }
     other.node.stop().await;
@@ -473,10 +501,19 @@ async fn lose_and_recover(world: &World, other: &World, model: &Model) {
 async fn history(mut world: World, other: World, seed: u64) {
     let mut chance = Chance::new(seed);
     let mut model = Model::default();
-    model.entries.insert(world.create().await, BTreeMap::new());
+    model.add_volume(world.create().await);
     let rounds = if is_proof() { 150 } else { 40 };
     for round in 0..rounds {
-        let what = step(&mut world, &mut model, &mut chance).await;
+        let node = world.node.clone();
+        let stepping = step(&mut world, &mut model, &mut chance);
+        let what = match tokio::time::timeout(DEADLINE, stepping).await {
+            Ok(what) => what,
+            Err(_) => {
+                let all = node.list().await.unwrap();
+                let problems: Vec<_> = all.iter().flat_map(|status| &status.problems).collect();
+                panic!("round {round} does not end: {problems:#?}");
+            }
+        };
         eprintln!("round {round}: {what}");
     }
     lose_and_recover(&world, &other, &model).await;

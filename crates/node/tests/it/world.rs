@@ -22,7 +22,7 @@ use tempfile::TempDir;
 /// Looks are asked for, so that a test decides when there is one.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// How long the world may take to do what it must.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Says why a test that needs root does nothing without it.
 pub(crate) fn is_root(test: &str) -> bool {
