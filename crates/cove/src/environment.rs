@@ -74,11 +74,13 @@ pub fn client() -> Result<Client, Failure> {
     }
 }
 
-/// Whether a Cove holds the lock of this user's home; unknown, and so false, for one by URL.
+/// Whether the verbs speak to the Cove of this user's home, and not to one by URL.
+pub fn is_local() -> bool {
+    variable("COVE_URL").is_none()
+}
+
+/// Whether a Cove holds the lock of this user's home.
 pub fn is_running() -> bool {
-    if variable("COVE_URL").is_some() {
-        return false;
-    }
     let lock = home().ok().and_then(|home| std::fs::File::open(home.join("lock")).ok());
     lock.is_some_and(|lock| {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
