@@ -283,8 +283,10 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_pool_that_is_full_refuses_and_harms_nothing() {
-    let Some(mut cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
     let disk = SmallDisk::mount();
+    // It goes before its disk does.
+    let mut cove = cove;
     cove.home = disk.0.path().join("home");
     cove.up();
     cove.json(&["new", "shop"]);
@@ -305,7 +307,6 @@ fn a_pool_that_is_full_refuses_and_harms_nothing() {
     cove.json(&["restore", "shop", &entry]);
     assert_eq!(cove.text(&["files", "cat", "shop:/kept"]), "kept");
     assert!(cove.stop().success());
-    drop(cove);
 }
 
 /// A project of which some packs lie in a directory store.
