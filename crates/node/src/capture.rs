@@ -22,7 +22,7 @@ use cove_types::{
 use tokio::sync::oneshot;
 
 use crate::in_use::refuse_writers;
-use crate::node::{Inner, StartError, chain, stored_row};
+use crate::node::{Inner, chain, stored_row};
 use crate::save::{SaveError, bring_entry, bring_older, chunks_of};
 use crate::volume::{Ended, Trouble, Volume, unknown_root};
 use crate::work::{Pending, Work};
@@ -84,22 +84,7 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         OpAnswer::New => Ok(Asked::New),
         OpAnswer::OtherRequest => Err(VolumeError::OtherRequest),
         OpAnswer::TooOld => Err(VolumeError::TooOld),
-        OpAnswer::First(result) => {
-            let ended = match result {
-                cove_content::head::OpResult::Done { entries, .. } => {
-                    let mut entries = entries.into_iter();
-                    Ended {
-                        entry: entries.next(),
-                        rolled_off: entries.collect(),
-                        ..Ended::default()
-                    }
-                }
-                cove_content::head::OpResult::Failed { kind, message } => {
-                    Ended { failure: Some((kind, message)), ..Ended::default() }
-                }
-            };
-            Ok(Asked::Ended(Box::new(ended)))
-        }
+        OpAnswer::First(result) => Ok(Asked::Ended(Box::new(Ended::from(result)))),
     }
 }
 
@@ -343,14 +328,10 @@ fn lock(mutex: &std::sync::Mutex<()>) -> std::sync::MutexGuard<'_, ()> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Refuses a volume that is in the trash.
+/// Refuses a volume that is in the trash, or will be once the work before this one is saved: what is
+/// captured after that could never be.
 fn refuse_trashed(volume: &Volume) -> Result<(), VolumeError> {
-    let state = volume.state();
-    let trashed = state
-        .known
-        .as_ref()
-        .is_some_and(|known| known.head.state != cove_content::head::HeadState::Live);
-    if trashed {
+    if volume.state().will_be_trashed() {
         return Err(VolumeError::Refused {
             kind: ErrorKind::Precondition,
             what: format!("volume {} is in the trash", volume.id),
@@ -547,33 +528,9 @@ pub(crate) fn restore(
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
-    let place = SubvolumePath::Volume(volume.id.clone());
-    if !restore.force
-        && let Err(error) = refuse_writers(&inner.pool.absolute(&place))
-    {
+    if let Err(error) = refuse_restore(inner, volume, restore) {
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
         return Err(error);
-    }
-    // what could refuse the restore later refuses it before anything is swapped
-    let is_full = volume
-        .state()
-        .known
-        .as_ref()
-        .is_some_and(|known| known.head.entry_count() + 1 >= cove_content::entry::ENTRIES_MAX);
-    let leaves = volume
-        .state()
-        .queue
-        .iter()
-        .any(|other| matches!(other.work, Work::SetTrashed { trashed: true }));
-    if is_full || leaves {
-        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(VolumeError::TooManyEntries).or_else(|error| match leaves {
-            true => refuse_trashed(volume).and(Err(VolumeError::Refused {
-                kind: ErrorKind::Precondition,
-                what: format!("volume {} goes to the trash", volume.id),
-            })),
-            false => Err(error),
-        });
     }
     let uuid = inner
         .pool
@@ -606,6 +563,20 @@ pub(crate) fn restore(
         VolumeError::failed("failed to write down what is to be restored", error)
     })?;
     finish_here(inner, volume, pending).map(Asked::Pending)
+}
+
+/// Refuses what could not be saved after the swap, and programs that would go on writing into what is
+/// swapped out.
+fn refuse_restore(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
+    refuse_trashed(volume)?;
+    let entries = volume.state().entries().len();
+    if entries >= cove_content::entry::ENTRIES_MAX {
+        return Err(VolumeError::TooManyEntries);
+    }
+    if restore.force {
+        return Ok(());
+    }
+    refuse_writers(&inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
 }
 
 /// Finishes the node's half of work whose row is written, and hands it over whatever came of that: what
@@ -759,10 +730,8 @@ fn restore_paths(
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
+    refuse_restore(inner, volume, restore)?;
     let place = SubvolumePath::Volume(volume.id.clone());
-    if !restore.force {
-        refuse_writers(&inner.pool.absolute(&place))?;
-    }
     // a path that is in neither state is the caller's mistake, found before anything is done
     let (tree, locations) = entry_root(volume, &restore.entry)?;
     let chunks = chunks_of(inner, &locations);
@@ -993,6 +962,7 @@ pub(crate) fn fork(
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
+    refuse_trashed(volume)?;
     for (target, _) in targets {
         if inner.find_volume(target).is_some() {
             return Err(VolumeError::Exists { volume: target.clone() });
@@ -1042,14 +1012,11 @@ fn place_forks(
                 .snapshot(&source, &stored, Access::ReadOnly, target)
                 .map_err(pool_failed("failed to copy the files"))?;
         }
-        // of a fork that was there before it is not known what has changed since
-        let mut made_generation = 0;
         if find(&live)?.is_none() {
             inner
                 .pool
                 .snapshot(&stored, &live, Access::ReadWrite, target)
                 .map_err(pool_failed("failed to copy the files"))?;
-            made_generation = generation(inner, target)?;
         }
         let fork =
             inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
@@ -1058,7 +1025,8 @@ fn place_forks(
             base: pending.operation,
             tree: Digest::HOLE,
             seq: 0,
-            generation: made_generation,
+            // the snapshot gave it to the copy, which has a higher one since it was written to
+            generation: generation_at(inner, &stored)?,
             unsaved_bytes: None,
             looked_us: inner.now_us(),
         };
@@ -1087,14 +1055,13 @@ fn place_forks(
 }
 
 /// Finishes, at start, what was captured when Cove was interrupted.
-pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) -> Result<(), StartError> {
+pub(crate) fn resume(inner: &Arc<Inner>, volume: &Volume) {
     let queue: Vec<Pending> = volume.state().queue.iter().cloned().collect();
     if let Err(error) = clear_staged(inner, volume, &queue) {
         tracing::warn!(volume = %volume.id, error = chain(&error), "a part of a restore stays behind");
     }
     for pending in queue {
-        let resumed = complete(inner, volume, &pending);
-        if let Err(error) = resumed {
+        if let Err(error) = complete(inner, volume, &pending) {
             tracing::error!(
                 volume = %volume.id,
                 operation = %pending.operation,
@@ -1103,7 +1070,6 @@ pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) -> Result<(), Sta
             );
         }
     }
-    Ok(())
 }
 
 /// Captures the present state when it has changed since it was last stored, for nobody in particular.
@@ -1145,28 +1111,32 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
 fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
     {
         let state = volume.state();
-        let trashed = state
-            .known
-            .as_ref()
-            .is_none_or(|known| known.head.state != cove_content::head::HeadState::Live);
         // what is captured already will be saved in its turn, and a look comes after it
-        if trashed || !state.queue.is_empty() || state.fenced {
+        if !state.is_live() || !state.queue.is_empty() || state.fenced {
             return Ok(());
         }
     }
     rescue_late_writes(inner, volume)?;
-    // whoever captures now makes a look needless, and may be waiting for somebody else
-    let Ok(_one) = volume.capture.try_lock() else { return Ok(()) };
+    // whoever captures now may be waiting for somebody else; the next look comes soon
+    match volume.capture.try_lock() {
+        Ok(_one) => capture_changed(inner, volume),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Captures the present state when the head is another. The caller holds the volume's capture lock.
+fn capture_changed(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
     let live = generation(inner, &volume.id)?;
     let unchanged = {
         let state = volume.state();
         let tree = state.known.as_ref().map(|known| known.head.now.tree);
-        state.copy.as_ref().is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
+        state.queue.is_empty()
+            && state
+                .copy
+                .as_ref()
+                .is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
     };
-    if unchanged {
-        return Ok(());
-    }
-    background(inner, volume)
+    if unchanged { Ok(()) } else { background(inner, volume) }
 }
 
 /// What was written, through a descriptor that outlived a restore, into the subvolume that was swapped
@@ -1221,8 +1191,14 @@ fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeE
     Ok(())
 }
 
-/// Captures one volume when it has changed; for whoever needs the present state in the store.
+/// Captures one volume when it has changed, after whatever is being captured now; for whoever needs
+/// all that was written before this call in the store.
 pub(crate) fn look_at_one(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
-    look_at(inner, volume)
+    let _one = lock(&volume.capture);
+    let goes_on = {
+        let state = volume.state();
+        state.is_live() && !state.fenced
+    };
+    if goes_on { capture_changed(inner, volume) } else { Ok(()) }
 }

@@ -209,7 +209,7 @@ impl Node {
             };
             let volume = volume_of(&mut volumes, &row.volume);
             let mut state = volume.state();
-            state.document = save::document_of(&head);
+            state.document.clone_from(&head.document);
             state.saved_at = jiff::Timestamp::from_microsecond(row.saved_us).ok();
             state.known =
                 Some(Known { head, older: Vec::new(), version: Version(row.version.clone()) });
@@ -222,11 +222,13 @@ impl Node {
             let volume = volume_of(&mut volumes, &row.volume);
             volume.state().stored.insert(row.operation, row);
         }
+        let mut unreadable: HashSet<OperationId> = HashSet::new();
         for row in inner.database.pending().await? {
             let pending: Pending = match serde_json::from_str(&row.body) {
                 Ok(pending) => pending,
                 Err(error) => {
                     tracing::error!(operation = %row.operation, %error, "pending work cannot be read");
+                    unreadable.insert(row.operation);
                     continue;
                 }
             };
@@ -249,9 +251,9 @@ impl Node {
         }
         let task = tokio::task::spawn_blocking(move || {
             for volume in &volumes {
-                capture::resume(&resumed, volume)?;
+                capture::resume(&resumed, volume);
             }
-            sweep(&resumed, &volumes)?;
+            sweep(&resumed, &volumes, &unreadable)?;
             Ok::<_, StartError>(volumes)
         });
         let volumes = match task.await {
@@ -340,7 +342,11 @@ fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc
 
 /// Removes what no row knows: what was being built, snapshots of attempts that never became work,
 /// and what a restore swapped out long ago.
-fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
+fn sweep(
+    inner: &Inner,
+    volumes: &[Arc<Volume>],
+    unreadable: &HashSet<OperationId>,
+) -> Result<(), StartError> {
     let mut known: HashSet<(VolumeId, OperationId)> = HashSet::new();
     let mut building: HashSet<OperationId> = HashSet::new();
     drop_attempts(inner, volumes)?;
@@ -362,14 +368,22 @@ fn sweep(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
     for place in inner.pool.list()? {
         let keep = match &place {
             SubvolumePath::Volume(_) => true,
+            // what a newer Cove wrote about it is for that one to finish
+            SubvolumePath::Stored(_, operation) | SubvolumePath::Incoming(operation)
+                if unreadable.contains(operation) =>
+            {
+                true
+            }
             SubvolumePath::Stored(volume, operation) => {
                 known.contains(&(volume.clone(), *operation))
             }
             SubvolumePath::Incoming(operation) => building.contains(operation),
-            SubvolumePath::Trash(operation) => discarded
-                .iter()
-                .find(|row| row.operation == *operation)
-                .is_none_or(|row| row.moved_us > old_us),
+            SubvolumePath::Trash(operation) => {
+                let row = discarded.iter().find(|row| row.operation == *operation);
+                let generation = inner.pool.find(&place)?.map(|found| found.generation);
+                // what was written late and is in no rescue entry yet is kept until it is
+                row.is_none_or(|row| row.moved_us > old_us || generation != Some(row.generation))
+            }
         };
         if !keep && let Err(error) = inner.pool.delete(&place) {
             tracing::warn!(%place, error = chain(&error), "what belongs to nothing stays behind");

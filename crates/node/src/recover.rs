@@ -95,7 +95,7 @@ fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume
         state.known = Some(known.clone());
     }
     bring_older(inner, &volume).map_err(said)?;
-    copy_here(inner, &volume, &known.head, &known, sealing)?;
+    copy_here(inner, &volume, &known, sealing)?;
     inner.adopt(&volume);
     Ok(Some(volume))
 }
@@ -122,13 +122,16 @@ fn still_ours(inner: &Inner, id: &VolumeId, volume: Arc<Volume>) -> Result<Arc<V
 }
 
 /// Builds the files of now and writes down that they are here.
+///
+/// The row comes before the place: after a kill between the two the volume is known without a copy,
+/// and a repeated recovery builds it again.
 fn copy_here(
     inner: &Arc<Inner>,
     volume: &Volume,
-    head: &Head,
     known: &Known,
     operation: OperationId,
 ) -> Result<(), String> {
+    let head = &known.head;
     let incoming = SubvolumePath::Incoming(operation);
     let live = SubvolumePath::Volume(volume.id.clone());
     let tree = head.now.tree;
@@ -149,7 +152,6 @@ fn copy_here(
         .find(&SubvolumePath::Stored(volume.id.clone(), operation))
         .map_err(|error| chain(&error))?
         .map_or(0, |subvolume| subvolume.generation);
-    inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
     let body = head.encode().map_err(|error| chain(&error))?;
     let finished = Finished {
         heads: vec![HeadRow {
@@ -177,6 +179,7 @@ fn copy_here(
         ..Finished::default()
     };
     inner.wait(inner.database.finish(&finished)).map_err(|error| chain(&error))?;
+    inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
     let mut state = volume.state();
     state.copy = finished.copies.into_iter().next();
     for row in finished.stored {

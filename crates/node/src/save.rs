@@ -82,11 +82,6 @@ fn stamp(inner: &Inner) -> Stamp {
     Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) }
 }
 
-/// The project document that a head carries.
-pub(crate) fn document_of(head: &Head) -> Option<ProjectDocument> {
-    head.document.clone()
-}
-
 /// Saves one piece of work and writes down that it is saved.
 pub(crate) fn save(
     inner: &Arc<Inner>,
@@ -111,21 +106,14 @@ pub(crate) fn save(
 }
 
 fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<Ended, SaveError> {
-    load_known(inner, volume)?;
+    bring_older(inner, volume)?;
     let answer = volume.state().known.as_ref().map(|known| {
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
     });
     if let Some((OpAnswer::First(result), known)) = answer
         && !matches!(pending.work, Work::Background | Work::Create { .. } | Work::Fork { .. })
     {
-        return finish(
-            inner,
-            volume,
-            pending,
-            &known,
-            ended_from(&pending.work, result, &known),
-            false,
-        );
+        return finish(inner, volume, pending, &known, Ended::from(result), false);
     }
     match &pending.work {
         Work::Create { document, remarks } => {
@@ -142,7 +130,7 @@ fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<End
                 head.commit(plain(head, root), op, stamp)
             })
         }
-        Work::Snapshot { entry, keep } => {
+        Work::Snapshot { entry, keep } | Work::RestorePaths { before: entry, keep, .. } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
             commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
                 let record = EntryRecord { root: root.clone(), ..entry.clone() };
@@ -180,19 +168,6 @@ fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<End
         Work::Restore { entry, before, keep, .. } => {
             restore(inner, volume, pending, entry, before, *keep)
         }
-        Work::RestorePaths { before, keep, .. } => {
-            let ended = Ended { entry: Some(before.id), ..Ended::default() };
-            commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
-                let record = EntryRecord { root: root.clone(), ..before.clone() };
-                made.rolled_off = rolled_off(head, &record, *keep);
-                let commit = Commit {
-                    add: vec![record],
-                    trash: made.rolled_off.clone(),
-                    ..plain(head, root)
-                };
-                head.commit(commit, op, stamp)
-            })
-        }
         Work::Fork { entry, targets, .. } => fork(inner, volume, pending, entry.as_ref(), targets),
         Work::Rescue { entry } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
@@ -201,7 +176,8 @@ fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<End
                 .known
                 .as_ref()
                 .is_some_and(|known| known.find_entry(&entry.id).is_some());
-            rescue(inner, volume, pending, ended, move |head, root, stamp, op| {
+            // a state beside the present one, which is left alone
+            commit(inner, volume, pending, ended, false, |head, root, _, stamp, op| {
                 let record = EntryRecord { root, ..entry.clone() };
                 if is_there {
                     let locations = head.locations.clone();
@@ -271,25 +247,8 @@ fn op(pending: &Pending, entries: Vec<EntryId>) -> Op {
     }
 }
 
-fn ended_from(work: &Work, result: OpResult, known: &Known) -> Ended {
-    match result {
-        OpResult::Done { entries, .. } => {
-            let mut entries = entries.into_iter();
-            let remarks = match work {
-                Work::Create { remarks, .. } => remarks.clone(),
-                _ => Vec::new(),
-            };
-            let _ = known;
-            Ended { entry: entries.next(), rolled_off: entries.collect(), remarks, failure: None }
-        }
-        OpResult::Failed { kind, message } => {
-            Ended { failure: Some((kind, message)), ..Ended::default() }
-        }
-    }
-}
-
 /// Brings the entries that the head only names, once.
-fn load_known(inner: &Inner, volume: &Volume) -> Result<(), SaveError> {
+pub(crate) fn bring_older(inner: &Inner, volume: &Volume) -> Result<(), SaveError> {
     let known = volume.state().known.clone();
     let Some(known) = known else { return Ok(()) };
     let Some(named) = known.head.older else { return Ok(()) };
@@ -311,11 +270,6 @@ fn read_older(inner: &Inner, head: &Head) -> Result<Vec<EntryRecord>, SaveError>
         .map_err(|error| SaveError::later("failed to read older entries", &error))?;
     Head::decode_older(&chunk)
         .map_err(|error| SaveError::later("failed to read older entries", &error))
-}
-
-/// The older entries of a head, read from the store; for whoever looks at a timeline.
-pub(crate) fn bring_older(inner: &Inner, volume: &Volume) -> Result<(), SaveError> {
-    load_known(inner, volume)
 }
 
 /// The older entries when `entry` is not among the newest: after a start nobody has them yet.
@@ -778,19 +732,6 @@ fn restore(
             trash: made.rolled_off.clone(),
         };
         replaced.restore_to(replace, op, stamp)
-    })
-}
-
-/// Names a state that is none of the present one's descendants, and leaves the present one alone.
-fn rescue(
-    inner: &Arc<Inner>,
-    volume: &Volume,
-    pending: &Pending,
-    ended: Ended,
-    transition: impl Fn(&Head, Root, Stamp, Option<Op>) -> Result<Head, TransitionError>,
-) -> Result<Ended, SaveError> {
-    commit(inner, volume, pending, ended, false, |head, root, _, stamp, op| {
-        transition(head, root, stamp, op)
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
-use cove_content::head::{Head, TransitionError};
+use cove_content::head::{Head, HeadState, OpResult, TransitionError};
 use cove_content::root::{NotCaptured, Root};
 use cove_content::volumes::EntryView;
 use cove_database::{CopyRow, StoredRow};
@@ -76,6 +76,21 @@ pub(crate) struct Ended {
     /// Why it did not take effect, if it did not.
     #[serde(default)]
     pub failure: Option<(ErrorKind, String)>,
+}
+
+impl From<OpResult> for Ended {
+    /// What a head's list of operations tells: the entry asked for, then what rolled off.
+    fn from(result: OpResult) -> Self {
+        match result {
+            OpResult::Done { entries, .. } => {
+                let mut entries = entries.into_iter();
+                Self { entry: entries.next(), rolled_off: entries.collect(), ..Self::default() }
+            }
+            OpResult::Failed { kind, message } => {
+                Self { failure: Some((kind, message)), ..Self::default() }
+            }
+        }
+    }
 }
 
 /// Something that keeps a volume from being saved.
@@ -197,6 +212,20 @@ impl State {
             b.record.time.cmp(&a.record.time).then_with(|| b.record.id.cmp(&a.record.id))
         });
         views
+    }
+
+    /// Whether there is a head and the volume is in use.
+    pub fn is_live(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.head.state == HeadState::Live)
+    }
+
+    /// Whether the volume is in the trash once all that is captured is saved.
+    pub fn will_be_trashed(&self) -> bool {
+        let queued = self.queue.iter().rev().find_map(|pending| match pending.work {
+            Work::SetTrashed { trashed } => Some(trashed),
+            _ => None,
+        });
+        queued.unwrap_or_else(|| self.known.is_some() && !self.is_live())
     }
 
     /// The head's sequence number; 0 before there is one.
