@@ -5,9 +5,9 @@
 //! of how the state came about, so that a full and an incremental store of one
 //! state give one tree. A chunk of zeros is not stored: it is a hole.
 
-use std::ops::Range;
-
 use cove_types::TreePath;
+
+use crate::tree::Grid;
 
 /// Bytes of a chunk of most files; the kernel's largest compressed extent.
 pub const GRID_BYTES: u32 = 128 << 10;
@@ -29,56 +29,6 @@ pub const CHUNK_BYTES_MAX: u32 = 1 << 20;
 /// What an `SQLite` database file begins with.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// The size of a file's chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Grid {
-    /// [`GRID_BYTES`].
-    #[default]
-    Full,
-    /// [`PAGE_GRID_BYTES`].
-    Page,
-}
-
-impl Grid {
-    /// The bytes of a chunk that is not the file's last.
-    #[must_use]
-    pub fn bytes(self) -> u32 {
-        match self {
-            Self::Full => GRID_BYTES,
-            Self::Page => PAGE_GRID_BYTES,
-        }
-    }
-
-    /// How many chunks a file of `size` bytes has, holes included.
-    #[must_use]
-    pub fn chunks(self, size: u64) -> u64 {
-        size.div_ceil(u64::from(self.bytes()))
-    }
-
-    /// The chunk that holds the byte at `offset`.
-    #[must_use]
-    pub fn chunk_at(self, offset: u64) -> u64 {
-        offset / u64::from(self.bytes())
-    }
-
-    /// The bytes of the file that chunk `number` holds; empty at and past the end.
-    #[must_use]
-    pub fn range(self, number: u64, size: u64) -> Range<u64> {
-        let start = number.saturating_mul(u64::from(self.bytes())).min(size);
-        start..start.saturating_add(u64::from(self.bytes())).min(size)
-    }
-
-    /// The chunks that hold any of `bytes`, in a file of `size` bytes.
-    #[must_use]
-    pub fn touched(self, bytes: &Range<u64>, size: u64) -> Range<u64> {
-        let end = bytes.end.min(size);
-        if bytes.start >= end {
-            return 0..0;
-        }
-        self.chunk_at(bytes.start)..self.chunk_at(end - 1) + 1
-    }
-}
-
 /// The grid of the file at `path` from the volume's top (`files/…`,
 /// `services/<name>/…`), of `size` bytes, that begins with `first_bytes`
 /// (its first 16, or all when it is shorter).
@@ -87,7 +37,7 @@ pub fn grid_for(path: &TreePath, size: u64, first_bytes: &[u8]) -> Grid {
     let of_a_service = path.parent().is_some_and(|parent| !parent.is_top())
         && path.names().next() == Some(b"services".as_slice());
     let paged = of_a_service || first_bytes.starts_with(SQLITE_MAGIC);
-    if paged && size <= PAGE_FILE_BYTES_MAX { Grid::Page } else { Grid::Full }
+    if paged && size <= PAGE_FILE_BYTES_MAX { Grid::Small } else { Grid::Large }
 }
 
 /// Whether `bytes` are zeros only, so that they are a hole; costs about 30 µs a MiB.

@@ -127,7 +127,7 @@ fn cut(path: &[u8]) -> TreePath {
 }
 
 fn is_of_service(path: &TreePath) -> bool {
-    chunk::grid_for(path, 0, b"") == chunk::Grid::Page
+    chunk::grid_for(path, 0, b"") == Grid::Small
 }
 
 /// Where old paths are now.

@@ -230,10 +230,7 @@ pub(crate) fn grid_of(file: &File, path: &TreePath, size: u64) -> Result<Grid, S
     let wanted = usize::try_from(size.min(16)).expect("16 at most");
     file.read_exact_at(&mut first[..wanted], 0)
         .map_err(|source| StoreError::Read { path: path.clone(), source })?;
-    Ok(match chunk::grid_for(path, size, &first[..wanted]) {
-        chunk::Grid::Full => Grid::Large,
-        chunk::Grid::Page => Grid::Small,
-    })
+    Ok(chunk::grid_for(path, size, &first[..wanted]))
 }
 
 /// Puts a file's chunks.

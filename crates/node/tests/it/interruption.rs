@@ -19,7 +19,7 @@ use cove_testkit::trees::{Description, describe, difference};
 use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
 use tokio::task::JoinSet;
 
-use crate::world::{World, is_root, memory, until};
+use crate::world::{AnyPool, World, is_root, memory, until};
 
 /// A change of which each request fails once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -586,4 +586,64 @@ async fn a_snapshot_that_was_never_written_down_is_in_nobodys_way() {
     assert!(pool.find(&places[0]).unwrap().is_some(), "an entry's snapshot is kept");
     assert!(pool.find(&places[1]).unwrap().is_none(), "an attempt is swept");
     scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_captured_behind_a_trash_and_what_was_written_before_it_is_saved() {
+    if !is_root("nothing_is_captured_behind_a_trash_and_what_was_written_before_it_is_saved") {
+        return;
+    }
+    let scene = Scene::set().await;
+    let (world, store) = (&scene.world, &scene.world.store);
+    let entry = world.snapshot(&scene.volume).await;
+    put(world, &scene.volume, "last", "written right before").await;
+    let now = describe(&world.files(&scene.volume).await).unwrap();
+    world.look(&scene.volume).await;
+    store.fail_when(|request: &Request| request.is_write().then_some(Fault::BeforeEffect));
+    let (node, volume, call) = (world.node.clone(), scene.volume.clone(), world.call());
+    let trashing =
+        tokio::spawn(async move { node.set_trashed(call, volume, true).await.map(drop) });
+    let kinds = until("the trash is on its way", || async {
+        let snapshot = world.snapshot_as(&world.call(), &scene.volume).await.err();
+        let restore = world.restore_as(&world.call(), &scene.volume, &entry, &[]).await.err();
+        let fork = world.fork_as(&world.call(), &scene.volume, Moment::Now, 1).await.err();
+        let kinds = [snapshot, restore, fork].map(|error| error.map(|error| error.kind()));
+        if kinds[0].is_none() { Err(format!("{kinds:?}")) } else { Ok(kinds) }
+    })
+    .await;
+    assert_eq!(kinds, [Some(ErrorKind::Precondition); 3]);
+    assert_eq!(describe(&world.files(&scene.volume).await).unwrap(), now, "nothing was swapped");
+    store.heal();
+    trashing.await.unwrap().unwrap();
+
+    let second = World::fake("b", store).await;
+    second.node.recover(true, Progress::default()).await.unwrap();
+    let found = describe(&second.files(&scene.volume).await).unwrap();
+    same("what was written before the trash", &now, &found);
+    second.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_that_stopped_at_any_step_is_finished_by_the_next() {
+    if !is_root("a_recovery_that_stopped_at_any_step_is_finished_by_the_next") {
+        return;
+    }
+    let scene = Scene::set().await;
+    scene.world.look(&scene.volume).await;
+    for step in 0.. {
+        let mut second = World::fake(&format!("b{step}"), &scene.world.store).await;
+        let AnyPool::Fake(pool) = &second.pool else { unreachable!("it is a fake") };
+        pool.fail_after(step, std::io::ErrorKind::Other);
+        let first = second.node.recover(true, Progress::default()).await.unwrap();
+        second.restart().await;
+        let again = second.node.recover(true, Progress::default()).await.unwrap();
+        assert!(again.lost.is_empty(), "step {step}: {:?}", again.lost);
+        let found = describe(&second.files(&scene.volume).await).unwrap();
+        same(&format!("step {step}"), &scene.before, &found);
+        second.node.stop().await;
+        if first.lost.is_empty() {
+            assert!(step > 3, "the steps of a recovery were failed");
+            return;
+        }
+    }
 }
