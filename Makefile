@@ -21,7 +21,7 @@ test:           ## everything that CI runs, from a fresh machine
 live:           ## only the tests on loop devices (needs root)
 	@sh scripts/test.sh live
 
-proof:          ## everything at full length: all rounds, all moments, all packs
+proof:          ## every test at full length; goes on where it stopped, writes proof/report.json
 	@sh scripts/test.sh proof
 
 docs:           ## the documentation of every crate

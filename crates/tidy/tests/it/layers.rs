@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &["cove-content"]),
     ("domain", &["cove-node", "cove-workspace"]),
     ("transport", &["cove-http", "cove-client"]),
-    ("programs", &["cove"]),
+    ("programs", &["cove", "cove-xtask"]),
     ("tests", &["cove-testkit", "cove-tidy"]),
 ];
 
