@@ -49,7 +49,7 @@ pub struct Description {
     pub content: Option<[u8; 32]>,
     /// Where a symlink points.
     pub target: Option<Vec<u8>>,
-    /// Extended attributes of the user.
+    /// Extended attributes of the user, and POSIX ACLs as the kernel has them.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The smallest of the paths in the tree that are the same file, when there are several.
     pub linked: Option<Vec<u8>>,
@@ -465,7 +465,9 @@ fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     };
     let mut xattrs = BTreeMap::new();
     let mut value = vec![0; 64 << 10];
-    for name in names[..count].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
+    let is_described =
+        |name: &&[u8]| name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_");
+    for name in names[..count].split(|byte| *byte == 0).filter(is_described) {
         let count = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])?;
         xattrs.insert(name.to_vec(), value[..count].to_vec());
     }
