@@ -1,22 +1,23 @@
 //! Files of a volume, at the present state and at entries, without any compute.
 
+mod edit;
+
+pub(crate) use edit::{edit, make_owned};
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use cove_btrfs::{Dir, FileKind, Metadata, PathError, SubvolumePath};
-use cove_content::archive::{ExtractOptions, PackOptions, extract, pack};
+use cove_content::archive::{PackOptions, pack};
 use cove_content::chunks::Chunks;
 use cove_content::read::{ContentReader, in_volume, project_root, view};
 use cove_content::restore::restore_tree;
 use cove_content::tree;
-use cove_content::volumes::{
-    Edited, FileEdit, FileReader, FileView, Moment, Progress, VolumeError,
-};
+use cove_content::volumes::{FileReader, FileView, Moment, Progress, VolumeError};
 use cove_types::{Digest, EntryId, ErrorKind, OperationId, TreePath};
 
-use crate::capture::{LIMITS, OWNER};
 use crate::node::Inner;
 use crate::save::{bring_entry, chunks_of};
 use crate::volume::Volume;
@@ -97,11 +98,11 @@ pub(crate) fn stored(
     Ok((Arc::new(chunks_of(inner, &known.head.locations)), tree))
 }
 
-fn lawful(path: &TreePath) -> Result<TreePath, VolumeError> {
+pub(crate) fn lawful(path: &TreePath) -> Result<TreePath, VolumeError> {
     in_volume(path).map_err(|error| VolumeError::failed("failed to use a path", error))
 }
 
-fn io(path: &TreePath) -> impl FnOnce(PathError) -> VolumeError {
+pub(crate) fn io(path: &TreePath) -> impl FnOnce(PathError) -> VolumeError {
     let path = path.clone();
     move |error| match &error {
         error if error.is_absent() => VolumeError::NoPath { path },
@@ -113,7 +114,12 @@ fn tree_failed(error: tree::ReadError) -> VolumeError {
     VolumeError::failed("failed to read the tree", error)
 }
 
-fn view_of(dir: &Dir, shown: TreePath, path: &TreePath, metadata: &Metadata) -> FileView {
+pub(crate) fn view_of(
+    dir: &Dir,
+    shown: TreePath,
+    path: &TreePath,
+    metadata: &Metadata,
+) -> FileView {
     let (kind, target) = match metadata.kind {
         FileKind::Directory => ("directory", None),
         FileKind::File => ("file", None),
@@ -296,142 +302,4 @@ fn export_beside(
     pack(&dir, &at, name, to, options, &|_, _| {})
         .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
     Ok(())
-}
-
-/// Changes files of the present state; durable when it returns.
-pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edited, VolumeError> {
-    let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let live = SubvolumePath::Volume(volume.id.clone());
-    let dir = inner
-        .pool
-        .open(&live)
-        .map_err(|error| VolumeError::failed("failed to open the files", error))?;
-    let mut edited = Edited::default();
-    let seen = |path: &TreePath| -> Result<FileView, VolumeError> {
-        let at = lawful(path)?;
-        let metadata = dir.metadata(&at).map_err(io(path))?;
-        Ok(view_of(&dir, path.clone(), &at, &metadata))
-    };
-    match edit {
-        FileEdit::Put(path, mut content) => {
-            refuse_top(&path)?;
-            let at = lawful(&path)?;
-            if dir
-                .find(&at)
-                .map_err(io(&path))?
-                .is_some_and(|found| found.kind == FileKind::Directory)
-            {
-                return Err(VolumeError::WrongKind {
-                    path,
-                    found: "a directory",
-                    wanted: "a file",
-                });
-            }
-            dir.write_file(&at, None, &mut *content).map_err(io(&path))?;
-            edited.files.push(seen(&path)?);
-        }
-        FileEdit::MakeDirectory(path) => {
-            let at = lawful(&path)?;
-            let found = dir.find(&at).map_err(io(&path))?;
-            if found.is_some_and(|found| found.kind != FileKind::Directory) {
-                return Err(VolumeError::PathExists { path });
-            }
-            make_directories(&dir, &path)?;
-            edited.files.push(seen(&path)?);
-        }
-        FileEdit::Remove { path, recursive } => {
-            refuse_top(&path)?;
-            let at = lawful(&path)?;
-            edited.files.push(seen(&path)?);
-            if !recursive
-                && edited.files[0].kind == "directory"
-                && !dir.list(&at).map_err(io(&path))?.is_empty()
-            {
-                return Err(VolumeError::NotEmpty { path });
-            }
-            dir.remove(&at, recursive || edited.files[0].kind == "directory").map_err(io(&path))?;
-        }
-        FileEdit::Move { from, to } => {
-            refuse_top(&from)?;
-            refuse_top(&to)?;
-            seen(&from)?;
-            let (source, mut shown) = (lawful(&from)?, to.clone());
-            let mut target = lawful(&to)?;
-            if let Some(found) = dir.find(&target).map_err(io(&to))?
-                && found.kind == FileKind::Directory
-            {
-                // into the directory, as mv does
-                let name = from.name().unwrap_or_default();
-                let unlawful = |error| VolumeError::failed(format!("failed to move {from}"), error);
-                target = target.join(name).map_err(unlawful)?;
-                shown = shown.join(name).map_err(unlawful)?;
-                if dir
-                    .find(&target)
-                    .map_err(io(&shown))?
-                    .is_some_and(|found| found.kind == FileKind::Directory)
-                {
-                    return Err(VolumeError::PathExists { path: shown });
-                }
-            }
-            if target.below(&source).is_some() {
-                return Err(VolumeError::Refused {
-                    kind: ErrorKind::Invalid,
-                    what: format!("{from} cannot be moved into itself"),
-                });
-            }
-            dir.rename(&source, &target).map_err(io(&shown))?;
-            edited.files.push(seen(&shown)?);
-        }
-        FileEdit::Extract(path, mut stream) => {
-            make_directories(&dir, &path)?;
-            let at = lawful(&path)?;
-            let options =
-                ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: false };
-            let extracted = extract(&mut *stream, &dir, &at, &options, &|_, _| {})
-                .map_err(|error| VolumeError::failed("failed to copy the files", error));
-            // what came before an error stays, and is told: it must be on disk all the same
-            inner
-                .pool
-                .flush()
-                .map_err(|error| VolumeError::failed("failed to write the files to disk", error))?;
-            let extracted = extracted?;
-            for found in &extracted.files {
-                // from the subvolume's top, as the extraction names them
-                if let Some(shown) = found.below(&project_root()) {
-                    edited.files.push(seen(&shown)?);
-                }
-            }
-            edited.remarks = extracted.remarks;
-        }
-    }
-    Ok(edited)
-}
-
-fn refuse_top(path: &TreePath) -> Result<(), VolumeError> {
-    match path.is_top() {
-        false => Ok(()),
-        true => Err(VolumeError::Refused {
-            kind: ErrorKind::Invalid,
-            what: "the root of a project cannot be replaced, moved or removed".into(),
-        }),
-    }
-}
-
-/// Makes a directory and those above it, owned by the workspace's user; durable.
-fn make_directories(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
-    let at = lawful(path)?;
-    make_owned(dir, &at).map_err(io(path))?;
-    dir.sync(&at).map_err(io(path))
-}
-
-/// Makes a directory of a volume and those above it, as far as they are missing.
-pub(crate) fn make_owned(dir: &Dir, path: &TreePath) -> Result<(), PathError> {
-    if path.is_top() || dir.find(path)?.is_some() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_owned(dir, &parent)?;
-    }
-    dir.create_dir(path, 0o755)?;
-    dir.set_owner(path, OWNER.0, OWNER.1)
 }

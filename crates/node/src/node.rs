@@ -1,5 +1,8 @@
 //! Starting, watching and stopping the volumes of a node.
 
+mod sweep;
+mod task;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::path::PathBuf;
@@ -24,16 +27,16 @@ use tokio::task::JoinHandle;
 
 use crate::capture;
 use crate::claim::{Holding, claim_store};
-use crate::save::{self, SaveError};
-use crate::volume::{Ended, Known, Trouble, Volume};
+use crate::node::sweep::sweep;
+use crate::node::task::save_in_turn;
+use crate::volume::{Known, Volume};
 use crate::work::{Pending, Work};
 
 /// How often the hold on the store is renewed.
 const RENEW: Duration = Duration::from_secs(20);
+
 /// The first and the longest wait before work is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How long a subvolume that a restore swapped out is kept.
-pub(crate) const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a node is told when it starts.
 #[derive(Debug, Clone)]
@@ -338,157 +341,6 @@ impl Node {
 fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc<Volume> {
     let volume = volumes.entry(id.clone()).or_insert_with(|| Arc::new(Volume::new(id.clone())));
     Arc::clone(volume)
-}
-
-/// Removes what no row knows: what was being built, snapshots of attempts that never became work,
-/// and what a restore swapped out long ago.
-fn sweep(
-    inner: &Inner,
-    volumes: &[Arc<Volume>],
-    unreadable: &HashSet<OperationId>,
-) -> Result<(), StartError> {
-    let mut known: HashSet<(VolumeId, OperationId)> = HashSet::new();
-    let mut building: HashSet<OperationId> = HashSet::new();
-    drop_attempts(inner, volumes)?;
-    for volume in volumes {
-        let state = volume.state();
-        known.extend(state.stored.keys().map(|operation| (volume.id.clone(), *operation)));
-        for pending in &state.queue {
-            known.insert((volume.id.clone(), pending.operation));
-            known.insert((volume.id.clone(), capture::sub(&pending.operation, 1)));
-            building.insert(pending.operation);
-            if let Work::Fork { targets, .. } = &pending.work {
-                known.extend(targets.iter().map(|(target, _)| (target.clone(), pending.operation)));
-            }
-        }
-        known.extend(state.copy.iter().map(|copy| (volume.id.clone(), copy.base)));
-    }
-    let discarded = inner.wait(inner.database.discarded())?;
-    let old_us = inner.now_us() - DISCARDED_FOR_S * 1_000_000;
-    for place in inner.pool.list()? {
-        let keep = match &place {
-            SubvolumePath::Volume(_) => true,
-            // what a newer Cove wrote about it is for that one to finish
-            SubvolumePath::Stored(_, operation) | SubvolumePath::Incoming(operation)
-                if unreadable.contains(operation) =>
-            {
-                true
-            }
-            SubvolumePath::Stored(volume, operation) => {
-                known.contains(&(volume.clone(), *operation))
-            }
-            SubvolumePath::Incoming(operation) => building.contains(operation),
-            SubvolumePath::Trash(operation) => {
-                let row = discarded.iter().find(|row| row.operation == *operation);
-                let generation = inner.pool.find(&place)?.map(|found| found.generation);
-                // what was written late and is in no rescue entry yet is kept until it is
-                row.is_none_or(|row| row.moved_us > old_us || generation != Some(row.generation))
-            }
-        };
-        if !keep && let Err(error) = inner.pool.delete(&place) {
-            tracing::warn!(%place, error = chain(&error), "what belongs to nothing stays behind");
-        }
-    }
-    Ok(())
-}
-
-/// Forgets snapshots that were taken for work which was never written down.
-fn drop_attempts(inner: &Inner, volumes: &[Arc<Volume>]) -> Result<(), StartError> {
-    let mut needed: HashSet<OperationId> = HashSet::new();
-    for volume in volumes {
-        let state = volume.state();
-        needed.extend(state.copy.iter().map(|copy| copy.base));
-        for pending in &state.queue {
-            needed.insert(pending.operation);
-            if let Work::Restore { base_before: Some((base, _)), .. } = &pending.work {
-                needed.insert(*base);
-            }
-        }
-    }
-    for volume in volumes {
-        let rows: Vec<StoredRow> = volume.state().stored.values().cloned().collect();
-        let attempts = rows.into_iter().filter(|row| {
-            // what is saved has a root
-            row.root.is_none() && !needed.contains(&row.operation)
-        });
-        for row in attempts {
-            inner.wait(inner.database.delete_stored(&row.volume, &row.operation))?;
-            volume.state().stored.remove(&row.operation);
-        }
-    }
-    Ok(())
-}
-
-/// The task of one volume: saves its work in the order in which it was captured.
-async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
-    let mut wait = RETRY.0;
-    loop {
-        let next = volume.state().queue.front().cloned();
-        let Some(pending) = next else {
-            volume.wake.notified().await;
-            continue;
-        };
-        if inner.holding() != Holding::Held || volume.state().fenced {
-            // a wake-up may be older than the hold: look again soon
-            let _ = tokio::time::timeout(RETRY.0, volume.wake.notified()).await;
-            continue;
-        }
-        let saving = (Arc::clone(&inner), Arc::clone(&volume), pending.clone());
-        let saved =
-            tokio::task::spawn_blocking(move || save::save(&saving.0, &saving.1, &saving.2)).await;
-        let ended = match saved {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(SaveError::Refused { kind, what })) => {
-                Ended { failure: Some((kind, what)), ..Ended::default() }
-            }
-            Ok(Err(SaveError::Fenced { what })) => {
-                tracing::error!(volume = %volume.id, what, "the volume belongs to another node");
-                let mut state = volume.state();
-                state.fenced = true;
-                state.saving =
-                    Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
-                continue;
-            }
-            Ok(Err(SaveError::Later { kind, what })) => {
-                tracing::warn!(volume = %volume.id, operation = %pending.operation, kind = ?kind, what, "saving waits");
-                {
-                    let mut state = volume.state();
-                    let since = state.saving.as_ref().map_or(inner.env.now(), |old| old.since);
-                    state.saving = Some(Trouble { what, kind, since });
-                }
-                // new work, or a head that was missing, may change the answer
-                let _ = tokio::time::timeout(wait, volume.wake.notified()).await;
-                wait = (wait * 2).min(RETRY.1);
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(volume = %volume.id, %error, "saving ended without an answer");
-                tokio::time::sleep(RETRY.1).await;
-                continue;
-            }
-        };
-        wait = RETRY.0;
-        if ended.failure.is_some() {
-            let failing = (Arc::clone(&inner), Arc::clone(&volume), pending.clone(), ended.clone());
-            let recorded = tokio::task::spawn_blocking(move || {
-                save::record_failure(&failing.0, &failing.1, &failing.2, &failing.3)
-            })
-            .await;
-            if !matches!(recorded, Ok(Ok(()))) {
-                tokio::time::sleep(RETRY.1).await;
-                continue;
-            }
-        }
-        let waiting = {
-            let mut state = volume.state();
-            state.queue.retain(|other| other.operation != pending.operation);
-            state.saving = None;
-            state.waiting.remove(&pending.operation).unwrap_or_default()
-        };
-        for waiter in waiting {
-            let _ = waiter.send(ended.clone());
-        }
-    }
 }
 
 /// An error with its causes, on one line.

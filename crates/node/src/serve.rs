@@ -1,31 +1,36 @@
 //! [`Volumes`] for the volumes of this node.
 
+mod doctor;
+mod status;
+mod verify;
+
 use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cove_btrfs::SubvolumePath;
 use cove_content::document::ProjectDocument;
 use cove_content::head::HeadState;
+use cove_content::read;
 use cove_content::volumes::{
     Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
     Progress, Recovered, Restore, Restored, Saving, Snapshot, Source, Verified, VerifyLevel,
     VolumeError, VolumeStatus, Volumes,
 };
-use cove_content::{read, verify};
-use cove_objects::Location;
-use cove_types::{Durability, EntryId, ErrorKind, TreePath, VolumeId, wire};
+use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
 
-use crate::capture::{self, Asked};
+use crate::capture::Asked;
 use crate::claim::Holding;
-use crate::files::{self, Place};
+use crate::files::Place;
 use crate::node::{Inner, Node};
-use crate::recover;
 use crate::save::{SaveError, bring_entry, bring_older};
-use crate::volume::{Ended, Known, Trouble, Volume};
+use crate::serve::doctor::doctor;
+use crate::serve::status::status;
+use crate::serve::verify::{check, unsaved_problem};
+use crate::volume::{Ended, Volume};
 use crate::work::{Edit, Work};
+use crate::{capture, files, recover};
 
 /// Runs blocking work of a call.
 async fn blocking<T: Send + 'static>(
@@ -55,7 +60,7 @@ async fn end(asked: Asked) -> Result<Ended, VolumeError> {
     }
 }
 
-fn saving<T: Send + 'static>(
+pub(crate) fn saving<T: Send + 'static>(
     asked: Asked,
     value: impl FnOnce(&Ended) -> Result<T, VolumeError> + Send + 'static,
 ) -> Saving<T> {
@@ -99,101 +104,6 @@ fn snapshot_of(volume: &Volume, ended: &Ended, id: &EntryId) -> Result<Snapshot,
     let find = |id: &EntryId| views.iter().find(|view| view.record.id == *id).cloned();
     let entry = find(id).ok_or(VolumeError::NoEntry { entry: *id })?;
     Ok(Snapshot { entry, rolled_off: ended.rolled_off.iter().filter_map(find).collect() })
-}
-
-fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
-    let live = SubvolumePath::Volume(volume.id.clone());
-    let here = inner.pool.find(&live).ok().flatten().is_some();
-    let path = here.then(|| inner.pool.absolute(&live).join("files"));
-    let holding = inner.holding();
-    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
-    let state = volume.state();
-    let document =
-        state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
-    let head = state.known.as_ref().map(|known| &known.head);
-    let captured = state.queue.iter().any(|pending| {
-        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
-    });
-    let unsaved_bytes = match (&state.copy, captured || head.is_none()) {
-        (_, true) | (None, _) => None,
-        // a look that failed, a lost volume or files of another state than the head's say nothing
-        (Some(copy), false) => copy.unsaved_bytes.filter(|_| {
-            state.looking.is_none()
-                && !state.fenced
-                && head.is_some_and(|head| head.now.tree == copy.tree)
-        }),
-    };
-    let counts = head.map(|head| head.now.counts).unwrap_or_default();
-    let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
-    let mut problems = Vec::new();
-    let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
-        problems.push(wire::Problem {
-            what,
-            since: since.to_string(),
-            who_acts: who.to_owned(),
-            hint: hint.map(ToOwned::to_owned),
-        });
-    };
-    for (trouble, act) in [(&state.saving, "not saved"), (&state.looking, "not looked at")] {
-        if let Some(Trouble { what, kind, since }) = trouble {
-            let who = match kind {
-                ErrorKind::Unavailable | ErrorKind::TimedOut => "nobody",
-                ErrorKind::Precondition => "you",
-                _ => "operator",
-            };
-            problem(format!("{act}: {what}"), *since, who, None);
-        }
-    }
-    let store = match &holding {
-        Holding::Held => match &state.saving {
-            Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
-            _ => "reachable",
-        },
-        Holding::HeldByAnother { .. } => {
-            problem(
-                "the store is held by another cove: nothing is saved".into(),
-                inner.env.now(),
-                "you",
-                Some("run `cove recover` to take it over"),
-            );
-            "held_by_another"
-        }
-        Holding::Unknown { why } => {
-            problem(format!("the store does not answer: {why}"), inner.env.now(), "operator", None);
-            "unreachable"
-        }
-    };
-    Ok(VolumeStatus {
-        volume: volume.id.clone(),
-        document,
-        seq: state.seq(),
-        path,
-        trashed_at: head.and_then(|head| head.trashed_at),
-        saved_at: state.saved_at.filter(|_| head.is_some()),
-        durability: match unsaved_bytes {
-            Some(0) => Durability::Saved,
-            _ => Durability::OnThisNode,
-        },
-        unsaved_bytes,
-        bytes: wire::Bytes {
-            logical: counts.logical_bytes,
-            unique,
-            shared: counts.data_bytes.saturating_sub(unique),
-        },
-        entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
-            .unwrap_or(u32::MAX),
-        not_captured: lacks
-            .list
-            .iter()
-            .map(|lack| wire::NotCaptured {
-                path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
-                what: lack.what.clone(),
-            })
-            .collect(),
-        not_captured_count: lacks.count,
-        problems,
-        store: store.to_owned(),
-    })
 }
 
 #[async_trait]
@@ -519,119 +429,4 @@ impl Volumes for Node {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || doctor(&inner)).await.unwrap_or_default()
     }
-}
-
-fn unsaved_problem() -> wire::VerifyProblem {
-    wire::VerifyProblem {
-        what: "nothing of it is in the store yet".into(),
-        project: None,
-        entry: None,
-        object: None,
-        paths: Vec::new(),
-        nearest_good: None,
-    }
-}
-
-/// Checks a volume against what the store has, not against what this node remembers.
-fn check(
-    inner: &Inner,
-    volume: &Volume,
-    known: &Known,
-    level: VerifyLevel,
-    verified: &mut Verified,
-) {
-    let key = inner.remote.head_key(&volume.id);
-    let head =
-        inner.remote.get(&key).map_err(|error| crate::node::chain(&error)).and_then(|object| {
-            cove_content::head::Head::decode(&object.bytes)
-                .map_err(|error| crate::node::chain(&error))
-        });
-    let head = match head {
-        Ok(head) => head,
-        Err(what) => {
-            let object = Some(key.to_string());
-            verified.problems.push(wire::VerifyProblem { what, object, ..unsaved_problem() });
-            return;
-        }
-    };
-    if head.seq < known.head.seq {
-        let what = format!("the head is at {}, this node had {} saved", head.seq, known.head.seq);
-        verified.problems.push(wire::VerifyProblem {
-            what,
-            object: Some(key.to_string()),
-            ..unsaved_problem()
-        });
-    }
-    let mut states: Vec<verify::State> = vec![(None, head.now.tree)];
-    states.extend(known.entries().map(|entry| (Some(entry.id), entry.root.tree)));
-    if level == VerifyLevel::Agree {
-        verified.checked.entries = states.len() as u64;
-        return;
-    }
-    // what the store says, not what this node remembers of it
-    let nothing = Arc::new(cove_content::chunks::PackCache::new(None));
-    let stored =
-        cove_content::chunks::Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
-    verify::located(&stored, &states, &mut verified.problems, &mut verified.checked);
-    let chunks = crate::save::chunks_of(inner, &head.locations);
-    if let VerifyLevel::Read { part, of } = level {
-        verify::read_packs(
-            &chunks,
-            &states,
-            (part, of),
-            &mut verified.problems,
-            &mut verified.checked,
-        );
-    }
-    let bad: Vec<Option<String>> =
-        verified.problems.iter().map(|problem| problem.entry.clone()).collect();
-    let good = known
-        .entries()
-        .find(|entry| entry.is_live() && !bad.contains(&Some(entry.id.to_string())))
-        .map(|entry| entry.id.to_string());
-    for problem in &mut verified.problems {
-        problem.nearest_good.clone_from(&good);
-    }
-}
-
-fn doctor(inner: &Inner) -> Vec<wire::Check> {
-    let check = |name: &str, result: Result<String, String>, hint: &str| match result {
-        Ok(what) => wire::Check { name: name.into(), ok: true, what, hint: None },
-        Err(what) => {
-            wire::Check { name: name.into(), ok: false, what, hint: Some(hint.to_owned()) }
-        }
-    };
-    let space = inner.pool.space().map_err(|error| crate::node::chain(&error));
-    let room = space.and_then(|space| {
-        let what = format!("{} of {} MiB are free", space.free >> 20, space.total >> 20);
-        if space.free < space.total / 20 { Err(what) } else { Ok(what) }
-    });
-    let flushed = inner
-        .pool
-        .flush()
-        .map(|()| "writes reach the disk".to_owned())
-        .map_err(|error| crate::node::chain(&error));
-    let place = match inner.remote.store().location() {
-        Location::ThisDisk => "this disk".to_owned(),
-        Location::Url(url) => url,
-    };
-    let store = match inner.holding() {
-        Holding::Held => Ok(format!("{place} answers and is held by this cove")),
-        Holding::HeldByAnother { age_seconds, .. } => {
-            Err(format!("{place} is held by another cove{}", crate::claim::last_seen(age_seconds)))
-        }
-        Holding::Unknown { why } => Err(format!("{place} does not answer: {why}")),
-    };
-    let waiting: usize = inner.all_volumes().iter().map(|volume| volume.state().queue.len()).sum();
-    let saved = if waiting == 0 {
-        Ok("everything that was captured is saved".to_owned())
-    } else {
-        Err(format!("{waiting} changes wait to be saved"))
-    };
-    vec![
-        check("pool room", room, "remove what is not needed, or give the pool more room"),
-        check("pool writes", flushed, "look at the disk and at the kernel's log"),
-        check("object store", store, "check the address and the keys, or run `cove recover`"),
-        check("saving", saved, "`cove show NAME` says why"),
-    ]
 }

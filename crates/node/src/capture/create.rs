@@ -1,0 +1,126 @@
+//! New volumes: built beside the others and moved to their place.
+
+use std::sync::Arc;
+
+use cove_btrfs::{Access, Dir, SubvolumePath};
+use cove_content::archive::{ExtractOptions, Limits, extract};
+use cove_content::document::ProjectDocument;
+use cove_content::read::project_root;
+use cove_content::volumes::{Call, Source, VolumeError};
+use cove_types::{TreePath, VolumeId};
+
+use crate::capture::{
+    Asked, OWNER, SERVICES, asked, finish_here, generation_at, path_failed, pending_of,
+    pending_row, pool_failed,
+};
+use crate::node::{Inner, chain};
+use crate::volume::Volume;
+use crate::work::{Pending, Work};
+
+/// What one archive may bring: as many files and bytes as a large workspace has, sparse ones included.
+pub(crate) const LIMITS: Limits = Limits { entries: 20_000_000, bytes: 1 << 60, depth: 255 };
+
+/// Makes the directories that every volume has.
+fn furnish(dir: &Dir) -> Result<(), cove_btrfs::PathError> {
+    let services = TreePath::from_bytes(SERVICES).map_err(|_| cove_btrfs::PathError::Top)?;
+    for path in [project_root(), services] {
+        dir.create_dir(&path, 0o755)?;
+        dir.set_owner(&path, OWNER.0, OWNER.1)?;
+    }
+    Ok(())
+}
+
+/// Builds a new volume beside the others and moves it to its place.
+pub(crate) fn create(
+    inner: &Arc<Inner>,
+    call: &Call,
+    id: &VolumeId,
+    document: ProjectDocument,
+    source: Source,
+) -> Result<(Arc<Volume>, Asked), VolumeError> {
+    if let Some(volume) = inner.find_volume(id) {
+        let asked = asked(inner, &volume, call)?;
+        return match asked {
+            Asked::New => Err(VolumeError::Exists { volume: id.clone() }),
+            asked => Ok((volume, asked)),
+        };
+    }
+    let incoming = SubvolumePath::Incoming(call.operation);
+    // what an interrupted attempt of the same call left
+    inner
+        .pool
+        .delete(&incoming)
+        .map_err(pool_failed("failed to clear the place for the volume"))?;
+    inner.pool.create(&incoming, id).map_err(pool_failed("failed to make the volume"))?;
+    let built = fill(inner, call, &incoming, source);
+    let remarks = match built {
+        Ok(remarks) => remarks,
+        Err(error) => {
+            if let Err(left) = inner.pool.delete(&incoming) {
+                tracing::warn!(error = chain(&left), "what was being built stays behind");
+            }
+            return Err(error);
+        }
+    };
+    let volume = Arc::new(Volume::new(id.clone()));
+    volume.state().document = Some(document.clone());
+    let pending = pending_of(call, id, Work::Create { document, remarks });
+    let row = pending_row(inner, &pending)?;
+    inner
+        .wait(inner.database.insert_pending(&row))
+        .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+    inner.adopt(&volume);
+    let receiver = finish_here(inner, &volume, pending)?;
+    Ok((volume, Asked::Pending(receiver)))
+}
+
+fn fill(
+    inner: &Inner,
+    call: &Call,
+    incoming: &SubvolumePath,
+    source: Source,
+) -> Result<Vec<String>, VolumeError> {
+    let dir = inner.pool.open(incoming).map_err(pool_failed("failed to open the new volume"))?;
+    furnish(&dir).map_err(path_failed("failed to make the volume's directories"))?;
+    let mut remarks = Vec::new();
+    if let Source::Archive(mut stream) = source {
+        call.progress.step("importing");
+        let progress = call.progress.clone();
+        let options = ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: true };
+        let extracted = extract(&mut *stream, &dir, &project_root(), &options, &|files, bytes| {
+            progress.update(|progress| {
+                progress.done_files = files;
+                progress.done_bytes = bytes;
+            });
+        })
+        .map_err(|error| VolumeError::failed("failed to import the files", error))?;
+        remarks = extracted.remarks;
+    }
+    drop(dir);
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    Ok(remarks)
+}
+
+/// Moves what was built to its place and takes its first snapshot; may be repeated.
+pub(crate) fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeError> {
+    let incoming = SubvolumePath::Incoming(pending.operation);
+    let place = SubvolumePath::Volume(pending.volume.clone());
+    let there = |place: &SubvolumePath| {
+        inner.pool.find(place).map_err(pool_failed("failed to look at the volume"))
+    };
+    if there(&place)?.is_none() {
+        inner
+            .pool
+            .rename(&incoming, &place)
+            .map_err(pool_failed("failed to put the volume in its place"))?;
+    }
+    let stored = SubvolumePath::Stored(pending.volume.clone(), pending.operation);
+    if there(&stored)?.is_none() {
+        inner
+            .pool
+            .snapshot(&place, &stored, Access::ReadOnly, &pending.volume)
+            .map_err(pool_failed("failed to take a snapshot"))?;
+    }
+    pending.generation = generation_at(inner, &stored)?;
+    Ok(pending)
+}

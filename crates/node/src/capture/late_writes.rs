@@ -1,0 +1,65 @@
+//! What was written into a subvolume after a restore had swapped it out.
+
+use std::sync::Arc;
+
+use cove_btrfs::{Access, SubvolumePath};
+use cove_content::volumes::VolumeError;
+use cove_types::{EntryId, EntryKind};
+
+use crate::capture::snapshot::draft;
+use crate::capture::{enqueue, generation_at, lock, pool_failed};
+use crate::node::{Inner, stored_row};
+use crate::volume::Volume;
+use crate::work::{Pending, Work};
+
+/// What was written, through a descriptor that outlived a restore, into the subvolume that was swapped
+/// out becomes a rescue entry.
+pub(crate) fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+    let discarded = inner
+        .wait(inner.database.discarded())
+        .map_err(|error| VolumeError::failed("failed to look for late writes", error))?;
+    for mut row in discarded.into_iter().filter(|row| row.volume == volume.id) {
+        let place = SubvolumePath::Trash(row.operation);
+        let found =
+            inner.pool.find(&place).map_err(pool_failed("failed to look for late writes"))?;
+        let Some(found) = found else { continue };
+        if found.generation == row.generation {
+            continue;
+        }
+        let _one = lock(&volume.capture);
+        let id = EntryId::derive(&row.operation, "rescue");
+        let record = draft(inner, id, EntryKind::Rescue, "cove", Some("late writes".into()));
+        let mut pending = Pending {
+            operation: inner.env.operation_id(volume.state().seq()),
+            generation: 0,
+            volume: volume.id.clone(),
+            principal: "cove".into(),
+            request: [0; 8],
+            work: Work::Rescue { entry: record },
+        };
+        let _held = volume.hold([pending.operation]);
+        inner
+            .pool
+            .snapshot(
+                &place,
+                &SubvolumePath::Stored(volume.id.clone(), pending.operation),
+                Access::ReadOnly,
+                &volume.id,
+            )
+            .map_err(pool_failed("failed to take a snapshot of late writes"))?;
+        pending.generation = 0;
+        let stored = stored_row(inner, &pending);
+        inner
+            .wait(inner.database.put_stored(&stored))
+            .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
+        volume.state().stored.insert(stored.operation, stored);
+        let stored_place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+        row.generation = generation_at(inner, &stored_place)?;
+        row.entry = Some(id);
+        let _receiver = enqueue(inner, volume, pending)?;
+        inner
+            .wait(inner.database.put_discarded(&row))
+            .map_err(|error| VolumeError::failed("failed to write down late writes", error))?;
+    }
+    Ok(())
+}

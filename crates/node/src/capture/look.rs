@@ -1,0 +1,93 @@
+//! Looking for changes and capturing them for nobody in particular.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cove_content::volumes::VolumeError;
+use cove_types::Classify;
+
+use crate::capture::late_writes::rescue_late_writes;
+use crate::capture::snapshot::freeze;
+use crate::capture::{enqueue, generation, lock, pool_failed};
+use crate::node::{Inner, chain};
+use crate::volume::{Trouble, Volume};
+use crate::work::{Pending, Work};
+
+/// Captures the present state when it has changed since it was last stored, for nobody in particular.
+pub(crate) fn background(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+    let mut pending = Pending {
+        operation: inner.env.operation_id(volume.state().seq()),
+        generation: 0,
+        volume: volume.id.clone(),
+        principal: "cove".into(),
+        request: [0; 8],
+        work: Work::Background,
+    };
+    let _held = volume.hold([pending.operation]);
+    freeze(inner, volume, &mut pending)?;
+    enqueue(inner, volume, pending).map(drop)
+}
+
+/// Looks at every volume once and captures those that changed.
+pub(crate) fn look_at_all(inner: &Arc<Inner>) {
+    if inner.stopping.load(Ordering::SeqCst) {
+        return;
+    }
+    if let Err(error) = inner.pool.flush() {
+        tracing::error!(error = chain(&error), "the pool cannot be written to");
+    }
+    for volume in inner.all_volumes() {
+        if let Err(error) = look_at(inner, &volume) {
+            let what = chain(&error);
+            tracing::warn!(volume = %volume.id, what, "a volume was not looked at");
+            let mut state = volume.state();
+            let since = state.looking.as_ref().map_or(inner.env.now(), |old| old.since);
+            state.looking = Some(Trouble { what, kind: error.kind(), since });
+        } else {
+            volume.state().looking = None;
+        }
+    }
+}
+
+fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+    {
+        let state = volume.state();
+        // what is captured already will be saved in its turn, and a look comes after it
+        if !state.is_live() || !state.queue.is_empty() || state.fenced {
+            return Ok(());
+        }
+    }
+    rescue_late_writes(inner, volume)?;
+    // whoever captures now may be waiting for somebody else; the next look comes soon
+    match volume.capture.try_lock() {
+        Ok(_one) => capture_changed(inner, volume),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Captures the present state when the head is another. The caller holds the volume's capture lock.
+fn capture_changed(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+    let live = generation(inner, &volume.id)?;
+    let unchanged = {
+        let state = volume.state();
+        let tree = state.known.as_ref().map(|known| known.head.now.tree);
+        state.queue.is_empty()
+            && state
+                .copy
+                .as_ref()
+                .is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
+    };
+    if unchanged { Ok(()) } else { background(inner, volume) }
+}
+
+/// Captures one volume when it has changed, after whatever is being captured now; for whoever needs
+/// all that was written before this call in the store.
+pub(crate) fn look_at_one(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    let _one = lock(&volume.capture);
+    let goes_on = {
+        let state = volume.state();
+        state.is_live() && !state.fenced
+    };
+    if goes_on { capture_changed(inner, volume) } else { Ok(()) }
+}

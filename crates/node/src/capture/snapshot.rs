@@ -1,0 +1,109 @@
+//! The present state, frozen and named.
+
+use std::sync::Arc;
+
+use cove_btrfs::{Access, SubvolumePath};
+use cove_content::entry::EntryRecord;
+use cove_content::volumes::{Call, NewEntry, VolumeError};
+use cove_types::{Consistency, EntryId, EntryKind, EntryState};
+
+use crate::capture::{
+    Asked, asked, enqueue, generation_at, lock, pending_of, pool_failed, refuse_trashed,
+};
+use crate::node::{Inner, stored_row};
+use crate::save::{SaveError, bring_older};
+use crate::volume::{Volume, unknown_root};
+use crate::work::{Pending, Work};
+
+/// Freezes the present state for the call.
+pub(crate) fn freeze(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &mut Pending,
+) -> Result<u64, VolumeError> {
+    let begun = inner.env.since_boot();
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    let snapshot = || inner.pool.snapshot(&live, &stored, Access::ReadOnly, &volume.id);
+    let taken = match snapshot() {
+        // an attempt of the same call that was never written down: its caller was told nothing
+        Err(cove_btrfs::PoolError::Exists { .. }) => {
+            inner.pool.delete(&stored).and_then(|_| snapshot())
+        }
+        taken => taken,
+    };
+    taken.map_err(pool_failed("failed to take a snapshot"))?;
+    // a snapshot has the generation that it gives its source, and any later change a higher one
+    pending.generation = generation_at(inner, &stored)?;
+    let row = stored_row(inner, pending);
+    inner
+        .wait(inner.database.put_stored(&row))
+        .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
+    volume.state().stored.insert(row.operation, row);
+    let taken = inner.env.since_boot().saturating_sub(begun);
+    Ok(u64::try_from(taken.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn draft(
+    inner: &Inner,
+    id: EntryId,
+    kind: EntryKind,
+    author: &str,
+    cause: Option<String>,
+) -> EntryRecord {
+    EntryRecord {
+        id,
+        kind,
+        author: author.to_owned(),
+        cause,
+        message: None,
+        label: None,
+        pinned: false,
+        time: inner.env.now(),
+        captured_ms: 0,
+        saved_ms: None,
+        consistency: Consistency::Instant,
+        state: EntryState::Live,
+        trashed_at: None,
+        volume_snapshot: None,
+        root: unknown_root(),
+        unknown: serde_json::Map::new(),
+    }
+}
+
+/// Captures the present state as an entry.
+pub(crate) fn snapshot(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    call: &Call,
+    entry: &NewEntry,
+) -> Result<Asked, VolumeError> {
+    let _one = lock(&volume.capture);
+    match asked(inner, volume, call)? {
+        Asked::New => {}
+        asked => return Ok(asked),
+    }
+    refuse_trashed(volume)?;
+    if let Some(label) = &entry.label {
+        bring_older(inner, volume).map_err(SaveError::for_caller)?;
+        let entries = volume.state().entries();
+        let taken = entries
+            .iter()
+            .find(|view| view.record.is_live() && view.record.label.as_ref() == Some(label));
+        if let Some(taken) = taken {
+            return Err(VolumeError::LabelTaken { label: label.clone(), entry: taken.record.id });
+        }
+    }
+    let id = EntryId::derive(&call.operation, "snapshot");
+    let mut record = draft(inner, id, entry.kind, &entry.author, None);
+    record.message.clone_from(&entry.message);
+    record.label.clone_from(&entry.label);
+    let mut pending =
+        pending_of(call, &volume.id, Work::Snapshot { entry: record, keep: entry.keep });
+    let _held = volume.hold([call.operation]);
+    let taken = freeze(inner, volume, &mut pending)?;
+    if let Work::Snapshot { entry, .. } = &mut pending.work {
+        entry.captured_ms = taken;
+    }
+    enqueue(inner, volume, pending).map(Asked::Pending)
+}

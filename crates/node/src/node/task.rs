@@ -1,0 +1,83 @@
+//! The task of one volume.
+
+use std::sync::Arc;
+
+use cove_types::ErrorKind;
+
+use crate::claim::Holding;
+use crate::node::{Inner, RETRY};
+use crate::save;
+use crate::save::SaveError;
+use crate::volume::{Ended, Trouble, Volume};
+
+/// The task of one volume: saves its work in the order in which it was captured.
+pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
+    let mut wait = RETRY.0;
+    loop {
+        let next = volume.state().queue.front().cloned();
+        let Some(pending) = next else {
+            volume.wake.notified().await;
+            continue;
+        };
+        if inner.holding() != Holding::Held || volume.state().fenced {
+            // a wake-up may be older than the hold: look again soon
+            let _ = tokio::time::timeout(RETRY.0, volume.wake.notified()).await;
+            continue;
+        }
+        let saving = (Arc::clone(&inner), Arc::clone(&volume), pending.clone());
+        let saved =
+            tokio::task::spawn_blocking(move || save::save(&saving.0, &saving.1, &saving.2)).await;
+        let ended = match saved {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(SaveError::Refused { kind, what })) => {
+                Ended { failure: Some((kind, what)), ..Ended::default() }
+            }
+            Ok(Err(SaveError::Fenced { what })) => {
+                tracing::error!(volume = %volume.id, what, "the volume belongs to another node");
+                let mut state = volume.state();
+                state.fenced = true;
+                state.saving =
+                    Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
+                continue;
+            }
+            Ok(Err(SaveError::Later { kind, what })) => {
+                tracing::warn!(volume = %volume.id, operation = %pending.operation, kind = ?kind, what, "saving waits");
+                {
+                    let mut state = volume.state();
+                    let since = state.saving.as_ref().map_or(inner.env.now(), |old| old.since);
+                    state.saving = Some(Trouble { what, kind, since });
+                }
+                // new work, or a head that was missing, may change the answer
+                let _ = tokio::time::timeout(wait, volume.wake.notified()).await;
+                wait = (wait * 2).min(RETRY.1);
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(volume = %volume.id, %error, "saving ended without an answer");
+                tokio::time::sleep(RETRY.1).await;
+                continue;
+            }
+        };
+        wait = RETRY.0;
+        if ended.failure.is_some() {
+            let failing = (Arc::clone(&inner), Arc::clone(&volume), pending.clone(), ended.clone());
+            let recorded = tokio::task::spawn_blocking(move || {
+                save::record_failure(&failing.0, &failing.1, &failing.2, &failing.3)
+            })
+            .await;
+            if !matches!(recorded, Ok(Ok(()))) {
+                tokio::time::sleep(RETRY.1).await;
+                continue;
+            }
+        }
+        let waiting = {
+            let mut state = volume.state();
+            state.queue.retain(|other| other.operation != pending.operation);
+            state.saving = None;
+            state.waiting.remove(&pending.operation).unwrap_or_default()
+        };
+        for waiter in waiting {
+            let _ = waiter.send(ended.clone());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A change of the head alone.
+
+use std::sync::Arc;
+
+use cove_content::entry::EntryRecord;
+use cove_content::gather::gather;
+use cove_content::head::{EntryEdit, Head, Op, Stamp, TransitionError};
+use cove_content::session::{Session, SessionError};
+use cove_content::volumes::Progress;
+use cove_types::{Digest, EntryId, EntryState, ErrorKind};
+
+use crate::node::Inner;
+use crate::save::SaveError;
+use crate::save::finish::finish;
+use crate::save::head_put::{PUT_ATTEMPTS, put_or_begin_again};
+use crate::save::older::chunks_of;
+use crate::save::{known_of, op, stamp};
+use crate::volume::{Ended, Known, Volume};
+use crate::work::{Edit, Pending};
+
+pub(crate) fn entry_edit(
+    known: &Known,
+    entry: &EntryId,
+    edit: &Edit,
+) -> Result<EntryEdit, TransitionError> {
+    Ok(match edit {
+        Edit::Pin(pinned) => EntryEdit { pinned: Some(*pinned), ..EntryEdit::default() },
+        Edit::Label(label) => EntryEdit { label: Some(label.clone()), ..EntryEdit::default() },
+        Edit::Undelete { keep } => {
+            let record = known.find_entry(entry).ok_or_else(|| TransitionError::NoSuchEntry {
+                volume: known.head.volume.clone(),
+                entry: *entry,
+            })?;
+            let counted = known
+                .entries()
+                .filter(|other| other.is_live() && !other.pinned && other.kind.is_asked_for())
+                .count();
+            let is_over = record.kind.is_asked_for() && counted as u64 >= u64::from(*keep);
+            EntryEdit {
+                state: Some(EntryState::Live),
+                pinned: is_over.then_some(true),
+                ..EntryEdit::default()
+            }
+        }
+    })
+}
+
+/// A change of the head alone.
+pub(crate) fn change_head(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+    ended: Ended,
+    transition: impl Fn(&Known, Stamp, Op) -> Result<(Head, Vec<EntryRecord>), TransitionError>,
+) -> Result<Ended, SaveError> {
+    for _ in 0..PUT_ATTEMPTS {
+        let known = known_of(volume)?;
+        let made = ended.entry.into_iter().collect();
+        let (mut next, mut older) = transition(&known, stamp(inner), op(pending, made))?;
+        let chunks = chunks_of(inner, &known.head.locations);
+        if let Some(chunk) = next.spill(older.clone()) {
+            let mut session = Session::new(
+                &chunks,
+                &inner.env,
+                &volume.id,
+                inner.options.pin,
+                Progress::default(),
+            );
+            let failed =
+                |error: SessionError| SaveError::later("failed to store older entries", &error);
+            session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
+            let packed = session.finish(&next.record()).map_err(failed)?;
+            next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
+            let gathered = gather(&chunks, &next.locations, &inner.env)
+                .map_err(|error| SaveError::later("failed to gather packs", &error))?;
+            if let Some(gathered) = gathered {
+                next.locations = gathered;
+            }
+            older = Head::decode_older(&chunk)
+                .map_err(|error| SaveError::later("failed to move older entries", &error))?;
+        }
+        if let Some(known) =
+            put_or_begin_again(inner, volume, &known, next, older, &pending.operation)?
+        {
+            return finish(inner, volume, pending, &known, ended, false);
+        }
+    }
+    Err(SaveError::Later {
+        kind: ErrorKind::Conflict,
+        what: "the head changes all the time".into(),
+    })
+}

@@ -1,0 +1,175 @@
+//! Writing down, in one transaction, that work has ended.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use cove_content::head::{Op, OpResult};
+use cove_database::{CopyRow, Finished, ResultRow};
+use cove_types::{EntryId, OperationId};
+
+use crate::capture::sub;
+use crate::node::{Inner, stored_row};
+use crate::save::SaveError;
+use crate::save::head_put::{head_row, put_head};
+use crate::save::{op, stamp};
+use crate::volume::{Ended, Known, State, Volume};
+use crate::work::{Pending, Work};
+
+pub(crate) fn result_row(
+    inner: &Inner,
+    pending: &Pending,
+    known: &Known,
+    ended: &Ended,
+) -> ResultRow {
+    ResultRow {
+        operation: pending.operation,
+        volume: pending.volume.clone(),
+        request: pending.request.to_vec(),
+        result: serde_json::to_string(ended).unwrap_or_default(),
+        seq: known.head.seq,
+        at_us: inner.now_us(),
+    }
+}
+
+/// Writes down, in one transaction, that work is saved, and lets go of the snapshot before.
+pub(crate) fn finish(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+    known: &Known,
+    ended: Ended,
+    has_snapshot: bool,
+) -> Result<Ended, SaveError> {
+    let mut finished = Finished {
+        operations: match pending.work {
+            // the forks' heads are still to come
+            Work::Background if is_fork(volume, pending) => Vec::new(),
+            _ => vec![pending.operation],
+        },
+        heads: vec![head_row(inner, known)?],
+        ..Finished::default()
+    };
+    let mut unneeded = Vec::new();
+    if has_snapshot {
+        let mut row = stored_row(inner, pending);
+        let state = volume.state();
+        let needed = needed_by_others(&state, pending);
+        let is_now = !matches!(
+            pending.work,
+            Work::Restore { .. } | Work::RestorePaths { .. } | Work::Rescue { .. }
+        );
+        row.root = Some(known.head.now.tree.to_string());
+        if !is_now {
+            row.root = row
+                .entry
+                .and_then(|id| known.find_entry(&id))
+                .map(|entry| entry.root.tree.to_string());
+        }
+        finished.stored.push(row);
+        // the files are another state by now: one that a restore put there meanwhile
+        let is_swapped = state.copy.as_ref().is_some_and(|copy| needed.contains(&copy.base));
+        if is_now && !is_swapped {
+            finished.copies.push(CopyRow {
+                volume: volume.id.clone(),
+                base: pending.operation,
+                tree: known.head.now.tree,
+                seq: known.head.seq,
+                generation: pending.generation,
+                unsaved_bytes: Some(0),
+                looked_us: inner.now_us(),
+            });
+            unneeded.extend(state.copy.as_ref().map(|copy| copy.base));
+        } else if let (Work::Restore { .. }, Some(copy)) = (&pending.work, &state.copy) {
+            // the restored subvolume's own snapshot is the base from now on
+            finished.copies.push(CopyRow { seq: known.head.seq, ..copy.clone() });
+        }
+    }
+    if !matches!(pending.work, Work::Background) {
+        finished.results.push(result_row(inner, pending, known, &ended));
+    }
+    inner
+        .wait(inner.database.finish(&finished))
+        .map_err(|error| SaveError::later("failed to write down what is saved", &error))?;
+    {
+        let mut state = volume.state();
+        state.known = Some(known.clone());
+        state.saved_at = Some(inner.env.now());
+        for row in finished.stored {
+            state.stored.insert(row.operation, row);
+        }
+        for copy in finished.copies {
+            state.copy = Some(copy);
+        }
+        let base = state.copy.as_ref().map(|copy| copy.base);
+        let needed = needed_by_others(&state, pending);
+        let live: Vec<EntryId> =
+            known.entries().filter(|entry| entry.is_live()).map(|entry| entry.id).collect();
+        unneeded.extend(state.stored.values().filter_map(|row| {
+            row.entry.is_none_or(|entry| !live.contains(&entry)).then_some(row.operation)
+        }));
+        unneeded.retain(|operation| {
+            Some(*operation) != base
+                && *operation != pending.operation
+                && !needed.contains(operation)
+                && state
+                    .stored
+                    .get(operation)
+                    .is_none_or(|row| row.entry.is_none_or(|entry| !live.contains(&entry)))
+        });
+        unneeded.sort_unstable();
+        unneeded.dedup();
+        for operation in &unneeded {
+            state.stored.remove(operation);
+        }
+    }
+    for operation in unneeded {
+        inner.drop_stored(&volume.id, &operation);
+    }
+    Ok(ended)
+}
+
+/// The snapshots that other work needs, in the queue or on its way there.
+fn needed_by_others(state: &State, pending: &Pending) -> HashSet<OperationId> {
+    let queued = state.queue.iter().filter(|other| other.operation != pending.operation);
+    let mut needed: HashSet<OperationId> = queued
+        .flat_map(|other| {
+            let base = match &other.work {
+                Work::Restore { base_before, .. } => base_before.map(|(base, _)| base),
+                _ => None,
+            };
+            [Some(other.operation), Some(sub(&other.operation, 1)), base]
+        })
+        .flatten()
+        .collect();
+    needed.extend(&state.held);
+    needed
+}
+
+fn is_fork(volume: &Volume, pending: &Pending) -> bool {
+    volume.state().queue.iter().any(|other| {
+        other.operation == pending.operation && matches!(other.work, Work::Fork { .. })
+    })
+}
+
+/// Writes into the head, and then down, that work has failed for good.
+pub(crate) fn record_failure(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+    ended: &Ended,
+) -> Result<(), SaveError> {
+    let Some((kind, what)) = &ended.failure else { return Ok(()) };
+    let known = volume.state().known.clone();
+    let Some(known) = known else {
+        return inner
+            .wait(inner.database.delete_pending(&pending.operation))
+            .map_err(|error| SaveError::later("failed to write down a failure", &error));
+    };
+    let mut message = what.clone();
+    message.truncate(message.char_indices().take_while(|(at, _)| *at < 190).count());
+    let failed =
+        Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
+    let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
+    let known = put_head(inner, &volume.id, Some(&known), next, older, Some(&pending.operation))?;
+    finish(inner, volume, pending, &known, ended.clone(), false).map(drop)
+}

@@ -1,0 +1,88 @@
+//! The heads of forks.
+
+use std::sync::Arc;
+
+use cove_content::document::ProjectDocument;
+use cove_content::head::{Create, Head};
+use cove_content::root::Root;
+use cove_database::Finished;
+use cove_types::{EntryId, ErrorKind, VolumeId};
+
+use crate::node::{Inner, document_digest};
+use crate::save::SaveError;
+use crate::save::commit::commit;
+use crate::save::finish::result_row;
+use crate::save::head_put::{head_row, put_head};
+use crate::save::{known_of, op, plain, stamp};
+use crate::volume::{Ended, Volume};
+use crate::work::{Pending, Work};
+
+/// Creates the heads of forks.
+pub(crate) fn fork(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+    entry: Option<&EntryId>,
+    targets: &[(VolumeId, ProjectDocument)],
+) -> Result<Ended, SaveError> {
+    if entry.is_none() {
+        let now = Pending { work: Work::Background, ..pending.clone() };
+        commit(inner, volume, &now, Ended::default(), true, |head, root, _, stamp, op| {
+            head.commit(plain(head, root), op, stamp)
+        })?;
+    }
+    let known = known_of(volume)?;
+    let root = match entry {
+        None => known.head.now.clone(),
+        Some(entry) => {
+            known.find_entry(entry).map(|entry| entry.root.clone()).ok_or_else(|| {
+                SaveError::Refused {
+                    kind: ErrorKind::NotFound,
+                    what: format!("entry {entry} is not in this project's timeline"),
+                }
+            })?
+        }
+    };
+    let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
+    for (target, document) in targets {
+        let mut document = document.clone();
+        if let Some(forked) = &mut document.forked_from {
+            forked.tree = root.tree;
+        }
+        let create = Create {
+            volume: target.clone(),
+            project: document.id.clone(),
+            holder: inner.options.node.clone(),
+            now: Root {
+                document: document_digest(&document),
+                parents: vec![root.digest()],
+                ..root.clone()
+            },
+            entries: Vec::new(),
+            locations: known.head.locations.clone(),
+            root_frame: if entry.is_none() { known.head.root_frame } else { None },
+        };
+        let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
+        head.document = Some(document.clone());
+        let made = put_head(inner, target, None, head, Vec::new(), Some(&pending.operation))?;
+        finished.heads.push(head_row(inner, &made)?);
+        let Some(fork) = inner.find_volume(target) else { continue };
+        let mut state = fork.state();
+        if let Some(copy) = &mut state.copy {
+            copy.tree = root.tree;
+            copy.seq = made.head.seq;
+            copy.unsaved_bytes = Some(0);
+            finished.copies.push(copy.clone());
+        }
+        state.document = Some(document);
+        state.saved_at = Some(inner.env.now());
+        state.known = Some(made);
+        drop(state);
+        fork.wake.notify_one();
+    }
+    finished.results.push(result_row(inner, pending, &known, &Ended::default()));
+    inner
+        .wait(inner.database.finish(&finished))
+        .map_err(|error| SaveError::later("failed to write down a fork", &error))?;
+    Ok(Ended::default())
+}

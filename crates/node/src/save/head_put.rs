@@ -1,0 +1,205 @@
+//! Putting a head, and staying with it until the store has answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cove_content::commit::{Next, Outcome, ReadHead, after_put};
+use cove_content::document::ProjectDocument;
+use cove_content::entry::EntryRecord;
+use cove_content::head::{Create, Head, HeadObject, Op};
+use cove_content::locations::Locations;
+use cove_content::root::Root;
+use cove_database::HeadRow;
+use cove_objects::{Put, ReadError, Version};
+use cove_types::{ErrorKind, OperationId, VolumeId};
+
+use crate::capture::sub;
+use crate::node::{Inner, chain, document_digest};
+use crate::save::SaveError;
+use crate::save::older::read_older;
+use crate::save::{op, stamp};
+use crate::volume::{Known, Volume};
+use crate::work::Pending;
+
+/// How often one PUT is repeated before the work waits.
+pub(crate) const PUT_ATTEMPTS: u32 = 4;
+
+/// Creates the head of a new volume, with the empty tree.
+pub(crate) fn create_head(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+    document: &ProjectDocument,
+) -> Result<(), SaveError> {
+    let empty = cove_content::tree::Root::empty();
+    let root = Root {
+        tree: empty.digest,
+        level: empty.level,
+        document: document_digest(document),
+        ..crate::volume::unknown_root()
+    };
+    let create = Create {
+        volume: volume.id.clone(),
+        project: document.id.clone(),
+        holder: inner.options.node.clone(),
+        now: root,
+        entries: Vec::new(),
+        locations: Locations::default(),
+        root_frame: None,
+    };
+    // the call itself takes effect with the commit that follows
+    let first = Op { id: sub(&pending.operation, 2), ..op(pending, Vec::new()) };
+    let mut head = Head::create(create, first, stamp(inner));
+    head.document = Some(document.clone());
+    let known = put_head(inner, &volume.id, None, head, Vec::new(), Some(&pending.operation))?;
+    remember(inner, volume, known)
+}
+
+pub(crate) fn remember(inner: &Inner, volume: &Volume, known: Known) -> Result<(), SaveError> {
+    let row = head_row(inner, &known)?;
+    inner
+        .wait(inner.database.put_head(&row))
+        .map_err(|error| SaveError::later("failed to write down a head", &error))?;
+    volume.state().known = Some(known);
+    Ok(())
+}
+
+pub(crate) fn head_row(inner: &Inner, known: &Known) -> Result<HeadRow, SaveError> {
+    let body = known
+        .head
+        .encode()
+        .map_err(|error| SaveError::Later { kind: ErrorKind::Internal, what: chain(&error) })?;
+    Ok(HeadRow {
+        volume: known.head.volume.clone(),
+        version: known.version.0.clone(),
+        body,
+        saved_us: inner.now_us(),
+    })
+}
+
+pub(crate) fn put_or_begin_again(
+    inner: &Inner,
+    volume: &Volume,
+    known: &Known,
+    next: Head,
+    older: Vec<EntryRecord>,
+    operation: &OperationId,
+) -> Result<Option<Known>, SaveError> {
+    match put_head(inner, &volume.id, Some(known), next, older, Some(operation)) {
+        Ok(known) => Ok(Some(known)),
+        Err(SaveError::Later { kind: ErrorKind::Conflict, what }) => {
+            // another change of this node was faster: begin again from the new head
+            tracing::info!(volume = %volume.id, what, "beginning again");
+            let (head, version) = read_head(inner, &volume.id)?;
+            let older = read_older(inner, &head)?;
+            remember(inner, volume, Known { head, older, version })?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Version), SaveError> {
+    let key = inner.remote.head_key(volume);
+    let object = inner
+        .remote
+        .get(&key)
+        .map_err(|error| SaveError::later("failed to read a head", &error))?;
+    let head =
+        Head::decode(&object.bytes).map_err(|error| SaveError::Fenced { what: chain(&error) })?;
+    Ok((head, object.version))
+}
+
+/// Puts a head and stays with it until the store has answered for certain or the tries are used up.
+pub(crate) fn put_head(
+    inner: &Inner,
+    volume: &VolumeId,
+    known: Option<&Known>,
+    next: Head,
+    older: Vec<EntryRecord>,
+    operation: Option<&OperationId>,
+) -> Result<Known, SaveError> {
+    let key = inner.remote.head_key(volume);
+    let bytes = next
+        .encode()
+        .map_err(|error| SaveError::Later { kind: ErrorKind::Internal, what: chain(&error) })?;
+    let bytes = Bytes::from(bytes);
+    let mut wait = Duration::from_millis(100);
+    let mut tried = 0;
+    let mut last = String::new();
+    loop {
+        tried += 1;
+        let put = match known {
+            Some(known) => inner.remote.put_if_match(&key, bytes.clone(), &known.version),
+            None => inner.remote.put_if_absent(&key, bytes.clone()),
+        };
+        let mut done = None;
+        let outcome = match put {
+            Ok(Put::Done(version)) => {
+                done = Some(version);
+                Outcome::Done
+            }
+            Ok(Put::Refused) => Outcome::Refused,
+            Err(error) => {
+                last = chain(&error);
+                Outcome::Unknown
+            }
+        };
+        if let Some(version) = done {
+            return Ok(Known { head: next, older, version });
+        }
+        let mut version = None;
+        let read = match inner.remote.get(&key) {
+            Ok(object) => {
+                version = Some(object.version.clone());
+                match HeadObject::decode(&object.bytes) {
+                    Ok(found) => ReadHead::Found(found),
+                    Err(_) => ReadHead::Unknown,
+                }
+            }
+            Err(ReadError::NotFound { .. }) => ReadHead::Absent,
+            Err(error) => {
+                last = chain(&error);
+                ReadHead::Unknown
+            }
+        };
+        let time_left = tried < PUT_ATTEMPTS;
+        match after_put(outcome, &next, Some(&read), operation, time_left) {
+            Next::Success => {
+                let (ReadHead::Found(HeadObject::Head(head)), Some(version)) = (read, version)
+                else {
+                    return Err(SaveError::Later {
+                        kind: ErrorKind::Unavailable,
+                        what: "the head was saved and cannot be read".into(),
+                    });
+                };
+                let older = read_older(inner, &head)?;
+                return Ok(Known { head: *head, older, version });
+            }
+            Next::BeginAgain | Next::SealedForMe { .. } => {
+                return Err(SaveError::Later {
+                    kind: ErrorKind::Conflict,
+                    what: format!("the head of volume {volume} has changed"),
+                });
+            }
+            Next::Fenced { .. } => {
+                return Err(SaveError::Fenced {
+                    what: format!("volume {volume} is held by another node"),
+                });
+            }
+            Next::Deleted { .. } => {
+                return Err(SaveError::Fenced { what: format!("volume {volume} is deleted") });
+            }
+            Next::RepeatSame | Next::ReadAgain => {
+                inner.wait(tokio::time::sleep(wait));
+                wait *= 2;
+            }
+            Next::AnswerUnknown => {
+                return Err(SaveError::Later {
+                    kind: ErrorKind::Unavailable,
+                    what: format!("the store does not answer: {last}"),
+                });
+            }
+        }
+    }
+}

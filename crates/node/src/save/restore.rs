@@ -1,0 +1,57 @@
+//! A restore in the head: the entry becomes the state of now, the state before an entry.
+
+use std::sync::Arc;
+
+use cove_content::entry::EntryRecord;
+use cove_content::head::Replace;
+use cove_content::root::Root;
+use cove_types::{EntryId, ErrorKind};
+
+use crate::node::Inner;
+use crate::save::SaveError;
+use crate::save::commit::commit;
+use crate::save::{known_of, plain, rolled_off};
+use crate::volume::{Ended, Volume};
+use crate::work::Pending;
+
+/// Sets the head to an entry; what was swapped out becomes another, unless it is one already.
+pub(crate) fn restore(
+    inner: &Arc<Inner>,
+    volume: &Volume,
+    pending: &Pending,
+    entry: &EntryId,
+    before: &EntryRecord,
+    keep: u32,
+) -> Result<Ended, SaveError> {
+    let known = known_of(volume)?;
+    let target = known.find_entry(entry).cloned().ok_or_else(|| SaveError::Refused {
+        kind: ErrorKind::NotFound,
+        what: format!("entry {entry} is not in this project's timeline"),
+    })?;
+    let ended = Ended { entry: Some(before.id), ..Ended::default() };
+    commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
+        let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
+        let is_entry =
+            head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);
+        let next_root = Root {
+            parents: vec![root.digest()],
+            document: head.now.document,
+            ..target.root.clone()
+        };
+        if is_entry {
+            made.entry = None;
+            return replaced.commit(plain(&replaced, next_root), op, stamp);
+        }
+        let record = EntryRecord { root, ..before.clone() };
+        made.rolled_off = rolled_off(head, &record, keep);
+        made.rolled_off.retain(|id| *id != target.id);
+        let replace = Replace {
+            root: next_root,
+            locations: replaced.locations.clone(),
+            root_frame: None,
+            before: record,
+            trash: made.rolled_off.clone(),
+        };
+        replaced.restore_to(replace, op, stamp)
+    })
+}

@@ -1,0 +1,136 @@
+//! Storing one snapshot: from what changed since the last commit, or in full.
+
+use cove_btrfs::SubvolumePath;
+use cove_content::chunks::Chunks;
+use cove_content::incremental::IncrementalError;
+use cove_content::root::{NotCaptured, NotCapturedPath, Root};
+use cove_content::session::Session;
+use cove_content::store::store_tree;
+use cove_content::volumes::Progress;
+
+use crate::node::{Inner, chain, document_digest};
+use crate::save::SaveError;
+use crate::volume::{Known, Volume};
+use crate::work::{Pending, Work};
+
+/// One attempt to save one piece of work: from which head it begins.
+pub(crate) struct Turn<'a> {
+    pub inner: &'a Inner,
+    pub volume: &'a Volume,
+    pub pending: &'a Pending,
+    pub known: &'a Known,
+}
+
+/// What storing a snapshot gave.
+pub(crate) struct StoredRoot {
+    pub root: Root,
+    pub chunk_of_lacks: Option<Vec<u8>>,
+}
+
+/// Stores `stored/<volume>.<operation>` in a session, from what changed where that is known.
+pub(crate) fn store_snapshot(
+    inner: &Inner,
+    volume: &Volume,
+    known: &Known,
+    pending: &Pending,
+    session: &mut Session<'_>,
+    chunks: &Chunks,
+) -> Result<StoredRoot, SaveError> {
+    let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    let document = volume.state().document.clone();
+    let digest = document.as_ref().map_or(known.head.now.document, document_digest);
+    let dir = inner
+        .pool
+        .open(&place)
+        .map_err(|error| SaveError::later("failed to open a snapshot", &error))?;
+    let stored =
+        match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks)? {
+            Some(stored) => stored,
+            None => store_tree(&dir, session, &Progress::default())
+                .map_err(|error| SaveError::later("failed to store the files", &error))?,
+        };
+    let (not_captured, chunk_of_lacks) = NotCaptured::new(stored.not_captured);
+    let mut root = Root {
+        tree: stored.root.digest,
+        level: stored.root.level,
+        counts: stored.root.counts,
+        not_captured,
+        document: digest,
+        ..crate::volume::unknown_root()
+    };
+    let now = &known.head.now;
+    if root.tree == now.tree
+        && root.document == now.document
+        && root.not_captured == now.not_captured
+    {
+        root = now.clone();
+    } else {
+        root.parents = vec![now.digest()];
+    }
+    Ok(StoredRoot { root, chunk_of_lacks })
+}
+
+/// The tree by what changed since the last commit's snapshot; `None` when that cannot be told.
+fn changed(
+    Turn { inner, volume, pending, known }: &Turn<'_>,
+    place: &SubvolumePath,
+    dir: &cove_btrfs::Dir,
+    session: &mut Session<'_>,
+    chunks: &Chunks,
+) -> Result<Option<cove_content::store::StoredTree>, SaveError> {
+    let now = &known.head.now;
+    let (base, tree) = match &pending.work {
+        // what was swapped out descends from the base before, not from the restored state
+        Work::Restore { base_before: Some(base), .. } => *base,
+        Work::Restore { base_before: None, .. } => return Ok(None),
+        _ => {
+            let state = volume.state();
+            let Some(copy) = state.copy.as_ref() else { return Ok(None) };
+            (copy.base, copy.tree)
+        }
+    };
+    if tree != now.tree {
+        return Ok(None);
+    }
+    let base = SubvolumePath::Stored(volume.id.clone(), base);
+    let changes = match inner.pool.changes(&base, place) {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::info!(volume = %volume.id, error = chain(&error), "storing in full");
+            return Ok(None);
+        }
+    };
+    let lacks: Vec<NotCapturedPath> = match now.not_captured.all {
+        Some(digest) => {
+            let listed = chunks.chunk(&digest).ok();
+            match listed.and_then(|listed| NotCaptured::decode_all(&listed).ok()) {
+                Some(lacks) => lacks,
+                None => return Ok(None),
+            }
+        }
+        None => now.not_captured.list.clone(),
+    };
+    if lacks.len() as u64 != now.not_captured.count {
+        // the list was too long to be kept whole
+        return Ok(None);
+    }
+    let names = |inode| inner.pool.names_of_inode(place, inode);
+    let stored = cove_content::incremental::store_changes(
+        &changes,
+        dir,
+        &names,
+        chunks,
+        cove_content::incremental::OldTree { root: &now.tree, not_captured: &lacks },
+        session,
+        &Progress::default(),
+    );
+    match stored {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error @ IncrementalError::NeedsFullStore { .. }) => {
+            tracing::info!(volume = %volume.id, error = chain(&error), "storing in full");
+            Ok(None)
+        }
+        // what the session has put is not certain: it is not used any further
+        Err(error) => Err(SaveError::later("failed to store what changed", &error)),
+    }
+}

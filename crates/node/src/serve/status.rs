@@ -1,0 +1,105 @@
+//! A volume as this node knows it.
+
+use cove_btrfs::SubvolumePath;
+use cove_content::volumes::{VolumeError, VolumeStatus};
+use cove_types::{Durability, ErrorKind, wire};
+
+use crate::claim::Holding;
+use crate::node::Inner;
+use crate::volume::{Trouble, Volume};
+use crate::work::Work;
+
+pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let here = inner.pool.find(&live).ok().flatten().is_some();
+    let path = here.then(|| inner.pool.absolute(&live).join("files"));
+    let holding = inner.holding();
+    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
+    let state = volume.state();
+    let document =
+        state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let head = state.known.as_ref().map(|known| &known.head);
+    let captured = state.queue.iter().any(|pending| {
+        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
+    });
+    let unsaved_bytes = match (&state.copy, captured || head.is_none()) {
+        (_, true) | (None, _) => None,
+        // a look that failed, a lost volume or files of another state than the head's say nothing
+        (Some(copy), false) => copy.unsaved_bytes.filter(|_| {
+            state.looking.is_none()
+                && !state.fenced
+                && head.is_some_and(|head| head.now.tree == copy.tree)
+        }),
+    };
+    let counts = head.map(|head| head.now.counts).unwrap_or_default();
+    let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
+        problems.push(wire::Problem {
+            what,
+            since: since.to_string(),
+            who_acts: who.to_owned(),
+            hint: hint.map(ToOwned::to_owned),
+        });
+    };
+    for (trouble, act) in [(&state.saving, "not saved"), (&state.looking, "not looked at")] {
+        if let Some(Trouble { what, kind, since }) = trouble {
+            let who = match kind {
+                ErrorKind::Unavailable | ErrorKind::TimedOut => "nobody",
+                ErrorKind::Precondition => "you",
+                _ => "operator",
+            };
+            problem(format!("{act}: {what}"), *since, who, None);
+        }
+    }
+    let store = match &holding {
+        Holding::Held => match &state.saving {
+            Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
+            _ => "reachable",
+        },
+        Holding::HeldByAnother { .. } => {
+            problem(
+                "the store is held by another cove: nothing is saved".into(),
+                inner.env.now(),
+                "you",
+                Some("run `cove recover` to take it over"),
+            );
+            "held_by_another"
+        }
+        Holding::Unknown { why } => {
+            problem(format!("the store does not answer: {why}"), inner.env.now(), "operator", None);
+            "unreachable"
+        }
+    };
+    Ok(VolumeStatus {
+        volume: volume.id.clone(),
+        document,
+        seq: state.seq(),
+        path,
+        trashed_at: head.and_then(|head| head.trashed_at),
+        saved_at: state.saved_at.filter(|_| head.is_some()),
+        durability: match unsaved_bytes {
+            Some(0) => Durability::Saved,
+            _ => Durability::OnThisNode,
+        },
+        unsaved_bytes,
+        bytes: wire::Bytes {
+            logical: counts.logical_bytes,
+            unique,
+            shared: counts.data_bytes.saturating_sub(unique),
+        },
+        entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
+            .unwrap_or(u32::MAX),
+        not_captured: lacks
+            .list
+            .iter()
+            .map(|lack| wire::NotCaptured {
+                path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
+                what: lack.what.clone(),
+            })
+            .collect(),
+        not_captured_count: lacks.count,
+        problems,
+        store: store.to_owned(),
+    })
+}
