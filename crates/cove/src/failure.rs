@@ -96,14 +96,18 @@ fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line; a cause that its error has told already is left out.
 fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    std::iter::once(error)
-        .chain(causes)
-        .map(|error| cove_types::escape_bytes(error.to_string().as_bytes()))
-        .collect::<Vec<_>>()
-        .join(": ")
+    let mut text = String::new();
+    for error in std::iter::successors(Some(error), |error| error.source()) {
+        let told = cove_types::escape_bytes(error.to_string().as_bytes());
+        match text.is_empty() {
+            true => text = told,
+            false if text.contains(&told) => {}
+            false => text = format!("{text}: {told}"),
+        }
+    }
+    text
 }
 
 impl fmt::Display for Failure {

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb, output: Output) -> Result<ExitCode, Failure> {
     match verb {
-        Verb::Up(flags) => up::run(environment::up(flags)?).map_err(started),
+        Verb::Up(flags) => up::run(environment::up(flags)?, output).map_err(started),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             let shell = match shell {

@@ -5,8 +5,8 @@
 //! messages and labels of people are escaped here.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use cove_types::Durability;
 use cove_types::wire::{Change, ChangeKind, Check, Entry, File, Match, Project, VerifyReply};
+use cove_types::{Durability, EntryState};
 use jiff::Timestamp;
 
 use crate::failure::printable;
@@ -203,7 +203,11 @@ pub fn project(project: &Project, now: Timestamp) -> String {
 pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
     let row = |entry: &Entry| {
         let name = entry.label.as_deref().unwrap_or_default();
-        let pin = if entry.pinned { "pinned" } else { "" };
+        let mark = match entry.state {
+            EntryState::Trashed => "in the trash",
+            EntryState::Live if entry.pinned => "pinned",
+            EntryState::Live => "",
+        };
         let saved = match entry.durability {
             Durability::Saved => "yes",
             Durability::OnThisNode => "not yet",
@@ -214,7 +218,7 @@ pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
             entry.kind.as_str().to_owned(),
             saved.to_owned(),
             entry.logical_bytes.map(size).unwrap_or_default(),
-            [printable(name), pin.to_owned()].join(" ").trim().to_owned(),
+            [printable(name), mark.to_owned()].join(" ").trim().to_owned(),
             entry.message.as_deref().map(printable).unwrap_or_default(),
         ]
     };

@@ -21,19 +21,25 @@ use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl,
 use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
 use cove_workspace::Workspaces;
 use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use crate::args::UpArgs;
 use crate::environment;
 use crate::failure::Failure;
+use crate::output::{self, Output};
 
 /// The smallest pool that is made when nobody says how large.
 const POOL_BYTES_MIN: u64 = 4 << 30;
-/// The pool grows by this when it has less than twice as much free.
+/// The pool grows by this, or by a quarter of itself where that is more.
 const GROW_BYTES: u64 = 1 << 30;
-/// How often the room in the pool is looked at.
-const GROW_EVERY: Duration = Duration::from_secs(10);
+/// How much of a pool is free before it grows, at most; a small one grows at a quarter.
+const GROW_BELOW_BYTES: u64 = 2 << 30;
+/// How often the room in the pool is looked at while nobody fills it, and while somebody does.
+const GROW_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(100));
+/// Somebody fills the pool when this much went since the last look.
+const FILLING_BYTES: u64 = 32 << 20;
 /// How long a detached start may take: a pool's image is allocated in it.
 const DETACH_WAIT: Duration = Duration::from_secs(300);
 /// How long running calls and saves have at the end.
@@ -44,9 +50,9 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// It could not start; nothing that it mounted or attached stays so.
-pub fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     if args.detach {
-        return detach(&args);
+        return detach(&args, output);
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     tracing_subscriber::fmt()
@@ -409,26 +415,42 @@ fn bind_unix(home: &Path) -> Result<UnixListener, Failure> {
     Ok(listener)
 }
 
+/// By how much a pool of `size` bytes grows of which `free` are left; 0 when that is enough.
+fn plan_growth(size: u64, free: u64) -> u64 {
+    if free < GROW_BELOW_BYTES.min(size / 4) { GROW_BYTES.max(size / 4) } else { 0 }
+}
+
 /// Gives the pool more room before it is full, as long as the host has some.
 async fn grow(pool: Arc<LoopPool>) {
+    let mut free_before = 0;
+    let mut pace = GROW_EVERY.0;
     loop {
-        tokio::time::sleep(GROW_EVERY).await;
+        tokio::time::sleep(pace).await;
         let growing = Arc::clone(&pool);
-        let grown = tokio::task::spawn_blocking(move || {
+        let looked = tokio::task::spawn_blocking(move || {
             let space = growing.space()?;
-            if space.free < 2 * GROW_BYTES { growing.grow(GROW_BYTES).map(Some) } else { Ok(None) }
-        })
-        .await;
+            let by = plan_growth(space.total, space.free);
+            let grown = match by {
+                0 => None,
+                // a host that has no room for the whole step may have some for a small one
+                by => Some(growing.grow(by).or_else(|_| growing.grow(GROW_BYTES / 8))),
+            };
+            Ok::<_, PoolError>((space.free, grown))
+        });
+        let Ok(Ok((free, grown))) = looked.await else { continue };
         match grown {
-            Ok(Ok(Some(bytes))) => tracing::info!(bytes, "the pool has grown"),
-            Ok(Err(error)) => tracing::debug!(%error, "the pool does not grow"),
-            _ => {}
+            Some(Ok(bytes)) => tracing::info!(bytes, "the pool has grown"),
+            Some(Err(error)) => tracing::debug!(%error, "the pool does not grow"),
+            None => {}
         }
+        let is_filling = free.saturating_add(FILLING_BYTES) < free_before;
+        pace = if is_filling { GROW_EVERY.1 } else { GROW_EVERY.0 };
+        free_before = free;
     }
 }
 
 /// Starts this program again in the background and waits until it serves.
-fn detach(args: &UpArgs) -> anyhow::Result<ExitCode> {
+fn detach(args: &UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o711)
@@ -443,7 +465,7 @@ fn detach(args: &UpArgs) -> anyhow::Result<ExitCode> {
         .map_err(|error| Failure::io("failed to open the log", &error))?;
     let begins = log.metadata().map_or(0, |metadata| metadata.len());
     let child = spawn(args, &log).map_err(|error| Failure::io("failed to start", &error))?;
-    wait_until_ready(child, args, &log_place, begins)
+    wait_until_ready(child, args, &log_place, begins, output)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the program starts itself again")]
@@ -471,6 +493,7 @@ fn wait_until_ready(
     args: &UpArgs,
     log: &Path,
     begins: u64,
+    output: Output,
 ) -> anyhow::Result<ExitCode> {
     let said = || {
         let bytes = std::fs::read(log).unwrap_or_default();
@@ -482,10 +505,14 @@ fn wait_until_ready(
         let log_text = said();
         if let Some(line) = log_text.lines().find(|line| line.starts_with("ready on ")) {
             if let Some(warning) = log_text.lines().find(|line| line.starts_with("the store ")) {
-                eprintln!("{warning}");
+                output::warn(warning);
             }
-            eprintln!("{line}");
-            print_first_commands(args);
+            output.say(line);
+            output.say(&first_commands(log));
+            let url = line.split_whitespace().nth(2).unwrap_or_default().to_owned();
+            let socket = args.home.join("cove.sock");
+            let cove = json!({ "url": url, "socket": socket, "home": args.home, "log": log });
+            output.show(&json!({ "cove": cove }), [url], String::new)?;
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) =
@@ -506,10 +533,25 @@ fn wait_until_ready(
     }
 }
 
-fn print_first_commands(args: &UpArgs) {
-    eprintln!(
+/// What to try with a Cove that has just started.
+fn first_commands(log: &Path) -> String {
+    format!(
         "\nThe log is {}. Try:\n\n  cove new shop --from ./some-project\n  cove show shop\n  \
          cove snapshot shop -m \"first\"\n  cove timeline shop\n  cd \"$(cove path shop)\"",
-        args.home.join("cove.log").display()
-    );
+        log.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan_growth;
+
+    #[test]
+    fn a_pool_grows_before_it_is_full_and_a_small_one_not_at_once() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(plan_growth(GIB, GIB * 9 / 10), 0);
+        assert_eq!(plan_growth(GIB, GIB / 5), GIB);
+        assert_eq!(plan_growth(100 * GIB, 3 * GIB), 0);
+        assert_eq!(plan_growth(100 * GIB, GIB), 25 * GIB);
+    }
 }

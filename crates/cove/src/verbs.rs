@@ -476,11 +476,18 @@ impl Session {
     async fn label(&self, written: &str, label: Option<&str>) -> Result<(), Failure> {
         let reference = entry(written)?;
         let label: Option<Label> = label.map(parse).transpose()?;
-        let reply = self.client.label(&reference.project, &reference.at, label.as_ref()).await?;
         let project = &reference.project;
+        let labels = |entry: &wire::Entry| (entry.id.clone(), entry.label.clone());
+        let before = self.client.timeline(project, true).await?.entries;
+        let before: Vec<_> = before.iter().map(labels).collect();
+        let reply = self.client.label(project, &reference.at, label.as_ref()).await?;
+        let old = before.into_iter().find(|(id, _)| *id == reply.entry.id);
+        let old =
+            old.and_then(|(_, old)| old).filter(|old| Some(old) != reply.entry.label.as_ref());
+        let was = old.map(|old| format!(", was {project}@{old}")).unwrap_or_default();
         let line = match &label {
-            Some(label) => format!("it is {project}@{label} now"),
-            None => "it has no label any more".to_owned(),
+            Some(label) => format!("it is {project}@{label} now{was}"),
+            None => format!("it has no label any more{was}"),
         };
         self.show_entry(project, &reply, &line)
     }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Consistency, Durability, EntryKind};
+use crate::{Consistency, Durability, EntryKind, EntryState};
 
 /// A project with the state of its workspace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -158,6 +158,8 @@ pub struct Entry {
     pub logical_bytes: Option<u64>,
     /// The Kubernetes VolumeSnapshot that it is, if it is one.
     pub volume_snapshot: Option<String>,
+    /// Whether it is in the timeline or in the trash.
+    pub state: EntryState,
 }
 
 /// One difference of two trees.

@@ -107,6 +107,7 @@ pub(crate) fn entry(view: &EntryView) -> wire::Entry {
         tree_entries: counts.map(|counts| counts.entries),
         logical_bytes: counts.map(|counts| counts.logical_bytes),
         volume_snapshot: record.volume_snapshot.clone(),
+        state: record.state,
     }
 }
 

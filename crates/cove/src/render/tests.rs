@@ -1,5 +1,5 @@
 use cove_types::wire;
-use cove_types::{Consistency, EntryKind};
+use cove_types::{Consistency, EntryKind, EntryState};
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -57,6 +57,7 @@ fn entry_of(id: &str) -> Entry {
         tree_entries: Some(12_000),
         logical_bytes: Some(390_000_000),
         volume_snapshot: None,
+        state: EntryState::Live,
     }
 }
 
