@@ -25,6 +25,12 @@ impl Output {
         !self.flags.quiet && io::stderr().is_terminal()
     }
 
+    /// Whether one terminal shows both results and prose, so that a bare name before a sentence
+    /// about it would be said twice.
+    pub fn is_one_terminal(&self) -> bool {
+        !self.flags.quiet && io::stdout().is_terminal() && io::stderr().is_terminal()
+    }
+
     /// Shows one result: as JSON, as bare ids one a line, or as text for a person.
     pub fn show(
         &self,

@@ -228,7 +228,8 @@ pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
 
 /// What became of an entry: how soon it was captured, and saved where.
 pub fn entry(entry: &Entry, saved_to: &str) -> String {
-    let captured = format!("captured on this node in {}", duration(entry.captured_ms));
+    let took = duration(entry.captured_ms);
+    let captured = format!("entry {}: captured on this node in {took}", printable(&entry.id));
     match (entry.durability, entry.saved_ms) {
         (Durability::Saved, Some(ms)) => {
             format!("{captured}, saved {} in {}", place(saved_to), duration(ms))

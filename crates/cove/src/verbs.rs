@@ -179,9 +179,14 @@ impl Session {
         result
     }
 
+    /// A name as a result of its own, where the prose beside it does not say it.
+    fn bare(&self, name: &str) -> String {
+        if self.output.is_one_terminal() { String::new() } else { format!("{name}\n") }
+    }
+
     fn show_project(&self, reply: &ProjectReply, line: &str) -> Result<(), Failure> {
         let slug = reply.project.slug.clone();
-        self.output.show(reply, [slug.clone()], || format!("{slug}\n"))?;
+        self.output.show(reply, [slug.clone()], || self.bare(&slug))?;
         for remark in &reply.remarks {
             output::warn(&crate::failure::printable(remark));
         }
@@ -191,7 +196,7 @@ impl Session {
 
     fn show_entry(&self, project: &Slug, reply: &EntryReply, line: &str) -> Result<(), Failure> {
         let id = reply.entry.id.clone();
-        self.output.show(reply, [id.clone()], || format!("{id}\n"))?;
+        self.output.show(reply, [id.clone()], || self.bare(&id))?;
         self.output.say(line);
         for line in render::rolled_off(project.as_str(), &reply.rolled_off) {
             self.output.say(&line);
@@ -466,11 +471,12 @@ impl Session {
     async fn pin(&self, written: &str, pinned: bool) -> Result<(), Failure> {
         let reference = entry(written)?;
         let reply = self.client.pin(&reference.project, &reference.at, pinned).await?;
+        let id = &reply.entry.id;
         let line = match pinned {
-            true => "pinned: retention leaves it alone",
-            false => "not pinned any more: retention counts it again",
+            true => format!("entry {id} is pinned: retention leaves it alone"),
+            false => format!("entry {id} is not pinned any more: retention counts it again"),
         };
-        self.show_entry(&reference.project, &reply, line)
+        self.show_entry(&reference.project, &reply, &line)
     }
 
     async fn label(&self, written: &str, label: Option<&str>) -> Result<(), Failure> {
@@ -486,8 +492,8 @@ impl Session {
             old.and_then(|(_, old)| old).filter(|old| Some(old) != reply.entry.label.as_ref());
         let was = old.map(|old| format!(", was {project}@{old}")).unwrap_or_default();
         let line = match &label {
-            Some(label) => format!("it is {project}@{label} now{was}"),
-            None => format!("it has no label any more{was}"),
+            Some(label) => format!("entry {} is {project}@{label} now{was}", reply.entry.id),
+            None => format!("entry {} has no label any more{was}", reply.entry.id),
         };
         self.show_entry(project, &reply, &line)
     }

@@ -182,11 +182,14 @@ fn an_entry_says_how_soon_it_was_safe() {
     let saved = entry_of("aaaaaaaaaaaa");
     assert_eq!(
         entry(&saved, "s3://bucket/cove"),
-        "captured on this node in 4 ms, saved to s3://bucket/cove in 60 ms"
+        "entry aaaaaaaaaaaa: captured on this node in 4 ms, saved to s3://bucket/cove in 60 ms"
     );
     let captured =
         Entry { durability: Durability::OnThisNode, saved_ms: None, captured_ms: 1_250, ..saved };
-    assert_eq!(entry(&captured, "this_disk"), "captured on this node in 1.2 s, not saved yet");
+    assert_eq!(
+        entry(&captured, "this_disk"),
+        "entry aaaaaaaaaaaa: captured on this node in 1.2 s, not saved yet"
+    );
 }
 
 #[test]
