@@ -1,4 +1,4 @@
-//! What differs in a snapshot from its ancestor.
+//! What differs in a snapshot from another, and how the kernel tells it of an ancestor.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::overlay::{Outcome, Overlay};
 use crate::stream::{self, Command, Decoded};
 use crate::{Dir, FileKind, Metadata, PathError, PoolError, Subvolume, SubvolumePath};
 
-/// What differs in a snapshot from its ancestor. All paths are raw bytes relative to the
+/// What differs in a snapshot from another, mostly its ancestor. All paths are raw bytes relative to the
 /// subvolume's top, which itself is the empty path.
 ///
 /// To turn a listing of the old state into one of the new state: of each old path, look
@@ -69,15 +69,12 @@ pub enum Content {
 #[expect(missing_docs, reason = "the messages name the fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum ChangesError {
-    /// The kernel's answer would be silently wrong.
-    #[error("{parent} is not an ancestor of {child}")]
-    NotAncestor { parent: String, child: String },
-    /// The kernel cannot describe the change (a path is too long, for example).
-    #[error("the kernel cannot tell what changed from {parent} to {child}")]
-    NotSendable { parent: String, child: String, source: io::Error },
-    /// What the kernel wrote is not what we know of its format.
-    #[error("the stream of changes of {child} is not as expected: {why}")]
-    Stream { child: String, why: String },
+    /// What takes writes may differ from what was just read of it.
+    #[error("{place} takes writes, so that nothing can be compared with it")]
+    Writable { place: String },
+    /// What lies on the disk is not what we know of its format.
+    #[error("the metadata of {child} are not as expected: {why}")]
+    Items { child: String, why: String },
     /// The pool did not do its part.
     #[error("failed to look up what changed")]
     Pool(#[from] PoolError),
@@ -86,11 +83,25 @@ pub enum ChangesError {
 impl Classify for ChangesError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotAncestor { .. } | Self::NotSendable { .. } => ErrorKind::Precondition,
-            Self::Stream { .. } => ErrorKind::Internal,
+            Self::Writable { .. } => ErrorKind::Precondition,
+            Self::Items { .. } => ErrorKind::Internal,
             Self::Pool(source) => source.kind(),
         }
     }
+}
+
+/// Why what changed is not known by what the kernel sends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// The kernel cannot describe the change (a path is too long, for example).
+    #[error("the kernel cannot tell what changed")]
+    Kernel(#[source] io::Error),
+    /// What it wrote is not what we know of its format.
+    #[error("the stream of changes is not as expected: {0}")]
+    Stream(String),
+    /// The pool did not do its part.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
 }
 
 /// The two snapshots that are compared.
@@ -101,27 +112,24 @@ pub(crate) struct Sides<'s> {
     pub(crate) child_dir: &'s Dir,
 }
 
-/// Refuses a pair for which the kernel's answer would be silently wrong.
+/// Whether `older` is an ancestor of `newer`, both of them read-only; between others the kernel's
+/// answer would be silently wrong.
 ///
-/// `parent` is an ancestor when both are snapshots of one live subvolume, `child` is a
-/// snapshot of `parent`, or of a live one that is (after a local restore): then an inode
-/// number and generation mean the same inode in both. Between forks they do not.
-/// `descends(live, ancestor)` says whether the subvolume `live` is a snapshot of `ancestor`.
-pub(crate) fn refuse_unrelated(
-    (parent, older): (&SubvolumePath, &Subvolume),
-    (child, newer): (&SubvolumePath, &Subvolume),
+/// It is when both are snapshots of one live subvolume, `newer` is a snapshot of `older`, or of
+/// a live one that is (after a local restore): then an inode number and generation mean the same
+/// inode in both. Between forks they do not. `descends(live, ancestor)` says whether the
+/// subvolume `live` is a snapshot of `ancestor`.
+pub(crate) fn is_ancestor(
+    older: &Subvolume,
+    newer: &Subvolume,
     descends: &dyn Fn([u8; 16], [u8; 16]) -> Result<bool, PoolError>,
-) -> Result<(), ChangesError> {
-    let is_related = match newer.parent_uuid {
+) -> Result<bool, PoolError> {
+    Ok(match newer.parent_uuid {
         None => false,
         Some(live) => {
             older.parent_uuid == Some(live) || live == older.uuid || descends(live, older.uuid)?
         }
-    };
-    if is_related && older.read_only && newer.read_only {
-        return Ok(());
-    }
-    Err(ChangesError::NotAncestor { parent: parent.to_string(), child: child.to_string() })
+    })
 }
 
 /// Reads what `send` writes into a pipe and makes changes of it. `names` gives all names of
@@ -130,10 +138,10 @@ pub(crate) fn read(
     sides: &Sides<'_>,
     send: &(dyn Fn(&OwnedFd) -> io::Result<()> + Sync),
     names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
-) -> Result<Changes, ChangesError> {
+) -> Result<Changes, SendError> {
     let broken = |source: io::Error| {
         let place = sides.child.to_string();
-        ChangesError::Pool(PoolError::Io { verb: "read the changes of", place, source })
+        SendError::Pool(PoolError::Io { verb: "read the changes of", place, source })
     };
     let (reader, writer) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| broken(errno.into()))?;
@@ -144,15 +152,9 @@ pub(crate) fn read(
         drop(writer);
         (sent, reading.join().expect("the reader of a stream does not panic"))
     });
-    sent.map_err(|source| ChangesError::NotSendable {
-        parent: sides.parent.to_string(),
-        child: sides.child.to_string(),
-        source,
-    })?;
-    let overlay = overlay
-        .map_err(broken)?
-        .map_err(|why| ChangesError::Stream { child: sides.child.to_string(), why })?;
-    complete(sides, overlay.outcome(), names)
+    sent.map_err(SendError::Kernel)?;
+    let overlay = overlay.map_err(broken)?.map_err(SendError::Stream)?;
+    Ok(complete(sides, overlay.outcome(), names)?)
 }
 
 /// Reads a stream to its end, whatever is in it, so that its writer never waits.
@@ -216,7 +218,7 @@ fn complete(
     sides: &Sides<'_>,
     outcome: Outcome,
     names: &dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
-) -> Result<Changes, ChangesError> {
+) -> Result<Changes, PoolError> {
     let mut touched: BTreeMap<Vec<u8>, Touched> = BTreeMap::new();
     let mut linked: BTreeMap<u64, Vec<Touched>> = BTreeMap::new();
     let mut changes = Changes {
@@ -253,7 +255,8 @@ fn complete(
                 linked.entry(new.inode).or_default().push(entry);
             }
             new => {
-                changes.plain_bytes += new.map_or(0, |new| plain_bytes(&entry.content, &new));
+                let new = new.filter(|new| new.kind == FileKind::File);
+                changes.plain_bytes += new.map_or(0, |new| plain_bytes(&entry.content, new.size));
                 touched.insert(path, entry);
             }
         }
@@ -265,7 +268,9 @@ fn complete(
         let mut counted = false;
         for path in names(inode)? {
             if !counted && let Some(new) = look_up(sides.child_dir, sides.child, &path)? {
-                changes.plain_bytes += plain_bytes(&content, &new);
+                if new.kind == FileKind::File {
+                    changes.plain_bytes += plain_bytes(&content, new.size);
+                }
                 counted = true;
             }
             let (origin, content) = (origin.clone(), content.clone());
@@ -277,11 +282,7 @@ fn complete(
 }
 
 /// What is at a raw path; `None` when the path is over our limits.
-fn look_up(
-    dir: &Dir,
-    place: &SubvolumePath,
-    path: &[u8],
-) -> Result<Option<Metadata>, ChangesError> {
+fn look_up(dir: &Dir, place: &SubvolumePath, path: &[u8]) -> Result<Option<Metadata>, PoolError> {
     let Ok(path) = TreePath::from_bytes(path) else { return Ok(None) };
     dir.metadata(&path).map(Some).map_err(|error| {
         let source = match error {
@@ -289,13 +290,13 @@ fn look_up(
             other => io::Error::other(other.to_string()),
         };
         let place = format!("{place}/{path}");
-        ChangesError::Pool(PoolError::Io { verb: "look up", place, source })
+        PoolError::Io { verb: "look up", place, source }
     })
 }
 
 /// What a new size alone changes: what was added, or the last byte of what is left, so
 /// that the chunk that now ends earlier is read again.
-fn resized(old: u64, new: u64) -> Option<Range<u64>> {
+pub(crate) fn resized(old: u64, new: u64) -> Option<Range<u64>> {
     match old.cmp(&new) {
         std::cmp::Ordering::Equal => None,
         std::cmp::Ordering::Less => Some(old..new),
@@ -304,7 +305,7 @@ fn resized(old: u64, new: u64) -> Option<Range<u64>> {
 }
 
 /// Ranges in order, apart from each other, none of them empty.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
@@ -329,14 +330,13 @@ fn both(a: Content, b: Content) -> Content {
     }
 }
 
-/// How many bytes are to be read again.
-fn plain_bytes(content: &Content, new: &Metadata) -> u64 {
+/// How many bytes are to be read again of a file that has `size` bytes now.
+pub(crate) fn plain_bytes(content: &Content, size: u64) -> u64 {
     match content {
-        _ if new.kind != FileKind::File => 0,
         Content::Same => 0,
-        Content::Whole => new.size,
+        Content::Whole => size,
         Content::Ranges(ranges) => {
-            let within = |range: &Range<u64>| range.end.min(new.size).saturating_sub(range.start);
+            let within = |range: &Range<u64>| range.end.min(size).saturating_sub(range.start);
             ranges.iter().map(within).sum()
         }
     }

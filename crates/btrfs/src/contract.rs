@@ -45,7 +45,8 @@ pub fn all(pool: &impl Pool) {
     a_subvolume_without_change_keeps_its_generation(pool);
     a_limit_is_told_back(pool);
     what_changed_is_told(pool);
-    changes_between_forks_are_refused(pool);
+    changes_between_forks_are_told(pool);
+    what_takes_writes_is_not_compared(pool);
     a_local_restore_descends_from_its_snapshot(pool);
     all_names_of_an_inode_are_found(pool);
 }
@@ -206,15 +207,32 @@ fn what_changed_is_told(pool: &impl Pool) {
     assert!(touched(b"").is_some(), "the top's time has changed");
 }
 
-fn changes_between_forks_are_refused(pool: &impl Pool) {
+fn changes_between_forks_are_told(pool: &impl Pool) {
     pool.create(&live("origin"), &volume("origin")).unwrap();
+    write(pool, &live("origin"), "same", "same");
     for fork in ["fork-a", "fork-b"] {
         pool.snapshot(&live("origin"), &live(fork), Access::ReadWrite, &volume(fork)).unwrap();
-        write(pool, &live(fork), fork, fork);
+        // The same inode number, and most likely the same generation, of another thing.
+        match fork {
+            "fork-a" => write(pool, &live(fork), "x", "a file"),
+            _ => pool.open(&live(fork)).unwrap().create_dir(&path("x"), 0o755).unwrap(),
+        }
+        write(pool, &live(fork), "y", fork);
         pool.snapshot(&live(fork), &stored(fork, 1), Access::ReadOnly, &volume(fork)).unwrap();
     }
-    let refused = pool.changes(&stored("fork-a", 1), &stored("fork-b", 1)).unwrap_err();
-    assert!(matches!(refused, ChangesError::NotAncestor { .. }), "{refused}");
+    let changes = pool.changes(&stored("fork-a", 1), &stored("fork-b", 1)).unwrap();
+    let touched = |name: &[u8]| changes.touched.iter().find(|touched| touched.path == name);
+    assert!(touched(b"same").is_none());
+    assert_eq!(touched(b"x").unwrap().origin, None);
+    assert_ne!(touched(b"y").unwrap().content, Content::Same);
+    assert!(changes.gone.contains(&b"x".to_vec()));
+}
+
+fn what_takes_writes_is_not_compared(pool: &impl Pool) {
+    pool.create(&live("open"), &volume("open")).unwrap();
+    pool.snapshot(&live("open"), &stored("open", 1), Access::ReadOnly, &volume("open")).unwrap();
+    let refused = pool.changes(&stored("open", 1), &live("open")).unwrap_err();
+    assert!(matches!(refused, ChangesError::Writable { .. }), "{refused}");
 }
 
 fn a_local_restore_descends_from_its_snapshot(pool: &impl Pool) {

@@ -5,17 +5,25 @@
 //! directory for a link it let 0 of 600,000 tries escape, where comparing prefixes let
 //! 46 % (`facts/btrfs.md`). The last name is never followed; links before it are, as long
 //! as they stay inside.
+//!
+//! What the flags immutable and append-only forbid is done nevertheless: whoever changes an
+//! entry through a [`Dir`] owns the workspace. The flags of the entry, and of the directories
+//! that it is in or comes to, are cleared then and stay so.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cove_types::{FileTime, TreePath};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+};
 use rustix::io::Errno;
 
+use crate::attributes::{self, Attributes, by_descriptor};
+use crate::locks::{Place, unlock, unlocked};
 use crate::{FileKind, Metadata, PathError};
 
 /// The uid and gid of a workspace's user, to whom new files belong.
@@ -30,8 +38,6 @@ const SUBVOLUME_TOP: u64 = 256;
 const RESOLVE_TRIES: u32 = 10_000;
 /// How deep removing goes with open directories; what is deeper is first moved up.
 const REMOVE_DEPTH: usize = 64;
-/// What the kernel keeps of an xattr at most, in bytes.
-const XATTR_BYTES_MAX: usize = 64 << 10;
 
 /// A directory, and access to what lies below it and nowhere else.
 ///
@@ -53,9 +59,11 @@ fn failed(verb: &'static str, path: &TreePath) -> impl Fn(Errno) -> PathError {
     }
 }
 
-/// Follows the descriptor itself, whatever happened to the name it was opened by.
-fn by_descriptor(fd: &impl AsFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+/// What the kernel tells of a name in a directory, or of the descriptor when the name is empty.
+fn look(fd: impl AsFd, name: &[u8]) -> Result<Metadata, Errno> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(fd, name, flags, StatxFlags::BASIC_STATS)?;
+    Ok(Metadata::from(&stat))
 }
 
 /// Permission bits.
@@ -216,6 +224,22 @@ impl Dir {
         self.parent(path, OFlags::RDONLY, verb)
     }
 
+    /// Does `act` in spite of flags on `places` that forbid it.
+    fn unlocked<T>(
+        &self,
+        places: &[Place<'_>],
+        act: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        unlocked(self.device, places, act)
+    }
+
+    /// Takes a name away, in spite of flags on it or on its directory.
+    fn unlink(&self, parent: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+        self.unlocked(&[(parent, name), (parent, b".")], || {
+            rustix::fs::unlinkat(parent, name, flags)
+        })
+    }
+
     /// Opens a directory below as a `Dir` of its own, out of which nothing leads.
     ///
     /// # Errors
@@ -231,14 +255,20 @@ impl Dir {
         const VERB: &str = "open";
         // A named pipe would block without O_NONBLOCK, a terminal become ours without O_NOCTTY.
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match self.open_below(path, flags) {
+        let mut opened = self.open_below(path, flags);
+        if let Err(Errno::PERM) = opened
+            && let Ok(fd) = self.open_below(path, OFlags::PATH)
+            && unlock(self.device, &fd)
+        {
+            opened = self.open_below(path, flags);
+        }
+        let fd = match opened {
             Err(errno @ (Errno::LOOP | Errno::NXIO | Errno::ISDIR | Errno::NODEV)) => {
                 return Err(self.not_a(path, FileKind::File, VERB, errno));
             }
             other => other.map_err(failed(VERB, path))?,
         };
-        let stat = rustix::fs::fstat(&fd).map_err(failed(VERB, path))?;
-        let metadata = Metadata::from(&stat);
+        let metadata = look(&fd, b"").map_err(failed(VERB, path))?;
         if metadata.kind != FileKind::File {
             let (found, wanted) = (metadata.kind, FileKind::File);
             return Err(PathError::Kind { path: path.clone(), found, wanted });
@@ -277,7 +307,10 @@ impl Dir {
         const VERB: &str = "create";
         let (parent, name) = self.parent_to_change(path, VERB)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, mode_bits(0o600))
+        let fd = self
+            .unlocked(&[(&parent, b".")], || {
+                rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, mode_bits(0o600))
+            })
             .map_err(failed(VERB, path))?;
         rustix::fs::fchmod(&fd, mode_bits(mode)).map_err(failed(VERB, path))?;
         Ok(File::from(fd))
@@ -291,13 +324,10 @@ impl Dir {
     pub fn metadata(&self, path: &TreePath) -> Result<Metadata, PathError> {
         const VERB: &str = "look up";
         if path.is_top() {
-            let stat = rustix::fs::fstat(&self.root).map_err(failed(VERB, path))?;
-            return Ok(Metadata::from(&stat));
+            return look(&self.root, b"").map_err(failed(VERB, path));
         }
         let (parent, name) = self.parent(path, OFlags::PATH, VERB)?;
-        let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(VERB, path))?;
-        Ok(Metadata::from(&stat))
+        look(&parent, name).map_err(failed(VERB, path))
     }
 
     /// What an entry is; `None` when nothing is there.
@@ -341,8 +371,8 @@ impl Dir {
         names.sort_unstable();
         let mut entries = Vec::with_capacity(names.len());
         for name in names {
-            match rustix::fs::statat(&fd, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => entries.push((name, Metadata::from(&stat))),
+            match look(&fd, &name) {
+                Ok(metadata) => entries.push((name, metadata)),
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(failed(VERB, path)(errno)),
             }
@@ -358,7 +388,8 @@ impl Dir {
     pub fn create_dir(&self, path: &TreePath, mode: u32) -> Result<(), PathError> {
         const VERB: &str = "create directory";
         let (parent, name) = self.parent_to_change(path, VERB)?;
-        rustix::fs::mkdirat(&parent, name, mode_bits(mode)).map_err(failed(VERB, path))?;
+        self.unlocked(&[(&parent, b".")], || rustix::fs::mkdirat(&parent, name, mode_bits(mode)))
+            .map_err(failed(VERB, path))?;
         chmod_nofollow(&parent, name, mode).map_err(failed(VERB, path))
     }
 
@@ -411,8 +442,8 @@ impl Dir {
         const VERB: &str = "write";
         let refused = failed(VERB, path);
         let (parent, name) = self.parent_to_change(path, VERB)?;
-        let old = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some(Metadata::from(&stat)),
+        let old = match look(&parent, name) {
+            Ok(metadata) => Some(metadata),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(refused(errno)),
         };
@@ -424,7 +455,10 @@ impl Dir {
         let owner = old.as_ref().map_or((WORKSPACE_ID, WORKSPACE_ID), |old| (old.uid, old.gid));
 
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let (fd, mut temporary) = match rustix::fs::openat(&parent, c".", flags, mode_bits(0o600)) {
+        let nameless = self.unlocked(&[(&parent, b".")], || {
+            rustix::fs::openat(&parent, c".", flags, mode_bits(0o600))
+        });
+        let (fd, mut temporary) = match nameless {
             Ok(fd) => (fd, None),
             // Some file systems (a laptop's, not a pool's) have no nameless files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
@@ -468,8 +502,10 @@ impl Dir {
             temporary = Some(Temporary { dir: beside, name });
         }
         if let Some(temporary) = temporary {
-            rustix::fs::renameat(temporary.dir, &*temporary.name, &parent, name)
-                .map_err(&refused)?;
+            self.unlocked(&[(&parent, name), (&parent, b".")], || {
+                rustix::fs::renameat(temporary.dir, &*temporary.name, &parent, name)
+            })
+            .map_err(&refused)?;
             // Renamed away: there is nothing to clean up.
             std::mem::forget(temporary);
         }
@@ -513,9 +549,9 @@ impl Dir {
                     }
                 }
             }
-            rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(&refused)?;
+            self.unlink(&parent, name, AtFlags::REMOVEDIR).map_err(&refused)?;
         } else {
-            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(&refused)?;
+            self.unlink(&parent, name, AtFlags::empty()).map_err(&refused)?;
         }
         rustix::fs::fsync(&parent).map_err(&refused)?;
         Ok(true)
@@ -533,7 +569,7 @@ impl Dir {
     ) -> Result<(), PathError> {
         let refused = failed("remove", path);
         for name in names(fd).map_err(&refused)? {
-            match rustix::fs::unlinkat(fd, &*name, AtFlags::empty()) {
+            match self.unlink(fd, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => continue,
                 Err(Errno::ISDIR | Errno::PERM) => {}
                 Err(errno) => return Err(refused(errno)),
@@ -543,7 +579,10 @@ impl Dir {
                     *moved_up += 1;
                     let above = format!("{TEMPORARY_PREFIX}deep-{moved_up}");
                     let flags = rustix::fs::RenameFlags::NOREPLACE;
-                    match rustix::fs::renameat_with(fd, &*name, top, above, flags) {
+                    let moved = self.unlocked(&[(fd, &name), (fd, b"."), (top, b".")], || {
+                        rustix::fs::renameat_with(fd, &*name, top, &above, flags)
+                    });
+                    match moved {
                         Ok(()) => break,
                         Err(Errno::EXIST) => {}
                         Err(errno) => return Err(refused(errno)),
@@ -557,7 +596,7 @@ impl Dir {
                 return Err(PathError::OtherDevice { path: path.clone() });
             }
             self.empty(top, &below, depth + 1, moved_up, path)?;
-            rustix::fs::unlinkat(fd, &*name, AtFlags::REMOVEDIR).map_err(&refused)?;
+            self.unlink(fd, &name, AtFlags::REMOVEDIR).map_err(&refused)?;
         }
         Ok(())
     }
@@ -572,8 +611,16 @@ impl Dir {
         const VERB: &str = "rename";
         let (from_parent, from_name) = self.parent_to_change(from, VERB)?;
         let (to_parent, to_name) = self.parent_to_change(to, VERB)?;
-        rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name)
-            .map_err(failed(VERB, from))?;
+        let places: [Place<'_>; 4] = [
+            (&from_parent, from_name),
+            (&from_parent, b"."),
+            (&to_parent, to_name),
+            (&to_parent, b"."),
+        ];
+        self.unlocked(&places, || {
+            rustix::fs::renameat(&from_parent, from_name, &to_parent, to_name)
+        })
+        .map_err(failed(VERB, from))?;
         rustix::fs::fsync(&to_parent).map_err(failed(VERB, to))?;
         rustix::fs::fsync(&from_parent).map_err(failed(VERB, from))
     }
@@ -586,7 +633,8 @@ impl Dir {
     pub fn symlink(&self, path: &TreePath, target: &[u8]) -> Result<(), PathError> {
         const VERB: &str = "create link";
         let (parent, name) = self.parent_to_change(path, VERB)?;
-        rustix::fs::symlinkat(target, &parent, name).map_err(failed(VERB, path))
+        self.unlocked(&[(&parent, b".")], || rustix::fs::symlinkat(target, &parent, name))
+            .map_err(failed(VERB, path))
     }
 
     /// Gives an entry that is not a directory another name. Not durable by itself.
@@ -598,8 +646,10 @@ impl Dir {
         const VERB: &str = "link";
         let (from, from_name) = self.parent_to_change(existing, VERB)?;
         let (to, to_name) = self.parent_to_change(new, VERB)?;
-        rustix::fs::linkat(&from, from_name, &to, to_name, AtFlags::empty())
-            .map_err(failed(VERB, new))
+        self.unlocked(&[(&from, from_name), (&to, b".")], || {
+            rustix::fs::linkat(&from, from_name, &to, to_name, AtFlags::empty())
+        })
+        .map_err(failed(VERB, new))
     }
 
     /// Makes a named pipe. Not durable by itself.
@@ -623,7 +673,10 @@ impl Dir {
     fn mknod(&self, path: &TreePath, kind: FileType, mode: u32) -> Result<(), PathError> {
         const VERB: &str = "create";
         let (parent, name) = self.parent_to_change(path, VERB)?;
-        rustix::fs::mknodat(&parent, name, kind, mode_bits(mode), 0).map_err(failed(VERB, path))?;
+        self.unlocked(&[(&parent, b".")], || {
+            rustix::fs::mknodat(&parent, name, kind, mode_bits(mode), 0)
+        })
+        .map_err(failed(VERB, path))?;
         chmod_nofollow(&parent, name, mode).map_err(failed(VERB, path))
     }
 
@@ -642,8 +695,10 @@ impl Dir {
                 tv_nsec: i64::from(mtime.nanoseconds),
             },
         };
-        rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(VERB, path))
+        self.unlocked(&[(&parent, name)], || {
+            rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        })
+        .map_err(failed(VERB, path))
     }
 
     /// Sets an entry's owner and group, of a link the link's own. The kernel clears
@@ -657,8 +712,10 @@ impl Dir {
         let (parent, name) = self.parent(path, OFlags::PATH, VERB)?;
         let uid = rustix::fs::Uid::from_raw(uid);
         let gid = rustix::fs::Gid::from_raw(gid);
-        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(VERB, path))
+        self.unlocked(&[(&parent, name)], || {
+            rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        })
+        .map_err(failed(VERB, path))
     }
 
     /// Sets an entry's mode (`07777`). A link has none.
@@ -669,52 +726,39 @@ impl Dir {
     pub fn set_mode(&self, path: &TreePath, mode: u32) -> Result<(), PathError> {
         const VERB: &str = "set the mode of";
         let (parent, name) = self.parent(path, OFlags::PATH, VERB)?;
-        chmod_nofollow(&parent, name, mode).map_err(failed(VERB, path))
+        self.unlocked(&[(&parent, name)], || chmod_nofollow(&parent, name, mode))
+            .map_err(failed(VERB, path))
     }
 
-    /// Opens whatever is at `path` without reading it, for its xattrs; `None` for a link,
-    /// which has none.
-    fn with_xattrs(
-        &self,
-        path: &TreePath,
-        verb: &'static str,
-    ) -> Result<Option<OwnedFd>, PathError> {
+    /// Opens whatever is at `path` without reading it, for its xattrs.
+    fn with_xattrs(&self, path: &TreePath, verb: &'static str) -> Result<OwnedFd, PathError> {
         let fd = self.open_below(path, OFlags::PATH).map_err(failed(verb, path))?;
         let stat = rustix::fs::fstat(&fd).map_err(failed(verb, path))?;
         if stat.st_dev != self.device {
             return Err(PathError::OtherDevice { path: path.clone() });
         }
-        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        Ok((!is_link).then_some(fd))
+        Ok(fd)
     }
 
-    /// The names of all xattrs of an entry, sorted; all that the caller may see, `user.*`
-    /// and `system.posix_acl_*` among them. None on a file system without xattrs.
+    /// The xattrs of an entry, whatever it is; a link's own.
     ///
     /// # Errors
     ///
-    /// It is not there or could not be read.
+    /// It is not there or could not be opened.
+    pub fn attributes(&self, path: &TreePath) -> Result<Attributes<'static>, PathError> {
+        self.with_xattrs(path, "list the attributes of").map(Attributes::of_descriptor)
+    }
+
+    /// The names of all xattrs of an entry, sorted, as of [`Attributes::names`].
+    ///
+    /// # Errors
+    ///
+    /// It is not there or could not be read, or there are too many to be listed.
     pub fn list_xattrs(&self, path: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
         const VERB: &str = "list the attributes of";
-        let Some(fd) = self.with_xattrs(path, VERB)? else { return Ok(Vec::new()) };
-        let mut buffer = Vec::with_capacity(1024);
-        loop {
-            match rustix::fs::listxattr(
-                by_descriptor(&fd),
-                rustix::buffer::spare_capacity(&mut buffer),
-            ) {
-                Ok(_) => break,
-                Err(Errno::RANGE) if buffer.capacity() < XATTR_BYTES_MAX => {
-                    buffer = Vec::with_capacity(XATTR_BYTES_MAX);
-                }
-                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-                Err(errno) => return Err(failed(VERB, path)(errno)),
-            }
-        }
-        let mut names: Vec<Vec<u8>> =
-            buffer.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
-        names.sort_unstable();
-        Ok(names)
+        let names = self.with_xattrs(path, VERB).map(Attributes::of_descriptor)?.names();
+        let names = names.and_then(|names| names.ok_or_else(|| Errno::TOOBIG.into()));
+        names.map_err(|source| PathError::Io { verb: VERB, path: path.clone(), source })
     }
 
     /// An xattr of an entry; `None` when it has no such.
@@ -724,19 +768,8 @@ impl Dir {
     /// The entry is not there or could not be read.
     pub fn find_xattr(&self, path: &TreePath, name: &[u8]) -> Result<Option<Vec<u8>>, PathError> {
         const VERB: &str = "read an attribute of";
-        let Some(fd) = self.with_xattrs(path, VERB)? else { return Ok(None) };
-        let mut value = Vec::with_capacity(256);
-        loop {
-            let spare = rustix::buffer::spare_capacity(&mut value);
-            match rustix::fs::getxattr(by_descriptor(&fd), name, spare) {
-                Ok(_) => return Ok(Some(value)),
-                Err(Errno::RANGE) if value.capacity() < XATTR_BYTES_MAX => {
-                    value = Vec::with_capacity(XATTR_BYTES_MAX);
-                }
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-                Err(errno) => return Err(failed(VERB, path)(errno)),
-            }
-        }
+        let value = self.with_xattrs(path, VERB).map(Attributes::of_descriptor)?.find(name);
+        value.map_err(|source| PathError::Io { verb: VERB, path: path.clone(), source })
     }
 
     /// Sets an xattr of an entry that is not a link. Not durable by itself.
@@ -746,11 +779,12 @@ impl Dir {
     /// The entry is not there or a link, or the file system refuses the name or value.
     pub fn set_xattr(&self, path: &TreePath, name: &[u8], value: &[u8]) -> Result<(), PathError> {
         const VERB: &str = "set an attribute of";
-        let Some(fd) = self.with_xattrs(path, VERB)? else {
-            return Err(failed(VERB, path)(Errno::OPNOTSUPP));
+        let fd = self.with_xattrs(path, VERB)?;
+        let set = || match attributes::set(&fd, name, value) {
+            Err(Errno::PERM) if unlock(self.device, &fd) => attributes::set(&fd, name, value),
+            result => result,
         };
-        let flags = rustix::fs::XattrFlags::empty();
-        rustix::fs::setxattr(by_descriptor(&fd), name, value, flags).map_err(failed(VERB, path))
+        set().map_err(failed(VERB, path))
     }
 
     /// Removes an xattr of an entry. `false`: it had none.
@@ -760,12 +794,12 @@ impl Dir {
     /// The entry is not there, or the file system refuses.
     pub fn remove_xattr(&self, path: &TreePath, name: &[u8]) -> Result<bool, PathError> {
         const VERB: &str = "remove an attribute of";
-        let Some(fd) = self.with_xattrs(path, VERB)? else { return Ok(false) };
-        match rustix::fs::removexattr(by_descriptor(&fd), name) {
-            Ok(()) => Ok(true),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno) => Err(failed(VERB, path)(errno)),
-        }
+        let fd = self.with_xattrs(path, VERB)?;
+        let remove = || match attributes::remove(&fd, name) {
+            Err(Errno::PERM) if unlock(self.device, &fd) => attributes::remove(&fd, name),
+            result => result,
+        };
+        remove().map_err(failed(VERB, path))
     }
 
     /// Makes a file's content, or a directory's entries, durable.

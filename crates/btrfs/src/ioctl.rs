@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "these ioctls are reachable in no other way")]
 
 use std::mem::{size_of, zeroed};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
@@ -118,21 +119,15 @@ plain! {
     }
 }
 plain! {
-    /// `btrfs_ioctl_get_subvol_rootref_args`
-    struct RootRefs [4096] { min_treeid: u64, refs: [[u64; 2]; 255], count: u8, align: [u8; 7], }
+    /// The flags of a subvolume
+    struct Flags [8] { flags: u64, }
 }
 plain! {
     /// `btrfs_ioctl_ino_lookup_args`
     struct InoLookup [4096] { treeid: u64, objectid: u64, name: [u8; 4080], }
 }
-plain! {
-    /// `btrfs_ioctl_ino_lookup_user_args`
-    struct InoLookupUser [4096] { dirid: u64, treeid: u64, name: [u8; 256], path: [u8; 3824], }
-}
-
 const SUBVOL_RDONLY: u64 = 1 << 1;
 const SUBVOL_QGROUP_INHERIT: u64 = 1 << 2;
-const SUBVOL_SPEC_BY_ID: u64 = 1 << 4;
 
 fn make_subvolume(
     parent: impl AsFd,
@@ -180,14 +175,6 @@ pub fn destroy_subvolume(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     unsafe { call(parent, number::<VolArgsV2>(WRITE, 63), &mut args) }.map(drop)
 }
 
-/// Deletes the subvolume with this id, wherever it is in the mount of `fd`.
-pub fn destroy_subvolume_by_id(fd: impl AsFd, id: u64) -> Result<(), Errno> {
-    let mut args = VolArgsV2 { flags: SUBVOL_SPEC_BY_ID, ..Plain::zeroed() };
-    args.name[..8].copy_from_slice(&id.to_ne_bytes());
-    // SAFETY: the request reads a VolArgsV2, which points to nothing.
-    unsafe { call(fd, number::<VolArgsV2>(WRITE, 63), &mut args) }.map(drop)
-}
-
 /// What the kernel tells of the subvolume in which `fd` is.
 pub fn subvolume(fd: impl AsFd) -> Result<crate::Subvolume, Errno> {
     let mut info = SubvolInfo::zeroed();
@@ -204,37 +191,11 @@ pub fn subvolume(fd: impl AsFd) -> Result<crate::Subvolume, Errno> {
     })
 }
 
-/// The subvolumes directly in that of `fd`: id, and inode of the directory they are in.
-pub fn nested_subvolumes(fd: impl AsFd) -> Result<Vec<(u64, u64)>, Errno> {
-    let mut found = Vec::new();
-    let mut args = RootRefs::zeroed();
-    loop {
-        // SAFETY: the request reads and writes a RootRefs.
-        let result = unsafe { call(&fd, number::<RootRefs>(READ | WRITE, 61), &mut args) };
-        let more = match result {
-            Ok(_) => false,
-            Err(Errno::OVERFLOW) => true,
-            Err(errno) => return Err(errno),
-        };
-        let refs = args.refs.iter().take(usize::from(args.count));
-        found.extend(refs.map(|[tree, dir]| (*tree, *dir)));
-        match found.last() {
-            Some((tree, _)) if more => {
-                args = RootRefs { min_treeid: tree + 1, ..Plain::zeroed() };
-            }
-            _ => return Ok(found),
-        }
-    }
-}
-
-/// The path of a nested subvolume, relative to `fd`, the top of the one it is in.
-pub fn path_of_nested(fd: impl AsFd, id: u64, dir: u64) -> Result<Vec<u8>, Errno> {
-    let mut args = InoLookupUser { dirid: dir, treeid: id, ..Plain::zeroed() };
-    // SAFETY: the request reads and writes an InoLookupUser.
-    unsafe { call(fd, number::<InoLookupUser>(READ | WRITE, 62), &mut args)? };
-    let mut path = until_nul(&args.path);
-    path.extend(until_nul(&args.name));
-    Ok(path)
+/// Lets a subvolume take writes, of which `fd` is the top.
+pub fn make_writable(fd: impl AsFd) -> Result<(), Errno> {
+    let mut flags = Flags { flags: 0 };
+    // SAFETY: the request reads a u64.
+    unsafe { call(fd, number::<Flags>(WRITE, 26), &mut flags) }.map(drop)
 }
 
 /// The path of a directory's inode in the subvolume of `fd`, with a slash behind it unless
@@ -279,8 +240,11 @@ unsafe impl Plain for Search {}
 const _: () = assert!(size_of::<SearchKey>() == 104);
 const _: () = assert!(size_of::<Search>() == 112 + SEARCH_BYTES);
 
-/// An item of a tree: its key's last part, and its bytes.
+/// An item of a tree: its key and its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
+    /// `objectid` of the key.
+    pub objectid: u64,
     /// `type` of the key.
     pub kind: u32,
     /// `offset` of the key.
@@ -289,65 +253,125 @@ pub struct Item {
     pub bytes: Vec<u8>,
 }
 
-/// The items of one object in a tree (0: that of `fd`) whose types and offsets are in the
-/// ranges. Needs root.
-pub fn search(
-    fd: impl AsFd,
+/// A key: `objectid`, `type`, `offset`.
+pub type Key = (u64, u32, u64);
+
+/// The items of a tree in the order of their keys, read 64 KiB at a time. Needs root.
+///
+/// Ends with the first error.
+pub struct Items<F> {
+    fd: F,
     tree: u64,
-    objectid: u64,
-    types: std::ops::RangeInclusive<u32>,
-    offsets: std::ops::RangeInclusive<u64>,
-) -> Result<Vec<Item>, Errno> {
-    const HEADER: usize = 32;
-    // BTRFS_IOC_TREE_SEARCH_V2 counts the fixed part only.
-    const REQUEST: u64 = (READ | WRITE) << 30 | 112 << 16 | 0x94 << 8 | 17;
-    let mut found = Vec::new();
-    let mut args: Box<Search> = Box::new(Plain::zeroed());
-    let (mut first_type, mut first_offset) = (*types.start(), *offsets.start());
-    loop {
-        args.key = SearchKey {
+    /// The key from which the next read begins; `None` at the end.
+    next: Option<Key>,
+    last: Key,
+    kinds: &'static [u32],
+    read: std::vec::IntoIter<Item>,
+    args: Box<Search>,
+}
+
+impl<F: AsFd> Items<F> {
+    /// Those of these kinds whose keys are in a range, in a tree (0: that of `fd`).
+    pub fn new(fd: F, tree: u64, keys: RangeInclusive<Key>, kinds: &'static [u32]) -> Self {
+        let (first, last) = keys.into_inner();
+        Self {
+            fd,
             tree,
+            next: Some(first),
+            last,
+            kinds,
+            read: Vec::new().into_iter(),
+            args: Box::new(Plain::zeroed()),
+        }
+    }
+
+    /// Reads on from a key.
+    fn read(&mut self, (objectid, kind, offset): Key) -> Result<Vec<Item>, Errno> {
+        const HEADER: usize = 32;
+        // BTRFS_IOC_TREE_SEARCH_V2 counts the fixed part only.
+        const REQUEST: u64 = (READ | WRITE) << 30 | 112 << 16 | 0x94 << 8 | 17;
+        self.args.key = SearchKey {
+            tree: self.tree,
             min_objectid: objectid,
-            max_objectid: objectid,
-            min_offset: first_offset,
-            max_offset: u64::MAX,
+            max_objectid: self.last.0,
+            min_offset: offset,
+            max_offset: self.last.2,
             min_transid: 0,
             max_transid: u64::MAX,
-            min_type: first_type,
-            max_type: *types.end(),
+            min_type: kind,
+            max_type: self.last.1,
             items: u32::MAX,
             unused: 0,
             unused_more: [0; 4],
         };
-        args.buffer_bytes = SEARCH_BYTES as u64;
+        self.args.buffer_bytes = SEARCH_BYTES as u64;
         // SAFETY: the request reads the key, and writes the key and at most `buffer_bytes`
         // into `buffer`, which is that long.
-        unsafe { call(&fd, REQUEST, &mut *args)? };
-        if args.key.items == 0 {
-            return Ok(found);
-        }
-        let mut rest = &args.buffer[..];
-        for _ in 0..args.key.items {
+        unsafe { call(&self.fd, REQUEST, &mut *self.args)? };
+        let mut found = Vec::new();
+        let mut last = None;
+        let mut rest = &self.args.buffer[..];
+        for _ in 0..self.args.key.items {
             let Some((header, after)) = rest.split_at_checked(HEADER) else { break };
             let field = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
             let half = |at: usize| u32::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
-            let (offset, kind, length) = (field(16), half(24), half(28));
+            let (objectid, offset, kind, length) = (field(8), field(16), half(24), half(28));
             let Some((bytes, after)) = after.split_at_checked(length as usize) else { break };
             rest = after;
-            (first_type, first_offset) = match offset.checked_add(1) {
-                Some(next) => (kind, next),
-                None => (kind + 1, 0),
-            };
-            if types.contains(&kind) && offsets.contains(&offset) {
-                found.push(Item { kind, offset, bytes: bytes.to_vec() });
+            last = Some((objectid, kind, offset));
+            if self.kinds.contains(&kind) {
+                found.push(Item { objectid, kind, offset, bytes: bytes.to_vec() });
             }
         }
-        if first_type > *types.end()
-            || (types.start() == types.end() && first_offset > *offsets.end())
-        {
-            return Ok(found);
+        self.next = last.and_then(after).filter(|next| *next <= self.last);
+        Ok(found)
+    }
+}
+
+/// The key that follows another; `None` after the last.
+fn after((objectid, kind, offset): Key) -> Option<Key> {
+    match (offset.checked_add(1), kind) {
+        (Some(offset), kind) => Some((objectid, kind, offset)),
+        (None, 0..255) => Some((objectid, kind + 1, 0)),
+        (None, _) => Some((objectid.checked_add(1)?, 0, 0)),
+    }
+}
+
+impl<F: AsFd> Iterator for Items<F> {
+    type Item = Result<Item, Errno>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.read.next() {
+                return Some(Ok(item));
+            }
+            let next = self.next.take()?;
+            match self.read(next) {
+                Ok(read) => self.read = read.into_iter(),
+                Err(errno) => return Some(Err(errno)),
+            }
         }
     }
+}
+
+/// The items of these kinds of one object in a tree (0: that of `fd`). Needs root.
+pub fn items_of(
+    fd: impl AsFd,
+    tree: u64,
+    objectid: u64,
+    kinds: &'static [u32],
+) -> Result<Vec<Item>, Errno> {
+    Items::new(fd, tree, (objectid, 0, 0)..=(objectid, 255, u64::MAX), kinds).collect()
+}
+
+/// One item; `None` when there is none with this key. Needs root.
+pub fn find_item(
+    fd: impl AsFd,
+    tree: u64,
+    key: Key,
+    kinds: &'static [u32],
+) -> Result<Option<Item>, Errno> {
+    Items::new(fd, tree, key..=key, kinds).next().transpose()
 }
 
 // ---- quotas and the file system

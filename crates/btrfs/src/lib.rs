@@ -11,6 +11,7 @@
 //! **Invariant:** absence is an answer. Where something could not be looked up, that is
 //! an error and never "it is not there".
 
+mod attributes;
 mod btrfs_pool;
 mod changes;
 #[cfg(test)]
@@ -22,13 +23,16 @@ mod fake;
 mod ioctl;
 #[cfg(test)]
 mod live;
+mod locks;
 mod loop_pool;
 mod metadata;
 mod overlay;
 mod pool;
+mod search;
 mod stream;
 mod subvolume;
 
+pub use attributes::Attributes;
 pub use btrfs_pool::BtrfsPool;
 pub use changes::{Changes, ChangesError, Content, Touched};
 pub use dir::Dir;
@@ -36,6 +40,6 @@ pub use encoded::{ENCODED_PLAIN_BYTES_MAX, Encoded, read_encoded, write_encoded}
 pub use error::{PathError, PoolError};
 pub use fake::FakePool;
 pub use loop_pool::LoopPool;
-pub use metadata::{FileKind, Metadata};
+pub use metadata::{FileKind, Flags, Metadata};
 pub use pool::{Pool, Space, Usage};
 pub use subvolume::{Access, Subvolume, SubvolumePath};

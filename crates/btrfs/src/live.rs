@@ -163,12 +163,33 @@ fn an_extent_on_the_grid_is_read_and_written_as_its_frame() {
 }
 
 #[test]
-fn a_path_that_the_kernel_cannot_send_is_said_to_be_so() {
+fn a_path_that_the_kernel_cannot_send_is_found_by_comparing() {
     let Some(test) = Live::new() else { return };
     let (pool, v) = (test.pool(), volume("v"));
     pool.create(&live("v"), &v).unwrap();
     pool.snapshot(&live("v"), &stored("v", 1), Access::ReadOnly, &v).unwrap();
-    let mut at = std::fs::File::open(pool.absolute(&live("v"))).unwrap();
+    let deepest = deep(&pool.absolute(&live("v")));
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::openat(&deepest, "file", flags, mode).unwrap();
+    rustix::fs::linkat(&deepest, "file", &deepest, "link", rustix::fs::AtFlags::empty()).unwrap();
+    let inode = rustix::fs::statat(&deepest, "file", rustix::fs::AtFlags::empty()).unwrap().st_ino;
+    drop(deepest);
+    pool.snapshot(&live("v"), &stored("v", 2), Access::ReadOnly, &v).unwrap();
+    let changes = pool.changes(&stored("v", 1), &stored("v", 2)).unwrap();
+    let longest = [vec!["n".repeat(250); 18], vec!["link".into()]].concat().join("/");
+    assert!(changes.gone.is_empty() && changes.moved.is_empty());
+    let touched: Vec<_> = changes.touched.iter().map(|touched| touched.path.as_slice()).collect();
+    assert_eq!(touched.len(), 21, "the top, 18 directories and two names");
+    assert!(touched.contains(&longest.as_bytes()));
+    let names = pool.names_of_inode(&stored("v", 2), inode).unwrap();
+    assert_eq!(names.len(), 2);
+    assert_eq!(names[1], longest.as_bytes());
+}
+
+/// Makes 18 nested directories with names of 250 bytes; the innermost.
+fn deep(top: &std::path::Path) -> std::fs::File {
+    let mut at = std::fs::File::open(top).unwrap();
     let name = "n".repeat(250);
     for _ in 0..18 {
         rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
@@ -176,10 +197,144 @@ fn a_path_that_the_kernel_cannot_send_is_said_to_be_so() {
         let below = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).unwrap();
         at = std::fs::File::from(below);
     }
-    drop(at);
-    pool.snapshot(&live("v"), &stored("v", 2), Access::ReadOnly, &v).unwrap();
-    let refused = pool.changes(&stored("v", 1), &stored("v", 2)).unwrap_err();
-    assert!(matches!(refused, crate::ChangesError::NotSendable { .. }), "{refused:?}");
+    at
+}
+
+/// Sets flags as `chattr` does.
+fn chattr(path: &std::path::Path, flags: rustix::fs::IFlags) {
+    let file = std::fs::File::open(path).unwrap();
+    let now = rustix::fs::ioctl_getflags(&file).unwrap();
+    rustix::fs::ioctl_setflags(&file, now | flags).unwrap();
+}
+
+#[test]
+fn a_nested_subvolume_is_deleted_however_deep_and_whatever_flags_it_has() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    let deepest = deep(&pool.absolute(&live("v")));
+    crate::ioctl::create_subvolume(&deepest, b"nested", None).unwrap();
+    drop(deepest);
+    let top = pool.absolute(&live("v"));
+    std::fs::create_dir(top.join("d")).unwrap();
+    let above = std::fs::File::open(top.join("d")).unwrap();
+    crate::ioctl::create_subvolume(&above, b"locked", None).unwrap();
+    let locked = std::fs::File::open(top.join("d/locked")).unwrap();
+    crate::ioctl::create_subvolume(&locked, b"inner", None).unwrap();
+    chattr(&top.join("d/locked"), rustix::fs::IFlags::IMMUTABLE);
+    crate::ioctl::create_snapshot(&above, b"read-only", &locked, true, None).unwrap();
+    drop((above, locked));
+    chattr(&top.join("d"), rustix::fs::IFlags::IMMUTABLE);
+    chattr(&top, rustix::fs::IFlags::IMMUTABLE);
+    let nested = pool.nested(&live("v")).unwrap();
+    assert_eq!(nested.len(), 3);
+    assert!(nested.iter().any(|path| path.len() > 4095));
+    pool.snapshot(&live("v"), &stored("v", 1), Access::ReadOnly, &v).unwrap();
+    let trash = crate::SubvolumePath::Trash(cove_types::OperationId([3; 16]));
+    pool.rename(&live("v"), &trash).unwrap();
+    assert!(pool.delete(&trash).unwrap());
+    assert!(pool.delete(&stored("v", 1)).unwrap());
+}
+
+#[test]
+fn a_file_without_copy_on_write_is_seen_to_change_however_often_it_is_written_to() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    let at = pool.absolute(&live("v")).join("pages");
+    let mut file = std::fs::File::create_new(&at).unwrap();
+    chattr(&at, rustix::fs::IFlags::NOCOW);
+    file.write_all(&[1; 64 << 10]).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 64 << 10, 64 << 10).unwrap();
+    pool.snapshot(&live("v"), &stored("v", 1), Access::ReadOnly, &v).unwrap();
+    for n in 2..5 {
+        // Twice between two snapshots, of which the second is in place; and what was
+        // preallocated is filled in.
+        for value in [n, n + 10] {
+            file.write_all_at(&[value; 4096], 8192).unwrap();
+            file.write_all_at(&[value; 4096], (64 << 10) + u64::from(n) * 4096).unwrap();
+            file.sync_all().unwrap();
+        }
+        pool.snapshot(&live("v"), &stored("v", n), Access::ReadOnly, &v).unwrap();
+        let (before, after) = (stored("v", n - 1), stored("v", n));
+        let changes = pool.inner().changes_by_search(&before, &after).unwrap();
+        let [touched] = changes.touched.as_slice() else { panic!("{changes:?}") };
+        let filled = (64 << 10) + u64::from(n) * 4096;
+        let ranges = vec![8192..12_288, filled..filled + 4096];
+        assert_eq!(touched.content, crate::Content::Ranges(ranges));
+        let read = |place| {
+            let mut bytes = vec![0; 128 << 10];
+            let dir = pool.open(place).unwrap();
+            dir.open_file(&path("pages")).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let (mut old, new) = (read(&before), read(&after));
+        old[8192..12_288].fill(n + 10);
+        old[filled as usize..filled as usize + 4096].fill(n + 10);
+        assert!(old == new, "elsewhere nothing differs");
+    }
+}
+
+#[test]
+fn what_flags_forbid_is_done_nevertheless() {
+    let Some(test) = Live::new() else { return };
+    let pool = test.pool();
+    pool.create(&live("v"), &volume("v")).unwrap();
+    let dir = pool.open(&live("v")).unwrap();
+    let top = pool.absolute(&live("v"));
+    let lock = |names: &[&str]| {
+        for (n, name) in names.iter().enumerate() {
+            let flags = [rustix::fs::IFlags::IMMUTABLE, rustix::fs::IFlags::APPEND];
+            chattr(&top.join(name), flags[n % 2]);
+        }
+    };
+    let make = |name: &str| dir.write_file(&path(name), None, &mut &b"text"[..]).unwrap();
+    dir.create_dirs(&path("d/e/f"), 0o755).unwrap();
+    for name in ["d/a", "d/e/b", "d/e/f/c", "outside"] {
+        make(name);
+    }
+    dir.symlink(&path("d/link"), b"../outside").unwrap();
+    lock(&["outside"]);
+    let flags = dir.metadata(&path("outside")).unwrap().flags;
+    assert!(flags.is_immutable && !flags.is_append_only);
+
+    // Each change, once with the entry and once with its directory locked.
+    lock(&["d/a", "d/e", "d"]);
+    make("d/a");
+    assert_eq!(std::fs::read(top.join("d/a")).unwrap(), b"text");
+    lock(&["d/a", "d"]);
+    dir.rename(&path("d/a"), &path("d/e/a")).unwrap();
+    lock(&["d/e/a", "d/e"]);
+    dir.hard_link(&path("d/e/a"), &path("d/e/again")).unwrap();
+    lock(&["d/e/a", "d/e"]);
+    dir.set_mode(&path("d/e/a"), 0o600).unwrap();
+    lock(&["d/e/a"]);
+    dir.set_owner(&path("d/e/a"), 7, 7).unwrap();
+    lock(&["d/e/a"]);
+    dir.set_times(&path("d/e/a"), cove_types::FileTime { seconds: 1, nanoseconds: 1 }).unwrap();
+    lock(&["d/e/a"]);
+    dir.set_xattr(&path("d/e/a"), b"user.a", b"").unwrap();
+    lock(&["d/e/a"]);
+    assert!(dir.remove_xattr(&path("d/e/a"), b"user.a").unwrap());
+    lock(&["d/e/a"]);
+    dir.open_file_writable(&path("d/e/a")).unwrap();
+    lock(&["d/e"]);
+    dir.create_file(&path("d/e/new"), 0o600).unwrap();
+    lock(&["d/e"]);
+    dir.create_dir(&path("d/e/newdir"), 0o700).unwrap();
+    lock(&["d/e"]);
+    dir.symlink(&path("d/e/newlink"), b"x").unwrap();
+    lock(&["d/e"]);
+    dir.mkfifo(&path("d/e/fifo"), 0o600).unwrap();
+    lock(&["d/e"]);
+    make("d/e/newfile");
+
+    // All of it at once, and nothing through the link.
+    lock(&["d/e/f/c", "d/e/f", "d/e/b", "d/e", "d/e/newdir", "d"]);
+    dir.set_mode(&path("d/link"), 0o600).unwrap_err();
+    assert!(dir.remove(&path("d"), true).unwrap());
+    assert!(dir.metadata(&path("outside")).unwrap().flags.is_immutable);
+    assert!(dir.remove(&path("outside"), false).unwrap());
 }
 
 #[test]

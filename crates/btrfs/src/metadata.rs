@@ -1,7 +1,7 @@
 //! What a directory entry is.
 
 use cove_types::FileTime;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Statx, StatxAttributes};
 
 /// What kind of thing a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,16 +60,33 @@ pub struct Metadata {
     pub device: u64,
     /// How many names it has.
     pub links: u64,
+    /// What `chattr` set.
+    pub flags: Flags,
 }
 
-impl From<&Stat> for Metadata {
-    fn from(stat: &Stat) -> Self {
-        let time = |seconds: i64, nanoseconds: u64| FileTime {
-            seconds,
-            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+/// What `chattr` can set on a file or directory, as far as the kernel tells it with the rest
+/// (`statx`), at no cost. A file system that has no such flags says that none is set.
+///
+/// The others (`A`, `C`, `D`, `S`, `c`, `m`) are told by an ioctl on an open file only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// `i`: nobody changes, renames, links or removes it.
+    pub is_immutable: bool,
+    /// `a`: it only grows; entries of a directory are added and never removed.
+    pub is_append_only: bool,
+    /// `d`: backups are asked to leave it out.
+    pub is_no_dump: bool,
+}
+
+impl From<&Statx> for Metadata {
+    fn from(stat: &Statx) -> Self {
+        let time = |time: rustix::fs::StatxTimestamp| FileTime {
+            seconds: time.tv_sec,
+            nanoseconds: time.tv_nsec,
         };
+        let mode = u32::from(stat.stx_mode);
         Self {
-            kind: match FileType::from_raw_mode(stat.st_mode) {
+            kind: match FileType::from_raw_mode(mode) {
                 FileType::Directory => FileKind::Directory,
                 FileType::Symlink => FileKind::Symlink,
                 FileType::Fifo => FileKind::Fifo,
@@ -77,16 +94,21 @@ impl From<&Stat> for Metadata {
                 FileType::RegularFile => FileKind::File,
                 _ => FileKind::Device,
             },
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-            device: stat.st_dev,
-            links: stat.st_nlink,
+            mode: mode & 0o7777,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
+            inode: stat.stx_ino,
+            device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            links: u64::from(stat.stx_nlink),
+            flags: Flags {
+                is_immutable: stat.stx_attributes.contains(StatxAttributes::IMMUTABLE),
+                is_append_only: stat.stx_attributes.contains(StatxAttributes::APPEND),
+                is_no_dump: stat.stx_attributes.contains(StatxAttributes::NODUMP),
+            },
         }
     }
 }

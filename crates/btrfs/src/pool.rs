@@ -135,11 +135,15 @@ pub trait Pool: Send + Sync + 'static {
     /// Where a subvolume is in the host's file system, for mounts and messages.
     fn absolute(&self, place: &SubvolumePath) -> PathBuf;
 
-    /// What differs in `child` from its ancestor `parent`; both read-only.
+    /// What differs in `child` from `parent`, mostly its ancestor; both read-only.
+    ///
+    /// Costs what the changes do when `parent` is an ancestor (or both are snapshots of one
+    /// subvolume) and the kernel can describe them; else a look at all metadata of both, which
+    /// is right whatever the two have to do with each other.
     ///
     /// # Errors
     ///
-    /// [`ChangesError`]; on any of them the caller compares or stores in full.
+    /// [`ChangesError`]; on any of them the caller stores in full.
     fn changes(
         &self,
         parent: &SubvolumePath,

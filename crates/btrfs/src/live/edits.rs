@@ -201,19 +201,60 @@ fn the_old_listing_and_the_changes_give_the_new_listing() {
         }
         pool.snapshot(&live("v"), &stored(round), Access::ReadOnly, &v).unwrap();
         let changes = pool.changes(&stored(round - 1), &stored(round)).unwrap();
+        let searched = pool.inner().changes_by_search(&stored(round - 1), &stored(round)).unwrap();
         let snapshot = pool.open(&stored(round)).unwrap();
         let new = listing(&snapshot);
-        let made = apply(&old, &changes, &snapshot);
-        if made != new {
-            let paths: BTreeSet<_> = made.keys().chain(new.keys()).collect();
-            for path in paths.into_iter().filter(|path| made.get(*path) != new.get(*path)) {
-                let shown = cove_types::escape_bytes(path);
-                eprintln!("{shown}: made {:?}\n  is   {:?}", made.get(path), new.get(path));
-            }
-            panic!("round {round}: {changes:#?}");
+        for changes in [&changes, &searched] {
+            let made = apply(&old, changes, &snapshot);
+            check(round, &made, &new, changes);
         }
         pool.delete(&stored(round - 1)).unwrap();
         old = new;
+    }
+}
+
+#[test]
+fn the_listing_of_a_fork_and_the_changes_give_the_listing_of_another() {
+    let Some(test) = Live::new() else { return };
+    let pool = test.pool();
+    let v = volume("v");
+    pool.create(&live("origin"), &v).unwrap();
+    let stored =
+        |n: u64| SubvolumePath::Stored(volume("v"), OperationId(u128::from(n).to_be_bytes()));
+    for round in 1..=ROUNDS / 3 {
+        let mut seeded = Seeded(round.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let origin = pool.open(&live("origin")).unwrap();
+        for _ in 0..=seeded.next(24) {
+            edit(&origin, &mut seeded);
+        }
+        // The inode numbers that both give to new things are the same.
+        for (n, name) in [(2 * round, "a"), (2 * round + 1, "b")] {
+            pool.snapshot(&live("origin"), &live(name), Access::ReadWrite, &v).unwrap();
+            let dir = pool.open(&live(name)).unwrap();
+            for _ in 0..=seeded.next(24) {
+                edit(&dir, &mut seeded);
+            }
+            pool.snapshot(&live(name), &stored(n), Access::ReadOnly, &v).unwrap();
+            pool.delete(&live(name)).unwrap();
+        }
+        let (a, b) = (stored(2 * round), stored(2 * round + 1));
+        let changes = pool.changes(&a, &b).unwrap();
+        let (old, snapshot) = (listing(&pool.open(&a).unwrap()), pool.open(&b).unwrap());
+        check(round, &apply(&old, &changes, &snapshot), &listing(&snapshot), &changes);
+        pool.delete(&a).unwrap();
+        pool.delete(&b).unwrap();
+    }
+}
+
+/// Whether a listing that was made is the one that is.
+fn check(round: u64, made: &Listing, new: &Listing, changes: &Changes) {
+    if made != new {
+        let paths: BTreeSet<_> = made.keys().chain(new.keys()).collect();
+        for path in paths.into_iter().filter(|path| made.get(*path) != new.get(*path)) {
+            let shown = cove_types::escape_bytes(path);
+            eprintln!("{shown}: made {:?}\n  is   {:?}", made.get(path), new.get(path));
+        }
+        panic!("round {round}: {changes:#?}");
     }
 }
 
