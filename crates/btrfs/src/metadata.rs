@@ -1,7 +1,7 @@
 //! What a directory entry is.
 
 use cove_types::FileTime;
-use rustix::fs::{FileType, Statx, StatxAttributes};
+use rustix::fs::{FileType, Stat, Statx, StatxAttributes};
 
 /// What kind of thing a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,43 @@ pub struct Flags {
     pub is_no_dump: bool,
 }
 
+impl From<FileType> for FileKind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::RegularFile => Self::File,
+            _ => Self::Device,
+        }
+    }
+}
+
+/// Without flags, which `stat` does not tell.
+impl From<&Stat> for Metadata {
+    fn from(stat: &Stat) -> Self {
+        let time = |seconds: i64, nanoseconds: u64| FileTime {
+            seconds,
+            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+        };
+        Self {
+            kind: FileType::from_raw_mode(stat.st_mode).into(),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+            links: stat.st_nlink,
+            flags: Flags::default(),
+        }
+    }
+}
+
 impl From<&Statx> for Metadata {
     fn from(stat: &Statx) -> Self {
         let time = |time: rustix::fs::StatxTimestamp| FileTime {
@@ -86,14 +123,7 @@ impl From<&Statx> for Metadata {
         };
         let mode = u32::from(stat.stx_mode);
         Self {
-            kind: match FileType::from_raw_mode(mode) {
-                FileType::Directory => FileKind::Directory,
-                FileType::Symlink => FileKind::Symlink,
-                FileType::Fifo => FileKind::Fifo,
-                FileType::Socket => FileKind::Socket,
-                FileType::RegularFile => FileKind::File,
-                _ => FileKind::Device,
-            },
+            kind: FileType::from_raw_mode(mode).into(),
             mode: mode & 0o7777,
             uid: stat.stx_uid,
             gid: stat.stx_gid,
