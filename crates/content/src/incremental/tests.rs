@@ -1,5 +1,6 @@
 //! The law: an incremental store gives what a full store of the same snapshot gives.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use cove_btrfs::{Access, FakePool, LoopPool, Pool, SubvolumePath, Touched};
 use cove_env::Env;
 use cove_objects::MemoryStore;
 use cove_types::{FileTime, OperationId, VolumeId};
-use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, RenameFlags};
 
+use super::files::dirty_chunks;
 use super::*;
 use crate::chunks::PackCache;
 use crate::locations::{Locations, PackRef};
