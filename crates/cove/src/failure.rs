@@ -145,6 +145,8 @@ impl From<ClientError> for Failure {
                 None if problem.kind == ErrorKind::Internal => {
                     failure.hint(format!("request {} is in <home>/cove.log", problem.request_id))
                 }
+                None if problem.kind == ErrorKind::Exhausted => failure
+                    .hint("remove files with `cove files rm`, or make room where the pool lies"),
                 None => failure,
             },
             ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use cove_btrfs::{BtrfsPool, LoopPool, Pool, PoolError};
 use cove_database::{NodeDatabase, ServerDatabase};
 use cove_env::Env;
-use cove_node::{Holding, Node, NodeOptions};
+use cove_node::{Holding, Node, NodeOptions, StartError};
 use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
 use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
 use cove_workspace::Workspaces;
@@ -199,6 +199,17 @@ fn pool_failure(error: &PoolError) -> Failure {
     Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
 }
 
+fn start_failure(error: &StartError) -> Failure {
+    let failure = Failure::caused("failed to start", error, error.kind());
+    match error {
+        StartError::Store(unfit) if unfit.kind() == ErrorKind::Precondition => failure.hint(
+            "give a bucket whose server keeps If-None-Match and If-Match and whose rules take \
+             nothing away, or a directory: --objects file:///DIR",
+        ),
+        _ => failure,
+    }
+}
+
 fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
     if let Some(dir) = &args.pool {
         let pool = BtrfsPool::open(dir).map_err(|error| pool_failure(&error))?;
@@ -295,7 +306,7 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
     };
     let node = Node::start(opened.pool(), store, node_database, env.clone(), options)
         .await
-        .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
+        .map_err(|error| start_failure(&error))?;
     match node.holding() {
         Holding::Held => {}
         Holding::HeldByAnother { .. } => eprintln!(
