@@ -2,121 +2,51 @@
 //!
 //! **Invariant:** a chunk that is given out has the digest that was asked for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use cove_objects::{Key, ReadError};
-use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId};
+use cove_types::{Classify, Digest, ErrorKind, PackId};
 
 use crate::chunk::CHUNK_BYTES_MAX;
 use crate::decode::DecodeError;
 use crate::frame;
-use crate::index::IndexTable;
+use crate::index::{self, IndexTable, PageRef};
 use crate::locations::{IndexRef, Locations, PackRef};
 use crate::pack::{IndexRow, PackIndex};
 use crate::remote::Remote;
 use crate::tree::{self, Nodes};
 
+mod cache_dir;
+mod kept;
+mod pack_cache;
+
+use kept::Kept;
+use pack_cache::lock;
+
+pub use pack_cache::PackCache;
+
 /// Encoded frames kept in memory, in bytes.
 const FRAMES_BYTES_MAX: usize = 48 << 20;
-/// Decoded frames kept in memory; neighbours in a gathered frame are asked for in a row.
-const DECODED_MAX: usize = 8;
-/// Nodes of trees that a node keeps in memory for all its volumes, in bytes: those of a few
-/// hundred thousand files.
-const NODES_BYTES_MAX: usize = 32 << 20;
-/// Requests for frames under way at once.
+/// Decoded frames kept in memory, in bytes: neighbours in a gathered frame are asked for in a row.
+const DECODED_BYTES_MAX: usize = 2 << 20;
+/// Requests for frames and for pages under way at once.
 const PARALLEL: usize = 8;
+/// Requests for footers and tables under way at once: all that a head names, so that they cost one
+/// round trip.
+const PARALLEL_SMALL: usize = 72;
 /// Frames of one pack that are no further apart are fetched by one request.
 const GAP_BYTES: u64 = 64 << 10;
-/// The longest request for frames.
+/// The longest request for frames or pages.
 const REQUEST_BYTES_MAX: u64 = 4 << 20;
-/// Footers of packs kept in memory.
-const FOOTERS_MAX: usize = 256;
-
-/// The indexes and nodes of trees that were read or written here, in memory and the indexes on
-/// disk too: a small change reads none of them again.
-pub struct PackCache {
-    dir: Option<PathBuf>,
-    packs: Mutex<HashMap<PackId, Arc<PackIndex>>>,
-    indexes: Mutex<HashMap<IndexId, Arc<IndexTable>>>,
-    nodes: Mutex<KeptNodes>,
-}
-
-/// Nodes by digest, the oldest of which go first.
-#[derive(Default)]
-struct KeptNodes {
-    nodes: HashMap<Digest, Bytes>,
-    order: VecDeque<Digest>,
-    bytes: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-impl PackCache {
-    /// A cache that keeps footers below `dir`, which exists; without one, only in memory.
-    #[must_use]
-    pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, packs: Mutex::default(), indexes: Mutex::default(), nodes: Mutex::default() }
-    }
-
-    /// Keeps a pack's footer.
-    ///
-    /// # Errors
-    ///
-    /// The footer is not one of this pack; nothing is kept then.
-    pub fn keep(&self, pack: &PackRef, footer: &[u8]) -> Result<Arc<PackIndex>, DecodeError> {
-        let index = Arc::new(PackIndex::decode_tail(footer, pack.bytes)?);
-        if let Some(dir) = &self.dir {
-            // a cache: what cannot be kept, or is cut by a crash, is fetched again
-            let place = dir.join(pack.id.to_string());
-            if !place.exists() {
-                let fresh = dir.join(format!("{}.tmp", pack.id));
-                if std::fs::write(&fresh, footer).is_ok() {
-                    let _ = std::fs::rename(&fresh, &place);
-                }
-            }
-        }
-        let mut packs = lock(&self.packs);
-        if packs.len() >= FOOTERS_MAX {
-            packs.clear();
-        }
-        packs.insert(pack.id, Arc::clone(&index));
-        Ok(index)
-    }
-
-    /// Keeps a node of a tree, whose digest the caller has made or checked.
-    pub(crate) fn keep_node(&self, digest: Digest, bytes: &Bytes) {
-        let mut kept = lock(&self.nodes);
-        if kept.nodes.insert(digest, bytes.clone()).is_some() {
-            return;
-        }
-        kept.bytes += bytes.len();
-        kept.order.push_back(digest);
-        while kept.bytes > NODES_BYTES_MAX {
-            let Some(oldest) = kept.order.pop_front() else { return };
-            if let Some(node) = kept.nodes.remove(&oldest) {
-                kept.bytes -= node.len();
-            }
-        }
-    }
-
-    fn find_node(&self, digest: &Digest) -> Option<Bytes> {
-        lock(&self.nodes).nodes.get(digest).cloned()
-    }
-
-    fn find(&self, pack: &PackRef) -> Option<Arc<PackIndex>> {
-        if let Some(index) = lock(&self.packs).get(&pack.id) {
-            return Some(Arc::clone(index));
-        }
-        let footer = std::fs::read(self.dir.as_ref()?.join(pack.id.to_string())).ok()?;
-        self.keep(pack, &footer).ok().filter(|index| index.id == pack.id)
-    }
-}
+/// An index up to this length is fetched whole: with its 20,000 chunks in one request.
+const WHOLE_INDEX_BYTES: u64 = 1 << 20;
+/// Whoever asked for so many pages of an index asks for more, in any order: digests have none.
+const FEW_PAGES: usize = 16;
+/// The neighbours that come with a page then.
+const PAGES_AT_ONCE: usize = 16;
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,43 +62,37 @@ pub struct Chunks {
     remote: Remote,
     cache: Arc<PackCache>,
     locations: Locations,
-    footers: Mutex<Option<Arc<Vec<Arc<PackIndex>>>>>,
-    frames: Mutex<Frames>,
+    tables: Mutex<Option<Arc<Tables>>>,
+    frames: Mutex<Kept<FrameAt, Bytes>>,
+    decoded: Mutex<Kept<FrameAt, Arc<Vec<u8>>>>,
 }
 
 /// A frame: its pack and where it begins there.
 type FrameAt = (PackId, u32);
 
-#[derive(Default)]
-struct Frames {
-    encoded: HashMap<FrameAt, Bytes>,
-    order: VecDeque<FrameAt>,
-    bytes: usize,
-    decoded: VecDeque<(FrameAt, Arc<Vec<u8>>)>,
+/// What tells where chunks lie: the footers of young packs and the tables of indexes.
+struct Tables {
+    footers: Vec<Arc<PackIndex>>,
+    indexes: Vec<Arc<IndexTable>>,
+    /// Why some of them are missing here; a chunk that is nowhere else may be in those.
+    damaged: Vec<ChunkError>,
 }
 
-impl Frames {
-    fn keep(&mut self, at: FrameAt, frame: Bytes) {
-        if self.encoded.contains_key(&at) {
-            return;
-        }
-        self.bytes += frame.len();
-        self.encoded.insert(at, frame);
-        self.order.push_back(at);
-        while self.bytes > FRAMES_BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { return };
-            if let Some(frame) = self.encoded.remove(&oldest) {
-                self.bytes -= frame.len();
-            }
-        }
-    }
-}
+/// Whether a chunk has a place. An error is damage that keeps it from being known.
+pub(crate) type Located = Result<Option<Place>, ChunkError>;
 
 impl Chunks {
     /// A reader of what `locations` name.
     #[must_use]
     pub fn new(remote: Remote, cache: Arc<PackCache>, locations: Locations) -> Self {
-        Self { remote, cache, locations, footers: Mutex::default(), frames: Mutex::default() }
+        Self {
+            remote,
+            cache,
+            locations,
+            tables: Mutex::default(),
+            frames: Mutex::new(Kept::new(FRAMES_BYTES_MAX)),
+            decoded: Mutex::new(Kept::new(DECODED_BYTES_MAX)),
+        }
     }
 
     /// The store it reads from.
@@ -189,113 +113,260 @@ impl Chunks {
         &self.locations
     }
 
-    /// The footers of the young packs, fetched together the first time (one round trip).
-    fn footers(&self) -> Result<Arc<Vec<Arc<PackIndex>>>, ChunkError> {
-        let mut slot = lock(&self.footers);
-        if let Some(footers) = slot.as_ref() {
-            return Ok(Arc::clone(footers));
+    /// The footers and tables, fetched together the first time (one round trip).
+    fn tables(&self) -> Result<Arc<Tables>, ChunkError> {
+        let mut slot = lock(&self.tables);
+        if let Some(tables) = slot.as_ref() {
+            return Ok(Arc::clone(tables));
         }
-        let footers = Arc::new(self.footers_of(&self.locations.packs)?);
-        *slot = Some(Arc::clone(&footers));
-        Ok(footers)
+        let mut tables = Tables { footers: Vec::new(), indexes: Vec::new(), damaged: Vec::new() };
+        let (footers, indexes) = self.read(&self.locations.packs, &self.locations.indexes)?;
+        for footer in footers {
+            match footer {
+                Ok(footer) => tables.footers.push(footer),
+                Err(damage) => tables.damaged.push(damage),
+            }
+        }
+        for index in indexes {
+            match index {
+                Ok(index) => tables.indexes.push(index),
+                Err(damage) => tables.damaged.push(damage),
+            }
+        }
+        let tables = Arc::new(tables);
+        *slot = Some(Arc::clone(&tables));
+        Ok(tables)
     }
 
-    /// The footers of `packs`, in their order; those that are not cached are fetched together.
+    /// Footers and tables, in the order asked for; those that are not cached are fetched together.
+    fn read(&self, packs: &[PackRef], indexes: &[IndexRef]) -> Result<ReadTables, ChunkError> {
+        let mut footers: Vec<_> = packs.iter().map(|pack| self.cache.find(pack).map(Ok)).collect();
+        let mut tables: Vec<_> =
+            indexes.iter().map(|index| self.cache.find_table(index).map(Ok)).collect();
+        let mut wanted: Vec<(Key, Range<u64>)> = Vec::new();
+        for (pack, _) in packs.iter().zip(&footers).filter(|(_, found)| found.is_none()) {
+            let from = pack.bytes.saturating_sub(u64::from(pack.footer_bytes));
+            wanted.push((self.remote.pack_key(&pack.id), from..pack.bytes));
+        }
+        for (index, _) in indexes.iter().zip(&tables).filter(|(_, found)| found.is_none()) {
+            let is_small = index.bytes <= WHOLE_INDEX_BYTES;
+            let from = index.bytes.saturating_sub(u64::from(index.table_bytes));
+            let from = if is_small { 0 } else { from };
+            wanted.push((self.remote.index_key(&index.id), from..index.bytes));
+        }
+        let fetched = self.remote.get_each(&wanted, PARALLEL_SMALL);
+        let mut fetched = wanted.iter().zip(fetched);
+        for (pack, slot) in packs.iter().zip(&mut footers).filter(|(_, slot)| slot.is_none()) {
+            let Some(((key, _), bytes)) = fetched.next() else { break };
+            *slot = Some(damage_only(key, bytes, |bytes| self.cache.keep(pack, bytes))?);
+        }
+        for (index, slot) in indexes.iter().zip(&mut tables).filter(|(_, slot)| slot.is_none()) {
+            let Some(((key, _), bytes)) = fetched.next() else { break };
+            *slot = Some(damage_only(key, bytes, |bytes| self.cache.keep_index(index, bytes))?);
+        }
+        Ok((footers.into_iter().flatten().collect(), tables.into_iter().flatten().collect()))
+    }
+
+    /// The footers of `packs`, in their order; one that is lost or damaged says so.
     ///
     /// # Errors
     ///
-    /// One could not be read or is damaged.
-    pub fn footers_of(&self, packs: &[PackRef]) -> Result<Vec<Arc<PackIndex>>, ChunkError> {
-        let mut footers: Vec<Option<Arc<PackIndex>>> =
-            packs.iter().map(|pack| self.cache.find(pack)).collect();
-        let missing: Vec<&PackRef> = packs
-            .iter()
-            .zip(&footers)
-            .filter(|(_, footer)| footer.is_none())
-            .map(|(pack, _)| pack)
-            .collect();
-        let wanted: Vec<(Key, Range<u64>)> = missing
-            .iter()
-            .map(|pack| {
-                let from = pack.bytes.saturating_sub(u64::from(pack.footer_bytes));
-                (self.remote.pack_key(&pack.id), from..pack.bytes)
-            })
-            .collect();
-        let fetched = self
-            .remote
-            .get_ranges(&wanted, PARALLEL)
-            .map_err(|source| ChunkError::Read { source })?;
-        let mut fetched = missing.iter().zip(fetched);
-        for footer in footers.iter_mut().filter(|footer| footer.is_none()) {
-            let Some((pack, bytes)) = fetched.next() else { break };
-            let index = self.cache.keep(pack, &bytes).map_err(|source| ChunkError::Damaged {
-                object: self.remote.pack_key(&pack.id).to_string(),
-                source,
-            })?;
-            *footer = Some(index);
-        }
-        Ok(footers.into_iter().flatten().collect())
-    }
-
-    fn index(&self, index: &IndexRef) -> Result<Arc<IndexTable>, ChunkError> {
-        if let Some(table) = lock(&self.cache.indexes).get(&index.id) {
-            return Ok(Arc::clone(table));
-        }
-        let key = self.remote.index_key(&index.id);
-        let from = index.bytes.saturating_sub(u64::from(index.table_bytes));
-        let bytes = self
-            .remote
-            .get_range(&key, from..index.bytes)
-            .map_err(|source| ChunkError::Read { source })?;
-        let table = IndexTable::decode_tail(&bytes, index.bytes)
-            .map_err(|source| ChunkError::Damaged { object: key.to_string(), source })?;
-        let table = Arc::new(table);
-        lock(&self.cache.indexes).insert(index.id, Arc::clone(&table));
-        Ok(table)
+    /// The store did not give them for another reason.
+    pub fn footers_of(&self, packs: &[PackRef]) -> Result<Vec<Read<PackIndex>>, ChunkError> {
+        self.read(packs, &[]).map(|(footers, _)| footers)
     }
 
     /// All packs that the locations name, by themselves or through an index.
     ///
     /// # Errors
     ///
-    /// An index could not be read or is damaged.
-    pub fn packs(&self) -> Result<Vec<PackId>, ChunkError> {
-        let mut packs: Vec<PackId> = self.locations.packs.iter().map(|pack| pack.id).collect();
-        for index in &self.locations.indexes {
-            packs.extend(self.index(index)?.packs().iter().map(|pack| pack.id));
+    /// The store did not give an index for another reason.
+    pub fn packs(&self) -> Result<NamedPacks, ChunkError> {
+        let mut packs: Vec<(PackId, u64)> =
+            self.locations.packs.iter().map(|pack| (pack.id, pack.bytes)).collect();
+        let mut damaged = Vec::new();
+        for index in self.read(&[], &self.locations.indexes)?.1 {
+            match index {
+                Ok(index) => packs.extend(index.packs().iter().map(|pack| (pack.id, pack.bytes))),
+                Err(damage) => damaged.push(damage),
+            }
         }
         packs.sort_unstable();
         packs.dedup();
-        Ok(packs)
+        Ok(NamedPacks { packs, damaged })
+    }
+
+    /// A whole index from the store, past all caches, each byte checked.
+    ///
+    /// # Errors
+    ///
+    /// It could not be read, or is lost or damaged.
+    pub fn whole_index(&self, index: &IndexRef) -> Result<(IndexTable, Bytes), ChunkError> {
+        let key = self.remote.index_key(&index.id);
+        let object = self.remote.get(&key).map_err(|source| ChunkError::Read { source })?;
+        let check = || {
+            let table = index::check_whole(&object.bytes)?;
+            match table.id == index.id && object.bytes.len() as u64 == index.bytes {
+                true => Ok(table),
+                false => Err(DecodeError::damaged("index", "it is another index")),
+            }
+        };
+        let table =
+            check().map_err(|source| ChunkError::Damaged { object: key.to_string(), source })?;
+        Ok((table, object.bytes))
     }
 
     /// Where a chunk lies; `None` when the locations do not have it.
     ///
     /// # Errors
     ///
-    /// A footer or an index could not be read or is damaged.
+    /// A footer or an index could not be read, or one that is lost or damaged may have it.
     pub fn locate(&self, digest: &Digest) -> Result<Option<Place>, ChunkError> {
-        for footer in self.footers()?.iter() {
-            if let Some(row) = footer.find(digest) {
-                return Ok(Some(Place { pack: footer.id, row: *row }));
+        self.locate_all(&[*digest])?.pop().unwrap_or(Ok(None))
+    }
+
+    /// Whether a chunk need not be stored again. One that only a lost or damaged object may
+    /// have is stored again: so damage ends with the next change of a file.
+    ///
+    /// # Errors
+    ///
+    /// A footer or an index could not be read for another reason.
+    pub fn has(&self, digest: &Digest) -> Result<bool, ChunkError> {
+        match self.locate(digest) {
+            Ok(place) => Ok(place.is_some()),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where chunks lie, in the order asked for. The pages of all indexes that are needed for
+    /// it are fetched together (one round trip for up to 8 of them).
+    pub(crate) fn locate_all(&self, digests: &[Digest]) -> Result<Vec<Located>, ChunkError> {
+        let tables = self.tables()?;
+        let young = |digest: &Digest| {
+            let found = |footer: &Arc<PackIndex>| Some((footer.id, *footer.find(digest)?));
+            tables.footers.iter().find_map(found).map(|(pack, row)| Place { pack, row })
+        };
+        let mut located: Vec<Located> = digests.iter().map(|digest| Ok(young(digest))).collect();
+        let mut wanted: Vec<(usize, PageRef)> = Vec::new();
+        for (digest, _) in digests.iter().zip(&located).filter(|(_, place)| is_nowhere(place)) {
+            let pages = tables.indexes.iter().map(|table| table.page_of(digest)).enumerate();
+            wanted.extend(pages.filter_map(|(number, page)| Some((number, page?))));
+        }
+        let pages = self.pages(&tables.indexes, wanted)?;
+        for (digest, slot) in digests.iter().zip(&mut located) {
+            if is_nowhere(slot) {
+                *slot = self.locate_in(&tables, &pages, digest);
             }
         }
-        for index in &self.locations.indexes {
-            let table = self.index(index)?;
+        Ok(located)
+    }
+
+    /// Where the indexes say that a chunk lies.
+    fn locate_in(&self, tables: &Tables, pages: &Pages, digest: &Digest) -> Located {
+        let mut damage = tables.damaged.first();
+        for (number, table) in tables.indexes.iter().enumerate() {
             let Some(page) = table.page_of(digest) else { continue };
-            let key = self.remote.index_key(&index.id);
-            let bytes = self
-                .remote
-                .get_range(&key, page.range())
-                .map_err(|source| ChunkError::Read { source })?;
-            let found = table
-                .lookup_page(&page, &bytes, digest)
-                .map_err(|source| ChunkError::Damaged { object: key.to_string(), source })?;
-            if let Some(location) = found {
-                return Ok(Some(Place { pack: location.pack, row: location.row }));
+            match pages.get(&(number, page.number)) {
+                Some(Ok(bytes)) => {
+                    let found = table.lookup_checked_page(bytes, digest);
+                    let found = found.map_err(|source| {
+                        let object = self.remote.index_key(&table.id).to_string();
+                        ChunkError::Damaged { object, source }
+                    })?;
+                    if let Some(location) = found {
+                        return Ok(Some(Place { pack: location.pack, row: location.row }));
+                    }
+                }
+                Some(Err(error)) => damage = damage.or(Some(error)),
+                None => {}
             }
         }
-        Ok(None)
+        damage.map_or(Ok(None), |damage| Err(damage.said_again()))
+    }
+
+    /// Pages by the place of their index and their number, from the cache or fetched.
+    fn pages(
+        &self,
+        indexes: &[Arc<IndexTable>],
+        mut wanted: Vec<(usize, PageRef)>,
+    ) -> Result<Pages, ChunkError> {
+        wanted.sort_unstable_by_key(|(index, page)| (*index, page.number));
+        wanted.dedup_by_key(|(index, page)| (*index, page.number));
+        let mut pages = Pages::new();
+        let mut missing: Vec<(usize, PageRef)> = Vec::new();
+        for (index, page) in wanted {
+            match self.cache.find_page(indexes[index].id, &page) {
+                Some(bytes) => {
+                    pages.insert((index, page.number), Ok(bytes));
+                }
+                None => missing.extend(self.with_neighbours(indexes, index, page)),
+            }
+        }
+        missing.dedup_by_key(|(index, page)| (*index, page.number));
+        let mut requests: Vec<(usize, Range<u64>, Vec<PageRef>)> = Vec::new();
+        for (index, page) in missing {
+            match requests.last_mut() {
+                Some((last, whole, parts))
+                    if *last == index
+                        && page.offset == whole.end
+                        && whole.end - whole.start < REQUEST_BYTES_MAX =>
+                {
+                    whole.end = page.range().end;
+                    parts.push(page);
+                }
+                _ => requests.push((index, page.range(), vec![page])),
+            }
+        }
+        let ranges: Vec<(Key, Range<u64>)> = requests
+            .iter()
+            .map(|(index, whole, _)| (self.remote.index_key(&indexes[*index].id), whole.clone()))
+            .collect();
+        let fetched = self.remote.get_each(&ranges, PARALLEL);
+        for (((index, whole, parts), (key, _)), bytes) in requests.iter().zip(&ranges).zip(fetched)
+        {
+            let id = indexes[*index].id;
+            let keep = |page: &PageRef, bytes: &Bytes| {
+                self.cache.keep_page(id, page, bytes).map(|()| bytes.clone())
+            };
+            for page in parts {
+                let kept = match &bytes {
+                    Ok(bytes) => {
+                        let from = (page.offset - whole.start) as usize;
+                        let bytes = Bytes::copy_from_slice(&bytes[from..from + page.bytes]);
+                        damage_only(key, Ok(bytes), |bytes| keep(page, bytes))?
+                    }
+                    // an object that ends among them has those before its end
+                    Err(_) => {
+                        let bytes = self.remote.get_range(key, page.range());
+                        damage_only(key, bytes, |bytes| keep(page, bytes))?
+                    }
+                };
+                pages.insert((*index, page.number), kept);
+            }
+        }
+        Ok(pages)
+    }
+
+    /// A page, and those around it when many of its index were asked for.
+    fn with_neighbours(
+        &self,
+        indexes: &[Arc<IndexTable>],
+        index: usize,
+        page: PageRef,
+    ) -> Vec<(usize, PageRef)> {
+        let table = &indexes[index];
+        if self.cache.count_fetched(table.id, 1) < FEW_PAGES {
+            return vec![(index, page)];
+        }
+        let first = page.number - page.number % PAGES_AT_ONCE;
+        (first..first + PAGES_AT_ONCE)
+            .filter_map(|number| table.page(number))
+            .filter(|other| {
+                other.number == page.number || self.cache.find_page(table.id, other).is_none()
+            })
+            .map(|other| (index, other))
+            .collect()
     }
 
     /// The plain bytes of a chunk.
@@ -329,44 +400,42 @@ impl Chunks {
     /// As [`chunk`](Self::chunk).
     pub fn frame(&self, place: &Place) -> Result<Bytes, ChunkError> {
         let at = (place.pack, place.row.frame_offset);
-        if let Some(frame) = lock(&self.frames).encoded.get(&at) {
-            return Ok(frame.clone());
+        if let Some(frame) = lock(&self.frames).find(&at) {
+            return Ok(frame);
         }
         let key = self.remote.pack_key(&place.pack);
         let frame = self
             .remote
             .get_range(&key, place.row.frame())
             .map_err(|source| ChunkError::Read { source })?;
-        lock(&self.frames).keep(at, frame.clone());
+        lock(&self.frames).keep(at, frame.clone(), frame.len());
         Ok(frame)
     }
 
     fn decoded(&self, place: &Place) -> Result<Arc<Vec<u8>>, ChunkError> {
         let at = (place.pack, place.row.frame_offset);
-        if let Some((_, plain)) = lock(&self.frames).decoded.iter().find(|(key, _)| *key == at) {
-            return Ok(Arc::clone(plain));
+        if let Some(plain) = lock(&self.decoded).find(&at) {
+            return Ok(plain);
         }
         let frame = self.frame(place)?;
         let plain = frame::decompress(&frame, CHUNK_BYTES_MAX).map_err(|source| {
             ChunkError::Damaged { object: self.remote.pack_key(&place.pack).to_string(), source }
         })?;
         let plain = Arc::new(plain);
-        let mut frames = lock(&self.frames);
-        frames.decoded.push_front((at, Arc::clone(&plain)));
-        frames.decoded.truncate(DECODED_MAX);
+        lock(&self.decoded).keep(at, Arc::clone(&plain), plain.len());
         Ok(plain)
     }
 
     /// Fetches the frames of these chunks together, neighbours by one request, as far as the
     /// memory for frames reaches. What cannot be fetched is left to [`chunk`](Self::chunk) to report.
     pub fn fetch(&self, digests: &[Digest]) {
+        let digests: Vec<Digest> =
+            digests.iter().filter(|digest| !digest.is_hole()).copied().collect();
+        let Ok(located) = self.locate_all(&digests) else { return };
         let mut wanted: Vec<(PackId, Range<u64>)> = Vec::new();
-        for digest in digests.iter().filter(|digest| !digest.is_hole()) {
-            if let Ok(Some(place)) = self.locate(digest) {
-                let at = (place.pack, place.row.frame_offset);
-                if !lock(&self.frames).encoded.contains_key(&at) {
-                    wanted.push((place.pack, place.row.frame()));
-                }
+        for place in located.into_iter().filter_map(|place| place.ok().flatten()) {
+            if !lock(&self.frames).contains(&(place.pack, place.row.frame_offset)) {
+                wanted.push((place.pack, place.row.frame()));
             }
         }
         wanted.sort_by_key(|(pack, range)| (*pack, range.start));
@@ -396,9 +465,46 @@ impl Chunks {
                 let from = (part.start - whole.start) as usize;
                 let to = (part.end - whole.start) as usize;
                 let offset = u32::try_from(part.start).unwrap_or(u32::MAX);
-                frames.keep((*pack, offset), bytes.slice(from..to));
+                frames.keep((*pack, offset), bytes.slice(from..to), to - from);
             }
         }
+    }
+}
+
+/// The packs that a set of locations names.
+pub struct NamedPacks {
+    /// Their names and lengths, ascending.
+    pub packs: Vec<(PackId, u64)>,
+    /// What of the indexes is lost or damaged, whose packs are not among them.
+    pub damaged: Vec<ChunkError>,
+}
+
+/// Footers and tables, in the order asked for.
+type ReadTables = (Vec<Read<PackIndex>>, Vec<Read<IndexTable>>);
+
+/// What was read of an object, or how it is lost or damaged.
+pub type Read<T> = Result<Arc<T>, ChunkError>;
+
+/// Pages by the place of their index and their number.
+type Pages = HashMap<(usize, usize), Result<Bytes, ChunkError>>;
+
+fn is_nowhere(place: &Located) -> bool {
+    matches!(place, Ok(None))
+}
+
+/// What `keep` makes of an object's bytes. That they are lost or damaged is an answer; that the
+/// store did not give them is an error.
+fn damage_only<T>(
+    key: &Key,
+    bytes: Result<Bytes, ReadError>,
+    keep: impl FnOnce(&Bytes) -> Result<T, DecodeError>,
+) -> Result<Result<T, ChunkError>, ChunkError> {
+    let kept = bytes.map_err(|source| ChunkError::Read { source }).and_then(|bytes| {
+        keep(&bytes).map_err(|source| ChunkError::Damaged { object: key.to_string(), source })
+    });
+    match kept {
+        Err(error) if !error.is_damage() => Err(error),
+        kept => Ok(kept),
     }
 }
 
@@ -451,8 +557,38 @@ impl ChunkError {
         match self {
             Self::Missing { .. } => None,
             Self::Damaged { object, .. } => Some(object.clone()),
-            Self::Read { source: ReadError::NotFound { key } } => Some(key.to_string()),
+            Self::Read { source: ReadError::NotFound { key } | ReadError::Cut { key, .. } } => {
+                Some(key.clone())
+            }
             Self::Read { .. } => None,
+        }
+    }
+
+    /// Whether something is lost or damaged, which asking again does not change.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.kind() == ErrorKind::Corrupt
+    }
+
+    /// The same damage as an error of its own.
+    fn said_again(&self) -> Self {
+        match self {
+            Self::Missing { digest } => Self::Missing { digest: *digest },
+            Self::Damaged { object, source } => {
+                Self::Damaged { object: object.clone(), source: source.clone() }
+            }
+            Self::Read { source } => Self::Read {
+                source: match source {
+                    ReadError::NotFound { key } => ReadError::NotFound { key: key.clone() },
+                    ReadError::Cut { key, size, end } => {
+                        ReadError::Cut { key: key.clone(), size: *size, end: *end }
+                    }
+                    ReadError::Unknown { key, source } | ReadError::Denied { key, source } => {
+                        let source = source.to_string().into();
+                        ReadError::Unknown { key: key.clone(), source }
+                    }
+                },
+            },
         }
     }
 }

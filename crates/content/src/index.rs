@@ -206,12 +206,8 @@ impl<W: Write> IndexWriter<W> {
         let index = self.id;
         let io = |source| WriteError::Io { index, source };
         self.out.write_all(&tables).and_then(|()| self.out.flush()).map_err(io)?;
-        let written = IndexRef {
-            id: self.id,
-            bytes: HEADER_BYTES as u64 + self.rows * ROW_BYTES as u64 + tables.len() as u64,
-            rows: self.rows,
-            table_bytes: u32::try_from(tables.len()).expect("64 bytes for 1,260 chunks fit u32"),
-        };
+        let written = reference(self.id, self.packs.len(), self.rows);
+        debug_assert_eq!(written.table_bytes as usize, tables.len());
         Ok((self.out, written))
     }
 
@@ -225,6 +221,20 @@ impl<W: Write> IndexWriter<W> {
         self.out.write_all(&self.page).map_err(|source| WriteError::Io { index, source })?;
         self.page.clear();
         Ok(())
+    }
+}
+
+/// How a head names the index of so many rows over so many packs: known before it is written.
+#[must_use]
+pub fn reference(id: IndexId, packs: usize, rows: u64) -> IndexRef {
+    let table_bytes = packs as u64 * PACK_BYTES as u64
+        + rows.div_ceil(PAGE_ROWS as u64) * FENCE_BYTES as u64
+        + TRAILER_BYTES as u64;
+    IndexRef {
+        id,
+        bytes: HEADER_BYTES as u64 + rows * ROW_BYTES as u64 + table_bytes,
+        rows,
+        table_bytes: u32::try_from(table_bytes).expect("64 bytes for 1,260 chunks fit u32"),
     }
 }
 
@@ -422,28 +432,61 @@ pub fn check_page(page: &PageRef, bytes: &[u8]) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Checks a whole index: its header, its tables and every row.
+/// Refuses bytes that an index does not begin with.
+///
+/// # Errors
+///
+/// [`DecodeError`].
+pub fn check_header(bytes: &[u8]) -> Result<(), DecodeError> {
+    let mut fields = Fields::new(WHAT, bytes);
+    fields.literal(MAGIC, "it does not begin as an index")?;
+    fields.literal(&FORMAT.to_le_bytes(), "its header has another format than its trailer")?;
+    fields.literal(&[0; 4], "a reserved field is used")
+}
+
+/// Checks a whole index, its header, its tables and every row, one page at a time; gives its
+/// tables.
 ///
 /// # Errors
 ///
 /// [`DecodeError`] on any byte that is not as written.
-pub fn decode_whole(bytes: &[u8]) -> Result<(IndexTable, Vec<Location>), DecodeError> {
+pub fn check_whole(bytes: &[u8]) -> Result<IndexTable, DecodeError> {
     let table = IndexTable::decode_tail(bytes, bytes.len() as u64)?;
-    let mut fields = Fields::new(WHAT, bytes);
-    fields.literal(MAGIC, "it does not begin as an index")?;
-    fields.literal(&FORMAT.to_le_bytes(), "its header has another format than its trailer")?;
-    fields.literal(&[0; 4], "a reserved field is used")?;
-    let mut locations: Vec<Location> = Vec::new();
+    check_header(bytes)?;
+    let mut last: Option<Digest> = None;
     for page in (0..table.page_count()).filter_map(|number| table.page(number)) {
-        let rows = table.decode_page(&page, fields.take(page.bytes)?)?;
+        let rows = table.decode_page(&page, page_of(bytes, &page)?)?;
         let first = rows.first().map(|row| row.row.digest);
-        let ascending = locations.last().is_none_or(|last| Some(last.row.digest) < first);
+        let ascending = last.is_none_or(|last| Some(last) < first);
         if !ascending || first != Some(table.fences[page.number].0) {
             return Err(DecodeError::damaged(WHAT, "a page begins elsewhere than its fence"));
         }
-        locations.extend(rows);
+        last = rows.last().map(|row| row.row.digest);
     }
-    Ok((table, locations))
+    Ok(table)
+}
+
+/// The rows of an index, of which `bytes` are the whole object, ascending by digest; one page at
+/// a time is decoded.
+pub fn rows<'a>(
+    table: &'a IndexTable,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = Result<Location, DecodeError>> + 'a {
+    (0..table.page_count()).filter_map(|number| table.page(number)).flat_map(move |page| {
+        let rows = page_of(bytes, &page).and_then(|bytes| table.decode_page(&page, bytes));
+        let (rows, error) = match rows {
+            Ok(rows) => (rows, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        rows.into_iter().map(Ok).chain(error)
+    })
+}
+
+fn page_of<'a>(bytes: &'a [u8], page: &PageRef) -> Result<&'a [u8], DecodeError> {
+    let start = usize::try_from(page.offset).unwrap_or(usize::MAX);
+    bytes
+        .get(start..start.saturating_add(page.bytes))
+        .ok_or_else(|| DecodeError::damaged(WHAT, "it ends too early"))
 }
 
 /// The last bytes of an index, with bounds that hold among them.

@@ -167,8 +167,18 @@ pub struct GatherPlan {
     pub merge: Vec<IndexRef>,
 }
 
+/// What cannot be gathered, because it is lost or damaged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// Packs whose footers are not known.
+    pub packs: Vec<PackId>,
+    /// Indexes that cannot be taken in.
+    pub indexes: Vec<IndexId>,
+}
+
 /// What to gather: nothing below [`PACKS_MAX`] packs; then all of them go under one
-/// new index, the small ones (when there are two or more) rewritten together first.
+/// new index, the small ones (when there are two or more) rewritten together first. What is
+/// `damaged` stays where it is.
 ///
 /// Indexes are merged like a log-structured tree: the new one takes in, from the
 /// smallest on, each that is at most twice as long as what it holds by then, and
@@ -177,24 +187,34 @@ pub struct GatherPlan {
 ///
 /// A set with more packs than a head may name (a long session's) is planned alike.
 #[must_use]
-pub fn plan_gather(locations: &Locations) -> Option<GatherPlan> {
+pub fn plan_gather(locations: &Locations, damaged: &Damaged) -> Option<GatherPlan> {
     if locations.packs.len() < PACKS_MAX {
         return None;
     }
+    let whole = locations.packs.iter().filter(|pack| !damaged.packs.contains(&pack.id)).copied();
     let (mut rewrite, mut index): (Vec<PackRef>, Vec<PackRef>) =
-        locations.packs.iter().partition(|pack| pack.bytes < GATHERED_PACK_BYTES);
+        whole.partition(|pack| pack.bytes < GATHERED_PACK_BYTES);
     if rewrite.len() == 1 {
         index.append(&mut rewrite);
     }
-    let mut by_rows = locations.indexes.clone();
+    if rewrite.is_empty() && index.is_empty() {
+        return None;
+    }
+    let mut rows: u64 = rewrite.iter().chain(&index).map(PackRef::rows_max).sum();
+    let mut by_rows: Vec<IndexRef> = locations
+        .indexes
+        .iter()
+        .filter(|index| !damaged.indexes.contains(&index.id))
+        .copied()
+        .collect();
     by_rows.sort_by_key(|index| (index.rows, index.id));
-    let mut rows: u64 = locations.packs.iter().map(PackRef::rows_max).sum();
+    let beside = locations.indexes.len() - by_rows.len();
     let merged = by_rows
         .iter()
         .enumerate()
         .take_while(|(n, index)| {
-            let taken_in =
-                index.rows <= rows.saturating_mul(2) || by_rows.len() - n + 1 > INDEXES_MAX;
+            let taken_in = index.rows <= rows.saturating_mul(2)
+                || beside + by_rows.len() - n + 1 > INDEXES_MAX;
             rows = rows.saturating_add(index.rows);
             taken_in
         })

@@ -203,6 +203,12 @@ impl PackWriter {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> PackId {
+        self.id
+    }
+
     /// Whether nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -222,6 +228,12 @@ impl PackWriter {
         self.bytes() >= PACK_BYTES_TARGET
     }
 
+    /// Where the chunks lie that were pushed, ascending by digest, as the footer will say it.
+    #[must_use]
+    pub fn index(&self) -> Vec<IndexRow> {
+        in_order(self.rows.clone())
+    }
+
     /// Ends the pack with its index and the head that it was written for.
     ///
     /// A chunk that was pushed twice keeps its first place.
@@ -232,9 +244,8 @@ impl PackWriter {
     #[must_use]
     pub fn finish(self, head_record: &[u8]) -> FinishedPack {
         assert!(head_record.len() <= HEAD_RECORD_BYTES_MAX, "a head record is as long as a head");
-        let Self { id, mut bytes, mut rows } = self;
-        rows.sort_by_key(|row| (row.digest, row.frame_offset, row.position));
-        rows.dedup_by_key(|row| row.digest);
+        let Self { id, mut bytes, rows } = self;
+        let rows = in_order(rows);
         let frames_end = bytes.len();
         let blake3 = Digest::of(&bytes);
         for row in &rows {
@@ -255,6 +266,13 @@ impl PackWriter {
         let footer_bytes = to_u32(bytes.len() - frames_end);
         FinishedPack { id, bytes, blake3, footer_bytes, index: rows }
     }
+}
+
+/// Rows as a footer has them: of a chunk that was pushed twice, the first place.
+fn in_order(mut rows: Vec<IndexRow>) -> Vec<IndexRow> {
+    rows.sort_by_key(|row| (row.digest, row.frame_offset, row.position));
+    rows.dedup_by_key(|row| row.digest);
+    rows
 }
 
 /// What a pack's footer tells.
@@ -391,24 +409,37 @@ impl Pack {
     }
 }
 
-/// The bytes of the chunk of `row`, from its `frame`; checked against its digest.
+/// Frames of a pack with the rows of what lies in them, in the order of the pack.
+#[must_use]
+pub fn by_frame(rows: &[IndexRow]) -> Vec<Vec<IndexRow>> {
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|row| (row.frame_offset, row.position));
+    rows.chunk_by(|a, b| a.frame_offset == b.frame_offset).map(<[_]>::to_vec).collect()
+}
+
+/// Checks the chunks of `rows`, which lie in one `frame`: each against its digest. Decompresses
+/// the frame once. Gives the frame's plain length.
 ///
 /// # Errors
 ///
 /// [`DecodeError`] when the frame does not decompress or holds something else.
-pub fn read_chunk(frame: &[u8], row: &IndexRow) -> Result<Vec<u8>, DecodeError> {
-    let mut plain = frame::decompress(frame, row.bytes.max(GRID_BYTES))?;
-    let (start, length) = (to_usize(row.position), to_usize(row.bytes));
-    if plain.len() < start + length {
-        return Err(DecodeError::damaged("frame", format!("it ends before chunk {}", row.digest)));
+pub fn check_frame(frame: &[u8], rows: &[IndexRow]) -> Result<u32, DecodeError> {
+    let longest = rows.iter().map(|row| row.bytes).max().unwrap_or(0);
+    let plain = frame::decompress(frame, longest.max(GRID_BYTES))?;
+    for row in rows {
+        let start = to_usize(row.position);
+        let chunk = plain.get(start..start + to_usize(row.bytes));
+        let found = chunk.map(Digest::of);
+        if found != Some(row.digest) {
+            return Err(match found {
+                Some(found) => {
+                    DecodeError::OtherContent { what: "chunk", expected: row.digest, found }
+                }
+                None => DecodeError::damaged("frame", format!("it ends within {}", row.digest)),
+            });
+        }
     }
-    plain.truncate(start + length);
-    plain.drain(..start);
-    let found = Digest::of(&plain);
-    match found == row.digest {
-        true => Ok(plain),
-        false => Err(DecodeError::OtherContent { what: "chunk", expected: row.digest, found }),
-    }
+    Ok(to_u32(plain.len()))
 }
 
 /// The last bytes of a pack, with bounds that hold among them.

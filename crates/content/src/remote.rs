@@ -101,6 +101,25 @@ impl Remote {
             .block_on(futures::stream::iter(requests).buffered(parallel.max(1)).try_collect())
     }
 
+    /// Several parts of objects at once, at most `parallel` requests under way; in the order asked,
+    /// each with its own result.
+    #[must_use]
+    pub fn get_each(
+        &self,
+        wanted: &[(Key, Range<u64>)],
+        parallel: usize,
+    ) -> Vec<Result<Bytes, ReadError>> {
+        use futures::stream::StreamExt;
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let requests = wanted.iter().cloned().map(|(key, range)| {
+            let store = Arc::clone(&self.store);
+            async move { store.get_range(&key, range).await }
+        });
+        self.runtime.block_on(futures::stream::iter(requests).buffered(parallel.max(1)).collect())
+    }
+
     /// The last bytes of an object and its whole size.
     ///
     /// # Errors

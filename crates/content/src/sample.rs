@@ -1,5 +1,7 @@
 //! Values for the tests of this crate.
 
+pub(crate) mod volume;
+
 use cove_types::{
     Consistency, Digest, EntryId, EntryKind, EntryState, IndexId, NodeId, OperationId, PackId,
 };

@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
     ///
     /// The volume's locations could not be read.
     pub fn has(&self, digest: &Digest) -> Result<bool, SessionError> {
-        Ok(self.seen.contains(digest) || self.known.locate(digest)?.is_some())
+        Ok(self.seen.contains(digest) || self.known.has(digest)?)
     }
 
     /// Puts a chunk of a file, unless it is there.
@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
 }
 
 /// A fresh pack name below a standing pin.
-fn pack_id(env: &Env, pin: [u8; 8]) -> PackId {
+pub(crate) fn pack_id(env: &Env, pin: [u8; 8]) -> PackId {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&pin);
     id[8..].copy_from_slice(&env.random::<8>());

@@ -408,7 +408,7 @@ impl Volumes for Node {
                 verified.problems.push(unsaved_problem());
                 return Ok(verified);
             };
-            check(&inner, &volume, &known, level, &mut verified);
+            check(&inner, &volume, &known, level, &mut verified)?;
             Ok(verified)
         })
         .await

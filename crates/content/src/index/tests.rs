@@ -28,6 +28,12 @@ fn index(packs: &[PackEntry], locations: &[Location]) -> (Vec<u8>, IndexRef) {
     writer.finish().unwrap()
 }
 
+fn decode_whole(bytes: &[u8]) -> Result<(IndexTable, Vec<Location>), DecodeError> {
+    let table = check_whole(bytes)?;
+    let rows = rows(&table, bytes).collect::<Result<_, _>>()?;
+    Ok((table, rows))
+}
+
 fn find(bytes: &[u8], table: &IndexTable, digest: &Digest) -> Option<Location> {
     let page = table.page_of(digest)?;
     let range = page.range();

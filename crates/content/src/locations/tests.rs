@@ -12,7 +12,7 @@ fn check(small: u8, large: u8, indexes: &[u64], expected: &Expect) {
         (0..small).map(|n| pack_ref(n, MIB)).chain((0..large).map(|n| pack_ref(100 + n, 16 * MIB)));
     let indexes = indexes.iter().zip(1..).map(|(rows, n)| index_ref(n, *rows));
     let locations = Locations { indexes: indexes.collect(), packs: packs.collect() };
-    let said = match plan_gather(&locations) {
+    let said = match plan_gather(&locations, &Damaged::default()) {
         None => "nothing".to_owned(),
         Some(plan) => {
             let merged: Vec<_> = plan.merge.iter().map(|index| index.rows.to_string()).collect();
@@ -65,10 +65,28 @@ fn eight_indexes_stay_whatever_their_sizes() {
 }
 
 #[test]
+fn what_is_damaged_stays_beside_the_new_index_and_is_counted() {
+    let rows: Vec<u64> = (0..8).map(|n| 10_000 * 10u64.pow(n)).collect();
+    let indexes = rows.iter().zip(1..).map(|(rows, n)| index_ref(n, *rows)).collect();
+    let packs = (0..64).map(|n| pack_ref(n, MIB)).collect();
+    let locations = Locations { indexes, packs };
+    let smallest = locations.indexes[0].id;
+    let damaged = Damaged { packs: vec![pack_ref(7, MIB).id], indexes: vec![smallest] };
+    let plan = plan_gather(&locations, &damaged).unwrap();
+    assert_eq!((plan.rewrite.len(), plan.index.len(), plan.merge.len()), (63, 0, 1));
+    let gathered = locations.gathered(&plan, index_ref(99, 640));
+    assert!(gathered.check().is_ok());
+    assert_eq!(gathered.packs, [pack_ref(7, MIB)]);
+    assert!(gathered.indexes.iter().any(|index| index.id == smallest));
+    let damaged = Damaged { packs: (0..64).map(|n| pack_ref(n, MIB).id).collect(), ..damaged };
+    assert_eq!(plan_gather(&locations, &damaged), None);
+}
+
+#[test]
 fn the_written_index_takes_the_place_of_all_that_it_covers() {
     let packs = (0..64).map(|n| pack_ref(n, 16 * MIB)).collect();
     let locations = Locations { indexes: vec![index_ref(1, 640), index_ref(2, 9000)], packs };
-    let plan = plan_gather(&locations).unwrap();
+    let plan = plan_gather(&locations, &Damaged::default()).unwrap();
     let mut younger = locations;
     younger.packs.push(pack_ref(99, MIB));
     let gathered = younger.gathered(&plan, index_ref(3, 1280));
@@ -121,7 +139,7 @@ proptest! {
         let indexes: Vec<_> = rows.iter().zip(1..).map(|(rows, n)| index_ref(n, *rows)).collect();
         let packs = (0..packs).map(|n| pack_ref(n, 16 * MIB)).collect();
         let locations = Locations { indexes, packs };
-        let plan = plan_gather(&locations).unwrap();
+        let plan = plan_gather(&locations, &Damaged::default()).unwrap();
         let gathered = locations.gathered(&plan, index_ref(99, 1));
         prop_assert!(gathered.check().is_ok());
         prop_assert!(gathered.packs.is_empty());

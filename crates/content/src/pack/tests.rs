@@ -63,7 +63,8 @@ fn a_pack_says_where_its_chunks_lie() {
     for plain in [b"one".as_slice(), b"two", b"three"] {
         let row = read.index.find(&Digest::of(plain)).unwrap();
         let frame = &pack.bytes[row.frame().start as usize..row.frame().end as usize];
-        assert_eq!(read_chunk(frame, row).unwrap(), plain);
+        let alone = [*row];
+        assert!(check_frame(frame, &alone).unwrap() >= plain.len() as u32);
     }
     assert_eq!(read.index.find(&Digest::of(b"four")), None);
 }
@@ -111,10 +112,10 @@ fn a_chunk_that_is_another_is_refused() {
     let pack = small_pack();
     let row = pack.index.iter().find(|row| row.digest == Digest::of(b"one")).unwrap();
     let two = IndexRow { position: 3, ..*row };
-    let error = read_chunk(&raw_frame(b"onetwo"), &two).unwrap_err();
+    let error = check_frame(&raw_frame(b"onetwo"), &[two]).unwrap_err();
     expect!["the chunk d33fb48ab5adff269ae172b29a6913ff04f6f266207a7a8e976f2ecd571d4492"]
         .assert_eq(error.to_string().split(" is damaged").next().unwrap());
-    assert!(read_chunk(&raw_frame(b"on"), row).is_err());
+    assert!(check_frame(&raw_frame(b"on"), &[*row]).is_err());
 }
 
 #[test]

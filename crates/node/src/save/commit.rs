@@ -119,13 +119,12 @@ fn list_packs(
     let known = current.borrow().clone();
     let mut locations = known.head.locations.clone();
     locations.packs.extend_from_slice(packs);
-    let gathered = gather(chunks, &locations, &inner.env)
-        .map_err(|error| SessionError::List { kind: error.kind(), what: chain(&error) })?;
-    let locations = gathered.unwrap_or(locations);
     let next = known
         .head
         .relocate(locations, known.head.root_frame, stamp(inner))
         .map_err(|error| failed(error.into()))?;
+    let next = gather(chunks, next, &inner.env, inner.options.pin)
+        .map_err(|error| SessionError::List { kind: error.kind(), what: chain(&error) })?;
     let known = put_head(inner, &volume.id, Some(&known), next, known.older.clone(), None)
         .map_err(failed)?;
     remember(inner, volume, known.clone()).map_err(failed)?;
@@ -165,8 +164,8 @@ fn put_stored(
     for entry in next.entries.iter_mut().filter(|entry| entry.saved_ms.is_none()) {
         entry.saved_ms = Some(elapsed_ms(inner, entry));
     }
-    let mut locations = known.head.locations.clone();
-    locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
+    next.locations = known.head.locations.clone();
+    next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
     let tree = next.now.tree;
     next.root_frame = packed
         .find(&tree)
@@ -175,8 +174,7 @@ fn put_stored(
             Some((place.pack, place.row))
         })
         .map(|(pack, row)| RootFrame { pack, offset: row.frame_offset, bytes: row.frame_bytes });
-    let gathered = gather(chunks, &locations, &inner.env)
+    let next = gather(chunks, next, &inner.env, inner.options.pin)
         .map_err(|error| SaveError::later("failed to gather packs", &error))?;
-    next.locations = gathered.unwrap_or(locations);
     put_or_begin_again(inner, volume, known, next, older, &pending.operation)
 }

@@ -71,11 +71,8 @@ pub(crate) fn change_head(
             session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
             let packed = session.finish(&next.record()).map_err(failed)?;
             next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
-            let gathered = gather(&chunks, &next.locations, &inner.env)
+            next = gather(&chunks, next, &inner.env, inner.options.pin)
                 .map_err(|error| SaveError::later("failed to gather packs", &error))?;
-            if let Some(gathered) = gathered {
-                next.locations = gathered;
-            }
             older = Head::decode_older(&chunk)
                 .map_err(|error| SaveError::later("failed to move older entries", &error))?;
         }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use cove_content::verify;
-use cove_content::volumes::{Verified, VerifyLevel};
+use cove_content::chunks::{Chunks, PackCache};
+use cove_content::entry::EntryRecord;
+use cove_content::head::Head;
+use cove_content::verify::{self, State, Subject};
+use cove_content::volumes::{Verified, VerifyLevel, VolumeError};
+use cove_objects::ReadError;
 use cove_types::wire;
 
-use crate::node::Inner;
+use crate::node::{Inner, chain};
+use crate::save::chunks_of;
 use crate::volume::{Known, Volume};
 
 pub(crate) fn unsaved_problem() -> wire::VerifyProblem {
@@ -21,63 +26,116 @@ pub(crate) fn unsaved_problem() -> wire::VerifyProblem {
 }
 
 /// Checks a volume against what the store has, not against what this node remembers.
+///
+/// # Errors
+///
+/// The store did not answer.
 pub(crate) fn check(
     inner: &Inner,
     volume: &Volume,
     known: &Known,
     level: VerifyLevel,
     verified: &mut Verified,
-) {
+) -> Result<(), VolumeError> {
     let key = inner.remote.head_key(&volume.id);
-    let head =
-        inner.remote.get(&key).map_err(|error| crate::node::chain(&error)).and_then(|object| {
-            cove_content::head::Head::decode(&object.bytes)
-                .map_err(|error| crate::node::chain(&error))
-        });
+    let of_head = |what: String| {
+        let object = Some(key.to_string());
+        wire::VerifyProblem { what, object, ..unsaved_problem() }
+    };
+    let head = match inner.remote.get(&key) {
+        Ok(object) => Head::decode(&object.bytes).map_err(|error| chain(&error)),
+        Err(error @ (ReadError::NotFound { .. } | ReadError::Cut { .. })) => Err(chain(&error)),
+        Err(error) => return Err(VolumeError::failed("failed to read the head", error)),
+    };
     let head = match head {
-        Ok(head) => head,
+        Ok(head) if head.volume == volume.id => head,
+        Ok(head) => {
+            verified.problems.push(of_head(format!("it is the head of volume {}", head.volume)));
+            return Ok(());
+        }
         Err(what) => {
-            let object = Some(key.to_string());
-            verified.problems.push(wire::VerifyProblem { what, object, ..unsaved_problem() });
-            return;
+            verified.problems.push(of_head(what));
+            return Ok(());
         }
     };
     if head.seq < known.head.seq {
-        let what = format!("the head is at {}, this node had {} saved", head.seq, known.head.seq);
-        verified.problems.push(wire::VerifyProblem {
-            what,
-            object: Some(key.to_string()),
-            ..unsaved_problem()
-        });
-    }
-    let mut states: Vec<verify::State> = vec![(None, head.now.tree)];
-    states.extend(known.entries().map(|entry| (Some(entry.id), entry.root.tree)));
-    if level == VerifyLevel::Agree {
-        verified.checked.entries = states.len() as u64;
-        return;
+        let (found, saved) = (head.seq, known.head.seq);
+        let what = format!("the head is at {found}, this node had {saved} saved");
+        verified.problems.push(of_head(what));
     }
     // what the store says, not what this node remembers of it
-    let nothing = Arc::new(cove_content::chunks::PackCache::new(None));
-    let stored =
-        cove_content::chunks::Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
-    verify::located(&stored, &states, &mut verified.problems, &mut verified.checked);
-    let chunks = crate::save::chunks_of(inner, &head.locations);
-    if let VerifyLevel::Read { part, of } = level {
-        verify::read_packs(
-            &chunks,
-            &states,
-            (part, of),
-            &mut verified.problems,
-            &mut verified.checked,
-        );
+    let nothing = Arc::new(PackCache::new(None));
+    let stored = Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
+    let mut entries = head.entries.clone();
+    match older(&stored, &head)? {
+        Ok(older) => entries.extend(older),
+        Err(problem) => {
+            verified.problems.push(problem);
+            // their trees may be whole, and they are checked as this node knows them
+            let is_same = head.older == known.head.older;
+            entries.extend(known.older.iter().filter(|_| is_same).cloned());
+        }
     }
-    let bad: Vec<Option<String>> =
-        verified.problems.iter().map(|problem| problem.entry.clone()).collect();
-    let good = known
-        .entries()
-        .find(|entry| entry.is_live() && !bad.contains(&Some(entry.id.to_string())))
-        .map(|entry| entry.id.to_string());
-    for problem in &mut verified.problems {
-        problem.nearest_good.clone_from(&good);
+    let mut states = vec![State { entry: None, root: head.now.clone() }];
+    let entry = |entry: &EntryRecord| State { entry: Some(entry.id), root: entry.root.clone() };
+    states.extend(entries.iter().map(entry));
+    let read = match level {
+        VerifyLevel::Agree => {
+            verified.checked.entries = states.len() as u64;
+            return Ok(());
+        }
+        VerifyLevel::Located => None,
+        VerifyLevel::Read { part, of } => Some((part, of)),
+    };
+    let remembered = chunks_of(inner, &head.locations);
+    let subject = Subject { stored: &stored, remembered: &remembered, states: &states };
+    verify::check(&subject, read, &mut verified.problems, &mut verified.checked)
+        .map_err(|error| VolumeError::failed("failed to verify a volume", error))?;
+    name_nearest_good(&states, &entries, &mut verified.problems);
+    Ok(())
+}
+
+/// The older entries as the store has them, or what is wrong with them.
+fn older(
+    stored: &Chunks,
+    head: &Head,
+) -> Result<Result<Vec<EntryRecord>, wire::VerifyProblem>, VolumeError> {
+    let Some(named) = head.older else { return Ok(Ok(Vec::new())) };
+    let problem = |what: String, object| {
+        let what = format!("the older entries: {what}");
+        Ok(Err(wire::VerifyProblem { what, object, ..unsaved_problem() }))
+    };
+    let chunk = match stored.chunk(&named.digest) {
+        Ok(chunk) => chunk,
+        Err(error) if error.is_damage() => return problem(chain(&error), error.object()),
+        Err(error) => return Err(VolumeError::failed("failed to read older entries", error)),
+    };
+    let decoded = Head::decode_older(&chunk).and_then(|older| {
+        head.join(older.clone())?;
+        Ok(older)
+    });
+    decoded.map(Ok).or_else(|error| problem(chain(&error), None))
+}
+
+/// Says in each problem which live entry without a problem was made nearest to its state.
+fn name_nearest_good(
+    states: &[State],
+    entries: &[EntryRecord],
+    problems: &mut [wire::VerifyProblem],
+) {
+    let place = |id: Option<&str>| {
+        states.iter().position(|state| state.entry.map(|id| id.to_string()).as_deref() == id)
+    };
+    let bad: Vec<_> =
+        problems.iter().filter_map(|problem| place(problem.entry.as_deref())).collect();
+    let live = entries.iter().filter(|entry| entry.is_live());
+    let good: Vec<_> = live
+        .filter_map(|entry| Some((place(Some(&entry.id.to_string()))?, entry.id)))
+        .filter(|(place, _)| !bad.contains(place))
+        .collect();
+    for problem in problems {
+        let from = place(problem.entry.as_deref()).unwrap_or(0);
+        let nearest = good.iter().min_by_key(|(place, _)| place.abs_diff(from));
+        problem.nearest_good = nearest.map(|(_, id)| id.to_string());
     }
 }

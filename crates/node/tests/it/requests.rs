@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use cove_content::head::Head;
+use cove_content::locations::PACKS_MAX;
 use cove_content::volumes::Moment;
-use cove_objects::{MemoryStore, Request, Store};
+use cove_objects::{Key, MemoryStore, Request, Store};
+use cove_types::VolumeId;
 
 use crate::world::{World, is_root, memory};
 
@@ -25,7 +28,12 @@ impl Log {
                 Request::Delete(_) => "delete",
             };
             let kind = request.key().split('/').nth(2).unwrap_or(request.key());
-            let kind = if kind == "volumes" { "head" } else { kind.trim_end_matches('s') };
+            let kind = match kind {
+                "volumes" => "head",
+                "packs" => "pack",
+                "indexes" => "index",
+                other => other,
+            };
             writing.lock().unwrap().push(format!("{verb} {kind}"));
             None
         });
@@ -84,6 +92,64 @@ async fn costs_what_it_must(world: &World) {
     std::fs::write(files.join("file-9"), "the fork goes its own way").unwrap();
     world.look(&fork).await;
     assert_eq!(log.take(), ["create pack", "replace head"], "a small change of a fork");
+    world.node.stop().await;
+}
+
+fn packs_named(world: &World, volume: &VolumeId) -> usize {
+    let key = Key::parse(&format!("teams/home/volumes/{volume}/head")).unwrap();
+    Head::decode(&world.store.contents()[&key]).unwrap().locations.packs.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_64th_save_gathers_small_packs_and_the_next_reads_nothing() {
+    if !is_root("every_64th_save_gathers_small_packs_and_the_next_reads_nothing") {
+        return;
+    }
+    let mut world = World::fake("a", &memory()).await;
+    let volume = world.create().await;
+    let files = world.files(&volume).await;
+    let small = ["create pack", "replace head"];
+    let log = Log::of(&world.store);
+    let mut number = 0;
+    let mut change = || {
+        number += 1;
+        std::fs::write(files.join(format!("file-{}", number % 7)), format!("{number}")).unwrap();
+    };
+    for _ in 0..2 {
+        while packs_named(&world, &volume) < PACKS_MAX - 1 {
+            change();
+            log.take();
+            world.look(&volume).await;
+            assert_eq!(log.take(), small, "a small change");
+        }
+        change();
+        world.look(&volume).await;
+        let asked = log.take();
+        // the pack of the change, the packs that are gathered, the index that is merged
+        let mut wanted = vec!["create pack".to_owned()];
+        wanted.extend(vec!["get range of pack".to_owned(); PACKS_MAX]);
+        wanted.extend(["create pack", "create index", "replace head"].map(str::to_owned));
+        let merged = asked.iter().position(|request| request == "get index");
+        let without: Vec<_> =
+            asked.iter().filter(|request| *request != "get index").cloned().collect();
+        assert_eq!(without, wanted, "the 64th pack");
+        assert!(merged.is_none_or(|at| at == 1), "{asked:?}");
+        assert_eq!(packs_named(&world, &volume), 0);
+
+        change();
+        world.look(&volume).await;
+        assert_eq!(log.take(), small, "a small change after a gathering");
+    }
+
+    world.restart().await;
+    log.take();
+    change();
+    world.look(&volume).await;
+    let asked = log.take();
+    assert!(
+        asked.iter().all(|request| !request.contains("index")),
+        "after a start, indexes come from the disk: {asked:?}"
+    );
     world.node.stop().await;
 }
 

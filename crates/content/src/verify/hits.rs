@@ -1,0 +1,129 @@
+//! What is damaged, and which files it hits.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use cove_types::{EntryId, TreePath, wire};
+
+use crate::chunks::ChunkError;
+use crate::read::project_root;
+
+/// How many paths a problem names; it says how many there are.
+const PATHS_MAX: usize = 100;
+
+/// One thing that is lost or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) object: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), object: None }
+    }
+
+    pub(super) fn of(error: &ChunkError) -> Self {
+        Self { what: chain(error), object: error.object() }
+    }
+
+    pub(super) fn into_problem(self, entry: Option<EntryId>) -> wire::VerifyProblem {
+        wire::VerifyProblem {
+            what: self.what,
+            project: None,
+            entry: entry.map(|entry| entry.to_string()),
+            object: self.object,
+            paths: Vec::new(),
+            nearest_good: None,
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// The faults of one state, each with the files that it hits.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hits(BTreeMap<Fault, Paths>);
+
+#[derive(Debug, Clone, Default)]
+struct Paths {
+    named: Vec<String>,
+    count: u64,
+    last: Option<TreePath>,
+}
+
+impl Hits {
+    /// A fault, and a file that it hits. A file comes once, or several times in a row.
+    pub(super) fn add(&mut self, fault: &Fault, path: Option<&TreePath>) {
+        if !self.0.contains_key(fault) {
+            self.0.insert(fault.clone(), Paths::default());
+        }
+        let (Some(paths), Some(path)) = (self.0.get_mut(fault), path) else { return };
+        if paths.last.as_ref() == Some(path) {
+            return;
+        }
+        paths.last = Some(path.clone());
+        paths.count += 1;
+        if paths.named.len() < PATHS_MAX {
+            let shown = path.below(&project_root()).unwrap_or_else(|| path.clone());
+            paths.named.push(shown.to_string());
+        }
+    }
+
+    /// Whether the fault of an object is among them.
+    pub(super) fn names(&self, fault: &Fault) -> bool {
+        self.0.keys().any(|other| other.object == fault.object)
+    }
+
+    pub(super) fn into_problems(
+        self,
+        entry: Option<EntryId>,
+    ) -> impl Iterator<Item = wire::VerifyProblem> {
+        self.0.into_iter().map(move |(fault, paths)| {
+            let what = match paths.count {
+                0 => fault.what.clone(),
+                1 => format!("{}; 1 file is hit", fault.what),
+                count if count == paths.named.len() as u64 => {
+                    format!("{}; {count} files are hit", fault.what)
+                }
+                count => {
+                    let more = count - paths.named.len() as u64;
+                    format!(
+                        "{}; {count} files are hit: those that are named, and {more} more",
+                        fault.what
+                    )
+                }
+            };
+            let problem = fault.into_problem(entry);
+            wire::VerifyProblem { what, paths: paths.named, ..problem }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_is_counted() {
+        let mut hits = Hits::default();
+        let fault = Fault::new("a pack is lost");
+        for n in 0..250 {
+            let path = TreePath::parse(&format!("files/{n}")).unwrap();
+            hits.add(&fault, Some(&path));
+            hits.add(&fault, Some(&path));
+        }
+        let problem = hits.into_problems(None).next().unwrap();
+        assert_eq!(
+            problem.what,
+            "a pack is lost; 250 files are hit: those that are named, and 150 more"
+        );
+        assert_eq!((problem.paths.len(), problem.paths[7].as_str()), (100, "7"));
+    }
+}
