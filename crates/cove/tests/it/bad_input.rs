@@ -64,7 +64,7 @@ fn a_path_stays_in_its_project() {
 }
 
 /// A header of a tar archive, checksum and all.
-fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
+pub fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
     let mut header = vec![0; 512];
     header[..name.len()].copy_from_slice(name);
     header[100..108].copy_from_slice(b"0000644\0");
@@ -81,7 +81,8 @@ fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
     header
 }
 
-fn put_archive(cove: &Cove, archive: &[u8]) -> (u16, String) {
+/// Extracts an archive into the root of `shop`: the status and the answer.
+pub fn put_archive(cove: &Cove, archive: &[u8]) -> (u16, String) {
     let (address, token) = cove.tcp();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -261,10 +262,10 @@ fn a_flag_or_number_that_makes_no_sense_exits_with_2() {
 }
 
 /// A file system in memory, so small that a pool cannot grow in it: it leaves its host 2 GiB.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(pub tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub fn mount() -> Self {
         let dir = tempfile::Builder::new().prefix("cove-it-small-").tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
         let mounted =
