@@ -1,7 +1,7 @@
 //! Archives that mean harm, sent to the API as they are.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use crate::bad_input::{header, put_archive};
@@ -160,4 +160,41 @@ fn unharmed(outside: &Path, what: &str) {
     let expected = [(outside.join("secret"), b"secret".to_vec())];
     assert_eq!(contents(outside), expected, "{what}");
     assert_eq!(fs::metadata(outside.join("secret")).unwrap().nlink(), 1, "{what}");
+}
+
+#[test]
+fn a_copy_outward_stays_below_its_target() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let outside = cove.make_dir("outside");
+    fs::write(outside.join("secret"), "secret").unwrap();
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    let out = cove.make_dir("out");
+    // A link that the first copy brings becomes a directory in the second.
+    symlink(&outside, root.join("d")).unwrap();
+    symlink(outside.join("secret"), root.join("f")).unwrap();
+    cove.json(&["cp", "shop:/.", "out"]);
+    unharmed(&outside, "links are copied as links");
+    assert_eq!(fs::read_link(out.join("d")).unwrap(), outside);
+    let first = cove.snapshot("shop", "links");
+    for name in ["d", "f"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    fs::create_dir(root.join("d")).unwrap();
+    fs::write(root.join("d/evil"), "evil").unwrap();
+    fs::write(root.join("f"), "evil").unwrap();
+    let second = cove.snapshot("shop", "files");
+    for place in ["shop:/.".to_owned(), format!("shop@{second}:/."), format!("shop@{first}:/.")] {
+        let output = cove.cove(&["cp", &place, "out"]);
+        assert!(matches!(output.code, 0 | 2..=4), "{place}: {}", output.stderr);
+        unharmed(&outside, &place);
+    }
+    // A link at the target itself is the user's own: followed, or refused as it is now.
+    let elsewhere = cove.make_dir("elsewhere");
+    symlink(&elsewhere, cove.dir.path().join("to")).unwrap();
+    let output = cove.cove(&["cp", "shop:/d", "to"]);
+    match output.code {
+        0 => assert_eq!(fs::read(elsewhere.join("d/evil")).unwrap(), b"evil"),
+        code => assert_eq!((code, fs::read_dir(elsewhere).unwrap().count()), (4, 0)),
+    }
 }

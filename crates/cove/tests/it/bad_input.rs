@@ -404,3 +404,37 @@ fn a_store_that_is_away_holds_up_nothing_on_this_node() {
     assert_eq!(waited["project"]["durability"], "saved");
     assert_eq!(cove.timeline("shop")[0]["durability"], "saved");
 }
+
+#[test]
+fn another_user_is_told_that_this_cove_is_not_theirs() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let program = cove.dir.path().join("cove");
+    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    for path in [cove.dir.path(), &program] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
+        command.args(arguments).env("COVE_HOME", &cove.home).current_dir("/");
+        run(&mut command, b"")
+    };
+    for arguments in [&["ls"][..], &["show", "shop"], &["rm", "shop"], &["down"]] {
+        let output = as_nobody(arguments);
+        assert_eq!(output.code, 9, "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains("\n\nhint: "), "{arguments:?}: {}", output.stderr);
+        assert_eq!(output.stdout, "", "{arguments:?}");
+    }
+    let output = as_nobody(&["up", "--listen", "127.0.0.1:0"]);
+    assert!(matches!(output.code, 4 | 9), "{}: {}", output.code, output.stderr);
+    assert!(output.stderr.starts_with("error: "), "{}", output.stderr);
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "cat"])
+        .arg(cove.home.join("token"))
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty(), "nor may they read the token");
+    assert_eq!(cove.text(&["ls", "--quiet"]), "shop\n");
+}

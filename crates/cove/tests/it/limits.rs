@@ -1,9 +1,9 @@
 //! What a tree cannot hold is named, and is in nobody else's way.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cove_testkit::trees::{Description, describe, difference};
@@ -176,4 +176,88 @@ fn what_is_in_the_way_of_one_project_is_not_in_another_ones() {
     cove.json(&["undelete", "awkward"]);
     let root = cove.path("awkward");
     assert!(root.join("mixed/kept").exists());
+}
+/// Takes the immutable flag away in all cases, so that the test's directory can go.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn set(path: PathBuf) -> Self {
+        tool("chattr", &["+i".as_ref(), path.as_ref()]);
+        Self(path)
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_immutable_file_is_named_and_holds_up_nothing() {
+    let Some(mut cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    fs::create_dir(root.join("src")).unwrap();
+    fs::write(root.join("src/kept"), "kept").unwrap();
+    fs::write(root.join("src/fixed"), "fixed").unwrap();
+    let flag = Immutable::set(root.join("src/fixed"));
+    let entry = cove.snapshot("shop", "with a flag");
+    let shown = cove.json(&["show", "shop"]);
+    let named = lacks(&shown["project"]["health"]["not_captured"]);
+    let is_named =
+        |(path, what): &(String, String)| path == "src/fixed" && what.contains("immutable");
+    assert!(named.iter().any(is_named), "{named:?}");
+    let verified = cove.json(&["verify", "shop"]);
+    assert!(lacks(&verified["not_captured"]).iter().any(is_named), "{verified}");
+
+    cove.json(&["fork", "shop", "--as", "other"]);
+    fs::write(root.join("src/kept"), "changed").unwrap();
+    cove.json(&["restore", "shop", &entry, "--", "src/kept"]);
+    assert_eq!(fs::read(root.join("src/kept")).unwrap(), b"kept");
+    cove.json(&["restore", "shop", &entry]);
+    let restored = cove.path("shop").join("src/fixed");
+    assert_eq!(fs::read(&restored).unwrap(), b"fixed");
+    // A tree does not hold the flag, so what is restored has none.
+    fs::write(&restored, "no longer fixed").unwrap();
+    let fork = Immutable(cove.path("other").join("src/fixed"));
+    drop(File::open(&fork.0).unwrap());
+    cove.json(&["files", "rm", "other:/src/kept"]);
+    cove.json(&["rm", "other"]);
+    drop((fork, flag));
+    cove.snapshot("shop", "restored");
+    cove.lose_and_recover();
+    assert_eq!(fs::read(cove.path("shop").join("src/fixed")).unwrap(), b"no longer fixed");
+}
+
+#[test]
+fn attributes_that_are_too_long_are_named_and_the_file_is_kept() {
+    let Some(mut cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    for name in ["long", "lawful"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    let set = |file: &str, count: usize| {
+        for n in 0..count {
+            let name = format!("user.attribute-{n}");
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(root.join(file), name, &[n as u8; 12_000], flags).unwrap();
+        }
+    };
+    set("long", 12);
+    set("lawful", 10);
+    let entry = cove.snapshot("shop", "attributes");
+    let shown = cove.json(&["show", "shop"]);
+    let named = lacks(&shown["project"]["health"]["not_captured"]);
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert!(named[0].0 == "long" && named[0].1.contains("extended attributes"), "{named:?}");
+    let expected = describe(&root).unwrap();
+    cove.lose_and_recover();
+    for _ in 0..2 {
+        let found = describe(&cove.path("shop")).unwrap();
+        assert_eq!(found[&b"long"[..]].content, expected[&b"long"[..]].content);
+        assert_eq!(found[&b"lawful"[..]], expected[&b"lawful"[..]]);
+        cove.json(&["restore", "shop", &entry]);
+    }
 }
