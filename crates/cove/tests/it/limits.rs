@@ -220,6 +220,22 @@ fn an_immutable_file_is_named_and_holds_up_nothing() {
     assert_eq!(fs::read(&restored).unwrap(), b"fixed");
     // A tree does not hold the flag, so what is restored has none.
     fs::write(&restored, "no longer fixed").unwrap();
+    // It is in the way of no restore of a path above it, and of no removal.
+    let again = Immutable::set(restored.clone());
+    cove.json(&["restore", "shop", &entry, "--", "src"]);
+    assert_eq!(fs::read(&restored).unwrap(), b"fixed");
+    drop(again);
+    let again = Immutable::set(restored.clone());
+    cove.json(&["files", "rm", "shop:/src/fixed"]);
+    assert!(!restored.exists());
+    cove.cove_with(&["files", "put", "shop:/src/fixed"], b"no longer fixed").success();
+    let once_more = Immutable::set(restored.clone());
+    cove.cove_with(&["files", "put", "shop:/src/fixed"], b"put over it").success();
+    cove.json(&["files", "mv", "shop:/src/fixed", "shop:/src/moved"]);
+    cove.json(&["files", "mv", "shop:/src/moved", "shop:/src/fixed"]);
+    assert_eq!(fs::read(&restored).unwrap(), b"put over it");
+    fs::write(&restored, "no longer fixed").unwrap();
+    drop((again, once_more));
     let fork = Immutable(cove.path("other").join("src/fixed"));
     drop(File::open(&fork.0).unwrap());
     cove.json(&["files", "rm", "other:/src/kept"]);
