@@ -375,9 +375,14 @@ impl Cove {
 
     /// The address and the token of the API over TCP.
     pub fn tcp(&self) -> (String, String) {
-        let address = fs::read_to_string(self.home.join("address")).unwrap();
+        // Its address may be written a moment after its socket answers.
+        let address = poll("the API listens on TCP", || {
+            let address = fs::read_to_string(self.home.join("address")).unwrap_or_default();
+            let address = address.trim().trim_start_matches("http://").to_owned();
+            TcpStream::connect(&address).map_err(|error| format!("{address}: {error}"))?;
+            Ok(address)
+        });
         let token = fs::read_to_string(self.home.join("token")).unwrap();
-        let address = address.trim().trim_start_matches("http://").to_owned();
         (address, token.trim().to_owned())
     }
 
