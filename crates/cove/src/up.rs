@@ -366,6 +366,8 @@ async fn listen(
             .hint("give another address with --listen, or 127.0.0.1:0 for any free port")
     })?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
+    // who finds the socket answering finds the address too
+    write_address(&home.dir, address);
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
@@ -374,7 +376,6 @@ async fn listen(
         tokio::spawn(cove_http::serve_unix(unix, router.clone(), ended(stopping.clone()))),
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
-    write_address(&home.dir, address);
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
     wait_for_the_end(&down).await?;
     let _ = stopped.send(true);
