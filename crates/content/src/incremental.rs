@@ -218,7 +218,9 @@ impl Change<'_, '_, '_, '_> {
         for top in &tops {
             self.edits.delete_all(top);
         }
-        let new: Vec<Vec<u8>> = self.paths.moved.values().cloned().collect();
+        // One that moved to its own path has another directory around it.
+        let moved = self.paths.moved.iter().filter(|(old, new)| old != new);
+        let new: Vec<Vec<u8>> = moved.map(|(_, new)| new.clone()).collect();
         for new in new {
             let stays = self.paths.now(&new).as_ref() == Some(&new);
             if stays && self.old_entry(&new)?.is_some() {
