@@ -4,6 +4,13 @@
 //! content are made as they come, by one thread, while the chunks of what follows
 //! are being fetched; metadata of directories comes last, the deepest first.
 
+mod attributes;
+mod copy;
+mod strip;
+
+pub use copy::{copy_tree, is_captured};
+pub use strip::strip;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
