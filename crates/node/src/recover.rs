@@ -135,7 +135,8 @@ fn copy_here(
     let incoming = SubvolumePath::Incoming(operation);
     let live = SubvolumePath::Volume(volume.id.clone());
     let tree = head.now.tree;
-    build_tree(inner, &tree, &head.locations, &incoming, &volume.id, &Progress::default())
+    build_tree(inner, &tree, &head.locations, &volume.id, &Progress::default())
+        .and_then(|built| built.put(&incoming))
         .map_err(|error| chain(&error))?;
     inner
         .pool

@@ -9,6 +9,12 @@ use crate::node::Inner;
 use crate::volume::{Trouble, Volume};
 use crate::work::Work;
 
+/// Where more is to be read of what is lost.
+const LOST_HINT: &str = "the log in Cove's home says which operation it was";
+/// What helps a volume that another Cove has taken over.
+const FENCED_HINT: &str =
+    "what is not saved stays in the directory that `cove path` prints: copy it from there";
+
 pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
     let here = inner.pool.find(&live).ok().flatten().is_some();
@@ -49,10 +55,15 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
                 ErrorKind::Precondition => "you",
                 _ => "operator",
             };
-            problem(format!("{act}: {what}"), *since, who, None);
+            let hint = state.fenced.then_some(FENCED_HINT);
+            problem(format!("{act}: {what}"), *since, who, hint);
         }
     }
+    for Trouble { what, since, .. } in &state.lost {
+        problem(what.clone(), *since, "operator", Some(LOST_HINT));
+    }
     let store = match &holding {
+        Holding::Held if state.fenced => "held_by_another",
         Holding::Held => match &state.saving {
             Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
             _ => "reachable",
