@@ -625,6 +625,46 @@ impl Dir {
         rustix::fs::fsync(&from_parent).map_err(failed(VERB, from))
     }
 
+    /// Renames an entry to a place; what is there already takes the place of the entry, in the same
+    /// moment, and nobody finds neither of them. Whether that was so. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// `from` is not there or a parent is not; nothing has moved.
+    pub fn rename_or_exchange(&self, from: &TreePath, to: &TreePath) -> Result<bool, PathError> {
+        use rustix::fs::RenameFlags;
+        const VERB: &str = "rename";
+        let (from_parent, from_name) = self.parent_to_change(from, VERB)?;
+        let (to_parent, to_name) = self.parent_to_change(to, VERB)?;
+        let places: [Place<'_>; 4] = [
+            (&from_parent, from_name),
+            (&from_parent, b"."),
+            (&to_parent, to_name),
+            (&to_parent, b"."),
+        ];
+        let rename = |flags| {
+            self.unlocked(&places, || {
+                rustix::fs::renameat_with(&from_parent, from_name, &to_parent, to_name, flags)
+            })
+        };
+        let is_exchanged = loop {
+            match rename(RenameFlags::NOREPLACE) {
+                Ok(()) => break false,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(VERB, from)(errno)),
+            }
+            match rename(RenameFlags::EXCHANGE) {
+                Ok(()) => break true,
+                // one of them went meanwhile: the other call tells which
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(VERB, from)(errno)),
+            }
+        };
+        rustix::fs::fsync(&to_parent).map_err(failed(VERB, to))?;
+        rustix::fs::fsync(&from_parent).map_err(failed(VERB, from))?;
+        Ok(is_exchanged)
+    }
+
     /// Makes a symbolic link to `target`, which is kept as it is. Not durable by itself.
     ///
     /// # Errors

@@ -38,6 +38,25 @@ pub(crate) fn refuse_writers(top: &Path) -> Result<(), VolumeError> {
     Ok(())
 }
 
+/// Whether a process has anything at or below `top`: open in whatever way, mapped, or as its directory.
+/// A process that cannot be looked at counts as none.
+pub(crate) fn is_held(top: &Path) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let own = std::process::id().to_string();
+    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
+    processes.flatten().filter(|process| process.file_name().to_str().is_some_and(is_process)).any(
+        |process| {
+            let process = process.path();
+            let leads_there = |link: &Path| fs::read_link(link).is_ok_and(|to| to.starts_with(top));
+            let mut descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            leads_there(&process.join("cwd"))
+                || leads_there(&process.join("root"))
+                || descriptors.any(|descriptor| leads_there(&descriptor.path()))
+                || maps(&process, top, |_| true).is_some()
+        },
+    )
+}
+
 fn open_for_writing(process: &Path, top: &Path) -> Option<String> {
     let descriptors = fs::read_dir(process.join("fd")).ok()?;
     for descriptor in descriptors.flatten() {
@@ -59,17 +78,22 @@ fn open_for_writing(process: &Path, top: &Path) -> Option<String> {
     None
 }
 
+/// What a process has mapped shared and writable below `top`.
 fn mapped(process: &Path, top: &Path) -> Option<String> {
+    maps(process, top, |rights| rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's'))
+}
+
+/// The first mapping of something below `top` with rights that `wanted` accepts.
+fn maps(process: &Path, top: &Path, wanted: impl Fn(&[u8]) -> bool) -> Option<String> {
     let maps = fs::read(process.join("maps")).ok()?;
     let top_bytes = top.as_os_str().as_encoded_bytes();
     maps.split(|byte| *byte == b'\n').find_map(|line| {
         // address perms offset dev inode path
         let mut fields = line.splitn(2, |byte| *byte == b' ');
         let (_, rest) = (fields.next()?, fields.next()?);
-        let is_shared_writable = rest.get(1) == Some(&b'w') && rest.get(3) == Some(&b's');
         let at = rest.iter().position(|byte| *byte == b'/')?;
         let path = &rest[at..];
-        (is_shared_writable && path.starts_with(top_bytes))
+        (wanted(rest) && path.starts_with(top_bytes))
             .then(|| escape_bytes(path.strip_prefix(top_bytes).unwrap_or(path)))
     })
 }

@@ -15,6 +15,7 @@ use cove_types::{Digest, Durability, EntryId, ErrorKind, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
+use crate::capture::Looked;
 use crate::work::{Edit, Pending, Work};
 
 /// The head as it was last acknowledged, with the entries that it only names.
@@ -138,6 +139,8 @@ pub(crate) struct State {
     pub fenced: bool,
     /// Whether something of ours may lie beside the files, which is to go before they are captured.
     pub is_littered: bool,
+    /// What restores of paths have replaced and programs may still write into, by their operations.
+    pub replaced: HashMap<OperationId, Option<Looked>>,
 }
 
 /// One volume.

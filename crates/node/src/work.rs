@@ -98,6 +98,9 @@ pub enum Work {
         entry: EntryId,
         /// The paths from the project's root.
         paths: Vec<Vec<u8>>,
+        /// The inode that waits to come in for each path, `None` where nothing is to be there.
+        #[serde(default)]
+        inodes: Vec<Option<u64>>,
         /// Whether they are in their places: after that they are the user's again.
         #[serde(default)]
         done: bool,

@@ -24,3 +24,4 @@ mod room;
 mod store_away;
 mod story;
 mod workspace_files;
+mod writers;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cove_btrfs::{Access, SubvolumePath};
 use cove_content::volumes::VolumeError;
-use cove_types::{EntryId, EntryKind};
+use cove_types::{EntryId, EntryKind, OperationId};
 
 use crate::capture::snapshot::draft;
 use crate::capture::{enqueue, generation_at, pool_failed};
@@ -27,39 +27,48 @@ pub(crate) fn rescue_late_writes(inner: &Inner, volume: &Arc<Volume>) -> Result<
             continue;
         }
         let id = EntryId::derive(&row.operation, "rescue");
-        let record = draft(inner, id, EntryKind::Rescue, "cove", Some("late writes".into()));
-        let mut pending = Pending {
-            operation: inner.env.operation_id(volume.state().seq()),
-            generation: 0,
-            volume: volume.id.clone(),
-            principal: "cove".into(),
-            request: [0; 8],
-            failed: None,
-            work: Work::Rescue { entry: record },
-        };
-        let _held = volume.hold([pending.operation]);
-        inner
-            .pool
-            .snapshot(
-                &place,
-                &SubvolumePath::Stored(volume.id.clone(), pending.operation),
-                Access::ReadOnly,
-                &volume.id,
-            )
-            .map_err(pool_failed("failed to take a snapshot of late writes"))?;
-        pending.generation = 0;
-        let stored = stored_row(inner, &pending);
-        inner
-            .wait(inner.database.put_stored(&stored))
-            .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
-        volume.state().stored.insert(stored.operation, stored);
-        let stored_place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
-        row.generation = generation_at(inner, &stored_place)?;
+        let stored = enqueue_rescue(inner, volume, id, |rescue| {
+            let stored = SubvolumePath::Stored(volume.id.clone(), *rescue);
+            inner
+                .pool
+                .snapshot(&place, &stored, Access::ReadOnly, &volume.id)
+                .map_err(pool_failed("failed to take a snapshot of late writes"))
+        })?;
+        row.generation = generation_at(inner, &stored)?;
         row.entry = Some(id);
-        let _receiver = enqueue(inner, volume, pending)?;
         inner
             .wait(inner.database.put_discarded(&row))
             .map_err(|error| VolumeError::failed("failed to write down late writes", error))?;
     }
     Ok(())
+}
+
+/// Captures what was written late as the entry `id`, new or brought up to date; `take` makes its
+/// snapshot, whose place is the answer.
+pub(crate) fn enqueue_rescue(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    id: EntryId,
+    take: impl FnOnce(&OperationId) -> Result<(), VolumeError>,
+) -> Result<SubvolumePath, VolumeError> {
+    let record = draft(inner, id, EntryKind::Rescue, "cove", Some("late writes".into()));
+    let pending = Pending {
+        operation: inner.env.operation_id(volume.state().seq()),
+        generation: 0,
+        volume: volume.id.clone(),
+        principal: "cove".into(),
+        request: [0; 8],
+        failed: None,
+        work: Work::Rescue { entry: record },
+    };
+    let _held = volume.hold([pending.operation]);
+    take(&pending.operation)?;
+    let stored = stored_row(inner, &pending);
+    inner
+        .wait(inner.database.put_stored(&stored))
+        .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
+    volume.state().stored.insert(stored.operation, stored);
+    let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    enqueue(inner, volume, pending)?;
+    Ok(place)
 }

@@ -5,16 +5,21 @@ use std::sync::atomic::Ordering;
 
 use cove_content::volumes::VolumeError;
 use cove_types::Classify;
+use tokio::sync::oneshot;
 
 use crate::capture::late_writes::rescue_late_writes;
+use crate::capture::replaced::look_at_replaced;
 use crate::capture::snapshot::freeze;
 use crate::capture::{enqueue, generation, pool_failed};
 use crate::node::{Inner, chain};
-use crate::volume::{Trouble, Turn, Volume};
+use crate::volume::{Ended, Trouble, Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// Captures the present state when it has changed since it was last stored, for nobody in particular.
-pub(crate) fn background(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
+pub(crate) fn background(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+) -> Result<oneshot::Receiver<Ended>, VolumeError> {
     let mut pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,
@@ -26,7 +31,7 @@ pub(crate) fn background(inner: &Inner, volume: &Arc<Volume>) -> Result<(), Volu
     };
     let _held = volume.hold([pending.operation]);
     freeze(inner, volume, &mut pending)?;
-    enqueue(inner, volume, pending).map(drop)
+    enqueue(inner, volume, pending)
 }
 
 /// Looks at every volume once and captures those that changed.
@@ -64,6 +69,7 @@ fn look_at(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     // somebody captures now; the next look comes soon
     let Ok(_turn) = volume.capture.try_lock() else { return Ok(()) };
     rescue_late_writes(inner, volume)?;
+    look_at_replaced(inner, volume)?;
     capture_changed(inner, volume)
 }
 
@@ -79,7 +85,7 @@ fn capture_changed(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeErro
                 .as_ref()
                 .is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
     };
-    if unchanged { Ok(()) } else { background(inner, volume) }
+    if unchanged { Ok(()) } else { background(inner, volume).map(drop) }
 }
 
 /// Captures one volume when it has changed, after whatever is being captured now; for whoever needs

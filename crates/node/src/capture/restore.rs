@@ -9,6 +9,7 @@ use cove_types::{Digest, EntryId, EntryKind, ErrorKind};
 
 use crate::capture::built::Built;
 use crate::capture::entry::{build_entry, entry_root};
+use crate::capture::replaced::{look_at_replaced, snapshot_without};
 use crate::capture::restore_paths::tidy;
 use crate::capture::snapshot::draft;
 use crate::capture::{
@@ -44,6 +45,7 @@ pub(crate) fn restore(
     }
     refuse_restore(inner, volume, restore)?;
     tidy(inner, volume);
+    look_at_replaced(inner, volume)?;
     let tree = entry_root(volume, &restore.entry).ok().map(|(tree, _)| tree);
     let incoming = SubvolumePath::Incoming(call.operation);
     built.put(&incoming)?;
@@ -128,10 +130,7 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
     let trash = SubvolumePath::Trash(pending.operation);
     if find(&stored)?.is_none() {
         let from = if find(&incoming)?.is_some() { &incoming } else { &trash };
-        inner
-            .pool
-            .snapshot(from, &stored, Access::ReadOnly, &volume.id)
-            .map_err(pool_failed("failed to take a snapshot of the state before"))?;
+        snapshot_without(inner, volume, from, &pending.operation)?;
     }
     if find(&incoming)?.is_some() {
         inner
@@ -176,6 +175,8 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
         .wait(inner.database.finish(&finished))
         .map_err(|error| VolumeError::failed("failed to write down a restore", error))?;
     let mut state = volume.state();
+    // what is written there from now on is looked for in what was swapped out
+    state.replaced.clear();
     state.copy = Some(copy);
     for row in finished.stored {
         state.stored.insert(row.operation, row);

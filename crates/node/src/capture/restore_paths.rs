@@ -6,25 +6,30 @@
 //!
 //! `.restoring-<operation>/` beside `files/` holds, for the n-th path:
 //!
-//! n        what waits to come in; gone when it has its place
+//! n        what waits to come in; what was there, for the moment after it came in; then gone
 //! n.gone   instead: a mark that nothing is to be there; gone when nothing is
 //! n.old    what was there
+//! n.at     a symbolic link whose target is the path, in the volume
+//!
+//! What was there is kept apart afterwards (`replaced.rs`): programs may still write into it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cove_btrfs::{Dir, FileKind, PathError, SubvolumePath};
+use cove_btrfs::{Dir, FileKind, Metadata, PathError, SubvolumePath};
 use cove_content::read::in_volume;
 use cove_content::restore::{copy_tree, is_captured, restore_tree};
 use cove_content::tree;
 use cove_content::volumes::{Call, Progress, Restore, VolumeError};
 use cove_types::{EntryId, EntryKind, ErrorKind, TreePath};
+use tokio::sync::oneshot;
 
 use crate::capture::built::Built;
 use crate::capture::entry::{LocalEntry, entry_root, local_entry};
 use crate::capture::look::background;
+use crate::capture::replaced::{self, settle};
 use crate::capture::restore::refuse_restore;
 use crate::capture::snapshot::{draft, freeze};
 use crate::capture::{
@@ -33,7 +38,7 @@ use crate::capture::{
 use crate::files::make_owned;
 use crate::node::{Inner, chain};
 use crate::save::chunks_of;
-use crate::volume::{Turn, Volume};
+use crate::volume::{Ended, Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// How the directories begin in which what is restored waits, before the operation id.
@@ -97,7 +102,8 @@ pub(crate) fn prepare_paths(
     Ok(Source::Built(built))
 }
 
-/// Makes some paths exactly as in an entry; what was there is in a snapshot first.
+/// Makes some paths exactly as in an entry; what was there is in a snapshot first, and what is written
+/// there after that snapshot becomes a rescue.
 pub(crate) fn restore_paths(
     inner: &Arc<Inner>,
     volume: &Arc<Volume>,
@@ -121,6 +127,7 @@ pub(crate) fn restore_paths(
     let work = Work::RestorePaths {
         entry: restore.entry,
         paths: restore.paths.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        inodes: Vec::new(),
         before,
         keep: restore.keep,
         done: false,
@@ -131,7 +138,7 @@ pub(crate) fn restore_paths(
     if let Work::RestorePaths { before, .. } = &mut pending.work {
         before.captured_ms = taken;
     }
-    let staged = stage_paths(inner, volume, &pending, source, &call.progress).and_then(|()| {
+    let staged = stage_paths(inner, volume, &mut pending, source, &call.progress).and_then(|()| {
         let row = pending_row(inner, &pending)?;
         inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
             VolumeError::failed("failed to write down what is to be restored", error)
@@ -146,12 +153,38 @@ pub(crate) fn restore_paths(
         inner.drop_stored(&volume.id, &pending.operation);
         return Err(error);
     }
-    let receiver = finish_here(inner, volume, pending)?;
-    if let Err(error) = background(inner, volume) {
-        // the next look captures it
-        tracing::warn!(volume = %volume.id, error = chain(&error), "what was restored waits for a look");
+    let operation = pending.operation;
+    let before_saved = finish_here(inner, volume, pending)?;
+    settle(inner, volume, &operation);
+    // who waits does so for the restored state
+    match background(inner, volume) {
+        Ok(saved) => Ok(Asked::Pending(both(inner, before_saved, saved))),
+        Err(error) => {
+            // the next look captures it
+            tracing::warn!(volume = %volume.id, error = chain(&error), "what was restored waits for a look");
+            Ok(Asked::Pending(before_saved))
+        }
     }
-    Ok(Asked::Pending(receiver))
+}
+
+/// How the first of two works ends, once the second has ended too; the second's failure when only that
+/// one failed.
+fn both(
+    inner: &Inner,
+    first: oneshot::Receiver<Ended>,
+    second: oneshot::Receiver<Ended>,
+) -> oneshot::Receiver<Ended> {
+    let (sender, receiver) = oneshot::channel();
+    inner.runtime.spawn(async move {
+        let Ok(mut ended) = first.await else { return };
+        if ended.failure.is_none() {
+            let Ok(second) = second.await else { return };
+            ended.failure = second.failure;
+        }
+        // nobody may wait any more
+        let _ = sender.send(ended);
+    });
+    receiver
 }
 
 /// Refuses a path that is in neither state, or below what is no directory now: the caller's mistake, found
@@ -221,8 +254,8 @@ fn is_there(dir: &Dir, path: &TreePath) -> Result<bool, VolumeError> {
     Ok(found.is_some_and(|found| is_captured(&found)))
 }
 
-fn name(dir: &TreePath, text: String) -> Result<TreePath, VolumeError> {
-    dir.join(text.as_bytes())
+pub(crate) fn name(dir: &TreePath, text: impl AsRef<[u8]>) -> Result<TreePath, VolumeError> {
+    dir.join(text.as_ref())
         .map_err(|error| VolumeError::failed("failed to name a place for files", error))
 }
 
@@ -250,6 +283,7 @@ struct Places {
     new: TreePath,
     gone: TreePath,
     old: TreePath,
+    at: TreePath,
 }
 
 impl Places {
@@ -258,6 +292,7 @@ impl Places {
             new: name(staging, n.to_string())?,
             gone: name(staging, format!("{n}.gone"))?,
             old: name(staging, format!("{n}.old"))?,
+            at: name(staging, format!("{n}.at"))?,
         })
     }
 }
@@ -266,31 +301,36 @@ impl Places {
 fn stage_paths(
     inner: &Inner,
     volume: &Volume,
-    pending: &Pending,
+    pending: &mut Pending,
     source: &Source,
     progress: &Progress,
 ) -> Result<(), VolumeError> {
-    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let staging = staging(pending)?;
+    let Work::RestorePaths { paths, inodes, .. } = &mut pending.work else { return Ok(()) };
     let then = source.open(inner)?;
     let live = open_live(inner, volume)?;
-    let staging = staging(pending)?;
     live.create_dir(&staging, 0o700).map_err(path_failed("failed to make a directory"))?;
     progress.step("restoring");
     for (n, bytes) in paths.iter().enumerate() {
-        let from = source.place(n, &path_of(bytes)?)?;
+        let path = path_of(bytes)?;
+        let from = source.place(n, &path)?;
         let places = Places::of(&staging, n)?;
+        live.symlink(&places.at, path.as_bytes()).map_err(path_failed("failed to make a file"))?;
         if is_there(&then, &from)? {
             copy_tree(&then, &from, &live, &places.new, progress)
                 .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
+            inodes.push(find(&live, &places.new)?.map(|new| new.inode));
         } else {
             live.create_file(&places.gone, 0o600).map_err(path_failed("failed to make a file"))?;
+            inodes.push(None);
         }
     }
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
 
-/// Removes what was staged for work that is not in `queue` or is done: nothing needs it.
+/// Removes what was staged for work that is not in `queue` or is done: nothing needs it. What it has
+/// replaced is kept apart, until nobody writes there any more.
 pub(crate) fn clear_staged(
     inner: &Inner,
     volume: &Volume,
@@ -314,16 +354,37 @@ pub(crate) fn clear_staged(
             && name.starts_with(STAGING)
             && !needed.contains(&path)
         {
-            let place = inner.pool.absolute(&place);
-            remove_all(&live, &place, &path).map_err(path_failed("failed to remove a file"))?;
+            retire(inner, volume, &live, &path)?;
         }
     }
     Ok(())
 }
 
+/// Puts a staging directory that is not needed any more among what restores have replaced, or removes it
+/// when it has replaced nothing.
+fn retire(
+    inner: &Inner,
+    volume: &Volume,
+    live: &Dir,
+    staging: &TreePath,
+) -> Result<(), VolumeError> {
+    let names = live.list(staging).map_err(path_failed("failed to look at the files"))?;
+    let operation = staging.as_bytes().strip_prefix(STAGING);
+    let operation = operation.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    if let Some(operation) = operation
+        && names.iter().any(|(name, _)| name.ends_with(b".old"))
+    {
+        // a look may come at once
+        volume.state().replaced.insert(operation, None);
+        return rename(live, staging, &replaced::place(&operation)?);
+    }
+    let place = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));
+    remove_all(live, &place, staging).map_err(path_failed("failed to remove a file"))
+}
+
 /// Removes a directory of ours, into which nobody else can go, with the subvolumes in it. `place` is
 /// where `dir` is.
-fn remove_all(dir: &Dir, place: &Path, path: &TreePath) -> Result<(), PathError> {
+pub(crate) fn remove_all(dir: &Dir, place: &Path, path: &TreePath) -> Result<(), PathError> {
     match dir.remove(path, true) {
         Err(PathError::OtherDevice { .. }) => {}
         removed => return removed.map(drop),
@@ -372,7 +433,7 @@ pub(crate) fn put_paths(
     volume: &Volume,
     pending: &Pending,
 ) -> Result<(), VolumeError> {
-    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let Work::RestorePaths { paths, inodes, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let live = open_live(inner, volume)?;
     let staging = staging(pending)?;
@@ -383,45 +444,83 @@ pub(crate) fn put_paths(
         });
     }
     for (n, bytes) in paths.iter().enumerate() {
-        put_path(&live, &path_of(bytes)?, &Places::of(&staging, n)?)?;
+        let inode = inodes.get(n).copied().flatten();
+        put_path(&live, &path_of(bytes)?, &Places::of(&staging, n)?, inode)?;
     }
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
 
+fn find(live: &Dir, path: &TreePath) -> Result<Option<Metadata>, VolumeError> {
+    live.find(path).map_err(path_failed("failed to look at the files"))
+}
+
 fn has(live: &Dir, path: &TreePath) -> Result<bool, VolumeError> {
-    let found = live.find(path).map_err(path_failed("failed to look at the files"))?;
-    Ok(found.is_some())
+    Ok(find(live, path)?.is_some())
 }
 
 fn rename(live: &Dir, from: &TreePath, to: &TreePath) -> Result<(), VolumeError> {
     live.rename(from, to).map_err(path_failed("failed to put a file in place"))
 }
 
-fn put_path(live: &Dir, path: &TreePath, places: &Places) -> Result<(), VolumeError> {
-    let waits = has(live, &places.new)?;
-    if !waits && !has(live, &places.gone)? {
-        return Ok(());
-    }
-    refuse_others_above(live, path, path)?;
-    if has(live, path)? {
-        if has(live, &places.old)? {
-            // it came in the moment in which this was interrupted
-            live.remove(path, true).map_err(path_failed("failed to remove a file"))?;
-        } else {
-            rename(live, path, &places.old)?;
+/// Brings `from` to `to` in one step, which leaves what was there at `from`; whether something was.
+fn bring(live: &Dir, from: &TreePath, to: &TreePath) -> Result<bool, VolumeError> {
+    live.rename_or_exchange(from, to).map_err(path_failed("failed to put a file in place"))
+}
+
+/// Puts one path in place; `inode` is what was staged for it. Nobody who opens the path meanwhile finds
+/// nothing there, so that all that is written goes into what was there or into what is there now.
+fn put_path(
+    live: &Dir,
+    path: &TreePath,
+    places: &Places,
+    inode: Option<u64>,
+) -> Result<(), VolumeError> {
+    match find(live, &places.new)? {
+        // it has come, and this was interrupted before what was there had its place
+        Some(there) if inode.is_some_and(|staged| staged != there.inode) => {
+            rename(live, &places.new, &places.old)
         }
+        Some(_) => {
+            refuse_others_above(live, path, path)?;
+            if let Some(parent) = path.parent() {
+                make_owned(live, &parent).map_err(path_failed("failed to make a directory"))?;
+            }
+            match bring(live, &places.new, path)? {
+                true => rename(live, &places.new, &places.old),
+                false => Ok(()),
+            }
+        }
+        None if has(live, &places.gone)? => {
+            refuse_others_above(live, path, path)?;
+            if has(live, path)? && !has(live, &places.old)? {
+                rename(live, path, &places.old)?;
+            }
+            let removed = live.remove(&places.gone, false);
+            removed.map(drop).map_err(path_failed("failed to remove a file"))
+        }
+        None => Ok(()),
     }
-    if !waits {
-        return live
-            .remove(&places.gone, false)
-            .map(drop)
-            .map_err(path_failed("failed to remove a file"));
+}
+
+/// Makes one path as it was before the work.
+fn undo_path(
+    live: &Dir,
+    path: &TreePath,
+    places: &Places,
+    inode: Option<u64>,
+) -> Result<(), VolumeError> {
+    match find(live, &places.new)? {
+        Some(there) if inode.is_some_and(|staged| staged != there.inode) => {
+            bring(live, &places.new, path).map(drop)
+        }
+        _ if has(live, &places.old)? => bring(live, &places.old, path).map(drop),
+        // it came to a place where nothing was
+        None if inode.is_some() && find(live, path)?.map(|there| there.inode) == inode => {
+            rename(live, path, &places.new)
+        }
+        _ => Ok(()),
     }
-    if let Some(parent) = path.parent() {
-        make_owned(live, &parent).map_err(path_failed("failed to make a directory"))?;
-    }
-    rename(live, &places.new, path)
 }
 
 /// Makes the paths of a work that cannot be done as they were before it; may be repeated.
@@ -430,7 +529,7 @@ pub(crate) fn undo_paths(
     volume: &Volume,
     pending: &Pending,
 ) -> Result<(), VolumeError> {
-    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let Work::RestorePaths { paths, inodes, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let live = open_live(inner, volume)?;
     let staging = staging(pending)?;
@@ -439,13 +538,7 @@ pub(crate) fn undo_paths(
     }
     for (n, bytes) in paths.iter().enumerate().rev() {
         let (path, places) = (path_of(bytes)?, Places::of(&staging, n)?);
-        let has_come = !has(&live, &places.new)? && !has(&live, &places.gone)?;
-        if has_come && has(&live, &path)? {
-            rename(&live, &path, &places.new)?;
-        }
-        if has(&live, &places.old)? {
-            rename(&live, &places.old, &path)?;
-        }
+        undo_path(&live, &path, &places, inodes.get(n).copied().flatten())?;
         mend_above(inner, volume, pending, &live, &path);
     }
     let place = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));

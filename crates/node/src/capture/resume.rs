@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::capture::replaced::find_all;
 use crate::capture::restore_paths::clear_staged;
 use crate::capture::{asks_store, complete, is_unfinished};
 use crate::node::{Inner, chain};
@@ -14,6 +15,9 @@ pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
     if let Err(error) = clear_staged(inner, volume, &queue) {
         tracing::warn!(volume = %volume.id, error = chain(&error), "a part of a restore stays behind");
         volume.state().is_littered = true;
+    }
+    if let Err(error) = find_all(inner, volume) {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced is not looked at");
     }
     // what has failed or needs the store is for the volume's task: a start does not wait for a store
     let here = queue.iter().filter(|pending| {

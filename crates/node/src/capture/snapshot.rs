@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use cove_btrfs::{Access, SubvolumePath};
+use cove_btrfs::SubvolumePath;
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{Call, NewEntry, VolumeError};
 use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
 
+use crate::capture::replaced::snapshot_without;
 use crate::capture::restore_paths::tidy;
-use crate::capture::{
-    Asked, asked, enqueue, generation_at, pending_of, pool_failed, refuse_trashed,
-};
+use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed, refuse_trashed};
 use crate::node::{Inner, stored_row};
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
@@ -25,17 +24,9 @@ pub(crate) fn freeze(
     let begun = inner.env.since_boot();
     let live = SubvolumePath::Volume(volume.id.clone());
     let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
-    let snapshot = || inner.pool.snapshot(&live, &stored, Access::ReadOnly, &volume.id);
-    let taken = match snapshot() {
-        // an attempt of the same call that was never written down: its caller was told nothing
-        Err(cove_btrfs::PoolError::Exists { .. }) => {
-            inner.pool.delete(&stored).and_then(|_| snapshot())
-        }
-        taken => taken,
-    };
-    taken.map_err(pool_failed("failed to take a snapshot"))?;
-    // a snapshot has the generation that it gives its source, and any later change a higher one
-    pending.generation = generation_at(inner, &stored)?;
+    // an attempt of the same call that was never written down: its caller was told nothing
+    inner.pool.delete(&stored).map_err(pool_failed("failed to take a snapshot"))?;
+    pending.generation = snapshot_without(inner, volume, &live, &pending.operation)?;
     let row = stored_row(inner, pending);
     inner
         .wait(inner.database.put_stored(&row))
