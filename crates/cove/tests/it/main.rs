@@ -15,3 +15,4 @@ mod fidelity;
 mod harness;
 mod lost_machine;
 mod story;
+mod terminal;
