@@ -23,4 +23,5 @@ mod output;
 mod room;
 mod store_away;
 mod story;
+mod terminal;
 mod workspace_files;
