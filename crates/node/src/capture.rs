@@ -14,12 +14,11 @@ mod resume;
 mod snapshot;
 
 pub(crate) use create::{LIMITS, create};
-pub(crate) use entry::build_tree;
 pub(crate) use fork::fork;
 pub(crate) use look::{look_at_all, look_at_one};
 pub(crate) use restore::restore;
 pub(crate) use resume::resume;
-pub(crate) use snapshot::snapshot;
+pub(crate) use snapshot::{draft, snapshot};
 
 use std::sync::Arc;
 

@@ -114,8 +114,12 @@ pub(crate) struct State {
     pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
+    /// The head that was kept could not be read.
+    pub reread: Option<Trouble>,
     pub saved_at: Option<jiff::Timestamp>,
     pub fenced: bool,
+    /// Rescue entries of damaged states that were found to be whole again.
+    pub whole: HashSet<EntryId>,
 }
 
 /// One volume.

@@ -14,4 +14,5 @@ mod contract;
 mod fidelity;
 mod harness;
 mod lost_machine;
+mod second_lives;
 mod story;

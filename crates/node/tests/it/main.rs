@@ -5,4 +5,5 @@
 mod interruption;
 mod model;
 mod requests;
+mod second_lives;
 mod world;
