@@ -1,5 +1,7 @@
 //! A pool on a btrfs directory.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -527,15 +529,19 @@ impl Pool for BtrfsPool {
         let items = ioctl::items_of(&fd, 0, inode, &[INODE_REF, INODE_EXTREF])
             .map_err(failed(VERB, place))?;
         let mut names = Vec::new();
+        // A file may have 65,535 names, mostly in few directories.
+        let mut directories = HashMap::new();
         for item in items {
             for (parent, name) in refs(&item) {
-                let mut path = match path_of_directory(&fd, parent) {
-                    Ok(path) => path,
-                    Err(Errno::NOENT) => continue,
-                    Err(errno) => return Err(failed(VERB, place)(errno)),
+                let above = match directories.entry(parent) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place_of) => match path_of_directory(&fd, parent) {
+                        Ok(path) => place_of.insert(path),
+                        Err(Errno::NOENT) => continue,
+                        Err(errno) => return Err(failed(VERB, place)(errno)),
+                    },
                 };
-                path.extend_from_slice(name);
-                names.push(path);
+                names.push([above, name].concat());
             }
         }
         names.sort_unstable();

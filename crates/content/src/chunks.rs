@@ -604,3 +604,6 @@ impl Classify for ChunkError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

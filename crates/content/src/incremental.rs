@@ -29,9 +29,7 @@ use crate::chunk;
 use crate::chunks::Chunks;
 use crate::root::NotCapturedPath;
 use crate::session::Session;
-use crate::store::{
-    NESTED_SUBVOLUME_INODE, SET_ID_BITS, SharedSink, StoreError, StoredTree, describe, lack,
-};
+use crate::store::{NESTED_SUBVOLUME_INODE, SharedSink, StoreError, StoredTree, describe, lack};
 use crate::tree::{self, Content, Edits, Entry, Grid, Item, Key, Nodes, ReadError, Value};
 use crate::volumes::Progress;
 
@@ -79,6 +77,7 @@ pub fn store_changes(
         progress,
         edits: Edits::new(),
         rows: BTreeSet::new(),
+        described: BTreeSet::new(),
         plans: BTreeMap::new(),
         directories: BTreeSet::new(),
         names: BTreeMap::new(),
@@ -86,10 +85,10 @@ pub fn store_changes(
     let old_rows = change.rows_of(old.not_captured)?;
     change.subtrees(&old_rows)?;
     change.touched(changes)?;
-    change.carry_rows(&old_rows)?;
     for (inode, plan) in std::mem::take(&mut change.plans) {
         change.file(inode, &plan)?;
     }
+    change.carry_rows(&old_rows)?;
     for path in std::mem::take(&mut change.directories) {
         change.look_again(&path)?;
     }
@@ -154,6 +153,8 @@ struct Change<'c, 'r, 's, 'k> {
     progress: &'c Progress,
     edits: Edits,
     rows: Rows,
+    /// The entries of which all that a row can say of an entry was looked at.
+    described: BTreeSet<TreePath>,
     plans: BTreeMap<u64, Plan>,
     /// Those that are looked into for names that send does not tell of.
     directories: BTreeSet<TreePath>,
@@ -217,7 +218,9 @@ impl Change<'_, '_, '_, '_> {
         for top in &tops {
             self.edits.delete_all(top);
         }
-        let new: Vec<Vec<u8>> = self.paths.moved.values().cloned().collect();
+        // One that moved to its own path has another directory around it.
+        let moved = self.paths.moved.iter().filter(|(old, new)| old != new);
+        let new: Vec<Vec<u8>> = moved.map(|(_, new)| new.clone()).collect();
         for new in new {
             let stays = self.paths.now(&new).as_ref() == Some(&new);
             if stays && self.old_entry(&new)?.is_some() {
@@ -372,11 +375,10 @@ impl Change<'_, '_, '_, '_> {
                 (Some(origin), Some((old, entry))) if origin == old && entry.is_directory() => {}
                 _ => return full(format!("{path} is not the directory that was stored")),
             }
-            let entry = describe(self.dir, &path, metadata, Content::Directory, self.session)?;
-            self.put(&path, &entry)?;
-            if metadata.mode & SET_ID_BITS != 0 {
-                self.rows.insert((path.as_bytes().to_vec(), lack::SET_ID));
-            }
+            let content = Content::Directory;
+            let described = describe(self.dir, &path, metadata, content, None, self.session)?;
+            self.put(&path, &described.entry)?;
+            self.lists(&path, &described.lacks);
         }
         self.directories.insert(path);
         Ok(())

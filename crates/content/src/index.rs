@@ -297,6 +297,12 @@ impl IndexTable {
         if Digest::of(covered).0 != end[..32] {
             return Err(damaged("its tables are not what was written"));
         }
+        // only now: a flipped bit is damage, and no format or feature of the future
+        if trailer.format != FORMAT {
+            let found = trailer.format;
+            return Err(DecodeError::UnknownFormat { what: WHAT, found, known: FORMAT });
+        }
+        check_features(WHAT, trailer.must, KNOWN_FEATURES)?;
         let mut fields = Fields::new(WHAT, covered);
         let mut packs: Vec<PackEntry> = Vec::with_capacity(trailer.packs);
         for _ in 0..trailer.packs {
@@ -493,6 +499,8 @@ fn page_of<'a>(bytes: &'a [u8], page: &PageRef) -> Result<&'a [u8], DecodeError>
 #[derive(Debug)]
 struct Trailer {
     id: IndexId,
+    format: u32,
+    must: u64,
     rows: u64,
     packs: usize,
     pages: usize,
@@ -516,10 +524,6 @@ impl Trailer {
         let id = IndexId(fields.array()?);
         let _tables = fields.digest()?;
         fields.literal(MAGIC_END, "it does not end as an index")?;
-        if format != FORMAT {
-            return Err(DecodeError::UnknownFormat { what: WHAT, found: format, known: FORMAT });
-        }
-        check_features(WHAT, must, KNOWN_FEATURES)?;
         let pages = rows.div_ceil(PAGE_ROWS as u64);
         let table_bytes =
             packs * PACK_BYTES as u64 + pages * FENCE_BYTES as u64 + TRAILER_BYTES as u64;
@@ -532,6 +536,8 @@ impl Trailer {
         let too_long = |_| damaged("it is too long for this machine");
         Ok(Self {
             id,
+            format,
+            must,
             rows,
             packs: usize::try_from(packs).map_err(too_long)?,
             pages: usize::try_from(pages).map_err(too_long)?,

@@ -327,6 +327,8 @@ impl PackIndex {
         if Digest::of(covered).0 != end[..32] {
             return Err(DecodeError::damaged(WHAT, "its footer is not what was written"));
         }
+        // only now: a flipped bit is damage, and no feature of the future
+        check_features(WHAT, trailer.must, KNOWN_FEATURES)?;
         let mut fields = Fields::new(WHAT, covered);
         let mut rows = Vec::with_capacity(to_usize(trailer.rows));
         let mut last = Digest::HOLE;
@@ -448,6 +450,7 @@ struct Trailer {
     frames_end: u64,
     rows: u32,
     head_record: u32,
+    must: u64,
     id: PackId,
     blake3: Digest,
     footer_bytes: u32,
@@ -474,7 +477,6 @@ impl Trailer {
         let blake3 = fields.digest()?;
         let _footer = fields.digest()?;
         fields.literal(MAGIC_END, "it does not end as a pack")?;
-        check_features(WHAT, must, KNOWN_FEATURES)?;
         if key_id != [0; 16] {
             return Err(damaged("it is sealed with a key"));
         }
@@ -488,7 +490,7 @@ impl Trailer {
             return Err(damaged("its parts do not add up to its length"));
         }
         let footer_bytes = u32::try_from(footer_bytes).map_err(|_| damaged("it is too long"))?;
-        Ok(Self { frames_end, rows, head_record, id, blake3, footer_bytes })
+        Ok(Self { frames_end, rows, head_record, must, id, blake3, footer_bytes })
     }
 }
 

@@ -4,9 +4,14 @@
 //! content are made as they come, by one thread, while the chunks of what follows
 //! are being fetched; metadata of directories comes last, the deepest first.
 
+mod attributes;
+mod copy;
 mod readable;
+mod strip;
 
+pub use copy::{copy_tree, is_captured};
 pub use readable::{Unreadable, restore_readable};
+pub use strip::strip;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -97,31 +97,31 @@ impl NotCaptured {
     /// The record of `paths`, and the content of the chunk that lists all of them
     /// when the record itself cannot.
     ///
-    /// The paths are sorted first, so that one state gives one record. The list of all
-    /// ends, with whole paths, at 1 MiB; the count is always exact.
+    /// The paths are sorted first, so that one state gives one record. The list of all has, in
+    /// order, those that fit into 1 MiB; the count is always exact.
     #[must_use]
     pub fn new(mut paths: Vec<NotCapturedPath>) -> (Self, Option<Vec<u8>>) {
         paths.sort_unstable();
         paths.dedup();
         let count = paths.len() as u64;
-        let fitting = |bytes_max: usize| {
+        // one that is too long leaves room for those after it
+        let fitting = |bytes_max: usize, count_max: usize| -> Vec<NotCapturedPath> {
             let mut bytes = 1;
-            paths
-                .iter()
-                .take_while(|path| {
-                    bytes += canonical(path).len() + 1;
-                    bytes <= bytes_max
-                })
-                .count()
+            let fits = |path: &&NotCapturedPath| {
+                let with = bytes + canonical(path).len() + 1;
+                let fits = with <= bytes_max;
+                bytes = if fits { with } else { bytes };
+                fits
+            };
+            paths.iter().filter(fits).take(count_max).cloned().collect()
         };
-        let listed = fitting(NOT_CAPTURED_LIST_BYTES_MAX).min(NOT_CAPTURED_LISTED_MAX);
-        if listed == paths.len() {
+        let list = fitting(NOT_CAPTURED_LIST_BYTES_MAX, NOT_CAPTURED_LISTED_MAX);
+        if list.len() == paths.len() {
             return (Self { count, list: paths, all: None }, None);
         }
         let chunk_max = usize::try_from(crate::chunk::CHUNK_BYTES_MAX).unwrap_or(usize::MAX);
-        let chunk = canonical(&paths[..fitting(chunk_max)].to_vec());
-        paths.truncate(listed);
-        (Self { count, list: paths, all: Some(Digest::of(&chunk)) }, Some(chunk))
+        let chunk = canonical(&fitting(chunk_max, usize::MAX));
+        (Self { count, list, all: Some(Digest::of(&chunk)) }, Some(chunk))
     }
 
     /// Reads the chunk that lists all.

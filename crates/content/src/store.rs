@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use cove_btrfs::{Dir, Encoded, FileKind, Metadata, PathError, read_encoded};
+use cove_btrfs::{Attributes, Dir, Encoded, FileKind, Metadata, PathError, read_encoded};
 use cove_types::{Classify, Digest, ErrorKind, ParseError, TreePath};
 use rustix::fs::SeekFrom;
 
@@ -38,11 +38,32 @@ pub(crate) mod lack {
     pub(crate) const DEVICE: &str = "device";
     /// The path is no entry of the tree.
     pub(crate) const NESTED: &str = "nested subvolume";
-    /// The path is an entry, without these bits.
-    pub(crate) const SET_ID: &str = "setuid or setgid bit";
     /// The path is a directory of which some children are no entries.
     pub(crate) const LONG: &str = "a path over 4,095 bytes or 256 names";
+    /// The path is an entry, without these bits.
+    pub(crate) const SET_ID: &str = "setuid or setgid bit";
+    /// The path is an entry, without this flag; so of the next two.
+    pub(crate) const IMMUTABLE: &str = "immutable flag";
+    pub(crate) const APPEND_ONLY: &str = "append-only flag";
+    pub(crate) const NO_DUMP: &str = "no-dump flag";
+    /// The path is an entry, without attributes of this kind; so of the next.
+    pub(crate) const SECURITY: &str = "security.* attribute";
+    pub(crate) const TRUSTED: &str = "trusted.* attribute";
+    /// The path is an entry, without those of its attributes that did not fit.
+    pub(crate) const XATTRS: &str = "extended attributes over 128 KiB, or over 64 KiB of names";
+
+    /// Those of a path that is an entry itself.
+    pub(crate) const PARTS: [&str; 7] =
+        [SET_ID, IMMUTABLE, APPEND_ONLY, NO_DUMP, SECURITY, TRUSTED, XATTRS];
+
+    /// What a word says; `None` for one that is none of these.
+    pub(crate) fn find(what: &str) -> Option<&'static str> {
+        [DEVICE, NESTED, LONG].into_iter().chain(PARTS).find(|known| *known == what)
+    }
 }
+
+/// The label that SELinux gives to every file by its own rules: no loss, and no news.
+const MACHINE_LABEL: &[u8] = b"security.selinux";
 
 /// A tree that a session has put.
 #[derive(Debug, Clone)]
@@ -93,9 +114,16 @@ impl NodeSink for SharedSink<'_, '_, '_> {
     }
 }
 
+/// What the tree says of an entry, and what of the entry it does not.
+pub(crate) struct Described {
+    pub(crate) entry: Entry,
+    /// Some of [`lack::PARTS`].
+    pub(crate) lacks: Vec<&'static str>,
+}
+
 /// A hard-linked file that was met: its first name, and what its further names repeat.
 struct Linked {
-    entry: Entry,
+    described: Described,
     lists: Vec<(u64, ChunkList)>,
 }
 
@@ -137,34 +165,37 @@ impl Walk<'_, '_, '_, '_> {
             self.lacks(path, lack::NESTED);
             return Ok(false);
         }
-        if metadata.mode & SET_ID_BITS != 0 {
-            self.lacks(path, lack::SET_ID);
-        }
-        if let Some(linked) = self.linked.get(&metadata.inode) {
-            let mut items = vec![Item { key: Key::entry(path), value: linked.entry.encode()? }];
-            items.extend(linked.lists.iter().map(|(offset, list)| Item {
-                key: Key::chunks(path, *offset),
-                value: list.encode(),
-            }));
-            for item in items {
-                self.builder.push(item)?;
-            }
+        if let Some(linked) = self.linked.remove(&metadata.inode) {
+            self.push(path, &linked.described, &linked.lists)?;
+            self.linked.insert(metadata.inode, linked);
             return Ok(true);
         }
-        let (entry, lists) = read_entry(self.dir, path, metadata, self.session)?;
-        self.builder.push(Item { key: Key::entry(path), value: entry.encode()? })?;
-        for (offset, list) in &lists {
-            self.builder.push(Item { key: Key::chunks(path, *offset), value: list.encode() })?;
-        }
-        let bytes = entry.size().unwrap_or(0);
+        let (described, lists) = read_entry(self.dir, path, metadata, self.session)?;
+        self.push(path, &described, &lists)?;
+        let bytes = described.entry.size().unwrap_or(0);
         self.progress.update(|progress| {
             progress.done_files += 1;
             progress.total_bytes = Some(progress.total_bytes.unwrap_or(0) + bytes);
         });
-        if entry.link.is_some() {
-            self.linked.insert(metadata.inode, Linked { entry, lists });
+        if described.entry.link.is_some() {
+            self.linked.insert(metadata.inode, Linked { described, lists });
         }
         Ok(true)
+    }
+
+    /// Adds an entry, its chunk lists and what it lacks under one name.
+    fn push(
+        &mut self,
+        path: &TreePath,
+        described: &Described,
+        lists: &[(u64, ChunkList)],
+    ) -> Result<(), StoreError> {
+        self.builder.push(Item { key: Key::entry(path), value: described.entry.encode()? })?;
+        for (offset, list) in lists {
+            self.builder.push(Item { key: Key::chunks(path, *offset), value: list.encode() })?;
+        }
+        described.lacks.iter().for_each(|what| self.lacks(path, what));
+        Ok(())
     }
 }
 
@@ -174,54 +205,93 @@ pub(crate) fn read_entry(
     path: &TreePath,
     metadata: &Metadata,
     session: &RefCell<&mut Session<'_>>,
-) -> Result<(Entry, Vec<(u64, ChunkList)>), StoreError> {
+) -> Result<(Described, Vec<(u64, ChunkList)>), StoreError> {
     let mut lists = Vec::new();
+    let mut file = None;
     let content = match metadata.kind {
         FileKind::Directory => Content::Directory,
         FileKind::Symlink => Content::Symlink(dir.read_link(path)?),
         FileKind::Fifo => Content::Fifo,
         FileKind::Socket => Content::Socket,
         FileKind::File => {
-            let file = dir.open_file(path)?;
-            let (content, found) = read_file(&file, path, metadata.size, session)?;
+            let opened = file.insert(dir.open_file(path)?);
+            let (content, found) = read_file(opened, path, metadata.size, session)?;
             lists = found;
             content
         }
         FileKind::Device => return Err(StoreError::Device { path: path.clone() }),
     };
-    let mut entry = describe(dir, path, metadata, content, session)?;
+    let mut described = describe(dir, path, metadata, content, file.as_ref(), session)?;
     if metadata.links > 1 && metadata.kind != FileKind::Directory {
-        entry.link = Some(path.clone());
+        described.entry.link = Some(path.clone());
     }
-    Ok((entry, lists))
+    Ok((described, lists))
 }
 
-/// The entry of this content, with all else but `link` as it is at `path` now.
+/// The entry of this content, with all else but `link` as it is at `path` now; `file` is it
+/// when it is open already.
 pub(crate) fn describe(
     dir: &Dir,
     path: &TreePath,
     metadata: &Metadata,
     content: Content,
+    file: Option<&File>,
     session: &RefCell<&mut Session<'_>>,
-) -> Result<Entry, StoreError> {
+) -> Result<Described, StoreError> {
     let mode = u16::try_from(metadata.mode & !SET_ID_BITS & 0o7777)
         .expect("four octal digits fit 16 bits");
     let mut entry = Entry::new(content, mode, metadata.mtime);
     (entry.uid, entry.gid) = (metadata.uid, metadata.gid);
-    if matches!(metadata.kind, FileKind::File | FileKind::Directory) {
-        let mut kept = Vec::new();
-        for name in dir.list_xattrs(path)?.into_iter().filter(|name| tree::is_kept(name)) {
-            if let Some(value) = dir.find_xattr(path, &name)? {
-                kept.push((name, value));
-            }
+    let parts = [
+        (metadata.mode & SET_ID_BITS != 0, lack::SET_ID),
+        (metadata.flags.is_immutable, lack::IMMUTABLE),
+        (metadata.flags.is_append_only, lack::APPEND_ONLY),
+        (metadata.flags.is_no_dump, lack::NO_DUMP),
+    ];
+    let mut lacks: Vec<&'static str> =
+        parts.into_iter().filter_map(|(is_set, what)| is_set.then_some(what)).collect();
+    let attributes = match file {
+        Some(file) => Attributes::of(file),
+        None => dir.attributes(path)?,
+    };
+    let failed = |source| StoreError::Read { path: path.clone(), source };
+    let names = attributes.names().map_err(failed)?.unwrap_or_else(|| {
+        lacks.push(lack::XATTRS);
+        tree::ACLS.iter().map(|name| name.to_vec()).collect()
+    });
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    for name in names {
+        let lacking = match name.as_slice() {
+            // No attribute that a tree holds can be set on a link.
+            name if tree::is_kept(name) && metadata.kind != FileKind::Symlink => None,
+            MACHINE_LABEL => continue,
+            name if name.starts_with(b"security.") => Some(lack::SECURITY),
+            name if name.starts_with(b"trusted.") => Some(lack::TRUSTED),
+            // How btrfs is to compress it, and what else a file system keeps for itself.
+            _ => continue,
+        };
+        if let Some(what) = lacking {
+            lacks.push(what);
+            continue;
         }
-        let (xattrs, chunk) = Xattrs::place(XattrList::new(kept)?);
-        if let Some(bytes) = chunk {
-            session.borrow_mut().put_meta(Digest::of(&bytes), &bytes)?;
+        let Some(value) = attributes.find(&name).map_err(failed)? else { continue };
+        let more = XattrList::encoded_bytes(&name, &value);
+        if bytes + more > tree::XATTRS_BYTES_MAX {
+            lacks.push(lack::XATTRS);
+            continue;
         }
-        entry.xattrs = xattrs;
+        bytes += more;
+        kept.push((name, value));
     }
-    Ok(entry)
+    lacks.sort_unstable();
+    lacks.dedup();
+    let (xattrs, chunk) = Xattrs::place(XattrList::new(kept)?);
+    if let Some(bytes) = chunk {
+        session.borrow_mut().put_meta(Digest::of(&bytes), &bytes)?;
+    }
+    entry.xattrs = xattrs;
+    Ok(Described { entry, lacks })
 }
 
 /// The grid of a file of `size` bytes at `path`.

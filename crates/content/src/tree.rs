@@ -87,8 +87,8 @@ pub use chunk_list::{ChunkList, GROUP_CHUNKS, file_items};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{Edit, Edits, edit};
 pub use entry::{
-    Content, Entry, Grid, MODE_MAX, OWNER_DEFAULT, SIZE_MAX, VALUE_BYTES_MAX, XATTRS_BYTES_MAX,
-    XATTRS_INLINE_BYTES_MAX, XattrList, Xattrs, is_kept,
+    ACLS, Content, Entry, Grid, MODE_MAX, OWNER_DEFAULT, SIZE_MAX, VALUE_BYTES_MAX,
+    XATTRS_BYTES_MAX, XATTRS_INLINE_BYTES_MAX, XattrList, Xattrs, is_kept,
 };
 pub use item::{Child, Counts, Item, Root, Value};
 pub use key::{KEY_BYTES_MAX, Key, KeyParts};

@@ -117,3 +117,6 @@ impl Classify for VerifyError {
         self.kind
     }
 }
+
+#[cfg(test)]
+mod tests;

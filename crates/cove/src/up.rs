@@ -42,7 +42,9 @@ const GROW_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 const FILLING_BYTES: u64 = 32 << 20;
 /// How long a detached start may take: a pool's image is allocated in it.
 const DETACH_WAIT: Duration = Duration::from_secs(300);
-/// How long running calls and saves have at the end.
+/// How long calls that wait for the store have at the end.
+const SAVE_WAIT: Duration = Duration::from_secs(3);
+/// How long all running calls have.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts Cove and serves until it is told to stop; with `detach`, returns when it serves.
@@ -346,7 +348,7 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
         Opened::Loop(pool) => Some(tokio::spawn(grow(Arc::clone(pool)))),
         Opened::Given(_) => None,
     };
-    let listened = listen(args, home, &env, workspaces).await;
+    let listened = listen(args, home, &env, workspaces, &node).await;
     if let Some(grower) = grower {
         grower.abort();
         let _ = grower.await;
@@ -361,6 +363,7 @@ async fn listen(
     home: &Home,
     env: &Env,
     workspaces: Workspaces,
+    node: &Node,
 ) -> anyhow::Result<()> {
     let token = home.token(env)?;
     let down = Arc::new(Notify::new());
@@ -380,6 +383,8 @@ async fn listen(
             .hint("give another address with --listen, or 127.0.0.1:0 for any free port")
     })?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
+    // who finds the socket answering finds the address too
+    write_address(&home.dir, address);
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
@@ -388,11 +393,15 @@ async fn listen(
         tokio::spawn(cove_http::serve_unix(unix, router.clone(), ended(stopping.clone()))),
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
-    write_address(&home.dir, address);
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
     wait_for_the_end(&down).await?;
     let _ = stopped.send(true);
-    let _ = tokio::time::timeout(STOP_WAIT, async { (servers.0.await, servers.1.await) }).await;
+    let mut served = std::pin::pin!(async { (servers.0.await, servers.1.await) });
+    if tokio::time::timeout(SAVE_WAIT, &mut served).await.is_err() {
+        // a store that is away may keep them for ever: what is captured is saved after the next start
+        node.end_waiting();
+        let _ = tokio::time::timeout(STOP_WAIT, served).await;
+    }
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 //! Each function here ends with a row of pending work whose subvolumes are durable, or
 //! leaves the volume as it was. All of them block.
 
+mod built;
+mod complete;
 mod create;
 mod entry;
 mod fork;
@@ -13,29 +15,27 @@ mod restore_paths;
 mod resume;
 mod snapshot;
 
+pub(crate) use complete::{
+    asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
+};
 pub(crate) use create::{LIMITS, create};
-pub(crate) use fork::fork;
+pub(crate) use entry::{furnish, local_entry, strip_volume};
+pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
 pub(crate) use look::{look_at_all, look_at_one};
-pub(crate) use restore::restore;
+pub(crate) use restore::{prepare_restore, restore};
+pub(crate) use restore_paths::{prepare_paths, restore_paths};
 pub(crate) use resume::resume;
-pub(crate) use snapshot::{draft, snapshot};
-
-use std::sync::Arc;
+pub(crate) use snapshot::{draft, refuse_label, snapshot};
 
 use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash};
-use cove_content::volumes::{Call, Progress, VolumeError};
+use cove_content::volumes::{Call, VolumeError};
 use cove_database::PendingRow;
 use cove_types::{Digest, ErrorKind, OperationId, VolumeId};
 use tokio::sync::oneshot;
 
-use crate::capture::create::place_created;
-use crate::capture::fork::place_forks;
-use crate::capture::restore::swap;
-use crate::capture::restore_paths::put_paths;
 use crate::node::Inner;
-use crate::save::bring_entry;
-use crate::volume::{Ended, Volume};
+use crate::volume::{Ended, Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// The workspace's user and group.
@@ -71,9 +71,7 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
             if pending.request != call.request {
                 return Err(VolumeError::OtherRequest);
             }
-            let (sender, receiver) = oneshot::channel();
-            state.waiting.entry(call.operation).or_default().push(sender);
-            return Ok(Asked::Pending(receiver));
+            return Ok(Asked::Pending(state.end_of(&call.operation)));
         }
     }
     let result = inner
@@ -83,8 +81,7 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         if row.request != call.request {
             return Err(VolumeError::OtherRequest);
         }
-        let ended = serde_json::from_str(&row.result).unwrap_or_default();
-        return Ok(Asked::Ended(Box::new(ended)));
+        return ended(serde_json::from_str(&row.result).unwrap_or_default());
     }
     let state = volume.state();
     let Some(known) = &state.known else { return Ok(Asked::New) };
@@ -92,7 +89,15 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         OpAnswer::New => Ok(Asked::New),
         OpAnswer::OtherRequest => Err(VolumeError::OtherRequest),
         OpAnswer::TooOld => Err(VolumeError::TooOld),
-        OpAnswer::First(result) => Ok(Asked::Ended(Box::new(Ended::from(result)))),
+        OpAnswer::First(result) => ended(Ended::from(result)),
+    }
+}
+
+/// An end, for a call that comes again: one that failed fails as the first time.
+fn ended(ended: Ended) -> Result<Asked, VolumeError> {
+    match ended.failure {
+        Some((kind, what)) => Err(VolumeError::Refused { kind, what }),
+        None => Ok(Asked::Ended(Box::new(ended))),
     }
 }
 
@@ -110,9 +115,8 @@ pub(crate) fn enqueue(
 }
 
 pub(crate) fn hand_over(volume: &Volume, pending: Pending) -> oneshot::Receiver<Ended> {
-    let (sender, receiver) = oneshot::channel();
     let mut state = volume.state();
-    state.waiting.entry(pending.operation).or_default().push(sender);
+    let receiver = state.end_of(&pending.operation);
     state.queue.retain(|other| other.operation != pending.operation);
     state.queue.push_back(pending);
     drop(state);
@@ -143,6 +147,7 @@ pub(crate) fn pending_of(call: &Call, volume: &VolumeId, work: Work) -> Pending 
         volume: volume.clone(),
         principal: call.principal.clone(),
         request: call.request,
+        failed: None,
         work,
     }
 }
@@ -175,10 +180,6 @@ pub(crate) fn generation(inner: &Inner, volume: &VolumeId) -> Result<u64, Volume
     generation_at(inner, &SubvolumePath::Volume(volume.clone()))
 }
 
-pub(crate) fn lock(mutex: &std::sync::Mutex<()>) -> std::sync::MutexGuard<'_, ()> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Refuses a volume that is in the trash, or will be once the work before this one is saved: what is
 /// captured after that could never be.
 pub(crate) fn refuse_trashed(volume: &Volume) -> Result<(), VolumeError> {
@@ -193,73 +194,15 @@ pub(crate) fn refuse_trashed(volume: &Volume) -> Result<(), VolumeError> {
 
 /// Captures a change of the head alone.
 pub(crate) fn change(
-    inner: &Arc<Inner>,
+    inner: &Inner,
     volume: &Volume,
     call: &Call,
     work: Work,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
-    let _one = lock(&volume.capture);
     match asked(inner, volume, call)? {
         Asked::New => {}
         asked => return Ok(asked),
     }
     enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
-}
-
-/// Finishes the node's half of work whose row is written, and hands it over whatever came of that: what
-/// fails here is tried again before it is saved.
-pub(crate) fn finish_here(
-    inner: &Arc<Inner>,
-    volume: &Volume,
-    pending: Pending,
-) -> Result<oneshot::Receiver<Ended>, VolumeError> {
-    match complete(inner, volume, &pending) {
-        Ok(completed) => Ok(hand_over(volume, completed)),
-        Err(error) => {
-            drop(hand_over(volume, pending));
-            Err(error)
-        }
-    }
-}
-
-/// Finishes the node's half of work, if that is not done yet, and writes down that it is.
-pub(crate) fn complete(
-    inner: &Arc<Inner>,
-    volume: &Volume,
-    pending: &Pending,
-) -> Result<Pending, VolumeError> {
-    let mut completed = pending.clone();
-    if let Work::Restore { entry, done: false, .. }
-    | Work::RestorePaths { entry, done: false, .. }
-    | Work::Fork { entry: Some(entry), done: false, .. } = &pending.work
-    {
-        bring_entry(inner, volume, entry)?;
-    }
-    match &pending.work {
-        Work::Create { .. } => return place_created(inner, completed),
-        Work::Restore { done: false, .. } => swap(inner, volume, pending)?,
-        Work::RestorePaths { done: false, .. } => put_paths(inner, volume, pending)?,
-        Work::Fork { done: false, .. } => {
-            place_forks(inner, volume, pending, &Progress::default())?;
-        }
-        _ => return Ok(completed),
-    }
-    match &mut completed.work {
-        Work::Restore { done, .. } | Work::RestorePaths { done, .. } | Work::Fork { done, .. } => {
-            *done = true;
-        }
-        _ => {}
-    }
-    let row = pending_row(inner, &completed)?;
-    inner
-        .wait(inner.database.update_pending(&completed.operation, &row.body))
-        .map_err(|error| VolumeError::failed("failed to write down what is done", error))?;
-    let mut state = volume.state();
-    if let Some(queued) =
-        state.queue.iter_mut().find(|queued| queued.operation == completed.operation)
-    {
-        *queued = completed.clone();
-    }
-    drop(state);
-    Ok(completed)
 }

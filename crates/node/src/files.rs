@@ -30,41 +30,35 @@ pub(crate) enum Place {
     Stored(Arc<Chunks>, Digest),
 }
 
-/// Finds where a moment can be read: a subvolume here, or else the store.
-pub(crate) fn place(inner: &Inner, volume: &Volume, moment: &Moment) -> Result<Place, VolumeError> {
-    let open = |place: &SubvolumePath| {
-        inner
-            .pool
-            .open(place)
-            .map(Place::Local)
-            .map_err(|error| VolumeError::failed("failed to open the files", error))
+/// Finds where a moment can be read on this disk; `None` when only the store has it.
+pub(crate) fn find_here(
+    inner: &Inner,
+    volume: &Volume,
+    moment: &Moment,
+) -> Result<Option<Place>, VolumeError> {
+    let here = match moment {
+        Moment::Now => SubvolumePath::Volume(volume.id.clone()),
+        Moment::Entry(entry) => match local_snapshot(volume, entry) {
+            Some(operation) => SubvolumePath::Stored(volume.id.clone(), operation),
+            None => return Ok(None),
+        },
     };
-    let here = |place: &SubvolumePath| inner.pool.find(place).ok().flatten().is_some();
-    match moment {
-        Moment::Now => {
-            let live = SubvolumePath::Volume(volume.id.clone());
-            if here(&live) {
-                return open(&live);
-            }
-            let state = volume.state();
-            let known = state
-                .known
-                .as_ref()
-                .ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
-            let chunks = chunks_of(inner, &known.head.locations);
-            Ok(Place::Stored(Arc::new(chunks), known.head.now.tree))
-        }
-        Moment::Entry(entry) => {
-            if let Some(operation) = local_snapshot(volume, entry) {
-                let stored = SubvolumePath::Stored(volume.id.clone(), operation);
-                if here(&stored) {
-                    return open(&stored);
-                }
-            }
-            let (chunks, root) = stored(inner, volume, moment)?;
-            Ok(Place::Stored(chunks, root))
-        }
+    if inner.pool.find(&here).ok().flatten().is_none() {
+        return Ok(None);
     }
+    let opened = inner.pool.open(&here);
+    opened
+        .map(|dir| Some(Place::Local(dir)))
+        .map_err(|error| VolumeError::failed("failed to open the files", error))
+}
+
+/// Where a moment is read in the store; may ask it for older entries.
+pub(crate) fn find_stored(
+    inner: &Inner,
+    volume: &Volume,
+    moment: &Moment,
+) -> Result<Place, VolumeError> {
+    stored(inner, volume, moment).map(|(chunks, root)| Place::Stored(chunks, root))
 }
 
 /// The snapshot on this node that an entry is, saved or not.
@@ -250,29 +244,29 @@ pub(crate) fn read(
 pub(crate) fn export(
     inner: &Inner,
     volume: &Volume,
-    moment: &Moment,
+    place: &Place,
     path: &TreePath,
     to: &mut dyn Write,
 ) -> Result<(), VolumeError> {
     let name = path.name().unwrap_or(b".").to_vec();
     let options = PackOptions { leave_out: Vec::new(), sockets: true };
-    match place(inner, volume, moment)? {
+    match place {
         Place::Local(dir) => {
             let at = lawful(path)?;
             dir.metadata(&at).map_err(io(path))?;
-            pack(&dir, &at, &name, to, &options, &|_, _| {})
+            pack(dir, &at, &name, to, &options, &|_, _| {})
                 .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
             Ok(())
         }
         Place::Stored(chunks, root) => {
-            entry(&chunks, &root, path)?;
+            entry(chunks, root, path)?;
             // built beside and thrown away, so that one writer of archives serves both
             let beside = SubvolumePath::Incoming(inner.env.operation_id(0));
             inner
                 .pool
                 .create(&beside, &volume.id)
                 .map_err(|error| VolumeError::failed("failed to make room", error))?;
-            let packed = export_beside(inner, &beside, &chunks, &root, path, &name, to, &options);
+            let packed = export_beside(inner, &beside, chunks, root, path, &name, to, &options);
             if let Err(error) = inner.pool.delete(&beside) {
                 tracing::warn!(%error, "what was built for an archive stays behind");
             }

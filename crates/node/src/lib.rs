@@ -13,6 +13,7 @@
 
 mod capture;
 mod claim;
+mod ending_store;
 mod files;
 mod in_use;
 mod node;

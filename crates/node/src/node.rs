@@ -24,19 +24,30 @@ use cove_types::{
     Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId,
 };
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::capture;
 use crate::claim::{Holding, SignsOfLife, claim_store};
+use crate::ending_store::EndingStore;
 use crate::node::reread::reread_heads;
-use crate::node::sweep::sweep;
+use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::save_in_turn;
-use crate::volume::{Known, Volume};
+use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
+/// How often what is old is removed, at the looks for changes.
+const SWEEP: Duration = Duration::from_secs(3600);
 /// How often the hold on the store is renewed.
 const RENEW: Duration = Duration::from_secs(20);
 
+/// How many calls may wait for the store on threads of their own, and how many volumes may be saved at
+/// once. Together far fewer than the threads for blocking work, of which a runtime has 512: a store that
+/// does not answer leaves the others to files and captures.
+const ASKING_MAX: u32 = 64;
+const SAVING_MAX: u32 = 64;
+/// How long, at the end, whoever asks the store has to notice that it is over.
+const END_WAIT: Duration = Duration::from_secs(10);
 /// The first and the longest wait before work is tried again.
 pub(crate) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -76,6 +87,14 @@ pub(crate) struct Inner {
     pub signs: SignsOfLife,
     unread: std::sync::Mutex<HashSet<VolumeId>>,
     pub stopping: AtomicBool,
+    /// Wakes the task that renews the hold.
+    pub renew: Notify,
+    /// Permits for calls that may wait for the store on a thread.
+    pub asking: Arc<Semaphore>,
+    /// Permits for saving.
+    pub saving: Arc<Semaphore>,
+    /// Ends all requests of the store.
+    pub ending: watch::Sender<bool>,
     /// Whether what a crash interrupted is finished; nothing is saved before.
     loaded: AtomicBool,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -152,6 +171,11 @@ impl Inner {
         self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
     }
 
+    /// Takes a volume out that is not one.
+    pub fn forget(&self, id: &VolumeId) {
+        self.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(id);
+    }
+
     /// Deletes a snapshot below `stored/` with its row, when nothing needs it.
     pub fn drop_stored(&self, volume: &VolumeId, operation: &OperationId) {
         let place = SubvolumePath::Stored(volume.clone(), *operation);
@@ -183,6 +207,8 @@ impl Node {
         options: NodeOptions,
     ) -> Result<Self, StartError> {
         let runtime = Handle::current();
+        let (ending, ended) = watch::channel(false);
+        let store: Arc<dyn Store> = Arc::new(EndingStore::new(store, ended));
         let signs = SignsOfLife::default();
         let holding = match claim_store(&store, &env, &options.holder, Take::No, &signs).await {
             Ok(holding) => holding,
@@ -202,6 +228,10 @@ impl Node {
             signs,
             unread: std::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
+            renew: Notify::new(),
+            asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
+            saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),
+            ending,
             loaded: AtomicBool::new(false),
             tasks: std::sync::Mutex::default(),
         });
@@ -244,6 +274,10 @@ impl Node {
                 Ok(pending) => pending,
                 Err(error) => {
                     tracing::error!(operation = %row.operation, %error, "pending work cannot be read");
+                    let what = format!("a captured change ({}) cannot be read", row.kind);
+                    let (kind, since) = (ErrorKind::Corrupt, inner.env.now());
+                    let volume = volume_of(&mut volumes, &row.volume);
+                    volume.state().lost.push(Trouble { what, kind, since });
                     unreadable.insert(row.operation);
                     continue;
                 }
@@ -305,7 +339,8 @@ impl Node {
             loop {
                 // a store that did not answer is asked again soon
                 let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
-                tokio::time::sleep(if is_unknown { RETRY.0 } else { RENEW }).await;
+                let wait = if is_unknown { RETRY.0 } else { RENEW };
+                let _ = tokio::time::timeout(wait, inner.renew.notified()).await;
                 let store = Arc::clone(inner.remote.store());
                 let (me, signs) = (&inner.options.holder, &inner.signs);
                 let claimed = claim_store(&store, &inner.env, me, Take::No, signs).await;
@@ -328,10 +363,21 @@ impl Node {
         });
         let inner = Arc::clone(&self.inner);
         let look = tokio::spawn(async move {
+            let mut swept = inner.env.since_boot();
             loop {
                 tokio::time::sleep(inner.options.store_every).await;
                 let looking = Arc::clone(&inner);
-                let _ = tokio::task::spawn_blocking(move || capture::look_at_all(&looking)).await;
+                let is_due = inner.env.since_boot().saturating_sub(swept) >= SWEEP;
+                if is_due {
+                    swept = inner.env.since_boot();
+                }
+                let looked = tokio::task::spawn_blocking(move || {
+                    capture::look_at_all(&looking);
+                    if is_due && let Err(error) = sweep_old(&looking) {
+                        tracing::warn!(error = chain(&error), "what is old stays for now");
+                    }
+                });
+                let _ = looked.await;
             }
         });
         let mut tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -344,15 +390,33 @@ impl Node {
         self.inner.holding()
     }
 
-    /// Stops looking and saving. What is captured stays captured and is saved after the next start.
-    pub async fn stop(&self) {
+    /// Tells whoever waits until something is saved that Cove is stopping, and ends all requests of the
+    /// store. What is captured stays captured and is saved after the next start.
+    ///
+    /// Files are read and changed as before, until [`stop`](Self::stop).
+    pub fn end_waiting(&self) {
         self.inner.stopping.store(true, Ordering::SeqCst);
+        self.inner.ending.send_replace(true);
+    }
+
+    /// Stops looking and saving, within a bounded time whatever the store does.
+    pub async fn stop(&self) {
+        self.end_waiting();
         let tasks = std::mem::take(
             &mut *self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         );
         for task in tasks {
             task.abort();
             let _ = task.await;
+        }
+        // what asks the store or saves now meets the end at its next request
+        let all = async {
+            let asking = self.inner.asking.acquire_many(ASKING_MAX).await;
+            let saving = self.inner.saving.acquire_many(SAVING_MAX).await;
+            (asking, saving)
+        };
+        if tokio::time::timeout(END_WAIT, all).await.is_err() {
+            tracing::warn!("work on this disk goes on beyond the end of the node");
         }
         self.inner.database.close().await;
     }

@@ -21,9 +21,12 @@ use crate::claim::{Holding, claim_store};
 use crate::node::{Inner, chain};
 use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
-use crate::recover::lost::{Subject, forget_lost_work};
+use crate::recover::lost::Subject;
 use crate::save::{SaveError, bring_older, put_head, remember};
 use crate::volume::{Known, Volume};
+
+/// How often a head is sealed anew that changes meanwhile.
+const SEALS_MAX: u32 = 4;
 
 /// Takes the store and makes a copy of every volume that it names, as far as it can be read.
 ///
@@ -146,6 +149,32 @@ impl Recovery<'_> {
         }
     }
 
+    /// Puts the next epoch of a head, also when what this node still owed it was faster.
+    fn seal(
+        &self,
+        id: &VolumeId,
+        mut found: (Head, Version),
+    ) -> Result<(Known, OperationId), String> {
+        let inner = self.inner;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let (head, version) = found;
+            let sealing = OperationId(inner.env.random());
+            let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
+            let sealed = head.seal(inner.options.node.clone(), stamp);
+            let sealed = sealed.map_err(|error| chain(&error))?;
+            let before = Known { head, older: Vec::new(), version };
+            match put_head(inner, id, Some(&before), sealed, Vec::new(), Some(&sealing)) {
+                Ok(known) => return Ok((known, sealing)),
+                Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) if tried < SEALS_MAX => {
+                    found = self.find_head(id)?.ok_or("it was deleted meanwhile")?;
+                }
+                Err(error) => return Err(said(error)),
+            }
+        }
+    }
+
     /// Takes a volume over that has no complete copy here, and makes one.
     fn take(
         &mut self,
@@ -157,12 +186,7 @@ impl Recovery<'_> {
         let inner = self.inner;
         let subject = Subject::new(id, Some(document));
         let was_ours = head.holder == inner.options.node;
-        let sealing = OperationId(inner.env.random());
-        let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
-        let sealed = head.seal(inner.options.node.clone(), stamp).map_err(|error| chain(&error))?;
-        let before = Known { head, older: Vec::new(), version };
-        let sealed = put_head(inner, id, Some(&before), sealed, Vec::new(), Some(&sealing));
-        let known = sealed.map_err(said)?;
+        let (known, sealing) = self.seal(id, (head, version))?;
         let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
         {
             let mut state = volume.state();
@@ -173,7 +197,6 @@ impl Recovery<'_> {
         }
         // from here on the project is listed, whatever of its files can be read
         remember(inner, &volume, known).map_err(said)?;
-        self.lost.extend(forget_lost_work(inner, &volume, &subject));
         if let Err(error) = bring_older(inner, &volume).map_err(said) {
             self.lost.push(subject.lost_part("its older entries", error));
         }

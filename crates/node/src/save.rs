@@ -29,10 +29,11 @@ use cove_content::head::{
 };
 use cove_content::retention::roll_off;
 use cove_content::root::Root;
-use cove_types::{EntryId, ErrorKind};
+use cove_content::volumes::VolumeError;
+use cove_types::{Classify, EntryId, ErrorKind};
 
-use crate::capture::complete;
-use crate::node::Inner;
+use crate::capture::{asks_store, complete, give_up, is_lasting, is_unfinished, undo};
+use crate::node::{Inner, chain};
 use crate::save::commit::commit;
 use crate::save::edit::{change_head, entry_edit};
 use crate::save::finish::finish;
@@ -50,11 +51,10 @@ pub(crate) fn stamp(inner: &Inner) -> Stamp {
 /// Saves one piece of work and writes down that it is saved.
 pub(crate) fn save(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
-    let pending = complete(inner, volume, pending)
-        .map_err(|error| SaveError::later("failed to finish what was begun", &error))?;
+    let pending = finish_capture(inner, volume, pending)?;
     let saved = attempt(inner, volume, &pending);
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
         // the head is another than is remembered here: an answer was lost, or another copy saved
@@ -66,7 +66,39 @@ pub(crate) fn save(
     saved
 }
 
-fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<Ended, SaveError> {
+/// Finishes what a crash or a fault left of the node's half of work. What cannot be finished is undone and
+/// refused, so that nothing waits for it.
+fn finish_capture(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    pending: &Pending,
+) -> Result<Pending, SaveError> {
+    if pending.failed.is_none() && !is_unfinished(pending) {
+        return Ok(pending.clone());
+    }
+    let later = |error: &VolumeError| SaveError::later("failed to finish what was begun", error);
+    let _turn = volume.capture.blocking_lock();
+    let Some((kind, what)) = pending.failed.clone() else {
+        let error = match complete(inner, volume, pending) {
+            Ok(completed) => return Ok(completed),
+            Err(error) => error,
+        };
+        if !is_lasting(error.kind(), asks_store(inner, volume, pending)) {
+            return Err(later(&error));
+        }
+        let (_, undone) = give_up(inner, volume, pending, &error);
+        undone.map_err(|left| later(&left))?;
+        return Err(SaveError::Refused { kind: error.kind(), what: chain(&error) });
+    };
+    undo(inner, volume, pending).map_err(|left| later(&left))?;
+    Err(SaveError::Refused { kind, what })
+}
+
+fn attempt(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    pending: &Pending,
+) -> Result<Ended, SaveError> {
     bring_older(inner, volume)?;
     let answer = volume.state().known.as_ref().map(|known| {
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
@@ -129,7 +161,9 @@ fn attempt(inner: &Arc<Inner>, volume: &Volume, pending: &Pending) -> Result<End
         Work::Restore { entry, before, keep, .. } => {
             restore(inner, volume, pending, entry, before, *keep)
         }
-        Work::Fork { entry, targets, .. } => fork(inner, volume, pending, entry.as_ref(), targets),
+        Work::Fork { entry, targets, is_exact, .. } => {
+            fork(inner, volume, pending, entry.as_ref(), targets, *is_exact)
+        }
         Work::Rescue { entry } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
             let is_there = volume

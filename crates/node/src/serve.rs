@@ -20,15 +20,15 @@ use cove_content::volumes::{
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
 
-use crate::capture::Asked;
+use crate::capture::{Asked, ForkSource};
 use crate::claim::Holding;
 use crate::files::Place;
 use crate::node::{Inner, Node};
-use crate::save::{SaveError, bring_entry, bring_older};
+use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
 use crate::serve::status::status;
 use crate::serve::verify::{check, unsaved_problem};
-use crate::volume::{Ended, Volume};
+use crate::volume::{Ended, Known, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
 
@@ -48,10 +48,10 @@ fn stopping() -> VolumeError {
 }
 
 /// The end of captured work.
-async fn end(asked: Asked) -> Result<Ended, VolumeError> {
+async fn end(inner: &Inner, asked: Asked) -> Result<Ended, VolumeError> {
     let ended = match asked {
         Asked::New => Ended::default(),
-        Asked::Pending(receiver) => receiver.await.map_err(|_| stopping())?,
+        Asked::Pending(receiver) => end_of(inner, receiver).await?,
         Asked::Ended(ended) => *ended,
     };
     match ended.failure {
@@ -60,12 +60,24 @@ async fn end(asked: Asked) -> Result<Ended, VolumeError> {
     }
 }
 
-pub(crate) fn saving<T: Send + 'static>(
+/// Waits for the end of work, or of the node.
+async fn end_of(inner: &Inner, end: oneshot::Receiver<Ended>) -> Result<Ended, VolumeError> {
+    let mut ending = inner.ending.subscribe();
+    tokio::select! {
+        ended = end => ended.map_err(|_| stopping()),
+        _ = ending.wait_for(|ending| *ending) => Err(stopping()),
+    }
+}
+
+/// The future that ends when captured work is saved.
+fn saving<T: Send + 'static>(
+    inner: &Arc<Inner>,
     asked: Asked,
     value: impl FnOnce(&Ended) -> Result<T, VolumeError> + Send + 'static,
 ) -> Saving<T> {
+    let inner = Arc::clone(inner);
     Box::pin(async move {
-        let ended = end(asked).await?;
+        let ended = end(&inner, asked).await?;
         value(&ended)
     })
 }
@@ -79,18 +91,147 @@ impl Node {
         }
     }
 
+    /// Refuses a change that would wait for a store, or for a volume, that another Cove holds.
+    fn refuse_lost(&self, volume: &Volume) -> Result<(), VolumeError> {
+        self.refuse_foreign()?;
+        if volume.state().fenced { Err(VolumeError::HeldByAnother) } else { Ok(()) }
+    }
+
     fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
         self.inner.get_volume(id)
     }
 
+    /// Runs blocking work of a call that may ask the store: not many at once, since each may wait as
+    /// long as the store lets it.
+    async fn asking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        let asking = Arc::clone(&self.inner.asking).acquire_owned();
+        let permit = asking.await.map_err(|_| stopping())?;
+        blocking(move || {
+            let _permit = permit;
+            work()
+        })
+        .await
+    }
+
+    /// Does something where a moment can be read.
     async fn at<T: Send + 'static>(
         &self,
         id: &VolumeId,
         moment: &Moment,
-        work: impl FnOnce(&Place) -> Result<T, VolumeError> + Send + 'static,
+        work: impl FnOnce(&Inner, &Volume, &Place) -> Result<T, VolumeError> + Send + 'static,
     ) -> Result<T, VolumeError> {
         let (inner, volume, moment) = (Arc::clone(&self.inner), self.volume(id)?, moment.clone());
-        blocking(move || work(&files::place(&inner, &volume, &moment)?)).await
+        let (inner_here, volume_here, moment_here) =
+            (Arc::clone(&inner), Arc::clone(&volume), moment.clone());
+        let done =
+            blocking(move || match files::find_here(&inner_here, &volume_here, &moment_here)? {
+                Some(place) => work(&inner_here, &volume_here, &place).map(Ok),
+                None => Ok(Err(work)),
+            });
+        match done.await? {
+            Ok(done) => Ok(done),
+            Err(work) => {
+                let work =
+                    move || work(&inner, &volume, &files::find_stored(&inner, &volume, &moment)?);
+                self.asking(work).await
+            }
+        }
+    }
+
+    /// Makes sure that an entry can be had: it is on this disk, saved or not, or known to be in the store.
+    /// Asks the store for those that the head only names.
+    async fn usable_entry(&self, volume: &Arc<Volume>, entry: &EntryId) -> Result<(), VolumeError> {
+        let (inner, of, wanted) = (Arc::clone(&self.inner), Arc::clone(volume), *entry);
+        if blocking(move || Ok(capture::local_entry(&inner, &of, &wanted).is_some())).await? {
+            return Ok(());
+        }
+        let end = volume.state().end_of_entry(entry);
+        if let Some(end) = end {
+            end_of(&self.inner, end).await?;
+        }
+        self.known_entry(volume, entry).await?;
+        let state = volume.state();
+        let found = state.known.as_ref().and_then(|known| known.find_entry(entry));
+        found.map(drop).ok_or(VolumeError::NoEntry { entry: *entry })
+    }
+
+    /// Asks the store for the older entries when this one is not among those that are here.
+    async fn known_entry(&self, volume: &Arc<Volume>, entry: &EntryId) -> Result<(), VolumeError> {
+        let is_here = volume.state().entries().iter().any(|view| view.record.id == *entry);
+        if is_here { Ok(()) } else { self.all_entries(volume).await }
+    }
+
+    /// Asks the store for the older entries, unless they are here.
+    async fn all_entries(&self, volume: &Arc<Volume>) -> Result<(), VolumeError> {
+        if volume.state().known.as_ref().is_none_or(Known::is_whole) {
+            return Ok(());
+        }
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        self.asking(move || bring_older(&inner, &volume).map_err(SaveError::for_caller)).await
+    }
+
+    /// Captures a change of the head alone.
+    async fn change(
+        &self,
+        call: Call,
+        volume: &Arc<Volume>,
+        work: Work,
+    ) -> Result<Asked, VolumeError> {
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
+    }
+
+    /// Captures what was written before this call, for whoever needs it in the store.
+    async fn look_at(&self, volume: &Arc<Volume>) -> Result<(), VolumeError> {
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || capture::look_at_one(&inner, &volume, turn)).await
+    }
+
+    async fn restore_whole(
+        &self,
+        volume: &Arc<Volume>,
+        call: Call,
+        restore: Restore,
+    ) -> Result<Asked, VolumeError> {
+        let (inner, of, asked, wanted) =
+            (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
+        let built =
+            self.asking(move || capture::prepare_restore(&inner, &of, &asked, &wanted)).await?;
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || capture::restore(&inner, &volume, &call, &restore, built, turn)).await
+    }
+
+    async fn restore_paths(
+        &self,
+        volume: &Arc<Volume>,
+        call: Call,
+        restore: Restore,
+    ) -> Result<Asked, VolumeError> {
+        let (inner, of, asked, wanted) =
+            (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
+        let source =
+            self.asking(move || capture::prepare_paths(&inner, &of, &asked, &wanted)).await?;
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || capture::restore_paths(&inner, &volume, &call, &restore, &source, turn))
+            .await
+    }
+
+    async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || status(&inner, &volume)).await
+    }
+
+    /// What became of an operation under this id before.
+    async fn asked(&self, volume: &Arc<Volume>, call: &Call) -> Result<Asked, VolumeError> {
+        let (inner, volume, call) = (Arc::clone(&self.inner), Arc::clone(volume), call.clone());
+        blocking(move || capture::asked(&inner, &volume, &call)).await
     }
 }
 
@@ -124,8 +265,10 @@ impl Volumes for Node {
                 _ => Vec::new(),
             };
             let value = (status(&inner, &volume)?, remarks);
-            let saved =
-                saving(asked, move |ended| Ok((status(&inner, &volume)?, ended.remarks.clone())));
+            let told = Arc::clone(&inner);
+            let saved = saving(&inner, asked, move |ended| {
+                Ok((status(&told, &volume)?, ended.remarks.clone()))
+            });
             Ok(Captured { value, saved })
         })
         .await
@@ -138,18 +281,40 @@ impl Volumes for Node {
         moment: Moment,
         targets: Vec<(VolumeId, ProjectDocument)>,
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
-        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
-        blocking(move || {
-            let asked = capture::fork(&inner, &volume, &call, &moment, &targets)?;
-            let all = move |inner: &Inner| {
-                targets
-                    .iter()
-                    .map(|(target, _)| status(inner, inner.get_volume(target)?.as_ref()))
-                    .collect::<Result<Vec<_>, _>>()
+        self.refuse_lost(&volume)?;
+        let mut asked = self.asked(&volume, &call).await?;
+        if let Asked::New = asked {
+            capture::refuse_trashed(&volume)?;
+            let from = match moment {
+                Moment::Now => ForkSource::Now,
+                Moment::Entry(entry) => {
+                    self.usable_entry(&volume, &entry).await?;
+                    let (inner, volume, call) =
+                        (Arc::clone(&inner), Arc::clone(&volume), call.clone());
+                    self.asking(move || capture::prepare_fork(&inner, &volume, &call, &entry))
+                        .await?
+                }
             };
-            let value = all(&inner)?;
-            Ok(Captured { value, saved: saving(asked, move |_| all(&inner)) })
+            let turn = volume.turn().await;
+            let (inner, targets) = (Arc::clone(&inner), targets.clone());
+            asked = blocking(move || {
+                capture::fork(&inner, &volume, &call, &moment, &targets, from, turn)
+            })
+            .await?;
+        }
+        let all = move |inner: &Inner| {
+            let mut all = Vec::new();
+            for (target, _) in &targets {
+                all.push(status(inner, inner.get_volume(target)?.as_ref())?);
+            }
+            Ok(all)
+        };
+        let made = Arc::clone(&inner);
+        blocking(move || {
+            let value = all(&made)?;
+            let told = Arc::clone(&made);
+            Ok(Captured { value, saved: saving(&made, asked, move |_| all(&told)) })
         })
         .await
     }
@@ -160,13 +325,17 @@ impl Volumes for Node {
         volume: VolumeId,
         entry: NewEntry,
     ) -> Result<Captured<Snapshot>, VolumeError> {
-        self.refuse_foreign()?;
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        self.refuse_lost(&volume)?;
+        if entry.label.is_some() {
+            self.all_entries(&volume).await?;
+        }
+        let turn = volume.turn().await;
         blocking(move || {
-            let asked = capture::snapshot(&inner, &volume, &call, &entry)?;
+            let asked = capture::snapshot(&inner, &volume, &call, &entry, turn)?;
             let id = EntryId::derive(&call.operation, "snapshot");
             let value = snapshot_of(&volume, &Ended::default(), &id)?;
-            let saved = saving(asked, move |ended| snapshot_of(&volume, ended, &id));
+            let saved = saving(&inner, asked, move |ended| snapshot_of(&volume, ended, &id));
             Ok(Captured { value, saved })
         })
         .await
@@ -178,19 +347,24 @@ impl Volumes for Node {
         volume: VolumeId,
         restore: Restore,
     ) -> Result<Captured<Restored>, VolumeError> {
-        self.refuse_foreign()?;
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
-        blocking(move || {
-            let asked = capture::restore(&inner, &volume, &call, &restore)?;
-            let id = EntryId::derive(&call.operation, "before");
-            let value = Restored { before: find_view(&volume, &id).ok() };
-            let saved = saving(asked, move |ended| {
-                let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
-                Ok(Restored { before })
-            });
-            Ok(Captured { value, saved })
-        })
-        .await
+        let volume = self.volume(&volume)?;
+        self.refuse_lost(&volume)?;
+        let id = EntryId::derive(&call.operation, "before");
+        let mut asked = self.asked(&volume, &call).await?;
+        if let Asked::New = asked {
+            capture::refuse_trashed(&volume)?;
+            self.usable_entry(&volume, &restore.entry).await?;
+            asked = match restore.paths.is_empty() {
+                true => self.restore_whole(&volume, call, restore).await?,
+                false => self.restore_paths(&volume, call, restore).await?,
+            };
+        }
+        let value = Restored { before: find_view(&volume, &id).ok() };
+        let saved = saving(&self.inner, asked, move |ended| {
+            let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
+            Ok(Restored { before })
+        });
+        Ok(Captured { value, saved })
     }
 
     async fn edit_entry(
@@ -200,30 +374,17 @@ impl Volumes for Node {
         entry: EntryId,
         edit: EntryEdit,
     ) -> Result<EntryView, VolumeError> {
-        self.refuse_foreign()?;
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
-        let changing = Arc::clone(&volume);
-        let asked = blocking(move || {
-            bring_entry(&inner, &changing, &entry)?;
-            find_view(&changing, &entry)?;
-            if let EntryEdit::Label(Some(label)) = &edit {
-                bring_older(&inner, &changing).map_err(SaveError::for_caller)?;
-                let views = changing.state().entries();
-                let taken = views.iter().find(|view| {
-                    view.record.is_live()
-                        && view.record.id != entry
-                        && view.record.label.as_ref() == Some(label)
-                });
-                if let Some(taken) = taken {
-                    let entry = taken.record.id;
-                    return Err(VolumeError::LabelTaken { label: label.clone(), entry });
-                }
-            }
-            let work = Work::EditEntry { entry, edit: Edit::from(edit) };
-            capture::change(&inner, &changing, &call, work)
-        })
-        .await?;
-        end(asked).await?;
+        let volume = self.volume(&volume)?;
+        self.refuse_lost(&volume)?;
+        self.known_entry(&volume, &entry).await?;
+        find_view(&volume, &entry)?;
+        if let EntryEdit::Label(Some(label)) = &edit {
+            self.all_entries(&volume).await?;
+            capture::refuse_label(&volume, label, Some(&entry))?;
+        }
+        let work = Work::EditEntry { entry, edit: Edit::from(edit) };
+        let asked = self.change(call, &volume, work).await?;
+        end(&self.inner, asked).await?;
         find_view(&volume, &entry)
     }
 
@@ -233,16 +394,11 @@ impl Volumes for Node {
         volume: VolumeId,
         document: ProjectDocument,
     ) -> Result<VolumeStatus, VolumeError> {
-        self.refuse_foreign()?;
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
-        blocking(move || {
-            let work = Work::Describe { document };
-            let asked = capture::change(&inner, &volume, &call, work)?;
-            let ended = inner.wait(end(asked));
-            ended?;
-            status(&inner, &volume)
-        })
-        .await
+        let volume = self.volume(&volume)?;
+        self.refuse_lost(&volume)?;
+        let asked = self.change(call, &volume, Work::Describe { document }).await?;
+        end(&self.inner, asked).await?;
+        self.status_of(volume).await
     }
 
     async fn set_trashed(
@@ -251,21 +407,19 @@ impl Volumes for Node {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
-        self.refuse_foreign()?;
+        let id = volume;
+        let volume = self.volume(&id)?;
+        self.refuse_lost(&volume)?;
         if trashed {
-            self.wait_saved(&volume).await?;
+            self.wait_saved(&id).await?;
         }
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
-        blocking(move || {
-            if trashed {
-                // what was written since the last look is not lost with the copy
-                capture::look_at_one(&inner, &volume)?;
-            }
-            let asked = capture::change(&inner, &volume, &call, Work::SetTrashed { trashed })?;
-            inner.wait(end(asked))?;
-            status(&inner, &volume)
-        })
-        .await
+        if trashed {
+            // what was written since the last look is not lost with the copy
+            self.look_at(&volume).await?;
+        }
+        let asked = self.change(call, &volume, Work::SetTrashed { trashed }).await?;
+        end(&self.inner, asked).await?;
+        self.status_of(volume).await
     }
 
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
@@ -273,19 +427,10 @@ impl Volumes for Node {
         let waiting: Vec<oneshot::Receiver<Ended>> = {
             let mut state = volume.state();
             let operations: Vec<_> = state.queue.iter().map(|other| other.operation).collect();
-            let mut waiting = Vec::new();
-            for operation in operations {
-                let (sender, receiver) = oneshot::channel();
-                state.waiting.entry(operation).or_default().push(sender);
-                waiting.push(receiver);
-            }
-            waiting
+            operations.iter().map(|operation| state.end_of(operation)).collect()
         };
         for receiver in waiting {
-            let ended = receiver.await.map_err(|_| stopping())?;
-            if let Some((kind, what)) = ended.failure {
-                return Err(VolumeError::Refused { kind, what });
-            }
+            end(&self.inner, Asked::Pending(receiver)).await?;
         }
         Ok(())
     }
@@ -312,17 +457,13 @@ impl Volumes for Node {
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
-        blocking(move || status(&inner, &volume)).await
+        self.status_of(self.volume(volume)?).await
     }
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
-        blocking(move || {
-            bring_older(&inner, &volume).map_err(SaveError::for_caller)?;
-            Ok(volume.state().entries())
-        })
-        .await
+        let volume = self.volume(volume)?;
+        self.all_entries(&volume).await?;
+        Ok(volume.state().entries())
     }
 
     async fn diff(
@@ -334,14 +475,13 @@ impl Volumes for Node {
         for (volume, moment) in [&before, &after] {
             if *moment == Moment::Now {
                 self.wait_saved(volume).await?;
-                let (inner, looked) = (Arc::clone(&self.inner), self.volume(volume)?);
-                blocking(move || capture::look_at_one(&inner, &looked)).await?;
+                self.look_at(&self.volume(volume)?).await?;
             }
             self.wait_saved(volume).await?;
         }
         let inner = Arc::clone(&self.inner);
         let (a, b) = (self.volume(&before.0)?, self.volume(&after.0)?);
-        blocking(move || {
+        self.asking(move || {
             let (chunks_a, tree_a) = files::stored(&inner, &a, &before.1)?;
             let (chunks_b, tree_b) = files::stored(&inner, &b, &after.1)?;
             read::diff((&chunks_a, &tree_a), (&chunks_b, &tree_b))
@@ -357,7 +497,7 @@ impl Volumes for Node {
         path: &TreePath,
     ) -> Result<FileView, VolumeError> {
         let path = path.clone();
-        self.at(volume, moment, move |place| files::file(place, &path)).await
+        self.at(volume, moment, move |_, _, place| files::file(place, &path)).await
     }
 
     async fn files(
@@ -368,7 +508,7 @@ impl Volumes for Node {
         recursive: bool,
     ) -> Result<Vec<FileView>, VolumeError> {
         let path = path.clone();
-        self.at(volume, moment, move |place| files::files(place, &path, recursive)).await
+        self.at(volume, moment, move |_, _, place| files::files(place, &path, recursive)).await
     }
 
     async fn read(
@@ -379,7 +519,7 @@ impl Volumes for Node {
         range: Option<Range<u64>>,
     ) -> Result<(FileView, FileReader), VolumeError> {
         let path = path.clone();
-        self.at(volume, moment, move |place| files::read(place, &path, range)).await
+        self.at(volume, moment, move |_, _, place| files::read(place, &path, range)).await
     }
 
     async fn export(
@@ -389,9 +529,11 @@ impl Volumes for Node {
         path: &TreePath,
         mut to: Box<dyn Write + Send>,
     ) -> Result<(), VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
-        let (moment, path) = (moment.clone(), path.clone());
-        blocking(move || files::export(&inner, &volume, &moment, &path, &mut *to)).await
+        let path = path.clone();
+        self.at(volume, moment, move |inner, volume, place| {
+            files::export(inner, volume, place, &path, &mut *to)
+        })
+        .await
     }
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
@@ -401,7 +543,7 @@ impl Volumes for Node {
 
     async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
-        blocking(move || {
+        self.asking(move || {
             let known = volume.state().known.clone();
             let mut verified = Verified::default();
             verified.checked.projects = 1;

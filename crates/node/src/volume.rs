@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
@@ -26,6 +26,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether the entries that the head only names are here too.
+    pub fn is_whole(&self) -> bool {
+        self.head.older.is_none_or(|named| self.older.len() == named.count as usize)
+    }
+
     /// All entries, the newest first.
     pub fn entries(&self) -> impl Iterator<Item = &EntryRecord> {
         self.head.entries.iter().chain(&self.older)
@@ -78,6 +83,16 @@ pub(crate) struct Ended {
     pub failure: Option<(ErrorKind, String)>,
 }
 
+impl Ended {
+    /// What is told of work that another owner of the volume keeps from being saved. It is not "failed":
+    /// a PUT of ours may have taken effect before.
+    pub fn fenced() -> Self {
+        let what = "another Cove has taken the volume over: whether this took effect there is not known, \
+                    and what is not saved is kept on this node";
+        Self { failure: Some((ErrorKind::Precondition, what.to_owned())), ..Self::default() }
+    }
+}
+
 impl From<OpResult> for Ended {
     /// What a head's list of operations tells: the entry asked for, then what rolled off.
     fn from(result: OpResult) -> Self {
@@ -92,6 +107,9 @@ impl From<OpResult> for Ended {
         }
     }
 }
+
+/// The turn to capture something, until it is dropped.
+pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 /// Something that keeps a volume from being saved.
 #[derive(Debug, Clone)]
@@ -110,14 +128,18 @@ pub(crate) struct State {
     pub copy: Option<CopyRow>,
     pub stored: HashMap<OperationId, StoredRow>,
     /// Snapshots of work that is being captured and is not in the queue yet.
-    pub held: HashSet<OperationId>,
+    pub held: HashMap<OperationId, u32>,
     pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
     /// The head that was kept could not be read.
     pub reread: Option<Trouble>,
+    /// What of it is lost or put aside, until the next start.
+    pub lost: Vec<Trouble>,
     pub saved_at: Option<jiff::Timestamp>,
     pub fenced: bool,
+    /// Whether something of ours may lie beside the files, which is to go before they are captured.
+    pub is_littered: bool,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
 }
@@ -127,8 +149,9 @@ pub(crate) struct Volume {
     pub id: VolumeId,
     /// Held for writing while the volume's subvolume is replaced by another, for reading while files are changed.
     pub place: RwLock<()>,
-    /// Held while work is captured: one at a time.
-    pub capture: Mutex<()>,
+    /// Held while work is captured: one at a time. Who waits for it holds no thread, and who has it
+    /// asks nothing of the store.
+    pub capture: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
     /// Wakes the task that saves.
     pub wake: Notify,
@@ -141,7 +164,7 @@ impl Volume {
         Self {
             id,
             place: RwLock::new(()),
-            capture: Mutex::new(()),
+            capture: Arc::default(),
             state: Mutex::default(),
             wake: Notify::new(),
             is_started: AtomicBool::new(false),
@@ -150,10 +173,19 @@ impl Volume {
 
     /// Keeps snapshots from being dropped while the work that they are taken for is not in
     /// the queue yet.
-    pub fn hold(&self, operations: impl IntoIterator<Item = OperationId>) -> Held<'_> {
+    pub fn hold(self: &Arc<Self>, operations: impl IntoIterator<Item = OperationId>) -> Held {
         let operations: Vec<OperationId> = operations.into_iter().collect();
-        self.state().held.extend(&operations);
-        Held { volume: self, operations }
+        let mut state = self.state();
+        for operation in &operations {
+            *state.held.entry(*operation).or_default() += 1;
+        }
+        drop(state);
+        Held { volume: Arc::clone(self), operations }
+    }
+
+    /// Waits for the turn to capture something.
+    pub async fn turn(&self) -> Turn {
+        Arc::clone(&self.capture).lock_owned().await
     }
 
     /// The state; a holder only looks and changes, and never waits for anything.
@@ -232,6 +264,34 @@ impl State {
         queued.unwrap_or_else(|| self.known.is_some() && !self.is_live())
     }
 
+    /// Tells how `operation`, which is in the queue, will end.
+    pub fn end_of(&mut self, operation: &OperationId) -> oneshot::Receiver<Ended> {
+        let (sender, receiver) = oneshot::channel();
+        if self.fenced {
+            let _ = sender.send(Ended::fenced());
+            return receiver;
+        }
+        let waiting = self.waiting.entry(*operation).or_default();
+        // who has gone away is remembered no longer than until the next one comes
+        waiting.retain(|other| !other.is_closed());
+        waiting.push(sender);
+        receiver
+    }
+
+    /// Tells how work will end that captures an entry which is not saved yet; `None` for another entry.
+    pub fn end_of_entry(&mut self, entry: &EntryId) -> Option<oneshot::Receiver<Ended>> {
+        let operation = self.queue.iter().find_map(|pending| match &pending.work {
+            Work::Snapshot { entry: record, .. } if record.id == *entry => Some(pending.operation),
+            Work::Restore { before, .. } | Work::RestorePaths { before, .. }
+                if before.id == *entry =>
+            {
+                Some(pending.operation)
+            }
+            _ => None,
+        })?;
+        Some(self.end_of(&operation))
+    }
+
     /// The head's sequence number; 0 before there is one.
     pub fn seq(&self) -> u32 {
         self.known.as_ref().map_or(0, |known| known.head.seq)
@@ -239,16 +299,21 @@ impl State {
 }
 
 /// Snapshots that nothing drops until this is.
-pub(crate) struct Held<'a> {
-    volume: &'a Volume,
+pub(crate) struct Held {
+    volume: Arc<Volume>,
     operations: Vec<OperationId>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.volume.state();
         for operation in &self.operations {
-            state.held.remove(operation);
+            if let Some(holders) = state.held.get_mut(operation) {
+                *holders -= 1;
+                if *holders == 0 {
+                    state.held.remove(operation);
+                }
+            }
         }
     }
 }

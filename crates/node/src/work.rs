@@ -10,7 +10,7 @@
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::EntryEdit;
-use cove_types::{Digest, EntryId, Label, OperationId, VolumeId};
+use cove_types::{Digest, EntryId, ErrorKind, Label, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// One captured change, as it stands in the node's database.
@@ -28,6 +28,10 @@ pub struct Pending {
     pub principal: String,
     /// The request's hash.
     pub request: [u8; 8],
+    /// Why it cannot be done, once that is certain: what it did is undone, and its failure is to be
+    /// written into the head.
+    #[serde(default)]
+    pub failed: Option<(ErrorKind, String)>,
     /// What is to be done.
     pub work: Work,
 }
@@ -73,6 +77,9 @@ pub enum Work {
     Restore {
         /// What was gone back to.
         entry: EntryId,
+        /// Its tree; of an entry that was not saved then, it is known when this is saved.
+        #[serde(default)]
+        tree: Option<Digest>,
         /// The entry for the state before.
         before: EntryDraft,
         /// How many counted entries stay.
@@ -103,6 +110,10 @@ pub enum Work {
     Fork {
         /// The entry forked from; `None` for the present state.
         entry: Option<EntryId>,
+        /// Whether the copies hold no more than the entry's tree. Of what was not saved then, that is
+        /// not known before.
+        #[serde(default)]
+        is_exact: bool,
         /// What is created.
         targets: Vec<(VolumeId, ProjectDocument)>,
         /// Whether their subvolumes are there.

@@ -72,11 +72,16 @@ fn serve(
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
-        let (status, etag, body) = {
+        let (status, etag, body, range) = {
             let mut objects = objects.lock().unwrap_or_else(PoisonError::into_inner);
-            answer(&mut objects, keeps, &request)
+            let (status, etag, body) = answer(&mut objects, keeps, &request);
+            let whole = objects.get(&request.path).map_or(0, Vec::len);
+            (status, etag, body, part(&request, whole).map(|(first, end)| (first, end, whole)))
         };
-        let etag = etag.map_or_else(String::new, |etag| format!("ETag: {etag}\r\n"));
+        let mut etag = etag.map_or_else(String::new, |etag| format!("ETag: {etag}\r\n"));
+        if let (206, Some((first, end, whole))) = (status, range) {
+            etag.push_str(&format!("Content-Range: bytes {first}-{}/{whole}\r\n", end - 1));
+        }
         let mut answer = format!(
             "HTTP/1.1 {status} x\r\n{etag}Content-Length: {}\r\n\
              Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n",
@@ -148,11 +153,25 @@ fn answer(
         }
         "GET" if is_bucket => refused(404, "NoSuchConfiguration"),
         "GET" | "HEAD" => match objects.get(&request.path) {
-            Some(bytes) => (200, Some(etag(bytes)), bytes.clone()),
+            Some(bytes) => match part(request, bytes.len()) {
+                Some((first, end)) => (206, Some(etag(bytes)), bytes[first..end].to_vec()),
+                None => (200, Some(etag(bytes)), bytes.clone()),
+            },
             None => refused(404, "NoSuchKey"),
         },
         _ => refused(405, "MethodNotAllowed"),
     }
+}
+
+/// The range of an object that was asked for, if one was and it is there.
+fn part(request: &Request, bytes: usize) -> Option<(usize, usize)> {
+    let (first, last) = request.headers.get("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, end) = match (first.parse::<usize>(), last.parse::<usize>()) {
+        (Ok(first), Ok(last)) => (first, (last + 1).min(bytes)),
+        (Ok(first), Err(_)) => (first, bytes),
+        (Err(_), last) => (bytes.saturating_sub(last.ok()?), bytes),
+    };
+    (first < end).then_some((first, end))
 }
 
 fn list(objects: &BTreeMap<String, Vec<u8>>, bucket: &str, query: &str) -> Vec<u8> {

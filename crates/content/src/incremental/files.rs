@@ -9,7 +9,7 @@ use cove_types::{Digest, TreePath};
 
 use super::{Change, IncrementalError, full, is_of_service};
 use crate::chunk::GRID_BYTES;
-use crate::store::{SET_ID_BITS, describe, grid_of, lack, read_chunk, read_entry, read_groups};
+use crate::store::{describe, grid_of, read_chunk, read_entry, read_groups};
 use crate::tree::{self, ChunkList, Content, Entry, GROUP_CHUNKS, Grid, Item, Key, ReadError};
 
 /// An inode, not a directory's, that is described again under all its names.
@@ -57,31 +57,29 @@ impl Change<'_, '_, '_, '_> {
             None => None,
             Some((origin, entry)) => self.patch((origin, entry), first, plan)?,
         };
-        let (mut entry, patch) = match patch {
+        let (mut described, patch) = match patch {
             Some(patch) => {
                 let content = patch.content.clone();
-                (describe(self.dir, first, &plan.metadata, content, self.session)?, patch)
+                let described =
+                    describe(self.dir, first, &plan.metadata, content, None, self.session)?;
+                (described, patch)
             }
             None => {
-                let (entry, lists) = read_entry(self.dir, first, &plan.metadata, self.session)?;
-                let content = entry.content.clone();
-                (entry, Patch::whole(content, lists))
+                let (described, lists) = read_entry(self.dir, first, &plan.metadata, self.session)?;
+                let content = described.entry.content.clone();
+                (described, Patch::whole(content, lists))
             }
         };
-        entry.link = (plan.metadata.links > 1).then(|| first.clone());
-        let bytes = entry.size().unwrap_or(0);
+        described.entry.link = (plan.metadata.links > 1).then(|| first.clone());
+        let bytes = described.entry.size().unwrap_or(0);
         self.progress.update(|progress| {
             progress.done_files += 1;
             progress.total_bytes = Some(progress.total_bytes.unwrap_or(0) + bytes);
         });
+        let old = old.as_ref().map(|(path, entry)| (*path, entry));
         for name in &names {
-            self.name(name, &entry, &patch, old.as_ref().map(|(path, entry)| (*path, entry)))?;
-            for what in [lack::SET_ID, lack::DEVICE] {
-                self.rows.remove(&(name.as_bytes().to_vec(), what));
-            }
-            if plan.metadata.mode & SET_ID_BITS != 0 {
-                self.rows.insert((name.as_bytes().to_vec(), lack::SET_ID));
-            }
+            self.name(name, &described.entry, &patch, old)?;
+            self.lists(name, &described.lacks);
         }
         Ok(())
     }

@@ -23,8 +23,7 @@ impl Change<'_, '_, '_, '_> {
     pub(super) fn rows_of(&self, paths: &[NotCapturedPath]) -> Result<Rows, IncrementalError> {
         let mut rows = Rows::new();
         for NotCapturedPath { path, what } in paths {
-            let known = [lack::DEVICE, lack::NESTED, lack::SET_ID, lack::LONG];
-            let Some(what) = known.into_iter().find(|known| known == what) else {
+            let Some(what) = lack::find(what) else {
                 return full(format!("what was not captured of {path} is unknown: {what}"));
             };
             rows.insert((unescape_text(path)?, what));
@@ -41,6 +40,12 @@ impl Change<'_, '_, '_, '_> {
         lawful
     }
 
+    /// Lists what an entry that was described lacks; nothing else is so of it any more.
+    pub(super) fn lists(&mut self, path: &TreePath, lacks: &[&'static str]) {
+        self.described.insert(path.clone());
+        self.rows.extend(lacks.iter().map(|what| (path.as_bytes().to_vec(), *what)));
+    }
+
     /// Lists again what was not captured and was not touched.
     pub(super) fn carry_rows(&mut self, old_rows: &Rows) -> Result<(), IncrementalError> {
         for (old, what) in old_rows {
@@ -53,8 +58,7 @@ impl Change<'_, '_, '_, '_> {
                     return full(format!("what was too deep below {path} may not be so any more"));
                 }
                 lack::LONG => self.directories.contains(&path),
-                lack::SET_ID => self.directories.contains(&path),
-                _ => false,
+                _ => self.described.contains(&path),
             };
             if !is_looked_up_again {
                 self.rows.insert((now, what));

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
-use cove_btrfs::{Access, FakePool, LoopPool, Pool, SubvolumePath, Touched};
+use cove_btrfs::{Access, BtrfsPool, FakePool, LoopPool, Pool, SubvolumePath, Touched};
 use cove_env::Env;
 use cove_objects::MemoryStore;
 use cove_types::{FileTime, OperationId, VolumeId};
-use rustix::fs::{CWD, FallocateFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, RenameFlags};
 
 use super::files::dirty_chunks;
 use super::*;
@@ -174,16 +174,64 @@ fn shown(changes: &Result<Changes, cove_btrfs::ChangesError>) -> String {
 /// One volume, edited and stored again and again, both ways.
 struct Both<'p> {
     pool: &'p dyn Pool,
+    /// By which the changes are also taken in the other way.
+    search: Option<&'p BtrfsPool>,
     incremental: Content,
     full: Content,
     old: Option<StoredTree>,
+    /// The round in which `old` was stored.
+    base: u64,
     round: u64,
+    /// Older rounds whose snapshots are still there.
+    kept: Vec<(u64, StoredTree)>,
 }
+
+/// How many older snapshots are kept, to be restored.
+const KEPT: usize = 3;
 
 impl<'p> Both<'p> {
     fn new(pool: &'p dyn Pool) -> Self {
         pool.create(&live(), &volume()).unwrap();
-        Self { pool, incremental: Content::new(), full: Content::new(), old: None, round: 0 }
+        Self {
+            pool,
+            search: None,
+            incremental: Content::new(),
+            full: Content::new(),
+            old: None,
+            base: 0,
+            round: 0,
+            kept: Vec::new(),
+        }
+    }
+
+    /// As [`new`](Self::new), with changes by search too.
+    fn searched(pool: &'p LoopPool) -> Self {
+        Self { search: Some(pool.inner()), ..Self::new(pool) }
+    }
+
+    /// Makes an older snapshot the live one; what is stored next is compared with it, or with
+    /// what was stored last, which has nothing to do with it then.
+    fn restore(&mut self, seeded: &mut Seeded) {
+        if self.kept.is_empty() {
+            return;
+        }
+        let (round, tree) = seeded.pick(&self.kept).clone();
+        self.pool.delete(&live()).unwrap();
+        if seeded.next(3) == 0 {
+            // As one that is built from the store: the same files with other inode numbers.
+            self.pool.create(&live(), &volume()).unwrap();
+            let from = self.pool.absolute(&stored(round)).join(".");
+            run("cp", &["--archive", "--no-target-directory"], &[&from, &self.at()]);
+        } else {
+            self.pool.snapshot(&stored(round), &live(), Access::ReadWrite, &volume()).unwrap();
+        }
+        if seeded.next(2) == 0
+            && let Some(last) = self.old.replace(tree)
+        {
+            self.kept.retain(|(kept, _)| *kept != round);
+            self.kept.push((self.base, last));
+            self.base = round;
+        }
     }
 
     fn at(&self) -> PathBuf {
@@ -193,48 +241,72 @@ impl<'p> Both<'p> {
     /// Takes a snapshot and stores it; why incrementally it was refused, if it was.
     fn store(&mut self) -> Option<String> {
         self.round += 1;
-        let (base, new) = (stored(self.round - 1), stored(self.round));
+        let (base, new) = (stored(self.base), stored(self.round));
         self.pool.snapshot(&live(), &new, Access::ReadOnly, &volume()).unwrap();
         let dir = self.pool.open(&new).unwrap();
         let full = self.full.full(&dir);
-        let Some(old) = self.old.take() else {
+        let old = self.old.take();
+        let before = self.base;
+        self.base = self.round;
+        let Some(old) = old else {
             let first = self.incremental.full(&dir);
             assert_eq!(first.root, full.root);
             self.old = Some(first);
             return None;
         };
+        let mut refused = None;
+        if let Some(pool) = self.search {
+            let told = pool.changes_by_search(&base, &new);
+            refused = self.incrementally(&new, &told, &old, &full).err();
+        }
         let told = self.pool.changes(&base, &new);
-        let result = match &told {
-            Ok(changes) => self.incremental.changed(self.pool, &new, changes, &old),
-            Err(error) => Err(IncrementalError::NeedsFullStore { why: format!("{error:?}") }),
+        match self.incrementally(&new, &told, &old, &full) {
+            Ok(stored) => self.old = Some(stored),
+            Err(why) => {
+                self.old = Some(self.incremental.full(&dir));
+                refused = Some(why);
+            }
+        }
+        if self.round.is_multiple_of(10) {
+            assert!(self.incremental.holds(self.old.as_ref().unwrap()), "a chunk was not put");
+        }
+        self.kept.push((before, old));
+        while self.kept.len() > KEPT {
+            let (round, _) = self.kept.remove(0);
+            self.pool.delete(&stored(round)).unwrap();
+        }
+        refused
+    }
+
+    /// Stores what was told, which is to give what a full store gave; why it was refused.
+    fn incrementally(
+        &mut self,
+        new: &SubvolumePath,
+        told: &Result<Changes, cove_btrfs::ChangesError>,
+        old: &StoredTree,
+        full: &StoredTree,
+    ) -> Result<StoredTree, String> {
+        let result = match told {
+            Ok(changes) => self.incremental.changed(self.pool, new, changes, old),
+            Err(error) => return Err(format!("{error:?}")),
         };
-        let refused = match result {
+        match result {
             Ok(stored) => {
                 if stored.root != full.root || stored.not_captured != full.not_captured {
-                    let differences =
-                        differences((&self.incremental, &stored), (&self.full, &full));
+                    let differences = differences((&self.incremental, &stored), (&self.full, full));
                     panic!(
                         "round {}\n{differences}\nincremental {:?}\nfull {:?}\n{}",
                         self.round,
                         stored.not_captured,
                         full.not_captured,
-                        shown(&told)
+                        shown(told)
                     );
                 }
-                self.old = Some(stored);
-                None
+                Ok(stored)
             }
-            Err(IncrementalError::NeedsFullStore { why }) => {
-                self.old = Some(self.incremental.full(&dir));
-                Some(why)
-            }
-            Err(error) => panic!("round {}: {error:?}\n{}", self.round, shown(&told)),
-        };
-        if self.round.is_multiple_of(10) {
-            assert!(self.incremental.holds(self.old.as_ref().unwrap()), "a chunk was not put");
+            Err(IncrementalError::NeedsFullStore { why }) => Err(why),
+            Err(error) => panic!("round {}: {error:?}\n{}", self.round, shown(told)),
         }
-        self.pool.delete(&base).unwrap();
-        refused
     }
 }
 
@@ -294,9 +366,14 @@ fn walk(top: &Path) -> Vec<PathBuf> {
     found
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing else makes a subvolume as a user would")]
-fn btrfs(command: &str, at: &Path) {
-    drop(std::process::Command::new("btrfs").args(["subvolume", command]).arg(at).output());
+/// Held by whoever starts a process, which for a moment has all descriptors of this one, and by
+/// whoever unmounts.
+static STARTING: RwLock<()> = RwLock::new(());
+
+#[expect(clippy::disallowed_methods, reason = "a user makes and copies by programs")]
+fn run(program: &str, arguments: &[&str], paths: &[&Path]) {
+    let _starting = STARTING.write();
+    drop(std::process::Command::new(program).args(arguments).args(paths).output());
 }
 
 /// One random edit; what cannot be done is not.
@@ -321,7 +398,29 @@ fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
         let options = std::fs::OpenOptions::new().write(true).read(true).clone();
         path.is_file().then(|| options.open(path).ok()).flatten()
     };
-    match seeded.next(30) {
+    match seeded.next(32) {
+        30 => {
+            let flags = [IFlags::IMMUTABLE, IFlags::APPEND, IFlags::NODUMP, IFlags::NOCOW];
+            let file =
+                File::open(if some.is_file() || some.is_dir() { &some } else { top }).ok()?;
+            let flags = rustix::fs::ioctl_getflags(&file).ok()? ^ *seeded.pick(&flags);
+            rustix::fs::ioctl_setflags(&file, flags).ok()
+        }
+        31 => {
+            let at = below(&some)?;
+            // A capability as `setcap` writes it, for CAP_NET_RAW.
+            let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            match seeded.next(5) {
+                0 => dir.set_xattr(&at, b"security.capability", &capability).ok(),
+                1 => dir.set_xattr(&at, b"trusted.note", &seeded.bytes(9)).ok(),
+                2 => dir.remove_xattr(&at, b"trusted.note").map(drop).ok(),
+                3 => dir.remove_xattr(&at, b"security.capability").map(drop).ok(),
+                _ => (0..9).try_for_each(|n| {
+                    let name = format!("user.large{n}");
+                    dir.set_xattr(&at, name.as_bytes(), &vec![n; 15_000]).ok()
+                }),
+            }
+        }
         0..3 => {
             let size = match seeded.next(4) {
                 0 => seeded.next(200),
@@ -436,7 +535,7 @@ fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
         }
         28 => match seeded.next(2) {
             0 => {
-                btrfs("create", &fresh);
+                run("btrfs", &["subvolume", "create"], &[&fresh]);
                 Some(())
             }
             _ => {
@@ -444,7 +543,7 @@ fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
                 let is_top = |path: &&PathBuf| {
                     std::fs::symlink_metadata(path).is_ok_and(|found| found.ino() == 256)
                 };
-                btrfs("delete", directories[1..].iter().find(is_top)?);
+                run("btrfs", &["subvolume", "delete"], &[directories[1..].iter().find(is_top)?]);
                 Some(())
             }
         },
@@ -498,6 +597,7 @@ mod live {
 
     impl Drop for Live {
         fn drop(&mut self) {
+            let _starting = STARTING.read();
             if let Some(pool) = self.pool.take()
                 && let Err(error) = pool.close()
             {
@@ -514,13 +614,16 @@ mod live {
         let seed = seed.unwrap_or_else(|| u64::from_le_bytes(Env::system().random::<8>()) | 1);
         eprintln!("seed={seed} rounds={rounds} (again: COVE_SEED={seed})");
         let mut seeded = Seeded(seed);
-        let mut both = Both::new(live.pool());
-        let dir = live.pool().open(&super::live()).unwrap();
+        let mut both = Both::searched(live.pool());
         for name in ["files", "files/src", "services", "services/db"] {
             std::fs::create_dir(both.at().join(name)).unwrap();
         }
         let mut refused = Vec::new();
         for round in 0..rounds {
+            if seeded.next(6) == 0 {
+                both.restore(&mut seeded);
+            }
+            let dir = live.pool().open(&super::live()).unwrap();
             for _ in 0..1 + seeded.next(12) {
                 let _ = edit(&dir, &both.at(), &mut seeded);
             }
@@ -533,6 +636,216 @@ mod live {
         eprintln!("{counts:?}, {lacking} paths not captured");
         eprintln!("{} rounds were stored in full\n{}", refused.len(), refused.join("\n"));
         assert!(refused.len() * 4 <= rounds, "most changes can be stored as changes");
+    }
+
+    /// A path of more than 4,095 bytes, which no call takes whole: the innermost directory.
+    fn too_long(top: &Path) -> File {
+        let mut at = File::open(top).unwrap();
+        let name = "n".repeat(250);
+        for _ in 0..18 {
+            rustix::fs::mkdirat(&at, &name, Mode::from_raw_mode(0o755)).unwrap();
+            let flags = rustix::fs::OFlags::DIRECTORY;
+            let below = rustix::fs::openat(&at, &name, flags, Mode::empty()).unwrap();
+            at = File::from(below);
+        }
+        at
+    }
+
+    #[test]
+    fn beside_a_path_that_the_kernel_cannot_send_changes_are_stored_as_changes() {
+        let Some(live) = Live::new() else { return };
+        let mut both = Both::searched(live.pool());
+        write(&both, "files/a", b"a");
+        write(&both, "files/large", &vec![7; 3 << 20]);
+        both.store();
+        let innermost = too_long(&both.at().join("files"));
+        assert_eq!(both.store(), None);
+        let rows = both.old.as_ref().unwrap().not_captured.clone();
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(rows[0].what, lack::LONG);
+        // In the path itself, and elsewhere.
+        let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::RDWR;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = rustix::fs::openat(&innermost, "f", flags, mode).map(File::from).unwrap();
+        file.write_all_at(b"not captured", 0).unwrap();
+        write(&both, "files/a", b"b");
+        assert_eq!(both.store(), None);
+        let large = File::options().write(true).open(both.at().join("files/large")).unwrap();
+        large.write_all_at(b"changed", 1 << 20).unwrap();
+        std::fs::rename(both.at().join("files/a"), both.at().join("files/b")).unwrap();
+        assert_eq!(both.store(), None);
+        // One of two names of a file is too long.
+        let at = both.at().join("files/b");
+        rustix::fs::linkat(CWD, &at, &innermost, "link", rustix::fs::AtFlags::empty()).unwrap();
+        assert_eq!(both.store(), None);
+        assert_eq!(both.old.as_ref().unwrap().not_captured, rows);
+    }
+
+    #[test]
+    fn what_is_odd_of_an_entry_is_kept_or_named_and_keeps_nothing_from_being_stored() {
+        let Some(live) = Live::new() else { return };
+        let mut both = Both::searched(live.pool());
+        let top = both.at();
+        let dir = live.pool().open(&super::live()).unwrap();
+        write(&both, "files/plain", b"plain");
+        let target = vec![b't'; 4095];
+        dir.symlink(&path("files/link"), &target).unwrap();
+        dir.mkfifo(&path("files/fifo"), 0o600).unwrap();
+        dir.mksocket(&path("files/socket"), 0o600).unwrap();
+        let name = [&b"\xff\x1b"[..], &[b'n'; 253]].concat();
+        let unreadable = path("files").join(&name).unwrap();
+        dir.create_file(&unreadable, 0o600).unwrap();
+        let sparse = dir.create_file(&path("files/sparse"), 0o600).unwrap();
+        sparse.set_len(i64::MAX as u64).unwrap();
+        sparse.write_all_at(b"end", i64::MAX as u64 - 3).unwrap();
+        sparse.write_all_at(b"middle", 1 << 40).unwrap();
+        for (name, seconds) in [("early", i64::MIN), ("late", i64::MAX)] {
+            let at = path("files").join(name.as_bytes()).unwrap();
+            dir.create_file(&at, 0o600).unwrap();
+            dir.set_times(&at, FileTime { seconds, nanoseconds: 999_999_999 }).unwrap();
+        }
+        let attributes = [&b"user."[..], &[b'x'; 250]].concat();
+        dir.set_xattr(&path("files/plain"), &attributes, b"").unwrap();
+        for n in 0..5000 {
+            std::fs::hard_link(top.join("files/plain"), top.join(format!("files/link-{n}")))
+                .unwrap();
+        }
+        for what in ["large", "many"] {
+            write(&both, &format!("files/{what}"), what.as_bytes());
+            std::fs::create_dir(top.join(format!("files/{what}-dir"))).unwrap();
+        }
+        for at in ["files/large", "files/large-dir"].map(path) {
+            for n in 0..12 {
+                dir.set_xattr(&at, format!("user.{n:02}").as_bytes(), &[n; 15_000]).unwrap();
+            }
+        }
+        for at in ["files/many", "files/many-dir", "files/fifo"].map(path) {
+            for n in 0..300 {
+                let name = format!("user.{n:03}{}", "x".repeat(247));
+                if at != path("files/fifo") {
+                    dir.set_xattr(&at, name.as_bytes(), b"").unwrap();
+                }
+            }
+            // An access list, which is found without the names too.
+            let user = [2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255];
+            let list = [&user[..], &[2, 0, 4, 0, 7, 0, 0, 0], &[4, 0, 4, 0, 255, 255, 255, 255]];
+            let rest = [&[16, 0, 4, 0, 255, 255, 255, 255][..], &[32, 0, 4, 0, 255, 255, 255, 255]];
+            let list = [list.concat(), rest.concat()].concat();
+            dir.set_xattr(&at, b"system.posix_acl_access", &list).unwrap();
+        }
+        both.store();
+        let stored = both.old.clone().unwrap();
+        let chunks = both.full.chunks();
+        let entry =
+            |at: &TreePath| tree::find_entry(&chunks, &stored.root.digest, at).unwrap().unwrap();
+        assert_eq!(entry(&path("files/link")).content, tree::Content::Symlink(target));
+        assert_eq!(entry(&path("files/sparse")).size(), Some(i64::MAX as u64));
+        assert_eq!(entry(&path("files/early")).mtime.seconds, i64::MIN);
+        assert_eq!(entry(&path("files/late")).mtime.seconds, i64::MAX);
+        assert_eq!(entry(&unreadable).size(), Some(0));
+        let tree::Xattrs::Inline(list) = entry(&path("files/plain")).xattrs else { panic!() };
+        assert!(list.iter().eq([(&attributes[..], &b""[..])]));
+        for name in ["files/many", "files/fifo"] {
+            let tree::Xattrs::Inline(list) = entry(&path(name)).xattrs else { panic!() };
+            assert_eq!(list.iter().len(), 1, "{name}");
+        }
+        let tree::Xattrs::Chunk(digest) = entry(&path("files/large-dir")).xattrs else { panic!() };
+        let list = tree::XattrList::decode(&chunks.chunk(&digest).unwrap()).unwrap();
+        assert_eq!(list.iter().len(), 8);
+        let rows = |both: &Both<'_>| {
+            let rows = &both.old.as_ref().unwrap().not_captured;
+            rows.iter().map(|row| format!("{}: {}", row.path, row.what)).collect::<Vec<_>>()
+        };
+        let too_many = |names: &[&str]| {
+            names.iter().map(|name| format!("files/{name}: {}", lack::XATTRS)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&both), too_many(&["large", "large-dir", "many", "many-dir"]));
+
+        // All of it is stored as changes too, and what is mended is not named any more.
+        for at in ["files/large", "files/many-dir", "files/sparse"].map(path) {
+            dir.set_mode(&at, 0o700).unwrap();
+        }
+        sparse.write_all_at(b"other", 1 << 41).unwrap();
+        for n in 8..12 {
+            let name = format!("user.{n:02}");
+            dir.remove_xattr(&path("files/large-dir"), name.as_bytes()).unwrap();
+        }
+        assert_eq!(both.store(), None);
+        assert_eq!(rows(&both), too_many(&["large", "many", "many-dir"]));
+    }
+
+    #[test]
+    fn flags_and_attributes_of_the_system_are_named_and_the_entry_is_stored_without() {
+        let Some(live) = Live::new() else { return };
+        let mut both = Both::searched(live.pool());
+        let dir = live.pool().open(&super::live()).unwrap();
+        let rows = |both: &Both<'_>| {
+            let rows = &both.old.as_ref().unwrap().not_captured;
+            rows.iter().map(|row| format!("{}: {}", row.path, row.what)).collect::<Vec<_>>()
+        };
+        let chattr = |name: &str, flags: IFlags| {
+            let file = File::open(live.pool().absolute(&super::live()).join(name)).unwrap();
+            rustix::fs::ioctl_setflags(&file, flags).unwrap();
+        };
+        for name in ["files/a", "files/b", "files/d/c"] {
+            write(&both, name, name.as_bytes());
+        }
+        dir.hard_link(&path("files/a"), &path("files/d/again")).unwrap();
+        dir.symlink(&path("files/link"), b"a").unwrap();
+        both.store();
+        assert!(rows(&both).is_empty());
+        chattr("files/a", IFlags::IMMUTABLE);
+        chattr("files/b", IFlags::APPEND | IFlags::NODUMP | IFlags::NOATIME | IFlags::SYNC);
+        chattr("files/d", IFlags::IMMUTABLE);
+        assert_eq!(both.store(), None);
+        let mut expected = vec![
+            "files/a: immutable flag",
+            "files/b: append-only flag",
+            "files/b: no-dump flag",
+            "files/d: immutable flag",
+            "files/d/again: immutable flag",
+        ];
+        assert_eq!(rows(&both), expected);
+        // They follow what moves, and go when the flag does.
+        dir.create_dir(&path("files/e"), 0o755).unwrap();
+        chattr("files/d", IFlags::empty());
+        dir.rename(&path("files/d"), &path("files/e/d")).unwrap();
+        expected[3] = "files/e/d/again: immutable flag";
+        expected.pop();
+        assert_eq!(both.store(), None);
+        assert_eq!(rows(&both), expected);
+        chattr("files/a", IFlags::empty());
+        dir.set_xattr(&path("files/e/d/c"), b"trusted.t", b"t").unwrap();
+        dir.set_xattr(&path("files/e"), b"security.cove", b"s").unwrap();
+        let at = live.pool().absolute(&super::live()).join("files/link");
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(&at, "trusted.of-link", b"t", flags).unwrap();
+        assert_eq!(both.store(), None);
+        let expected = [
+            "files/b: append-only flag",
+            "files/b: no-dump flag",
+            "files/e: security.* attribute",
+            "files/e/d/c: trusted.* attribute",
+            "files/link: trusted.* attribute",
+        ];
+        assert_eq!(rows(&both), expected);
+    }
+
+    #[test]
+    fn a_fork_is_stored_as_what_differs_from_another() {
+        let Some(live) = Live::new() else { return };
+        let mut both = Both::searched(live.pool());
+        write(&both, "files/a", &[7; 300_000]);
+        both.store();
+        write(&both, "files/new", b"of the first");
+        both.store();
+        // Back to the first state, from which another file gets the same inode number.
+        let pool = live.pool();
+        pool.delete(&super::live()).unwrap();
+        pool.snapshot(&stored(1), &super::live(), Access::ReadWrite, &volume()).unwrap();
+        std::fs::create_dir(both.at().join("files/new")).unwrap();
+        write(&both, "files/new/b", b"of the second");
+        assert_eq!(both.store(), None);
     }
 
     #[test]
@@ -591,6 +904,9 @@ mod live {
         let begun = env.since_boot();
         let changes = both.pool.changes(&stored(1), &stored(9)).unwrap();
         let told = env.since_boot();
+        let searched = live.pool().inner().changes_by_search(&stored(1), &stored(9)).unwrap();
+        let found = env.since_boot();
+        assert_eq!(searched, changes);
         let old = both.old.take().unwrap();
         let tree = both.incremental.changed(both.pool, &stored(9), &changes, &old).unwrap();
         let changed = env.since_boot();
@@ -598,9 +914,10 @@ mod live {
         let ended = env.since_boot();
         assert_eq!(tree.root, full.root);
         eprintln!(
-            "1 of 20,000 files: changes {:?}, incremental {:?}, full {:?}",
+            "1 of 20,000 files: changes {:?}, by search {:?}, incremental {:?}, full {:?}",
             told - begun,
-            changed - told,
+            found - told,
+            changed - found,
             ended - changed
         );
     }
@@ -767,6 +1084,25 @@ fn changes_that_do_not_fit_the_old_tree_are_refused() {
         &Changes { moved: vec![(b"files/a".to_vec(), b"files/c".to_vec())], ..Changes::default() },
         "the list of what moved contradicts itself",
     );
+}
+
+#[test]
+fn a_directory_moves_to_its_own_path_when_the_one_around_it_is_another() {
+    fake(|both| {
+        write(both, "a/x/f", b"f");
+        write(both, "a/y", b"y");
+        both.store();
+        // What was around it goes, and something of the same name comes around it.
+        std::fs::rename(both.at().join("a"), both.at().join("b")).unwrap();
+        std::fs::create_dir(both.at().join("a")).unwrap();
+        std::fs::rename(both.at().join("b/x"), both.at().join("a/x")).unwrap();
+        let tops = vec![
+            touched("", Some(""), Reread::Same),
+            touched("a", None, Reread::Whole),
+            touched("b", Some("a"), Reread::Same),
+        ];
+        assert_eq!(by_hand(both, &moved(&[("a", "b"), ("a/x", "a/x")], tops)), Ok(()));
+    });
 }
 
 #[test]

@@ -102,6 +102,11 @@ fn a_pack_with_a_feature_of_the_future_is_refused_by_name() {
     // the trailer's must, and the digest over it
     let trailer = bytes.len() - TRAILER_BYTES as usize;
     bytes[trailer + 16] = 4;
+    let flipped = PackIndex::decode_tail(&bytes, bytes.len() as u64).unwrap_err();
+    assert_eq!(cove_types::Classify::kind(&flipped), cove_types::ErrorKind::Corrupt);
+    let start = bytes.len() - pack.footer_bytes as usize;
+    let digest = Digest::of(&bytes[start..trailer + 88]);
+    bytes[trailer + 88..trailer + 120].copy_from_slice(&digest.0);
     let error = PackIndex::decode_tail(&bytes, bytes.len() as u64).unwrap_err();
     assert_eq!(error, DecodeError::UnknownFeatures { what: "pack", features: 4 });
     assert_eq!(cove_types::Classify::kind(&error), cove_types::ErrorKind::Precondition);

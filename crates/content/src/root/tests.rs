@@ -75,3 +75,13 @@ fn the_list_of_all_ends_at_a_chunk_and_the_count_is_exact() {
     assert!(chunk.len() <= 1 << 20 && chunk.len() > 1_000_000);
     assert!(NotCaptured::decode_all(&chunk).unwrap().len() > 30_000);
 }
+
+#[test]
+fn a_path_that_is_too_long_to_be_listed_leaves_room_for_those_after_it() {
+    let mut all: Vec<NotCapturedPath> = (0..3).map(|n| path(&format!("files/b{n}"))).collect();
+    all.push(path(&format!("files/a{}", "x".repeat(600))));
+    let (record, chunk) = NotCaptured::new(all);
+    let listed: Vec<&str> = record.list.iter().map(|missing| missing.path.as_str()).collect();
+    assert_eq!((record.count, listed), (4, vec!["files/b0", "files/b1", "files/b2"]));
+    assert_eq!(NotCaptured::decode_all(&chunk.unwrap()).unwrap().len(), 4);
+}

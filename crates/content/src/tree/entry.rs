@@ -175,6 +175,15 @@ impl XattrList {
         bytes
     }
 
+    /// How many of these bytes one attribute takes.
+    #[must_use]
+    pub fn encoded_bytes(name: &[u8], value: &[u8]) -> usize {
+        let mut lengths = Vec::with_capacity(8);
+        put_varint(&mut lengths, name.len() as u64);
+        put_varint(&mut lengths, value.len() as u64);
+        lengths.len() + name.len() + value.len()
+    }
+
     /// Reads what [`encode`](Self::encode) wrote, and nothing else.
     ///
     /// # Errors
@@ -193,11 +202,13 @@ impl XattrList {
     }
 }
 
+/// The attributes that are POSIX ACLs.
+pub const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
 /// Whether an extended attribute of this name belongs into a tree.
 #[must_use]
 pub fn is_kept(xattr: &[u8]) -> bool {
-    matches!(xattr, b"system.posix_acl_access" | b"system.posix_acl_default")
-        || xattr.strip_prefix(b"user.").is_some_and(|rest| !rest.is_empty())
+    ACLS.contains(&xattr) || xattr.strip_prefix(b"user.").is_some_and(|rest| !rest.is_empty())
 }
 
 /// The extended attributes of an entry, or where they are.

@@ -59,20 +59,28 @@ struct Paths {
 }
 
 impl Hits {
-    /// A fault, and a file that it hits. A file comes once, or several times in a row.
+    /// A fault, and a file that it hits. A file comes once, or several times in a row. Paths are told
+    /// from the project's root, which is `.`; a directory that holds the project's is no file of it.
     pub(super) fn add(&mut self, fault: &Fault, path: Option<&TreePath>) {
         if !self.0.contains_key(fault) {
             self.0.insert(fault.clone(), Paths::default());
         }
         let (Some(paths), Some(path)) = (self.0.get_mut(fault), path) else { return };
+        let root = project_root();
+        let shown = match path.below(&root) {
+            Some(path) if path.is_top() => ".".to_owned(),
+            Some(path) => path.to_string(),
+            // what services keep, but not the directory of all of them
+            None if path.parent().is_some_and(|parent| !parent.is_top()) => path.to_string(),
+            None => return,
+        };
         if paths.last.as_ref() == Some(path) {
             return;
         }
         paths.last = Some(path.clone());
         paths.count += 1;
         if paths.named.len() < PATHS_MAX {
-            let shown = path.below(&project_root()).unwrap_or_else(|| path.clone());
-            paths.named.push(shown.to_string());
+            paths.named.push(shown);
         }
     }
 
@@ -109,6 +117,17 @@ impl Hits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_projects_root_is_a_dot_and_what_lies_around_it_is_no_file() {
+        let mut hits = Hits::default();
+        let fault = Fault::new("a pack is lost");
+        for path in ["files", "files/a", "services", "services/db", "services/db/log"] {
+            hits.add(&fault, Some(&TreePath::parse(path).unwrap()));
+        }
+        let problem = hits.into_problems(None).next().unwrap();
+        assert_eq!(problem.paths, [".", "a", "services/db", "services/db/log"]);
+    }
 
     #[test]
     fn what_is_not_named_is_counted() {

@@ -64,7 +64,7 @@ fn a_path_stays_in_its_project() {
 }
 
 /// A header of a tar archive, checksum and all.
-fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
+pub fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
     let mut header = vec![0; 512];
     header[..name.len()].copy_from_slice(name);
     header[100..108].copy_from_slice(b"0000644\0");
@@ -81,7 +81,8 @@ fn header(name: &[u8], kind: u8, target: &[u8], size: usize) -> Vec<u8> {
     header
 }
 
-fn put_archive(cove: &Cove, archive: &[u8]) -> (u16, String) {
+/// Extracts an archive into the root of `shop`: the status and the answer.
+pub fn put_archive(cove: &Cove, archive: &[u8]) -> (u16, String) {
     let (address, token) = cove.tcp();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -261,10 +262,10 @@ fn a_flag_or_number_that_makes_no_sense_exits_with_2() {
 }
 
 /// A file system in memory, so small that a pool cannot grow in it: it leaves its host 2 GiB.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(pub tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub fn mount() -> Self {
         let dir = tempfile::Builder::new().prefix("cove-it-small-").tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
         let mounted =
@@ -402,4 +403,38 @@ fn a_store_that_is_away_holds_up_nothing_on_this_node() {
     let waited = cove.json(&["wait", "shop"]);
     assert_eq!(waited["project"]["durability"], "saved");
     assert_eq!(cove.timeline("shop")[0]["durability"], "saved");
+}
+
+#[test]
+fn another_user_is_told_that_this_cove_is_not_theirs() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let program = cove.dir.path().join("cove");
+    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    for path in [cove.dir.path(), &program] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
+        command.args(arguments).env("COVE_HOME", &cove.home).current_dir("/");
+        run(&mut command, b"")
+    };
+    for arguments in [&["ls"][..], &["show", "shop"], &["rm", "shop"], &["down"]] {
+        let output = as_nobody(arguments);
+        assert_eq!(output.code, 9, "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains("\n\nhint: "), "{arguments:?}: {}", output.stderr);
+        assert_eq!(output.stdout, "", "{arguments:?}");
+    }
+    let output = as_nobody(&["up", "--listen", "127.0.0.1:0"]);
+    assert!(matches!(output.code, 4 | 9), "{}: {}", output.code, output.stderr);
+    assert!(output.stderr.starts_with("error: "), "{}", output.stderr);
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "cat"])
+        .arg(cove.home.join("token"))
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty(), "nor may they read the token");
+    assert_eq!(cove.text(&["ls", "--quiet"]), "shop\n");
 }

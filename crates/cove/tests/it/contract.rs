@@ -331,6 +331,24 @@ fn what_rolls_off_is_named_and_comes_back_pinned() {
 }
 
 #[test]
+fn either_variable_says_how_many_entries_are_kept() {
+    let settings = Settings::with(Objects::Directory);
+    let variables = vec![("K8S_MAX_SNAPSHOTS_PER_PROJECT", "1".to_owned())];
+    let Some(mut cove) = Cove::start_with(Settings { variables, ..settings }) else { return };
+    cove.json(&["new", "shop"]);
+    let roll = |cove: &Cove, count: usize| -> usize {
+        (0..count).for_each(|_| drop(cove.snapshot("shop", "one more")));
+        cove.timeline("shop").len()
+    };
+    assert_eq!(roll(&cove, 3), 1);
+    // The one of Cove's own goes first.
+    assert!(cove.stop().success());
+    cove.set_variable("COVE_MAX_SNAPSHOTS_PER_PROJECT", "3");
+    cove.up();
+    assert_eq!(roll(&cove, 4), 3);
+}
+
+#[test]
 fn a_restore_waits_for_nobody_and_loses_nothing_of_who_writes_on() {
     let settings = Settings { store_every: "1s", ..Settings::with(Objects::Directory) };
     let Some(cove) = Cove::start_with(settings) else { return };

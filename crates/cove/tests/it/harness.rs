@@ -251,6 +251,21 @@ impl Cove {
         fs::remove_dir_all(&self.home).unwrap();
     }
 
+    /// Takes the machine away and brings back what was saved, on an empty home.
+    #[track_caller]
+    pub fn lose_and_recover(&mut self) {
+        self.lose_home();
+        self.up();
+        let recovered = self.json(&["recover", "--take"]);
+        assert_eq!(recovered["lost"], serde_json::json!([]));
+    }
+
+    /// A variable for every later start and call.
+    pub fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.settings.variables.retain(|(known, _)| *known != name);
+        self.settings.variables.push((name, value.to_owned()));
+    }
+
     /// Lets go of a pool that was left mounted.
     fn release(&self) {
         let pool = self.home.join("pool");
@@ -339,11 +354,35 @@ impl Cove {
         list(&self.json(&["timeline", name])["entries"])
     }
 
+    /// Calls the API over TCP with its token; the status and the body of the answer.
+    pub fn call(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> (u16, String) {
+        let (address, token) = self.tcp();
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             {headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // It may refuse before it has read all of it.
+        let _ = stream.write_all(body);
+        let (status, answer) = send(stream, "");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, body.to_owned())
+    }
+
     /// The address and the token of the API over TCP.
     pub fn tcp(&self) -> (String, String) {
-        let address = fs::read_to_string(self.home.join("address")).unwrap();
+        // Its address may be written a moment after its socket answers.
+        let address = poll("the API listens on TCP", || {
+            let address = fs::read_to_string(self.home.join("address")).unwrap_or_default();
+            let address = address.trim().trim_start_matches("http://").to_owned();
+            TcpStream::connect(&address).map_err(|error| format!("{address}: {error}"))?;
+            Ok(address)
+        });
         let token = fs::read_to_string(self.home.join("token")).unwrap();
-        let address = address.trim().trim_start_matches("http://").to_owned();
         (address, token.trim().to_owned())
     }
 

@@ -9,10 +9,19 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod archives;
 mod bad_input;
 mod contract;
+mod damage;
 mod fidelity;
 mod harness;
+mod json_shapes;
+mod limits;
+mod losing_the_store;
 mod lost_machine;
+mod output;
+mod room;
 mod second_lives;
+mod store_away;
 mod story;
+mod workspace_files;

@@ -2,33 +2,26 @@
 
 use std::sync::Arc;
 
-use cove_btrfs::{Access, Dir, SubvolumePath};
+use cove_btrfs::{Access, SubvolumePath};
 use cove_content::archive::{ExtractOptions, Limits, extract};
 use cove_content::document::ProjectDocument;
 use cove_content::read::project_root;
 use cove_content::volumes::{Call, Source, VolumeError};
-use cove_types::{TreePath, VolumeId};
+use cove_types::VolumeId;
 
+use crate::capture::built::Built;
+use crate::capture::entry::furnish;
+use crate::capture::fork::remove_new;
 use crate::capture::{
-    Asked, OWNER, SERVICES, asked, finish_here, generation_at, path_failed, pending_of,
-    pending_row, pool_failed,
+    Asked, OWNER, asked, finish_here, generation_at, path_failed, pending_of, pending_row,
+    pool_failed,
 };
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::Volume;
 use crate::work::{Pending, Work};
 
 /// What one archive may bring: as many files and bytes as a large workspace has, sparse ones included.
 pub(crate) const LIMITS: Limits = Limits { entries: 20_000_000, bytes: 1 << 60, depth: 255 };
-
-/// Makes the directories that every volume has.
-fn furnish(dir: &Dir) -> Result<(), cove_btrfs::PathError> {
-    let services = TreePath::from_bytes(SERVICES).map_err(|_| cove_btrfs::PathError::Top)?;
-    for path in [project_root(), services] {
-        dir.create_dir(&path, 0o755)?;
-        dir.set_owner(&path, OWNER.0, OWNER.1)?;
-    }
-    Ok(())
-}
 
 /// Builds a new volume beside the others and moves it to its place.
 pub(crate) fn create(
@@ -45,23 +38,9 @@ pub(crate) fn create(
             asked => Ok((volume, asked)),
         };
     }
-    let incoming = SubvolumePath::Incoming(call.operation);
-    // what an interrupted attempt of the same call left
-    inner
-        .pool
-        .delete(&incoming)
-        .map_err(pool_failed("failed to clear the place for the volume"))?;
-    inner.pool.create(&incoming, id).map_err(pool_failed("failed to make the volume"))?;
-    let built = fill(inner, call, &incoming, source);
-    let remarks = match built {
-        Ok(remarks) => remarks,
-        Err(error) => {
-            if let Err(left) = inner.pool.delete(&incoming) {
-                tracing::warn!(error = chain(&left), "what was being built stays behind");
-            }
-            return Err(error);
-        }
-    };
+    let built = Built::create(inner, id)?;
+    let remarks = fill(inner, call, &built, source)?;
+    built.put(&SubvolumePath::Incoming(call.operation))?;
     let volume = Arc::new(Volume::new(id.clone()));
     volume.state().document = Some(document.clone());
     let pending = pending_of(call, id, Work::Create { document, remarks });
@@ -77,10 +56,10 @@ pub(crate) fn create(
 fn fill(
     inner: &Inner,
     call: &Call,
-    incoming: &SubvolumePath,
+    built: &Built,
     source: Source,
 ) -> Result<Vec<String>, VolumeError> {
-    let dir = inner.pool.open(incoming).map_err(pool_failed("failed to open the new volume"))?;
+    let dir = built.open()?;
     furnish(&dir).map_err(path_failed("failed to make the volume's directories"))?;
     let mut remarks = Vec::new();
     if let Source::Archive(mut stream) = source {
@@ -123,4 +102,13 @@ pub(crate) fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pendi
     }
     pending.generation = generation_at(inner, &stored)?;
     Ok(pending)
+}
+
+/// Takes a new volume away that cannot have its place; may be repeated.
+pub(crate) fn undo_create(inner: &Inner, pending: &Pending) -> Result<(), VolumeError> {
+    inner
+        .pool
+        .delete(&SubvolumePath::Incoming(pending.operation))
+        .map_err(pool_failed("failed to clear what was built"))?;
+    remove_new(inner, &pending.volume, pending)
 }

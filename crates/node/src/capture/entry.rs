@@ -1,135 +1,143 @@
 //! An entry as files of this node: a copy of its local snapshot, or built from the store.
 
-use cove_btrfs::{Access, SubvolumePath};
+use std::sync::Arc;
+
+use cove_btrfs::{Dir, SubvolumePath};
+use cove_content::locations::Locations;
 use cove_content::read::project_root;
-use cove_content::restore::restore_tree;
+use cove_content::restore::{restore_tree, strip};
+use cove_content::root::NotCaptured;
 use cove_content::volumes::{Progress, VolumeError};
-use cove_types::{Digest, EntryId, ErrorKind, TreePath, VolumeId};
-use tokio::sync::oneshot;
+use cove_types::{Digest, EntryId, TreePath, VolumeId};
 
+use crate::capture::built::Built;
 use crate::capture::{OWNER, SERVICES, path_failed, pool_failed};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::chunks_of;
-use crate::volume::Volume;
-use crate::work::Work;
+use crate::volume::{Held, Volume};
 
-/// The subvolume on this node that is exactly an entry, if there is one.
-pub(crate) fn local_entry(
-    inner: &Inner,
-    volume: &Volume,
-    entry: &EntryId,
-) -> Option<SubvolumePath> {
-    let state = volume.state();
-    let record = state.known.as_ref()?.find_entry(entry)?;
-    // what a tree does not hold is not to come back from a local snapshot either
-    if record.root.not_captured.count > 0 {
-        return None;
-    }
-    let tree = record.root.tree.to_string();
-    let row = state
-        .stored
-        .values()
-        .find(|row| row.entry == Some(*entry) && row.root.as_ref() == Some(&tree))?;
-    let place = SubvolumePath::Stored(volume.id.clone(), row.operation);
-    drop(state);
-    inner.pool.find(&place).ok().flatten().map(|_| place)
+/// The snapshot on this node that an entry is; it stays as long as this does.
+pub(crate) struct LocalEntry {
+    pub place: SubvolumePath,
+    /// What its tree does not hold although the snapshot does; nothing while that is not known.
+    pub not_captured: NotCaptured,
+    _held: Held,
 }
 
-/// The root of an entry that is saved.
+/// The snapshot on this node that an entry is, saved or not, if there is one.
+pub(crate) fn local_entry(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    entry: &EntryId,
+) -> Option<LocalEntry> {
+    let (operation, not_captured, held) = {
+        let state = volume.state();
+        let record = state.known.as_ref().and_then(|known| known.find_entry(entry));
+        // one that is not saved yet has no tree
+        let tree = record.map(|record| record.root.tree.to_string());
+        let mut rows = state.stored.values();
+        let operation = rows.find(|row| row.entry == Some(*entry) && row.root == tree)?.operation;
+        let not_captured =
+            record.map_or_else(NotCaptured::default, |record| record.root.not_captured.clone());
+        drop(state);
+        (operation, not_captured, volume.hold([operation]))
+    };
+    let place = SubvolumePath::Stored(volume.id.clone(), operation);
+    // looked for once it is held: it may have been let go of before
+    let found = inner.pool.find(&place).ok().flatten();
+    found.map(|_| LocalEntry { place, not_captured, _held: held })
+}
+
+/// The snapshot that is exactly an entry, as far as is known.
+pub(crate) fn exact_entry(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    entry: &EntryId,
+) -> Option<LocalEntry> {
+    local_entry(inner, volume, entry).filter(|local| local.not_captured.is_empty())
+}
+
+/// The tree of an entry that is saved, and where its chunks lie.
 pub(crate) fn entry_root(
     volume: &Volume,
     entry: &EntryId,
-) -> Result<(Digest, cove_content::locations::Locations), VolumeError> {
+) -> Result<(Digest, Locations), VolumeError> {
     let state = volume.state();
     let known = state.known.as_ref().ok_or(VolumeError::NoEntry { entry: *entry })?;
     let record = known.find_entry(entry).ok_or(VolumeError::NoEntry { entry: *entry })?;
     Ok((record.root.tree, known.head.locations.clone()))
 }
 
-/// Makes `target` a writable subvolume of group `group` that holds an entry.
+/// Makes a writable subvolume of group `group` that holds an entry.
 pub(crate) fn build_entry(
-    inner: &Inner,
-    volume: &Volume,
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
     entry: &EntryId,
-    target: &SubvolumePath,
     group: &VolumeId,
     progress: &Progress,
-) -> Result<(), VolumeError> {
-    inner.pool.delete(target).map_err(pool_failed("failed to clear the place for an entry"))?;
+) -> Result<Built, VolumeError> {
     if let Some(local) = local_entry(inner, volume, entry) {
-        return inner
-            .pool
-            .snapshot(&local, target, Access::ReadWrite, group)
-            .map_err(pool_failed("failed to copy an entry"));
+        let built = Built::copy(inner, &local.place, group)?;
+        // what a tree does not hold is not to come back from a local snapshot either
+        if strip_copy(&built.open()?, &local.not_captured)? {
+            inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+            return Ok(built);
+        }
     }
     let (tree, locations) = entry_root(volume, entry)?;
-    build_tree(inner, &tree, &locations, target, group, progress)
+    build_tree(inner, &tree, &locations, group, progress)
 }
 
-/// Makes `target` a writable subvolume of group `group` that holds a tree, from the store.
-pub(crate) fn build_tree(
+/// Takes from a copy of a snapshot what its tree does not hold; `false` when that cannot be told here.
+pub(crate) fn strip_copy(dir: &Dir, not_captured: &NotCaptured) -> Result<bool, VolumeError> {
+    strip(dir, not_captured)
+        .map_err(|error| VolumeError::failed("failed to take away what is not captured", error))
+}
+
+/// Takes from a volume that was copied before it was known what its tree does not hold.
+pub(crate) fn strip_volume(
     inner: &Inner,
-    tree: &Digest,
-    locations: &cove_content::locations::Locations,
-    target: &SubvolumePath,
-    group: &VolumeId,
-    progress: &Progress,
+    id: &VolumeId,
+    not_captured: &NotCaptured,
 ) -> Result<(), VolumeError> {
-    inner
-        .pool
-        .create(target, group)
-        .map_err(pool_failed("failed to make a place for the files"))?;
-    progress.step("restoring");
-    let dir = inner.pool.open(target).map_err(pool_failed("failed to open the new files"))?;
-    let chunks = chunks_of(inner, locations);
-    let top = TreePath::top();
-    let built = restore_tree(&chunks, tree, &top, &dir, &top, progress)
-        .map_err(|error| VolumeError::failed("failed to restore the files", error));
-    let built = built.and_then(|()| {
-        for path in [project_root(), TreePath::from_bytes(SERVICES).unwrap_or_default()] {
-            let there = dir.find(&path).map_err(path_failed("failed to look at the files"))?;
-            if there.is_none() {
-                dir.create_dir(&path, 0o755).map_err(path_failed("failed to make a directory"))?;
-                dir.set_owner(&path, OWNER.0, OWNER.1)
-                    .map_err(path_failed("failed to make a directory"))?;
-            }
-        }
-        Ok(())
-    });
-    drop(dir);
-    if let Err(error) = built {
-        if let Err(left) = inner.pool.delete(target) {
-            tracing::warn!(error = chain(&left), "a part of a restore stays behind");
-        }
-        return Err(error);
+    if not_captured.is_empty() {
+        return Ok(());
     }
+    let live = SubvolumePath::Volume(id.clone());
+    let dir = inner.pool.open(&live).map_err(pool_failed("failed to open the files"))?;
+    strip_copy(&dir, not_captured)?;
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
 
-/// Waits until an entry that is only captured is saved.
-pub(crate) fn wait_entry(
-    volume: &Volume,
-    inner: &Inner,
-    entry: &EntryId,
-) -> Result<(), VolumeError> {
-    let receiver = {
-        let mut state = volume.state();
-        let operation = state.queue.iter().find_map(|pending| match &pending.work {
-            Work::Snapshot { entry: record, .. } if record.id == *entry => Some(pending.operation),
-            Work::Restore { before, .. } | Work::RestorePaths { before, .. }
-                if before.id == *entry =>
-            {
-                Some(pending.operation)
-            }
-            _ => None,
-        });
-        let Some(operation) = operation else { return Ok(()) };
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.entry(operation).or_default().push(sender);
-        receiver
-    };
-    inner.wait(receiver).map(drop).map_err(|_| VolumeError::Refused {
-        kind: ErrorKind::Unavailable,
-        what: "cove is stopping".into(),
-    })
+/// Makes a writable subvolume of group `group` that holds a tree, from the store.
+pub(crate) fn build_tree(
+    inner: &Arc<Inner>,
+    tree: &Digest,
+    locations: &Locations,
+    group: &VolumeId,
+    progress: &Progress,
+) -> Result<Built, VolumeError> {
+    let built = Built::create(inner, group)?;
+    progress.step("restoring");
+    let dir = built.open()?;
+    let chunks = chunks_of(inner, locations);
+    let top = TreePath::top();
+    restore_tree(&chunks, tree, &top, &dir, &top, progress)
+        .map_err(|error| VolumeError::failed("failed to restore the files", error))?;
+    furnish(&dir).map_err(path_failed("failed to make a directory"))?;
+    drop(dir);
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    Ok(built)
+}
+
+/// Makes the directories that every volume has, as far as they are missing.
+pub(crate) fn furnish(dir: &Dir) -> Result<(), cove_btrfs::PathError> {
+    let services = TreePath::from_bytes(SERVICES).map_err(|_| cove_btrfs::PathError::Top)?;
+    for path in [project_root(), services] {
+        if dir.find(&path)?.is_none() {
+            dir.create_dir(&path, 0o755)?;
+            dir.set_owner(&path, OWNER.0, OWNER.1)?;
+        }
+    }
+    Ok(())
 }

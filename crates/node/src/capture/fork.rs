@@ -6,41 +6,51 @@ use cove_btrfs::{Access, SubvolumePath};
 use cove_content::document::ProjectDocument;
 use cove_content::volumes::{Call, Moment, Progress, VolumeError};
 use cove_database::{CopyRow, StoredRow};
-use cove_types::{Digest, VolumeId};
+use cove_types::{Digest, EntryId, VolumeId};
 
-use crate::capture::entry::{build_entry, entry_root, local_entry, wait_entry};
+use crate::capture::built::Built;
+use crate::capture::entry::{LocalEntry, build_entry, entry_root, exact_entry};
 use crate::capture::snapshot::freeze;
 use crate::capture::{
-    Asked, asked, finish_here, generation_at, lock, pending_of, pending_row, pool_failed,
-    refuse_trashed,
+    Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
 };
 use crate::node::Inner;
-use crate::save::bring_entry;
-use crate::volume::Volume;
+use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
+
+/// Where an entry that is forked is on this disk.
+pub(crate) enum Source {
+    /// It is frozen when it is forked.
+    Now,
+    /// In its own snapshot, which stays as long as this.
+    Local(#[expect(dead_code, reason = "held, not looked at")] LocalEntry),
+    /// In a subvolume made for it.
+    Built(Built),
+}
+
+/// Builds an entry that is forked and is not on this disk.
+pub(crate) fn prepare_fork(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    call: &Call,
+    entry: &EntryId,
+) -> Result<Source, VolumeError> {
+    match exact_entry(inner, volume, entry) {
+        Some(local) => Ok(Source::Local(local)),
+        None => build_entry(inner, volume, entry, &volume.id, &call.progress).map(Source::Built),
+    }
+}
 
 /// Makes forks: their subvolumes now, their heads when the source is saved.
 pub(crate) fn fork(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     call: &Call,
     moment: &Moment,
     targets: &[(VolumeId, ProjectDocument)],
+    source: Source,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
-    if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
-        return Ok(asked);
-    }
-    refuse_trashed(volume)?;
-    let entry = match moment {
-        Moment::Now => None,
-        Moment::Entry(entry) => {
-            wait_entry(volume, inner, entry)?;
-            bring_entry(inner, volume, entry)?;
-            entry_root(volume, entry)?;
-            Some(*entry)
-        }
-    };
-    let _one = lock(&volume.capture);
     // the same call may have come twice
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
@@ -51,12 +61,25 @@ pub(crate) fn fork(
             return Err(VolumeError::Exists { volume: target.clone() });
         }
     }
-    let work = Work::Fork { entry, targets: targets.to_vec(), done: false };
+    let entry = match moment {
+        Moment::Now => None,
+        Moment::Entry(entry) => Some(*entry),
+    };
+    let is_exact = entry.is_some_and(|entry| entry_root(volume, &entry).is_ok());
+    let work = Work::Fork { entry, is_exact, targets: targets.to_vec(), done: false };
     let mut pending = pending_of(call, &volume.id, work);
     let _held = volume.hold([call.operation]);
     if entry.is_none() {
         freeze(inner, volume, &mut pending)?;
     }
+    // kept to the end of the call: the forks are made of it
+    let _local = match source {
+        Source::Built(built) => {
+            built.put(&SubvolumePath::Incoming(call.operation))?;
+            None
+        }
+        local => Some(local),
+    };
     let row = pending_row(inner, &pending)?;
     inner
         .wait(inner.database.insert_pending(&row))
@@ -67,72 +90,121 @@ pub(crate) fn fork(
 /// Makes the subvolumes of forks; may be repeated.
 pub(crate) fn place_forks(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     pending: &Pending,
     progress: &Progress,
 ) -> Result<(), VolumeError> {
     let Work::Fork { entry, targets, .. } = &pending.work else { return Ok(()) };
+    let incoming = SubvolumePath::Incoming(pending.operation);
     let mut source = SubvolumePath::Stored(volume.id.clone(), pending.operation);
+    let mut local = None;
     if let Some(entry) = entry {
-        source = match local_entry(inner, volume, entry) {
-            Some(local) => local,
+        local = exact_entry(inner, volume, entry);
+        match &local {
+            Some(local) => source = local.place.clone(),
             None => {
-                let built = SubvolumePath::Incoming(pending.operation);
-                build_entry(inner, volume, entry, &built, &volume.id, progress)?;
-                built
+                let built = inner.pool.find(&incoming);
+                if built.map_err(pool_failed("failed to look at what was built"))?.is_none() {
+                    build_entry(inner, volume, entry, &volume.id, progress)?.put(&incoming)?;
+                }
+                source = incoming.clone();
             }
-        };
+        }
     }
+    let mut forks = Vec::new();
     for (target, document) in targets {
-        let stored = SubvolumePath::Stored(target.clone(), pending.operation);
-        let live = SubvolumePath::Volume(target.clone());
-        let find = |place: &SubvolumePath| {
-            inner.pool.find(place).map_err(pool_failed("failed to look at a subvolume"))
-        };
-        if find(&stored)?.is_none() {
-            inner
-                .pool
-                .snapshot(&source, &stored, Access::ReadOnly, target)
-                .map_err(pool_failed("failed to copy the files"))?;
-        }
-        if find(&live)?.is_none() {
-            inner
-                .pool
-                .snapshot(&stored, &live, Access::ReadWrite, target)
-                .map_err(pool_failed("failed to copy the files"))?;
-        }
-        let fork =
-            inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
-        let copy = CopyRow {
-            volume: target.clone(),
-            base: pending.operation,
-            tree: Digest::HOLE,
-            seq: 0,
-            // the snapshot gave it to the copy, which has a higher one since it was written to
-            generation: generation_at(inner, &stored)?,
-            unsaved_bytes: None,
-            looked_us: inner.now_us(),
-        };
-        let row = StoredRow {
-            volume: target.clone(),
-            operation: pending.operation,
-            entry: None,
-            root: None,
-            captured_us: inner.now_us(),
-        };
-        inner
-            .wait(inner.database.put_stored(&row))
-            .map_err(|error| VolumeError::failed("failed to write down a fork", error))?;
-        {
-            let mut state = fork.state();
-            state.document = Some(document.clone());
-            state.copy = Some(copy);
-            state.stored.insert(row.operation, row);
-        }
-        inner.adopt(&fork);
+        forks.push(place_fork(inner, pending, &source, target, document)?);
     }
-    if let SubvolumePath::Incoming(_) = source {
-        inner.pool.delete(&source).map_err(pool_failed("failed to clear what was built"))?;
+    for fork in &forks {
+        inner.adopt(fork);
     }
+    drop(local);
+    inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
     Ok(())
+}
+
+/// Makes one fork of what lies at `source`.
+fn place_fork(
+    inner: &Inner,
+    pending: &Pending,
+    source: &SubvolumePath,
+    target: &VolumeId,
+    document: &ProjectDocument,
+) -> Result<Arc<Volume>, VolumeError> {
+    let stored = SubvolumePath::Stored(target.clone(), pending.operation);
+    let live = SubvolumePath::Volume(target.clone());
+    let find = |place: &SubvolumePath| {
+        inner.pool.find(place).map_err(pool_failed("failed to look at a subvolume"))
+    };
+    let copy_to = |from: &SubvolumePath, to: &SubvolumePath, access| {
+        inner
+            .pool
+            .snapshot(from, to, access, target)
+            .map_err(pool_failed("failed to copy the files"))
+    };
+    if find(&stored)?.is_none() {
+        copy_to(source, &stored, Access::ReadOnly)?;
+    }
+    if find(&live)?.is_none() {
+        copy_to(&stored, &live, Access::ReadWrite)?;
+    }
+    let fork = inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
+    let copy = CopyRow {
+        volume: target.clone(),
+        base: pending.operation,
+        tree: Digest::HOLE,
+        seq: 0,
+        // the snapshot gave it to the copy, which has a higher one since it was written to
+        generation: generation_at(inner, &stored)?,
+        unsaved_bytes: None,
+        looked_us: inner.now_us(),
+    };
+    let row = StoredRow {
+        volume: target.clone(),
+        operation: pending.operation,
+        entry: None,
+        root: None,
+        captured_us: inner.now_us(),
+    };
+    inner
+        .wait(inner.database.put_stored(&row))
+        .map_err(|error| VolumeError::failed("failed to write down a fork", error))?;
+    let mut state = fork.state();
+    state.document = Some(document.clone());
+    state.copy = Some(copy);
+    state.stored.insert(row.operation, row);
+    drop(state);
+    Ok(fork)
+}
+
+/// Takes the forks of work that cannot be done away again; may be repeated.
+pub(crate) fn undo_forks(inner: &Arc<Inner>, pending: &Pending) -> Result<(), VolumeError> {
+    let Work::Fork { targets, .. } = &pending.work else { return Ok(()) };
+    for (target, _) in targets {
+        remove_new(inner, target, pending)?;
+    }
+    inner
+        .pool
+        .delete(&SubvolumePath::Incoming(pending.operation))
+        .map_err(pool_failed("failed to clear what was built"))?;
+    Ok(())
+}
+
+/// Takes a volume away that was made for `pending` and has no head.
+pub(crate) fn remove_new(
+    inner: &Inner,
+    id: &VolumeId,
+    pending: &Pending,
+) -> Result<(), VolumeError> {
+    if inner.find_volume(id).is_some_and(|volume| volume.state().known.is_some()) {
+        return Err(VolumeError::Exists { volume: id.clone() });
+    }
+    inner.forget(id);
+    let stored = SubvolumePath::Stored(id.clone(), pending.operation);
+    for place in [&SubvolumePath::Volume(id.clone()), &stored] {
+        inner.pool.delete(place).map_err(pool_failed("failed to take a new volume away"))?;
+    }
+    inner
+        .wait(inner.database.delete_stored(id, &pending.operation))
+        .map_err(|error| VolumeError::failed("failed to forget a new volume", error))
 }

@@ -7,14 +7,14 @@ use cove_content::volumes::VolumeError;
 use cove_types::{EntryId, EntryKind};
 
 use crate::capture::snapshot::draft;
-use crate::capture::{enqueue, generation_at, lock, pool_failed};
+use crate::capture::{enqueue, generation_at, pool_failed};
 use crate::node::{Inner, stored_row};
 use crate::volume::Volume;
 use crate::work::{Pending, Work};
 
 /// What was written, through a descriptor that outlived a restore, into the subvolume that was swapped
-/// out becomes a rescue entry.
-pub(crate) fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+/// out becomes a rescue entry. It is the caller's turn to capture.
+pub(crate) fn rescue_late_writes(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     let discarded = inner
         .wait(inner.database.discarded())
         .map_err(|error| VolumeError::failed("failed to look for late writes", error))?;
@@ -26,7 +26,6 @@ pub(crate) fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<
         if found.generation == row.generation {
             continue;
         }
-        let _one = lock(&volume.capture);
         let id = EntryId::derive(&row.operation, "rescue");
         let record = draft(inner, id, EntryKind::Rescue, "cove", Some("late writes".into()));
         let mut pending = Pending {
@@ -35,6 +34,7 @@ pub(crate) fn rescue_late_writes(inner: &Arc<Inner>, volume: &Volume) -> Result<
             volume: volume.id.clone(),
             principal: "cove".into(),
             request: [0; 8],
+            failed: None,
             work: Work::Rescue { entry: record },
         };
         let _held = volume.hold([pending.operation]);

@@ -8,19 +8,20 @@ use cove_types::Classify;
 
 use crate::capture::late_writes::rescue_late_writes;
 use crate::capture::snapshot::freeze;
-use crate::capture::{enqueue, generation, lock, pool_failed};
+use crate::capture::{enqueue, generation, pool_failed};
 use crate::node::{Inner, chain};
-use crate::volume::{Trouble, Volume};
+use crate::volume::{Trouble, Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// Captures the present state when it has changed since it was last stored, for nobody in particular.
-pub(crate) fn background(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+pub(crate) fn background(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     let mut pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,
         volume: volume.id.clone(),
         principal: "cove".into(),
         request: [0; 8],
+        failed: None,
         work: Work::Background,
     };
     let _held = volume.hold([pending.operation]);
@@ -37,6 +38,9 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
         tracing::error!(error = chain(&error), "the pool cannot be written to");
     }
     for volume in inner.all_volumes() {
+        if inner.stopping.load(Ordering::SeqCst) {
+            return;
+        }
         if let Err(error) = look_at(inner, &volume) {
             let what = chain(&error);
             tracing::warn!(volume = %volume.id, what, "a volume was not looked at");
@@ -49,7 +53,7 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
     }
 }
 
-fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+fn look_at(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     {
         let state = volume.state();
         // what is captured already will be saved in its turn, and a look comes after it
@@ -57,16 +61,14 @@ fn look_at(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
             return Ok(());
         }
     }
+    // somebody captures now; the next look comes soon
+    let Ok(_turn) = volume.capture.try_lock() else { return Ok(()) };
     rescue_late_writes(inner, volume)?;
-    // whoever captures now may be waiting for somebody else; the next look comes soon
-    match volume.capture.try_lock() {
-        Ok(_one) => capture_changed(inner, volume),
-        Err(_) => Ok(()),
-    }
+    capture_changed(inner, volume)
 }
 
-/// Captures the present state when the head is another. The caller holds the volume's capture lock.
-fn capture_changed(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+/// Captures the present state when the head is another. It is the caller's turn to capture.
+fn capture_changed(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     let live = generation(inner, &volume.id)?;
     let unchanged = {
         let state = volume.state();
@@ -82,9 +84,12 @@ fn capture_changed(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeErro
 
 /// Captures one volume when it has changed, after whatever is being captured now; for whoever needs
 /// all that was written before this call in the store.
-pub(crate) fn look_at_one(inner: &Arc<Inner>, volume: &Volume) -> Result<(), VolumeError> {
+pub(crate) fn look_at_one(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    _turn: Turn,
+) -> Result<(), VolumeError> {
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
-    let _one = lock(&volume.capture);
     let goes_on = {
         let state = volume.state();
         state.is_live() && !state.fenced

@@ -4,60 +4,59 @@ use std::sync::Arc;
 
 use cove_btrfs::{Access, SubvolumePath};
 use cove_content::volumes::{Call, Restore, VolumeError};
-use cove_database::{CopyRow, DiscardedRow, StoredRow};
-use cove_types::{EntryId, EntryKind};
+use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
+use cove_types::{Digest, EntryId, EntryKind, ErrorKind};
 
-use crate::capture::entry::{build_entry, entry_root, wait_entry};
-use crate::capture::restore_paths::restore_paths;
+use crate::capture::built::Built;
+use crate::capture::entry::{build_entry, entry_root};
+use crate::capture::restore_paths::tidy;
 use crate::capture::snapshot::draft;
 use crate::capture::{
-    Asked, asked, finish_here, generation_at, lock, pending_of, pending_row, pool_failed,
-    refuse_trashed, sub,
+    Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
+    sub,
 };
 use crate::in_use::refuse_writers;
 use crate::node::{Inner, stored_row};
 use crate::recover::ensure_place;
-use crate::save::bring_entry;
-use crate::volume::Volume;
+use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
+
+/// Builds what is gone back to; may ask the store for all of it.
+pub(crate) fn prepare_restore(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    call: &Call,
+    restore: &Restore,
+) -> Result<Built, VolumeError> {
+    build_entry(inner, volume, &restore.entry, &volume.id, &call.progress)
+}
 
 /// Goes back to an entry: swaps a subvolume that holds it in, and keeps what was there.
 pub(crate) fn restore(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     call: &Call,
     restore: &Restore,
+    built: Built,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
-    refuse_trashed(volume)?;
-    wait_entry(volume, inner, &restore.entry)?;
-    bring_entry(inner, volume, &restore.entry)?;
-    entry_root(volume, &restore.entry)?;
-    if !restore.paths.is_empty() {
-        return restore_paths(inner, volume, call, restore);
-    }
+    refuse_restore(inner, volume, restore)?;
+    tidy(inner, volume);
+    let tree = entry_root(volume, &restore.entry).ok().map(|(tree, _)| tree);
     let incoming = SubvolumePath::Incoming(call.operation);
-    build_entry(inner, volume, &restore.entry, &incoming, &volume.id, &call.progress)?;
-    let _one = lock(&volume.capture);
-    if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
-        return Ok(asked);
-    }
-    if let Err(error) = refuse_restore(inner, volume, restore) {
-        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(error);
-    }
+    built.put(&incoming)?;
     let uuid = inner
         .pool
         .find(&incoming)
         .map_err(pool_failed("failed to look at what was built"))?
         .map(|subvolume| subvolume.uuid)
         .unwrap_or_default();
-    let id = EntryId::derive(&call.operation, "before");
     let before = draft(
         inner,
-        id,
+        EntryId::derive(&call.operation, "before"),
         EntryKind::BeforeRestore,
         &restore.author,
         Some(restore.entry.to_string()),
@@ -67,6 +66,7 @@ pub(crate) fn restore(
     let _held = volume.hold(held.into_iter().chain(base_before.map(|(base, _)| base)));
     let work = Work::Restore {
         entry: restore.entry,
+        tree,
         before,
         keep: restore.keep,
         uuid,
@@ -75,9 +75,10 @@ pub(crate) fn restore(
     };
     let pending = pending_of(call, &volume.id, work);
     let row = pending_row(inner, &pending)?;
-    inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
-        VolumeError::failed("failed to write down what is to be restored", error)
-    })?;
+    if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
+        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
+        return Err(VolumeError::failed("failed to write down what is to be restored", error));
+    }
     finish_here(inner, volume, pending).map(Asked::Pending)
 }
 
@@ -102,7 +103,7 @@ pub(crate) fn refuse_restore(
 /// Swaps a restored subvolume in, snapshots what was swapped out and puts it aside; may be repeated from
 /// any point.
 pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<(), VolumeError> {
-    let Work::Restore { entry, uuid, .. } = &pending.work else { return Ok(()) };
+    let Work::Restore { entry, tree, uuid, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let find = |place: &SubvolumePath| {
         inner.pool.find(place).map_err(pool_failed("failed to look at a subvolume"))
@@ -142,7 +143,9 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
     }
     let put_aside = generation_at(inner, &stored)?;
     let live_generation = generation_at(inner, &base_place)?;
-    let (tree, _) = entry_root(volume, entry)?;
+    // of an entry that is not saved yet it is known when this is saved, after it
+    let known = || entry_root(volume, entry).ok().map(|(tree, _)| tree);
+    let tree = tree.or_else(known).unwrap_or(Digest::HOLE);
     let copy = CopyRow {
         volume: volume.id.clone(),
         base,
@@ -159,7 +162,7 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
         root: Some(tree.to_string()),
         captured_us: inner.now_us(),
     };
-    let finished = cove_database::Finished {
+    let finished = Finished {
         copies: vec![copy.clone()],
         stored: vec![base_row, stored_row(inner, pending)],
         discarded: vec![DiscardedRow {
@@ -169,7 +172,7 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
             entry: None,
             moved_us: inner.now_us(),
         }],
-        ..cove_database::Finished::default()
+        ..Finished::default()
     };
     inner
         .wait(inner.database.finish(&finished))
@@ -178,6 +181,40 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
     state.copy = Some(copy);
     for row in finished.stored {
         state.stored.insert(row.operation, row);
+    }
+    Ok(())
+}
+
+/// Refuses to undo a swap that has happened: it is only to be written down.
+pub(crate) fn refuse_swapped(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<(), VolumeError> {
+    let Work::Restore { uuid, .. } = &pending.work else { return Ok(()) };
+    let live = inner
+        .pool
+        .find(&SubvolumePath::Volume(volume.id.clone()))
+        .map_err(pool_failed("failed to look at the volume"))?;
+    if live.is_some_and(|live| live.uuid == *uuid) {
+        return Err(VolumeError::Refused {
+            kind: ErrorKind::Conflict,
+            what: "the files are those of the entry already".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Takes away what was built for a swap that cannot happen; may be repeated.
+pub(crate) fn undo_swap(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<(), VolumeError> {
+    refuse_swapped(inner, volume, pending)?;
+    let base = SubvolumePath::Stored(volume.id.clone(), sub(&pending.operation, 1));
+    for place in [&SubvolumePath::Incoming(pending.operation), &base] {
+        inner.pool.delete(place).map_err(pool_failed("failed to clear what was built"))?;
     }
     Ok(())
 }

@@ -1,60 +1,119 @@
-//! Going back to some paths of an entry: brought to this disk first, then put in place one by one.
+//! Going back to some paths of an entry.
+//!
+//! All of them come to this disk first. Then each takes its place by renames inside the volume: what
+//! was there goes aside, what waits comes in. Until the last one has its place, renames the other way
+//! make everything as it was.
+//!
+//! `.restoring-<operation>/` beside `files/` holds, for the n-th path:
+//!
+//! n        what waits to come in; gone when it has its place
+//! n.gone   instead: a mark that nothing is to be there; gone when nothing is
+//! n.old    what was there
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use cove_btrfs::{Dir, SubvolumePath};
-use cove_content::restore::restore_tree;
+use cove_btrfs::{Dir, FileKind, PathError, SubvolumePath};
+use cove_content::read::in_volume;
+use cove_content::restore::{copy_tree, is_captured, restore_tree};
+use cove_content::tree;
 use cove_content::volumes::{Call, Progress, Restore, VolumeError};
-use cove_types::{EntryId, EntryKind, ErrorKind, OperationId, TreePath};
+use cove_types::{EntryId, EntryKind, ErrorKind, TreePath};
 
-use crate::capture::entry::entry_root;
+use crate::capture::built::Built;
+use crate::capture::entry::{LocalEntry, entry_root, local_entry};
 use crate::capture::look::background;
 use crate::capture::restore::refuse_restore;
 use crate::capture::snapshot::{draft, freeze};
 use crate::capture::{
-    Asked, asked, finish_here, lock, path_failed, pending_of, pending_row, pool_failed,
+    Asked, asked, finish_here, path_failed, pending_of, pending_row, pool_failed,
 };
+use crate::files::make_owned;
 use crate::node::{Inner, chain};
 use crate::save::chunks_of;
-use crate::volume::Volume;
+use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// How the directories begin in which what is restored waits, before the operation id.
 const STAGING: &[u8] = b".restoring-";
 
+/// Where the paths of an entry are on this disk, as long as this is.
+pub(crate) enum Source {
+    /// In the entry's own snapshot, under their names.
+    Local(LocalEntry),
+    /// In a subvolume made for it, each under its number.
+    Built(Built),
+}
+
+impl Source {
+    fn open(&self, inner: &Inner) -> Result<Dir, VolumeError> {
+        match self {
+            Self::Local(local) => inner
+                .pool
+                .open(&local.place)
+                .map_err(pool_failed("failed to open the entry's snapshot")),
+            Self::Built(built) => built.open(),
+        }
+    }
+
+    /// Where the n-th path is.
+    fn place(&self, n: usize, path: &TreePath) -> Result<TreePath, VolumeError> {
+        match self {
+            Self::Local(_) => Ok(path.clone()),
+            Self::Built(_) => name(&TreePath::top(), n.to_string()),
+        }
+    }
+}
+
+/// Brings the paths to this disk, from the store when the entry's snapshot is not here. What a tree does
+/// not hold is left out when they are copied from there.
+pub(crate) fn prepare_paths(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    call: &Call,
+    restore: &Restore,
+) -> Result<Source, VolumeError> {
+    if let Some(local) = local_entry(inner, volume, &restore.entry) {
+        return Ok(Source::Local(local));
+    }
+    let (tree, locations) = entry_root(volume, &restore.entry)?;
+    let chunks = chunks_of(inner, &locations);
+    let built = Built::create(inner, &volume.id)?;
+    let dir = built.open()?;
+    call.progress.step("restoring");
+    for (n, path) in restore.paths.iter().enumerate() {
+        let path = lawful(path)?;
+        let then = tree::find_entry(&chunks, &tree, &path)
+            .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
+        if then.is_some() {
+            let place = name(&TreePath::top(), n.to_string())?;
+            restore_tree(&chunks, &tree, &path, &dir, &place, &call.progress)
+                .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
+        }
+    }
+    drop(dir);
+    Ok(Source::Built(built))
+}
+
 /// Makes some paths exactly as in an entry; what was there is in a snapshot first.
 pub(crate) fn restore_paths(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     call: &Call,
     restore: &Restore,
+    source: &Source,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
-    let _one = lock(&volume.capture);
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
     refuse_restore(inner, volume, restore)?;
-    let place = SubvolumePath::Volume(volume.id.clone());
-    // a path that is in neither state is the caller's mistake, found before anything is done
-    let (tree, locations) = entry_root(volume, &restore.entry)?;
-    let chunks = chunks_of(inner, &locations);
-    let live = inner.pool.open(&place).map_err(pool_failed("failed to open the volume"))?;
-    for path in &restore.paths {
-        let in_volume = cove_content::read::in_volume(path)
-            .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
-        let then = cove_content::tree::find_entry(&chunks, &tree, &in_volume)
-            .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
-        refuse_others_above(&live, &in_volume, path)?;
-        let now = live.find(&in_volume).map_err(path_failed("failed to look at the files"))?;
-        if then.is_none() && now.is_none() {
-            return Err(VolumeError::NoPath { path: path.clone() });
-        }
-    }
-    drop(live);
-    let id = EntryId::derive(&call.operation, "before");
+    refuse_paths(inner, volume, restore, source)?;
     let before = draft(
         inner,
-        id,
+        EntryId::derive(&call.operation, "before"),
         EntryKind::BeforeRestore,
         &restore.author,
         Some(restore.entry.to_string()),
@@ -72,7 +131,7 @@ pub(crate) fn restore_paths(
     if let Work::RestorePaths { before, .. } = &mut pending.work {
         before.captured_ms = taken;
     }
-    let staged = stage_paths(inner, volume, &pending, &call.progress).and_then(|()| {
+    let staged = stage_paths(inner, volume, &pending, source, &call.progress).and_then(|()| {
         let row = pending_row(inner, &pending)?;
         inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
             VolumeError::failed("failed to write down what is to be restored", error)
@@ -88,8 +147,32 @@ pub(crate) fn restore_paths(
         return Err(error);
     }
     let receiver = finish_here(inner, volume, pending)?;
-    background(inner, volume)?;
+    if let Err(error) = background(inner, volume) {
+        // the next look captures it
+        tracing::warn!(volume = %volume.id, error = chain(&error), "what was restored waits for a look");
+    }
     Ok(Asked::Pending(receiver))
+}
+
+/// Refuses a path that is in neither state, or below what is no directory now: the caller's mistake, found
+/// before anything is done.
+fn refuse_paths(
+    inner: &Inner,
+    volume: &Volume,
+    restore: &Restore,
+    source: &Source,
+) -> Result<(), VolumeError> {
+    let then = source.open(inner)?;
+    let live = open_live(inner, volume)?;
+    for (n, path) in restore.paths.iter().enumerate() {
+        let at = lawful(path)?;
+        refuse_others_above(&live, &at, path)?;
+        let now = live.find(&at).map_err(path_failed("failed to look at the files"))?;
+        if now.is_none() && !is_there(&then, &source.place(n, &at)?)? {
+            return Err(VolumeError::NoPath { path: path.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a path below what is no directory now, a symbolic link above all: what is restored goes
@@ -99,17 +182,14 @@ fn refuse_others_above(
     in_volume: &TreePath,
     shown: &TreePath,
 ) -> Result<(), VolumeError> {
-    let above = std::iter::successors(in_volume.parent(), TreePath::parent);
-    let mut above: Vec<TreePath> = above.take_while(|path| !path.is_top()).collect();
     // from the top, so that none is looked for behind a link
-    above.reverse();
-    for path in above {
+    for path in above(in_volume) {
         let found = live.find(&path).map_err(path_failed("failed to look at the files"))?;
         let what = match found.map(|metadata| metadata.kind) {
-            Some(cove_btrfs::FileKind::Directory) => continue,
+            Some(FileKind::Directory) => continue,
             // nor is there anything below it
             None => break,
-            Some(cove_btrfs::FileKind::Symlink) => "a symbolic link",
+            Some(FileKind::Symlink) => "a symbolic link",
             Some(_) => "no directory",
         };
         return Err(VolumeError::Refused {
@@ -120,64 +200,97 @@ fn refuse_others_above(
     Ok(())
 }
 
-/// Where what a work restores waits beside `files/` until all of it is there. No snapshot sees it:
-/// it comes and goes while captures wait, and a start clears it first.
-fn staging(operation: &OperationId) -> Result<TreePath, VolumeError> {
-    let name = [STAGING, operation.to_string().as_bytes()].concat();
+/// The directories above a path, from the top, without the top itself.
+fn above(path: &TreePath) -> Vec<TreePath> {
+    let above = std::iter::successors(path.parent(), TreePath::parent);
+    let mut above: Vec<TreePath> = above.take_while(|path| !path.is_top()).collect();
+    above.reverse();
+    above
+}
+
+fn open_live(inner: &Inner, volume: &Volume) -> Result<Dir, VolumeError> {
+    inner
+        .pool
+        .open(&SubvolumePath::Volume(volume.id.clone()))
+        .map_err(pool_failed("failed to open the volume"))
+}
+
+/// Whether an entry has something at a path.
+fn is_there(dir: &Dir, path: &TreePath) -> Result<bool, VolumeError> {
+    let found = dir.find(path).map_err(path_failed("failed to look at the entry"))?;
+    Ok(found.is_some_and(|found| is_captured(&found)))
+}
+
+fn name(dir: &TreePath, text: String) -> Result<TreePath, VolumeError> {
+    dir.join(text.as_bytes())
+        .map_err(|error| VolumeError::failed("failed to name a place for files", error))
+}
+
+/// The path in the volume of one from the project's root.
+fn lawful(path: &TreePath) -> Result<TreePath, VolumeError> {
+    in_volume(path).map_err(|error| VolumeError::failed("failed to restore a path", error))
+}
+
+fn path_of(bytes: &[u8]) -> Result<TreePath, VolumeError> {
+    TreePath::from_bytes(bytes)
+        .and_then(|path| in_volume(&path))
+        .map_err(|error| VolumeError::failed("failed to restore a path", error))
+}
+
+/// Where what a work restores waits until all of it is there. No snapshot sees it: it comes and goes
+/// while captures wait, and a start clears it first.
+fn staging(pending: &Pending) -> Result<TreePath, VolumeError> {
+    let name = [STAGING, pending.operation.to_string().as_bytes()].concat();
     TreePath::from_bytes(&name)
         .map_err(|error| VolumeError::failed("failed to name a place for files", error))
 }
 
-/// Where the n-th path of a work waits, and the mark that it is to be gone instead.
-fn staged(staging: &TreePath, n: usize) -> Result<(TreePath, TreePath), VolumeError> {
-    let name = |text: String| {
-        staging
-            .join(text.as_bytes())
-            .map_err(|error| VolumeError::failed("failed to name a place for files", error))
-    };
-    Ok((name(n.to_string())?, name(format!("{n}.gone"))?))
+/// The places of the n-th path in the staging directory.
+struct Places {
+    new: TreePath,
+    gone: TreePath,
+    old: TreePath,
 }
 
-/// Brings all that a work restores to this disk, and changes nothing of the files yet.
+impl Places {
+    fn of(staging: &TreePath, n: usize) -> Result<Self, VolumeError> {
+        Ok(Self {
+            new: name(staging, n.to_string())?,
+            gone: name(staging, format!("{n}.gone"))?,
+            old: name(staging, format!("{n}.old"))?,
+        })
+    }
+}
+
+/// Copies all that a work restores into the volume, beside the files, which stay as they are.
 fn stage_paths(
     inner: &Inner,
     volume: &Volume,
     pending: &Pending,
+    source: &Source,
     progress: &Progress,
 ) -> Result<(), VolumeError> {
-    let Work::RestorePaths { entry, paths, .. } = &pending.work else { return Ok(()) };
-    let (tree, locations) = entry_root(volume, entry)?;
-    let chunks = chunks_of(inner, &locations);
-    let live = inner
-        .pool
-        .open(&SubvolumePath::Volume(volume.id.clone()))
-        .map_err(pool_failed("failed to open the volume"))?;
-    let staging = staging(&pending.operation)?;
+    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let then = source.open(inner)?;
+    let live = open_live(inner, volume)?;
+    let staging = staging(pending)?;
     live.create_dir(&staging, 0o700).map_err(path_failed("failed to make a directory"))?;
     progress.step("restoring");
     for (n, bytes) in paths.iter().enumerate() {
-        let path = path_of(bytes)?;
-        let (place, gone) = staged(&staging, n)?;
-        let then = cove_content::tree::find_entry(&chunks, &tree, &path)
-            .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
-        if then.is_none() {
-            live.create_file(&gone, 0o600).map_err(path_failed("failed to make a file"))?;
-            continue;
+        let from = source.place(n, &path_of(bytes)?)?;
+        let places = Places::of(&staging, n)?;
+        if is_there(&then, &from)? {
+            copy_tree(&then, &from, &live, &places.new, progress)
+                .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
+        } else {
+            live.create_file(&places.gone, 0o600).map_err(path_failed("failed to make a file"))?;
         }
-        restore_tree(&chunks, &tree, &path, &live, &place, progress)
-            .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
     }
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
 
-fn path_of(bytes: &[u8]) -> Result<TreePath, VolumeError> {
-    TreePath::from_bytes(bytes)
-        .and_then(|path| cove_content::read::in_volume(&path))
-        .map_err(|error| VolumeError::failed("failed to restore a path", error))
-}
-
-/// Removes what was staged for work that is not in `queue`: it was never written down, or is done.
+/// Removes what was staged for work that is not in `queue` or is done: nothing needs it.
 pub(crate) fn clear_staged(
     inner: &Inner,
     volume: &Volume,
@@ -188,23 +301,72 @@ pub(crate) fn clear_staged(
     if there.is_none() {
         return Ok(());
     }
-    let live = inner.pool.open(&place).map_err(pool_failed("failed to open the volume"))?;
+    let live = open_live(inner, volume)?;
     let top = TreePath::top();
+    let mut needed = Vec::new();
+    for pending in queue {
+        if matches!(pending.work, Work::RestorePaths { done: false, .. }) {
+            needed.push(staging(pending)?);
+        }
+    }
     for (name, _) in live.list(&top).map_err(path_failed("failed to look at the files"))? {
-        let Some(operation) = name.strip_prefix(STAGING) else { continue };
-        let is_needed =
-            queue.iter().any(|other| other.operation.to_string().as_bytes() == operation);
         if let Ok(path) = top.join(&name)
-            && !is_needed
+            && name.starts_with(STAGING)
+            && !needed.contains(&path)
         {
-            live.remove(&path, true).map_err(path_failed("failed to remove a file"))?;
+            let place = inner.pool.absolute(&place);
+            remove_all(&live, &place, &path).map_err(path_failed("failed to remove a file"))?;
         }
     }
     Ok(())
 }
 
+/// Removes a directory of ours, into which nobody else can go, with the subvolumes in it. `place` is
+/// where `dir` is.
+fn remove_all(dir: &Dir, place: &Path, path: &TreePath) -> Result<(), PathError> {
+    match dir.remove(path, true) {
+        Err(PathError::OtherDevice { .. }) => {}
+        removed => return removed.map(drop),
+    }
+    for (name, metadata) in dir.list(path)? {
+        let Ok(child) = path.join(&name) else { continue };
+        if metadata.kind != FileKind::Directory {
+            continue;
+        }
+        if metadata.device == dir.device() {
+            remove_all(dir, place, &child)?;
+            continue;
+        }
+        let nested_place = place.join(OsStr::from_bytes(child.as_bytes()));
+        let nested = Dir::from_path(&nested_place)?;
+        for (name, _) in nested.list(&TreePath::top())? {
+            if let Ok(path) = TreePath::top().join(&name) {
+                remove_all(&nested, &nested_place, &path)?;
+            }
+        }
+        // an empty one goes as a directory does
+        dir.remove(&child, false)?;
+    }
+    dir.remove(path, true).map(drop)
+}
+
+/// Tries again to remove what an earlier restore of paths could not: it is in no state of the volume. It
+/// keeps nothing from being captured; a start tries once more.
+pub(crate) fn tidy(inner: &Inner, volume: &Volume) {
+    let queue: Vec<Pending> = {
+        let mut state = volume.state();
+        if !std::mem::take(&mut state.is_littered) {
+            return;
+        }
+        state.queue.iter().cloned().collect()
+    };
+    if let Err(error) = clear_staged(inner, volume, &queue) {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced stays behind");
+    }
+}
+
 /// Puts the staged paths of a work in place, each once: what a person changed there since is not
-/// replaced again when this is repeated.
+/// replaced again when this is repeated. What was there stays in the staging directory.
 pub(crate) fn put_paths(
     inner: &Inner,
     volume: &Volume,
@@ -212,37 +374,102 @@ pub(crate) fn put_paths(
 ) -> Result<(), VolumeError> {
     let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let live = inner
-        .pool
-        .open(&SubvolumePath::Volume(volume.id.clone()))
-        .map_err(pool_failed("failed to open the volume"))?;
-    let staging = staging(&pending.operation)?;
-    let waits = |place: &TreePath| {
-        let found = live.find(place).map_err(path_failed("failed to look at the files"))?;
-        Ok::<_, VolumeError>(found.is_some())
-    };
-    if !waits(&staging)? {
-        return Ok(());
+    let live = open_live(inner, volume)?;
+    let staging = staging(pending)?;
+    if !has(&live, &staging)? {
+        return Err(VolumeError::Refused {
+            kind: ErrorKind::NotFound,
+            what: "what was to be restored is not on this disk any more".into(),
+        });
     }
-    let remove = |path: &TreePath| {
-        live.remove(path, true).map(drop).map_err(path_failed("failed to remove a file"))
-    };
     for (n, bytes) in paths.iter().enumerate() {
-        let path = path_of(bytes)?;
-        let (place, gone) = staged(&staging, n)?;
-        if waits(&gone)? {
-            remove(&path)?;
-            remove(&gone)?;
-        } else if waits(&place)? {
-            remove(&path)?;
-            if let Some(parent) = path.parent() {
-                crate::files::make_owned(&live, &parent)
-                    .map_err(path_failed("failed to make a directory"))?;
-            }
-            live.rename(&place, &path).map_err(path_failed("failed to put a file in place"))?;
-        }
+        put_path(&live, &path_of(bytes)?, &Places::of(&staging, n)?)?;
     }
-    remove(&staging)?;
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
+}
+
+fn has(live: &Dir, path: &TreePath) -> Result<bool, VolumeError> {
+    let found = live.find(path).map_err(path_failed("failed to look at the files"))?;
+    Ok(found.is_some())
+}
+
+fn rename(live: &Dir, from: &TreePath, to: &TreePath) -> Result<(), VolumeError> {
+    live.rename(from, to).map_err(path_failed("failed to put a file in place"))
+}
+
+fn put_path(live: &Dir, path: &TreePath, places: &Places) -> Result<(), VolumeError> {
+    let waits = has(live, &places.new)?;
+    if !waits && !has(live, &places.gone)? {
+        return Ok(());
+    }
+    refuse_others_above(live, path, path)?;
+    if has(live, path)? {
+        if has(live, &places.old)? {
+            // it came in the moment in which this was interrupted
+            live.remove(path, true).map_err(path_failed("failed to remove a file"))?;
+        } else {
+            rename(live, path, &places.old)?;
+        }
+    }
+    if !waits {
+        return live
+            .remove(&places.gone, false)
+            .map(drop)
+            .map_err(path_failed("failed to remove a file"));
+    }
+    if let Some(parent) = path.parent() {
+        make_owned(live, &parent).map_err(path_failed("failed to make a directory"))?;
+    }
+    rename(live, &places.new, path)
+}
+
+/// Makes the paths of a work that cannot be done as they were before it; may be repeated.
+pub(crate) fn undo_paths(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<(), VolumeError> {
+    let Work::RestorePaths { paths, .. } = &pending.work else { return Ok(()) };
+    let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let live = open_live(inner, volume)?;
+    let staging = staging(pending)?;
+    if !has(&live, &staging)? {
+        return Ok(());
+    }
+    for (n, bytes) in paths.iter().enumerate().rev() {
+        let (path, places) = (path_of(bytes)?, Places::of(&staging, n)?);
+        let has_come = !has(&live, &places.new)? && !has(&live, &places.gone)?;
+        if has_come && has(&live, &path)? {
+            rename(&live, &path, &places.new)?;
+        }
+        if has(&live, &places.old)? {
+            rename(&live, &places.old, &path)?;
+        }
+        mend_above(inner, volume, pending, &live, &path);
+    }
+    let place = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));
+    remove_all(&live, &place, &staging).map_err(path_failed("failed to remove a file"))?;
+    drop(live);
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
+}
+
+/// Removes the empty directories above a path that were not there before the work, and gives the one
+/// that was its time again.
+fn mend_above(inner: &Inner, volume: &Volume, pending: &Pending, live: &Dir, path: &TreePath) {
+    let Ok(before) = inner.pool.open(&SubvolumePath::Stored(volume.id.clone(), pending.operation))
+    else {
+        return;
+    };
+    for parent in above(path).into_iter().rev() {
+        match before.find(&parent) {
+            // one that is not empty is not ours alone
+            Ok(None) if live.remove(&parent, false).is_ok() => {}
+            Ok(Some(was)) => {
+                let _ = live.set_times(&parent, was.mtime);
+                return;
+            }
+            _ => return,
+        }
+    }
 }

@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::capture::complete;
 use crate::capture::restore_paths::clear_staged;
+use crate::capture::{asks_store, complete, is_unfinished};
 use crate::node::{Inner, chain};
 use crate::volume::Volume;
 use crate::work::Pending;
 
 /// Finishes, at start, what was captured when Cove was interrupted.
-pub(crate) fn resume(inner: &Arc<Inner>, volume: &Volume) {
+pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
     let queue: Vec<Pending> = volume.state().queue.iter().cloned().collect();
     if let Err(error) = clear_staged(inner, volume, &queue) {
         tracing::warn!(volume = %volume.id, error = chain(&error), "a part of a restore stays behind");
+        volume.state().is_littered = true;
     }
-    for pending in queue {
-        if let Err(error) = complete(inner, volume, &pending) {
+    // what has failed or needs the store is for the volume's task: a start does not wait for a store
+    let here = queue.iter().filter(|pending| {
+        is_unfinished(pending) && pending.failed.is_none() && !asks_store(inner, volume, pending)
+    });
+    for pending in here {
+        if let Err(error) = complete(inner, volume, pending) {
             tracing::error!(
                 volume = %volume.id,
                 operation = %pending.operation,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use cove_btrfs::{Access, SubvolumePath};
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{Call, NewEntry, VolumeError};
-use cove_types::{Consistency, EntryId, EntryKind, EntryState};
+use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
 
+use crate::capture::restore_paths::tidy;
 use crate::capture::{
-    Asked, asked, enqueue, generation_at, lock, pending_of, pool_failed, refuse_trashed,
+    Asked, asked, enqueue, generation_at, pending_of, pool_failed, refuse_trashed,
 };
 use crate::node::{Inner, stored_row};
-use crate::save::{SaveError, bring_older};
-use crate::volume::{Volume, unknown_root};
+use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
 
 /// Freezes the present state for the call.
@@ -21,6 +21,7 @@ pub(crate) fn freeze(
     volume: &Volume,
     pending: &mut Pending,
 ) -> Result<u64, VolumeError> {
+    tidy(inner, volume);
     let begun = inner.env.since_boot();
     let live = SubvolumePath::Volume(volume.id.clone());
     let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
@@ -71,28 +72,37 @@ pub(crate) fn draft(
     }
 }
 
+/// Refuses a label that another live entry than `of` has, as far as the entries are known here.
+pub(crate) fn refuse_label(
+    volume: &Volume,
+    label: &Label,
+    of: Option<&EntryId>,
+) -> Result<(), VolumeError> {
+    let views = volume.state().entries();
+    let taken = views.iter().map(|view| &view.record).find(|record| {
+        record.is_live() && Some(&record.id) != of && record.label.as_ref() == Some(label)
+    });
+    match taken {
+        Some(taken) => Err(VolumeError::LabelTaken { label: label.clone(), entry: taken.id }),
+        None => Ok(()),
+    }
+}
+
 /// Captures the present state as an entry.
 pub(crate) fn snapshot(
-    inner: &Arc<Inner>,
-    volume: &Volume,
+    inner: &Inner,
+    volume: &Arc<Volume>,
     call: &Call,
     entry: &NewEntry,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
-    let _one = lock(&volume.capture);
     match asked(inner, volume, call)? {
         Asked::New => {}
         asked => return Ok(asked),
     }
     refuse_trashed(volume)?;
     if let Some(label) = &entry.label {
-        bring_older(inner, volume).map_err(SaveError::for_caller)?;
-        let entries = volume.state().entries();
-        let taken = entries
-            .iter()
-            .find(|view| view.record.is_live() && view.record.label.as_ref() == Some(label));
-        if let Some(taken) = taken {
-            return Err(VolumeError::LabelTaken { label: label.clone(), entry: taken.record.id });
-        }
+        refuse_label(volume, label, None)?;
     }
     let id = EntryId::derive(&call.operation, "snapshot");
     let mut record = draft(inner, id, entry.kind, &entry.author, None);

@@ -1,6 +1,7 @@
 //! Removing what belongs to nothing.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
@@ -13,10 +14,65 @@ use crate::volume::Volume;
 use crate::work::Work;
 
 /// How long a subvolume that a restore swapped out is kept.
-pub(crate) const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
+const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
 
-/// Removes what no row knows: what was being built, snapshots of attempts that never became work,
-/// and what a restore swapped out long ago.
+/// How long the answer of a call is known under its id, besides what the head tells.
+const RESULTS_FOR_S: i64 = 30 * 24 * 3600;
+/// How many bytes of footers are kept beside the database.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// Removes what was kept for a time that is over: subvolumes that restores swapped out, answers of calls,
+/// and the oldest of what may be lost at any time. May be repeated.
+///
+/// # Errors
+///
+/// What was not looked at is removed another time.
+pub(crate) fn sweep_old(inner: &Inner) -> Result<(), StartError> {
+    let now_us = inner.now_us();
+    let old_us = now_us - DISCARDED_FOR_S * 1_000_000;
+    for row in inner.wait(inner.database.discarded())? {
+        let place = SubvolumePath::Trash(row.operation);
+        match inner.pool.find(&place)? {
+            // what was written late and is in no rescue entry yet is kept until it is
+            Some(found) if row.moved_us > old_us || found.generation != row.generation => continue,
+            Some(_) => {
+                inner.pool.delete(&place)?;
+                inner.pool.flush()?;
+            }
+            None => {}
+        }
+        inner.wait(inner.database.delete_discarded(&row.operation))?;
+    }
+    inner.wait(inner.database.delete_results(now_us - RESULTS_FOR_S * 1_000_000))?;
+    trim(&inner.options.cache, CACHE_BYTES);
+    Ok(())
+}
+
+/// Removes the oldest files of a directory until the rest has at most `bytes_max` bytes.
+fn trim(directory: &Path, bytes_max: u64) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+        })
+        .collect();
+    files.sort_unstable();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, own, path) in files {
+        if bytes <= bytes_max {
+            return;
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => bytes -= own,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "a cached footer stays"),
+        }
+    }
+}
+
+/// Removes what no row knows: what was being built, snapshots of attempts that never became work; and
+/// what is old.
 pub(crate) fn sweep(
     inner: &Inner,
     volumes: &[Arc<Volume>],
@@ -38,8 +94,7 @@ pub(crate) fn sweep(
         }
         known.extend(state.copy.iter().map(|copy| (volume.id.clone(), copy.base)));
     }
-    let discarded = inner.wait(inner.database.discarded())?;
-    let old_us = inner.now_us() - DISCARDED_FOR_S * 1_000_000;
+    sweep_old(inner)?;
     for place in inner.pool.list()? {
         let keep = match &place {
             SubvolumePath::Volume(_) => true,
@@ -55,12 +110,8 @@ pub(crate) fn sweep(
                     || known.contains(&(volume.clone(), *operation))
             }
             SubvolumePath::Incoming(operation) => building.contains(operation),
-            SubvolumePath::Trash(operation) => {
-                let row = discarded.iter().find(|row| row.operation == *operation);
-                let generation = inner.pool.find(&place)?.map(|found| found.generation);
-                // what was written late and is in no rescue entry yet is kept until it is
-                row.is_none_or(|row| row.moved_us > old_us || generation != Some(row.generation))
-            }
+            // it goes with its row
+            SubvolumePath::Trash(_) => true,
         };
         if !keep && let Err(error) = inner.pool.delete(&place) {
             tracing::warn!(%place, error = chain(&error), "what belongs to nothing stays behind");

@@ -24,9 +24,13 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             let _ = tokio::time::timeout(RETRY.0, volume.wake.notified()).await;
             continue;
         }
-        let saving = (Arc::clone(&inner), Arc::clone(&volume), pending.clone());
-        let saved =
-            tokio::task::spawn_blocking(move || save::save(&saving.0, &saving.1, &saving.2)).await;
+        let Ok(permit) = Arc::clone(&inner.saving).acquire_owned().await else { return };
+        let saving = (Arc::clone(&inner), Arc::clone(&volume), pending.clone(), permit);
+        let saved = tokio::task::spawn_blocking(move || {
+            let (inner, volume, pending, _permit) = saving;
+            save::save(&inner, &volume, &pending)
+        })
+        .await;
         let ended = match saved {
             Ok(Ok(ended)) => ended,
             Ok(Err(SaveError::Refused { kind, what })) => {
@@ -34,10 +38,18 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             }
             Ok(Err(SaveError::Fenced { what })) => {
                 tracing::error!(volume = %volume.id, what, "the volume belongs to another node");
-                let mut state = volume.state();
-                state.fenced = true;
-                state.saving =
-                    Some(Trouble { what, kind: ErrorKind::Conflict, since: inner.env.now() });
+                let waiting = {
+                    let mut state = volume.state();
+                    state.fenced = true;
+                    let since = inner.env.now();
+                    state.saving = Some(Trouble { what, kind: ErrorKind::Precondition, since });
+                    std::mem::take(&mut state.waiting)
+                };
+                for waiter in waiting.into_values().flatten() {
+                    let _ = waiter.send(Ended::fenced());
+                }
+                // the whole store is lost then, mostly: known now and not at the next renewal
+                inner.renew.notify_one();
                 continue;
             }
             Ok(Err(SaveError::Later { kind, what })) => {

@@ -1,14 +1,13 @@
 //! The files of a volume from the store, as far as they can be read.
 
-use cove_btrfs::{Access, Dir, PathError, SubvolumePath};
-use cove_content::read::project_root;
+use cove_btrfs::{Access, SubvolumePath};
 use cove_content::restore::{RestoreError, Unreadable, restore_readable};
 use cove_content::session::Session;
 use cove_content::volumes::{Progress, VolumeError};
 use cove_database::{CopyRow, Finished, StoredRow};
-use cove_types::{Classify, Digest, EntryId, ErrorKind, OperationId, TreePath, wire};
+use cove_types::{Classify, Digest, EntryId, ErrorKind, OperationId, wire};
 
-use crate::capture::{OWNER, SERVICES};
+use crate::capture::furnish;
 use crate::node::{Inner, chain};
 use crate::recover::lost::Subject;
 use crate::recover::said;
@@ -164,17 +163,6 @@ fn build_tree(
         tracing::warn!(error = chain(&left), "a part of a recovery stays behind");
     }
     flushed
-}
-
-/// Makes the directories that every volume has, as far as they are missing.
-fn furnish(dir: &Dir) -> Result<(), PathError> {
-    for path in [project_root(), TreePath::from_bytes(SERVICES).unwrap_or_default()] {
-        if dir.find(&path)?.is_none() {
-            dir.create_dir(&path, 0o755)?;
-            dir.set_owner(&path, OWNER.0, OWNER.1)?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes an empty place for the files of a volume that has none here, so that a restore finds something

@@ -2,14 +2,9 @@
 
 use std::fmt;
 
-use cove_btrfs::SubvolumePath;
 use cove_content::document::ProjectDocument;
 use cove_content::restore::Unreadable;
 use cove_types::{TreePath, VolumeId, wire};
-
-use crate::node::{Inner, chain};
-use crate::volume::Volume;
-use crate::work::{Pending, Work};
 
 /// How many paths of a project are named one by one.
 const PATHS_MAX: usize = 20;
@@ -75,48 +70,4 @@ fn part(lost: &Unreadable) -> String {
 fn shown(path: &TreePath) -> String {
     let text = path.to_string();
     format!("/{}", text.strip_prefix("files/").unwrap_or(&text))
-}
-
-/// Drops work whose snapshot went with the pool: nothing can save it any more, and what comes after it
-/// must not wait. Names what that was.
-pub(crate) fn forget_lost_work(
-    inner: &Inner,
-    volume: &Volume,
-    subject: &Subject,
-) -> Vec<wire::Lost> {
-    let is_lost = |pending: &Pending| {
-        let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
-        needs_snapshot(&pending.work) && matches!(inner.pool.find(&place), Ok(None))
-    };
-    let queue: Vec<Pending> = volume.state().queue.iter().cloned().collect();
-    let mut lost = Vec::new();
-    for pending in queue.into_iter().filter(is_lost) {
-        if let Err(error) = inner.wait(inner.database.delete_pending(&pending.operation)) {
-            tracing::warn!(volume = %volume.id, error = chain(&error), "lost work is not forgotten");
-            continue;
-        }
-        let mut state = volume.state();
-        state.queue.retain(|other| other.operation != pending.operation);
-        state.waiting.remove(&pending.operation);
-        drop(state);
-        let part = format!("a change that was captured and not saved ({})", pending.work.kind());
-        lost.push(subject.lost_part(&part, "its snapshot is not on this machine any more".into()));
-    }
-    lost
-}
-
-fn needs_snapshot(work: &Work) -> bool {
-    match work {
-        Work::Create { .. }
-        | Work::Background
-        | Work::Snapshot { .. }
-        | Work::Restore { .. }
-        | Work::RestorePaths { .. }
-        | Work::Fork { entry: None, .. }
-        | Work::Rescue { .. } => true,
-        Work::EditEntry { .. }
-        | Work::Describe { .. }
-        | Work::SetTrashed { .. }
-        | Work::Fork { entry: Some(_), .. } => false,
-    }
 }

@@ -81,7 +81,11 @@ pub(crate) fn finish(
             unneeded.extend(state.copy.as_ref().map(|copy| copy.base));
         } else if let (Work::Restore { .. }, Some(copy)) = (&pending.work, &state.copy) {
             // the restored subvolume's own snapshot is the base from now on
-            finished.copies.push(CopyRow { seq: known.head.seq, ..copy.clone() });
+            let mut copy = CopyRow { seq: known.head.seq, ..copy.clone() };
+            if copy.base == sub(&pending.operation, 1) {
+                copy.tree = known.head.now.tree;
+            }
+            finished.copies.push(copy);
         }
     }
     if !matches!(pending.work, Work::Background) {
@@ -141,7 +145,7 @@ fn needed_by_others(state: &State, pending: &Pending) -> HashSet<OperationId> {
         })
         .flatten()
         .collect();
-    needed.extend(&state.held);
+    needed.extend(state.held.keys());
     needed
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use cove_content::document::ProjectDocument;
 use cove_content::head::{Create, Head};
-use cove_content::root::Root;
+use cove_content::root::{NotCaptured, Root};
 use cove_database::Finished;
 use cove_types::{EntryId, ErrorKind, VolumeId};
 
+use crate::capture::strip_volume;
 use crate::node::{Inner, document_digest};
 use crate::save::SaveError;
 use crate::save::commit::commit;
@@ -25,11 +26,17 @@ pub(crate) fn fork(
     pending: &Pending,
     entry: Option<&EntryId>,
     targets: &[(VolumeId, ProjectDocument)],
+    is_exact: bool,
 ) -> Result<Ended, SaveError> {
     if entry.is_none() {
         let now = Pending { work: Work::Background, ..pending.clone() };
         commit(inner, volume, &now, Ended::default(), true, |head, root, _, stamp, op| {
             head.commit(plain(head, root), op, stamp)
+        })
+        .map_err(|error| match error {
+            // the forks are there and used: they are not taken back
+            SaveError::Refused { kind, what } => SaveError::Later { kind, what },
+            other => other,
         })?;
     }
     let known = known_of(volume)?;
@@ -44,8 +51,13 @@ pub(crate) fn fork(
             })?
         }
     };
+    // of exact copies nothing is missing; of others what is missing is taken away, and their next look
+    // says so
+    let not_captured = if is_exact { NotCaptured::default() } else { root.not_captured.clone() };
     let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
     for (target, document) in targets {
+        strip_volume(inner, target, &not_captured)
+            .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
         let mut document = document.clone();
         if let Some(forked) = &mut document.forked_from {
             forked.tree = root.tree;
@@ -57,6 +69,7 @@ pub(crate) fn fork(
             now: Root {
                 document: document_digest(&document),
                 parents: vec![root.digest()],
+                not_captured: not_captured.clone(),
                 ..root.clone()
             },
             entries: Vec::new(),

@@ -170,7 +170,8 @@ pub(crate) fn put_head(
                 ReadHead::Unknown
             }
         };
-        let time_left = tried < PUT_ATTEMPTS;
+        let time_left =
+            tried < PUT_ATTEMPTS && !inner.stopping.load(std::sync::atomic::Ordering::SeqCst);
         match after_put(outcome, &next, Some(&read), operation, time_left) {
             Next::Success => {
                 let (ReadHead::Found(HeadObject::Head(head)), Some(version)) = (read, version)

@@ -17,8 +17,7 @@ use crate::volume::Volume;
 pub(crate) fn bring_older(inner: &Inner, volume: &Volume) -> Result<(), SaveError> {
     let known = volume.state().known.clone();
     let Some(known) = known else { return Ok(()) };
-    let Some(named) = known.head.older else { return Ok(()) };
-    if known.older.len() == named.count as usize {
+    if known.is_whole() {
         return Ok(());
     }
     let older = read_older(inner, &known.head)?;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use cove_content::entry::EntryRecord;
 use cove_content::head::Replace;
-use cove_content::root::Root;
+use cove_content::root::{NotCaptured, Root};
 use cove_types::{EntryId, ErrorKind};
 
+use crate::capture::strip_volume;
 use crate::node::Inner;
 use crate::save::SaveError;
 use crate::save::commit::commit;
 use crate::save::{known_of, plain, rolled_off};
 use crate::volume::{Ended, Volume};
-use crate::work::Pending;
+use crate::work::{Pending, Work};
 
 /// Sets the head to an entry; what was swapped out becomes another, unless it is one already.
 pub(crate) fn restore(
@@ -28,6 +29,17 @@ pub(crate) fn restore(
         kind: ErrorKind::NotFound,
         what: format!("entry {entry} is not in this project's timeline"),
     })?;
+    let is_exact = matches!(pending.work, Work::Restore { tree: Some(_), .. });
+    let not_captured = match is_exact {
+        true => NotCaptured::default(),
+        false => {
+            // what it lacks was not known when it was copied; the next look says what is left
+            let lacks = target.root.not_captured.clone();
+            strip_volume(inner, &volume.id, &lacks)
+                .map_err(|error| SaveError::later("failed to finish a restore", &error))?;
+            lacks
+        }
+    };
     let ended = Ended { entry: Some(before.id), ..Ended::default() };
     commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
         let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
@@ -36,6 +48,7 @@ pub(crate) fn restore(
         let next_root = Root {
             parents: vec![root.digest()],
             document: head.now.document,
+            not_captured: not_captured.clone(),
             ..target.root.clone()
         };
         if is_entry {

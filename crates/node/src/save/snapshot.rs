@@ -7,10 +7,11 @@ use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::session::Session;
 use cove_content::store::store_tree;
 use cove_content::volumes::Progress;
+use cove_types::{Classify, ErrorKind};
 
 use crate::node::{Inner, chain, document_digest};
 use crate::save::SaveError;
-use crate::volume::{Known, Volume};
+use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
 /// One attempt to save one piece of work: from which head it begins.
@@ -39,10 +40,13 @@ pub(crate) fn store_snapshot(
     let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
     let document = volume.state().document.clone();
     let digest = document.as_ref().map_or(known.head.now.document, document_digest);
-    let dir = inner
-        .pool
-        .open(&place)
-        .map_err(|error| SaveError::later("failed to open a snapshot", &error))?;
+    let dir = match inner.pool.open(&place) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(lost(inner, volume, pending));
+        }
+        Err(error) => return Err(SaveError::later("failed to open a snapshot", &error)),
+    };
     let stored =
         match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks)? {
             Some(stored) => stored,
@@ -68,6 +72,16 @@ pub(crate) fn store_snapshot(
         root.parents = vec![now.digest()];
     }
     Ok(StoredRoot { root, chunk_of_lacks })
+}
+
+/// Work whose snapshot is gone can never be saved; what comes after it can.
+fn lost(inner: &Inner, volume: &Volume, pending: &Pending) -> SaveError {
+    let kind = ErrorKind::Corrupt;
+    let what = format!("the snapshot of a {} is gone from this node", pending.work.kind());
+    tracing::error!(volume = %volume.id, operation = %pending.operation, what);
+    let since = inner.env.now();
+    volume.state().lost.push(Trouble { what: what.clone(), kind, since });
+    SaveError::Refused { kind, what }
 }
 
 /// The tree by what changed since the last commit's snapshot; `None` when that cannot be told.

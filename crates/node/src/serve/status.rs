@@ -12,6 +12,12 @@ use crate::save::Cause;
 use crate::volume::{Known, State, Trouble, Volume};
 use crate::work::Work;
 
+/// Where more is to be read of what is lost.
+const LOST_HINT: &str = "the log in Cove's home says which operation it was";
+/// What helps a volume that another Cove has taken over.
+const FENCED_HINT: &str =
+    "what is not saved stays in the directory that `cove path` prints: copy it from there";
+
 /// The rescue entries that nobody has looked at, by why they were made: what, since when, and what to do.
 fn rescued(state: &State) -> Vec<(String, jiff::Timestamp, String)> {
     let slug = state.document.as_ref().map(|document| document.slug.to_string());
@@ -90,8 +96,12 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
                 ErrorKind::Precondition => "you",
                 _ => "operator",
             };
-            problem(format!("{act}: {what}"), *since, who, None);
+            let hint = state.fenced.then_some(FENCED_HINT);
+            problem(format!("{act}: {what}"), *since, who, hint);
         }
+    }
+    for Trouble { what, since, .. } in &state.lost {
+        problem(what.clone(), *since, "operator", Some(LOST_HINT));
     }
     if let Some(since) = inner.signs.another() {
         problem(
@@ -117,6 +127,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         problem(what, since, "you", Some(&hint));
     }
     let store = match &holding {
+        Holding::Held if state.fenced => "held_by_another",
         Holding::Held => match &state.saving {
             Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
             _ => "reachable",

@@ -544,14 +544,29 @@ async fn a_store_has_one_writer_and_whoever_lost_it_overwrites_nothing() {
         told.then_some(()).ok_or(format!("{:?}", status.problems))
     })
     .await;
-    assert!(!lost.is_finished(), "what was not saved ends as if it were");
+    let told = tokio::time::timeout(Duration::from_secs(20), lost).await;
+    let told = told.expect("who waits is told").unwrap().expect_err("not as if it were saved");
+    assert_eq!(told.kind(), ErrorKind::Precondition, "{told:?}");
+    assert!(told.to_string().contains("not known"), "it may have taken effect: {told}");
+    until("the first says that it lost the store", || async {
+        let holding = first.node.holding();
+        matches!(holding, Holding::HeldByAnother { .. }).then_some(()).ok_or(format!("{holding:?}"))
+    })
+    .await;
+    let refused = first.snapshot_as(&first.call(), &scene.volume).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Precondition, "{refused:?}");
+    let unsaved = fs::read(first.files(&scene.volume).await.join("of-the-first")).unwrap();
+    assert_eq!(unsaved, b"too late", "what is not saved stays");
+    let status = first.node.status(&scene.volume).await.unwrap();
+    let hints: Vec<_> = status.problems.iter().filter_map(|one| one.hint.as_deref()).collect();
+    assert!(hints.iter().any(|hint| hint.contains("cove path")), "{:?}", status.problems);
+    assert_eq!(status.store, "held_by_another");
     assert_eq!(heads, heads_of(&first.store, &heads), "a head of the second is overwritten");
     let head = stored_head(&first.store, &scene.volume).unwrap();
     assert!(head.find_entry(&entry).is_some());
     let views = first.node.entries(&scene.volume).await.unwrap();
     let late = views.iter().find(|view| view.record.id == late.value.entry.record.id).unwrap();
     assert_eq!(late.durability, Durability::OnThisNode, "not saved, and not said to be");
-    lost.abort();
     first.node.stop().await;
     second.node.stop().await;
 }

@@ -2,8 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod away;
+mod door;
+mod gathering;
 mod interruption;
+mod lacks;
 mod model;
+mod pool_faults;
 mod requests;
 mod second_lives;
+mod sweep;
 mod world;

@@ -19,6 +19,8 @@ use cove_objects::{MemoryStore, Store};
 use cove_types::{Digest, EntryId, EntryKind, OperationId, ProjectId, TreePath, VolumeId};
 use tempfile::TempDir;
 
+use crate::door::Door;
+
 /// Looks are asked for, so that a test decides when there is one.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// How long the world may take to do what it must.
@@ -106,6 +108,9 @@ pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) node: Node,
     pub(crate) pool: AnyPool,
+    /// The store as the node sees it.
+    seen: Arc<dyn Store>,
+    store_every: Duration,
     calls: AtomicU64,
     dir: TempDir,
 }
@@ -120,29 +125,66 @@ impl World {
     pub(crate) async fn fake(name: &str, store: &Arc<MemoryStore>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pool = AnyPool::fake(&dir.path().join("pool"));
-        Self::with(name, store, dir, pool).await
+        let seen = Arc::clone(store) as Arc<dyn Store>;
+        Self::with(name, store, seen, Env::system(), dir, pool).await
+    }
+
+    /// A machine with a fake pool that reaches the store through a door.
+    pub(crate) async fn behind(name: &str, store: &Arc<MemoryStore>, door: &Arc<Door>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = AnyPool::fake(&dir.path().join("pool"));
+        let seen = Arc::clone(door) as Arc<dyn Store>;
+        Self::with(name, store, seen, Env::system(), dir, pool).await
+    }
+
+    /// A machine with a fake pool and a clock that the test moves; it looks by itself.
+    pub(crate) async fn with_clock(name: &str, store: &Arc<MemoryStore>, env: Env) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = AnyPool::fake(&dir.path().join("pool"));
+        let seen = Arc::clone(store) as Arc<dyn Store>;
+        let mut world = Self::with(name, store, seen, env, dir, pool).await;
+        world.store_every = Duration::from_millis(20);
+        world.restart().await;
+        world
     }
 
     /// A machine with a real pool.
     pub(crate) async fn on_loop(name: &str, store: &Arc<MemoryStore>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pool = AnyPool::on_loop(dir.path());
-        Self::with(name, store, dir, pool).await
+        let seen = Arc::clone(store) as Arc<dyn Store>;
+        Self::with(name, store, seen, Env::system(), dir, pool).await
     }
 
-    async fn with(name: &str, store: &Arc<MemoryStore>, dir: TempDir, pool: AnyPool) -> Self {
+    async fn with(
+        name: &str,
+        store: &Arc<MemoryStore>,
+        seen: Arc<dyn Store>,
+        env: Env,
+        dir: TempDir,
+        pool: AnyPool,
+    ) -> Self {
         std::fs::create_dir_all(dir.path().join("cache")).unwrap();
-        let env = Env::system();
-        let node = start(name, store, &env, dir.path(), pool.get()).await;
+        let node = start(name, &seen, &env, dir.path(), pool.get(), NEVER).await;
         let (name, store) = (name.to_owned(), Arc::clone(store));
-        Self { name, store, env, node, pool, calls: AtomicU64::new(1), dir }
+        Self {
+            name,
+            store,
+            env,
+            node,
+            pool,
+            seen,
+            store_every: NEVER,
+            calls: AtomicU64::new(1),
+            dir,
+        }
     }
 
     /// Stops the node, as a crash does for what it remembers, and starts it again.
     pub(crate) async fn restart(&mut self) {
         self.node.stop().await;
-        self.node =
-            start(&self.name, &self.store, &self.env, self.dir.path(), self.pool.get()).await;
+        let (dir, pool) = (self.dir.path(), self.pool.get());
+        self.node = start(&self.name, &self.seen, &self.env, dir, pool, self.store_every).await;
     }
 
     /// The node's database, for a look from outside.
@@ -271,22 +313,22 @@ impl World {
 
 async fn start(
     name: &str,
-    store: &Arc<MemoryStore>,
+    store: &Arc<dyn Store>,
     env: &Env,
     dir: &Path,
     pool: Arc<dyn Pool>,
+    store_every: Duration,
 ) -> Node {
     let database = NodeDatabase::open(&dir.join("node.db")).await.unwrap();
     let options = NodeOptions {
         node: format!("node-{name}").parse().unwrap(),
         holder: format!("cove-{name}").parse().unwrap(),
         team: "home".parse().unwrap(),
-        store_every: NEVER,
+        store_every,
         pin: *b"test-pin",
         cache: dir.join("cache"),
     };
-    let store = Arc::clone(store) as Arc<dyn Store>;
-    Node::start(pool, store, database, env.clone(), options).await.unwrap()
+    Node::start(pool, Arc::clone(store), database, env.clone(), options).await.unwrap()
 }
 
 fn document(

@@ -96,3 +96,27 @@ fn attributes_are_described_where_the_file_system_has_them() {
     other.get_mut(&b"xattrs/file"[..]).unwrap().xattrs.remove(&b"user.empty"[..]);
     assert_eq!(difference(&tree, &other), ["xattrs/file: attribute user.empty \"\" became none"]);
 }
+
+#[test]
+fn access_lists_are_described_where_the_file_system_has_them() {
+    let (directory, before) = built(5);
+    // Version 2: owner rw-, user 1234 r--, group r--, mask r--, other ---.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, !0), (2, 4, 1234), (4, 4, !0), (16, 4, !0), (32, 0, !0)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&rights.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    let path = directory.path().join("contents/twin-a");
+    let name = "system.posix_acl_access";
+    if let Err(error) = rustix::fs::setxattr(path, name, &list, XattrFlags::empty()) {
+        assert_eq!(error, rustix::io::Errno::OPNOTSUPP);
+        eprintln!("SKIPPED: the file system of the temporary directory has no access lists");
+        return;
+    }
+    let lines = difference(&before, &describe(directory.path()).unwrap());
+    let is_said = |line: &String| line.starts_with(&format!("contents/twin-a: attribute {name}"));
+    assert!(lines.iter().any(is_said), "{lines:?}");
+}

@@ -1,0 +1,133 @@
+//! A store that does not answer keeps nothing waiting but what it is needed for.
+
+use std::sync::Arc;
+
+use cove_content::volumes::{Moment, Progress, Volumes};
+use cove_testkit::trees::describe;
+use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
+use tokio::task::JoinSet;
+
+use crate::door::Door;
+use crate::world::{DEADLINE, World, is_root, memory, until};
+
+/// More calls than a runtime has threads for blocking work, which is 512.
+const CALLS: usize = 600;
+
+/// A machine that recovered one volume with one entry, so that the entry is in the store alone.
+async fn recovered(
+    door: &Arc<Door>,
+    store: &Arc<cove_objects::MemoryStore>,
+) -> (World, VolumeId, EntryId) {
+    let first = World::fake("a", store).await;
+    let volume = first.create().await;
+    std::fs::write(first.files(&volume).await.join("file"), "of the entry").unwrap();
+    let entry = first.snapshot(&volume).await;
+    std::fs::write(first.files(&volume).await.join("file"), "of now").unwrap();
+    first.look(&volume).await;
+    first.node.stop().await;
+    let world = World::behind("b", store, door).await;
+    world.node.recover(true, Progress::default()).await.unwrap();
+    (world, volume, entry)
+}
+
+/// Goes on with files and captures of a volume, which need no store.
+async fn goes_on(world: &World, volume: &VolumeId) {
+    let file = TreePath::from_bytes(b"file").unwrap();
+    let (view, _) = world.node.read(volume, &Moment::Now, &file, None).await.unwrap();
+    assert_eq!(view.bytes, 6);
+    let captured = world.snapshot_as(&world.call(), volume).await.unwrap();
+    let entry = captured.value.entry.record.id;
+    let read = world.node.file(volume, &Moment::Entry(entry), &file).await.unwrap();
+    assert_eq!(read.bytes, 6, "an entry that is here alone");
+    let status = world.node.status(volume).await.unwrap();
+    assert_eq!(status.durability, Durability::OnThisNode, "what is captured is not saved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_for_the_store_hold_no_threads() {
+    if !is_root("calls_that_wait_for_the_store_hold_no_threads") {
+        return;
+    }
+    let store = memory();
+    let door = Door::before(&store);
+    let (world, volume, entry) = recovered(&door, &store).await;
+    let other = world.create().await;
+    let document = world.node.status(&volume).await.unwrap().document;
+    let _opened = door.shut();
+    let mut calls = JoinSet::new();
+    for n in 0..CALLS {
+        let (node, volume, other) = (world.node.clone(), volume.clone(), other.clone());
+        let (call, document) = (world.call(), document.clone());
+        let at = (Moment::Entry(entry), TreePath::from_bytes(b"file").unwrap());
+        calls.spawn(async move {
+            match n % 3 {
+                0 => node.describe(call, volume, document).await.map(drop),
+                1 => node.set_trashed(call, other, false).await.map(drop),
+                _ => node.file(&volume, &at.0, &at.1).await.map(drop),
+            }
+        });
+    }
+    let database = world.database().await;
+    until("all calls are captured", || async {
+        let pending = database.pending().await.unwrap().len();
+        (pending >= CALLS / 3 * 2).then_some(()).ok_or(format!("{pending} are"))
+    })
+    .await;
+    tokio::time::timeout(DEADLINE, goes_on(&world, &volume))
+        .await
+        .expect("files are read and snapshots captured beside calls that wait");
+
+    let began = world.env.since_boot();
+    tokio::time::timeout(DEADLINE, world.node.stop()).await.expect("the node stops");
+    let ended = tokio::time::timeout(DEADLINE, calls.join_all()).await.expect("the calls end");
+    let kinds: Vec<Option<ErrorKind>> =
+        ended.into_iter().map(|ended| ended.err().map(|error| error.kind())).collect();
+    assert_eq!(kinds, vec![Some(ErrorKind::Unavailable); CALLS]);
+    eprintln!("{CALLS} calls ended with the node in {:?}", world.env.since_boot() - began);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_not_saved_yet_is_restored_and_forked() {
+    if !is_root("an_entry_that_is_not_saved_yet_is_restored_and_forked") {
+        return;
+    }
+    for whole in [true, false] {
+        let store = memory();
+        let mut world = World::fake("a", &store).await;
+        let volume = world.create().await;
+        let files = world.files(&volume).await;
+        std::fs::write(files.join("file"), "then").unwrap();
+        store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+        let then = describe(&files).unwrap();
+        let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
+        let entry = captured.value.entry.record.id;
+        std::fs::write(files.join("file"), "later").unwrap();
+        let forked = world.fork_as(&world.call(), &volume, Moment::Entry(entry), 1).await.unwrap();
+        let fork = forked.value[0].volume.clone();
+        let paths: &[&str] = if whole { &[] } else { &["file"] };
+        let call = world.call();
+        let restored = world.restore_as(&call, &volume, &entry, paths).await.unwrap();
+        let before = restored.value.before.unwrap().record.id;
+        for volume in [&volume, &fork] {
+            let found = std::fs::read(world.files(volume).await.join("file")).unwrap();
+            assert_eq!(found, b"then");
+        }
+        world.restart().await;
+        store.heal();
+        world.node.wait_saved(&volume).await.unwrap();
+        for volume in [&volume, &fork] {
+            world.look(volume).await;
+        }
+        world.node.stop().await;
+        let other = World::fake("b", &store).await;
+        other.node.recover(true, Progress::default()).await.unwrap();
+        let found = describe(&other.files(&fork).await).unwrap();
+        assert_eq!(found, then, "the fork on another machine");
+        let found = std::fs::read(other.files(&volume).await.join("file")).unwrap();
+        assert_eq!(found, b"then");
+        other.restore(&volume, &before).await;
+        let found = std::fs::read(other.files(&volume).await.join("file")).unwrap();
+        assert_eq!(found, b"later", "the state before");
+        other.node.stop().await;
+    }
+}
