@@ -296,9 +296,23 @@ fn pool_failure(error: &PoolError) -> Failure {
     Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
 }
 
+/// A database that did not open or cannot be read, and how to go on when it is damaged.
+fn database_failure(what: &str, error: &dyn std::error::Error, kind: ErrorKind) -> Failure {
+    let failure = Failure::caused(what, error, kind);
+    match kind {
+        ErrorKind::Corrupt => failure.hint(
+            "nothing that was saved is lost: move the damaged file out of state/ in Cove's home (with its -wal and \
+             -shm), start again, and run `cove recover --take`; it brings the projects back from the \
+             store and keeps the files that are on this machine",
+        ),
+        _ => failure,
+    }
+}
+
 fn start_failure(error: &StartError) -> Failure {
     let failure = Failure::caused("failed to start", error, error.kind());
     match error {
+        StartError::Database(source) => database_failure("failed to start", error, source.kind()),
         StartError::Store(unfit) if unfit.kind() == ErrorKind::Precondition => failure.hint(
             "give a bucket whose server keeps If-None-Match and If-Match and whose rules take \
              nothing away, or a directory: --objects file:///DIR",
@@ -359,7 +373,7 @@ async fn kept_name(
     prefix: &str,
 ) -> Result<String, Failure> {
     let failed = |error: cove_database::DatabaseError| {
-        Failure::caused("failed to read the node's database", &error, error.kind())
+        database_failure("failed to read the node's database", &error, error.kind())
     };
     if let Some(kept) = database.find_setting(name).await.map_err(failed)? {
         return Ok(kept);
@@ -379,7 +393,7 @@ async fn serve(
     let env = Env::system();
     let state = home.dir.join("state");
     let failed = |error: cove_database::DatabaseError| {
-        Failure::caused("failed to open Cove's databases", &error, error.kind())
+        database_failure("failed to open Cove's databases", &error, error.kind())
     };
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! What a node remembers of one volume while it runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -132,12 +132,16 @@ pub(crate) struct State {
     pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
+    /// The head that was kept could not be read.
+    pub reread: Option<Trouble>,
     /// What of it is lost or put aside, until the next start.
     pub lost: Vec<Trouble>,
     pub saved_at: Option<jiff::Timestamp>,
     pub fenced: bool,
     /// Whether something of ours may lie beside the files, which is to go before they are captured.
     pub is_littered: bool,
+    /// Rescue entries of damaged states that were found to be whole again.
+    pub whole: HashSet<EntryId>,
 }
 
 /// One volume.

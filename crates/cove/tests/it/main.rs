@@ -21,6 +21,7 @@ mod losing_the_store;
 mod lost_machine;
 mod output;
 mod room;
+mod second_lives;
 mod store_away;
 mod story;
 mod terminal;
