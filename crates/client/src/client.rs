@@ -425,7 +425,7 @@ impl Client {
         self.get(place.target(routes::STAT)).await
     }
 
-    /// The files below a path whose names match a pattern of `*` and `?`.
+    /// What lies below a path whose names match a pattern of `*` and `?`, of one kind or any.
     ///
     /// # Errors
     ///
@@ -434,11 +434,13 @@ impl Client {
         &self,
         place: Place<'_>,
         name: Option<&str>,
+        kind: Option<&str>,
     ) -> Result<wire::FilesReply, ClientError> {
-        self.get(place.target(routes::FIND).query_some("name", name)).await
+        let target = place.target(routes::FIND).query_some("name", name);
+        self.get(target.query_some("kind", kind)).await
     }
 
-    /// The lines below a path that match a pattern.
+    /// The lines below a path that hold a text, or match a regular expression.
     ///
     /// # Errors
     ///
@@ -447,8 +449,15 @@ impl Client {
         &self,
         place: Place<'_>,
         pattern: &str,
+        is_expression: bool,
+        ignores_case: bool,
     ) -> Result<wire::MatchesReply, ClientError> {
-        self.get(place.target(routes::GREP).query("pattern", pattern)).await
+        let target = place
+            .target(routes::GREP)
+            .query("pattern", pattern)
+            .query_some("regex", is_expression.then_some(true))
+            .query_some("ignore_case", ignores_case.then_some(true));
+        self.get(target).await
     }
 
     /// A file's bytes.

@@ -139,6 +139,9 @@ pub struct Held {
     pub version: Version,
     /// Who held it before, when it was taken over.
     pub taken_from: Option<StoreHolderId>,
+    /// The chance of the record of ours that this one replaced: one that no attempt of ours drew
+    /// is the sign of life of a copy that goes by our name.
+    pub renewed: Option<Nonce>,
 }
 
 /// Why the store is not ours.
@@ -200,17 +203,19 @@ pub async fn claim(
         let existing = find(store).await?;
         let known = existing.as_ref().map(|found| (&found.record, found.age));
         let stamp = stamp();
-        let (mut record, taken_from) = match (decide(known, me, take), &existing) {
+        let (mut record, taken_from, renewed) = match (decide(known, me, take), &existing) {
             (Claim::HeldByOther { age, alive }, Some(found)) => {
                 let holder = found.record.holder.clone();
                 return Err(ClaimError::HeldByOther { holder, age, alive });
             }
             (Claim::TakeOver, Some(found)) => {
                 let before = Some(found.record.holder.clone());
-                (found.record.taken_over(me.clone(), stamp), before)
+                (found.record.taken_over(me.clone(), stamp), before, None)
             }
-            (Claim::Mine, Some(found)) => (found.record.renewed(stamp), None),
-            (_, _) => (StoreRecord::create(me.clone(), None, stamp), None),
+            (Claim::Mine, Some(found)) => {
+                (found.record.renewed(stamp), None, Some(found.record.nonce))
+            }
+            (_, _) => (StoreRecord::create(me.clone(), None, stamp), None, None),
         };
         if let Some(probe) = probe {
             record.probe = Some(probe.clone());
@@ -221,7 +226,7 @@ pub async fn claim(
             Some(found) => store.put_if_match(&key(), bytes, &found.version).await,
         };
         match put.map_err(|source| ClaimError::Write { source })? {
-            Put::Done(version) => return Ok(Held { record, version, taken_from }),
+            Put::Done(version) => return Ok(Held { record, version, taken_from, renewed }),
             Put::Refused => {}
         }
     }
@@ -242,12 +247,16 @@ pub async fn renew(
     let record = held.record.renewed(stamp());
     let put = store.put_if_match(&key(), record.encode().into(), &held.version).await;
     match put.map_err(|source| ClaimError::Write { source })? {
-        Put::Done(version) => Ok(Held { record, version, taken_from: held.taken_from.clone() }),
+        Put::Done(version) => {
+            let renewed = Some(held.record.nonce);
+            Ok(Held { record, version, taken_from: held.taken_from.clone(), renewed })
+        }
         // An earlier renewal of ours whose reply was lost, or another holder: the record tells.
         Put::Refused => match find(store).await? {
             Some(found) if found.record.holder == held.record.holder => {
                 let (record, version) = (found.record, found.version);
-                Ok(Held { record, version, taken_from: held.taken_from.clone() })
+                let renewed = Some(held.record.nonce);
+                Ok(Held { record, version, taken_from: held.taken_from.clone(), renewed })
             }
             Some(found) => {
                 let alive = found.age.is_none_or(|age| age < ALIVE_FOR);

@@ -6,9 +6,11 @@
 
 mod attributes;
 mod copy;
+mod readable;
 mod strip;
 
 pub use copy::{copy_tree, is_captured};
+pub use readable::{Unreadable, restore_readable};
 pub use strip::strip;
 
 use std::collections::HashMap;
@@ -44,16 +46,7 @@ pub fn restore_tree(
     to: &TreePath,
     progress: &Progress,
 ) -> Result<(), RestoreError> {
-    let mut building = Building {
-        chunks,
-        dir,
-        from,
-        to,
-        open: None,
-        firsts: HashMap::new(),
-        directories: Vec::new(),
-        progress,
-    };
+    let mut building = Building::new((chunks, dir), (from, to), progress);
     if !from.is_top() {
         for item in tree::range(chunks, root, Key::file_range(from)) {
             building.items(vec![item?])?;
@@ -87,14 +80,37 @@ struct Building<'a> {
     /// Where the first name of a hard-linked file that was met is now.
     firsts: HashMap<TreePath, TreePath>,
     directories: Vec<(TreePath, Entry)>,
+    /// What could not be read and is left out; `None` when nothing may be.
+    unreadable: Option<Vec<Unreadable>>,
     progress: &'a Progress,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
+    fn new(
+        (chunks, dir): (&'a Chunks, &'a Dir),
+        (from, to): (&'a TreePath, &'a TreePath),
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            chunks,
+            dir,
+            from,
+            to,
+            open: None,
+            firsts: HashMap::new(),
+            directories: Vec::new(),
+            unreadable: None,
+            progress,
+        }
+    }
+
     fn items(&mut self, items: Vec<Item>) -> Result<(), RestoreError> {
         let mut decoded = Vec::with_capacity(items.len());
         for item in items {
-            decoded.push(item.decode()?);
+            match item.decode() {
+                Ok(item) => decoded.push(item),
+                Err(error) => self.leave_out_item(&item, error)?,
+            }
         }
         let mut rest = decoded.into_iter().peekable();
         while rest.peek().is_some() {
@@ -121,22 +137,24 @@ impl Building<'_> {
             }
             self.chunks.fetch(&wanted);
             for (parts, value) in batch {
-                match value {
-                    Value::Entry(entry) => self.entry(parts.path, entry)?,
-                    Value::Chunks(list) => {
-                        self.list(&parts.path, parts.offset.unwrap_or(0), &list)?;
+                let made = match value {
+                    Value::Entry(entry) => {
+                        self.end_file()?;
+                        self.entry(parts.path, entry)
                     }
-                }
+                    Value::Chunks(list) => self.list(&parts.path, parts.offset.unwrap_or(0), &list),
+                };
+                made.or_else(|error| self.leave_out(error))?;
             }
         }
         Ok(())
     }
 
     fn entry(&mut self, path: TreePath, entry: Entry) -> Result<(), RestoreError> {
-        self.close()?;
         let below =
             path.below(self.from).ok_or_else(|| RestoreError::Order { path: path.clone() })?;
         let target = self.to.join_path(&below)?;
+        self.make_parents(&target)?;
         self.progress.update(|progress| progress.done_files += 1);
         if let Some(first) = &entry.link {
             if let Some(existing) = self.firsts.get(first) {
@@ -239,10 +257,15 @@ impl Building<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), RestoreError> {
-        self.close()?;
+    /// Ends the file under way, or leaves it out.
+    fn end_file(&mut self) -> Result<(), RestoreError> {
+        self.close().or_else(|error| self.leave_out(error))
+    }
+
+    fn finish(&mut self) -> Result<(), RestoreError> {
+        self.end_file()?;
         for (target, entry) in std::mem::take(&mut self.directories).into_iter().rev() {
-            self.dress(&target, &entry)?;
+            self.dress(&target, &entry).or_else(|error| self.leave_out(error))?;
         }
         Ok(())
     }

@@ -73,14 +73,23 @@ pub enum Verb {
     Files(FilesVerb),
     /// Copy files into a project or out of it
     #[command(
-        after_help = "A directory is copied into a directory that is there, or made under the new\n\
-        name; with /. at its end only what is in it is copied.\n\
-        NAME@x:/path reads an entry."
+        after_help = "As docker cp does: a directory is copied into a directory that is there, or\n\
+        made under the new name; with /. at its end only what is in it is copied.\n\
+        The directory above the target must be there. NAME@x:/path reads an entry.\n\
+        A source - is a tar stream on standard input, extracted in the directory\n\
+        NAME:/path; a target - writes a tar stream to standard output.\n\
+        Modes, times, links and attributes are kept; owners are not."
     )]
     Cp {
-        /// What to copy: a local path, or NAME:/path
+        /// Where SOURCE is a link, copy what it points to
+        #[arg(long, short = 'L')]
+        follow_link: bool,
+        /// Asks for owners, which a project does not keep
+        #[arg(long, short, hide = true)]
+        archive: bool,
+        /// What to copy: a local path, NAME:/path, or -
         source: OsString,
-        /// Where to: NAME:/path, or a local path
+        /// Where to: NAME:/path, a local path, or -
         target: OsString,
     },
     /// Keep the present state as an entry of the timeline
@@ -164,7 +173,6 @@ pub enum Verb {
         /// The entry: NAME@x
         entry: String,
         /// The name: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'
-        #[arg(required_unless_present = "remove")]
         label: Option<String>,
         /// Take its name away
         #[arg(long, conflicts_with = "label")]
@@ -230,8 +238,18 @@ pub enum FilesVerb {
         /// Everything below it
         #[arg(long, short = 'R')]
         recursive: bool,
+        /// As it always is: with kind, mode, size and age
+        #[arg(short)]
+        long: bool,
+        /// As it always is: with names that begin with a dot
+        #[arg(short)]
+        all: bool,
     },
     /// Print a file
+    #[command(
+        after_help = "With --json it prints {\"content\": {\"path\", \"bytes\", \"encoding\", \"data\"}}; the\n\
+        encoding is utf-8, or base64 where the file is no text. Up to 64 MiB."
+    )]
     Cat {
         /// NAME:/path or NAME@x:/path
         place: OsString,
@@ -248,6 +266,9 @@ pub enum FilesVerb {
         /// With everything below
         #[arg(long, short)]
         recursive: bool,
+        /// Say nothing where nothing is there
+        #[arg(long, short)]
+        force: bool,
     },
     /// Move a file or directory
     Mv {
@@ -260,6 +281,9 @@ pub enum FilesVerb {
     Mkdir {
         /// NAME:/path
         place: OsString,
+        /// As it always is: one that is there is well
+        #[arg(long, short)]
+        parents: bool,
     },
     /// Show one file
     Stat {
@@ -267,23 +291,104 @@ pub enum FilesVerb {
         place: OsString,
     },
     /// Find files by name
+    #[command(
+        after_help = "A pattern is a glob of *, ? and [...] over the whole name, or without any of\n\
+        them a part of it. One with a / is compared with the whole path.\n\
+        -name and -type are read as find(1) reads them."
+    )]
     Find {
         /// NAME:/path or NAME@x:/path
         place: OsString,
-        /// A pattern of * and ? for the file's name
+        /// A pattern for the file's name
         #[arg(value_name = "PATTERN")]
         pattern: Option<String>,
         /// The same, as find(1) has it
         #[arg(long, value_name = "PATTERN", conflicts_with = "pattern")]
         name: Option<String>,
+        /// Only what is a file, a directory or a symbolic link
+        #[arg(long = "type", value_name = "KIND")]
+        kind: Option<Kind>,
     },
-    /// Find lines by a text
-    Grep {
-        /// The text
-        pattern: String,
-        /// NAME:/path or NAME@x:/path
-        place: OsString,
-    },
+    /// Find lines by a text, in everything below a path
+    #[command(
+        after_help = "Files with NUL bytes and those over 16 MiB are not searched, and counted.\n\
+        It exits with 0 also when no line matches: 1 stands for a mistake in Cove."
+    )]
+    Grep(GrepFlags),
+}
+
+/// What `files grep` looks for.
+#[derive(Debug, Args)]
+pub struct GrepFlags {
+    /// The text, byte for byte; with -E a regular expression
+    pub pattern: String,
+    /// NAME:/path or NAME@x:/path
+    pub place: OsString,
+    /// Upper and lower case are the same
+    #[arg(long, short)]
+    pub ignore_case: bool,
+    /// Print the paths of files that match, and no lines
+    #[arg(long, short = 'l')]
+    pub files_with_matches: bool,
+    /// PATTERN is a regular expression
+    #[arg(long, short = 'E')]
+    pub extended_regexp: bool,
+    /// PATTERN is a text, as it is without -E
+    #[arg(long, short = 'F', conflicts_with = "extended_regexp")]
+    pub fixed_strings: bool,
+    /// As it always is: with the numbers of lines
+    #[arg(long, short = 'n')]
+    pub line_number: bool,
+    /// As it always is: with everything below
+    #[arg(long, short)]
+    pub recursive: bool,
+}
+
+/// What `files find` keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Files
+    #[value(name = "f", alias = "file")]
+    File,
+    /// Directories
+    #[value(name = "d", alias = "directory")]
+    Directory,
+    /// Symbolic links
+    #[value(name = "l", alias = "symlink")]
+    Symlink,
+}
+
+impl Kind {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Symlink => "symlink",
+        }
+    }
+}
+
+/// The words of a command line, with `-name` and `-type` behind `files find` as options:
+/// elsewhere a single dash stands before single letters.
+pub fn as_options(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let verbs: Vec<usize> = (1..words.len())
+        .filter(|at| !words[*at].as_encoded_bytes().starts_with(b"-"))
+        .take(2)
+        .collect();
+    let [files, find] = verbs[..] else { return words };
+    if words[files] != "files" || words[find] != "find" {
+        return words;
+    }
+    for word in &mut words[find + 1..] {
+        if word == "-name" || word == "-type" {
+            let mut option = OsString::from("-");
+            option.push(&*word);
+            *word = option;
+        }
+    }
+    words
 }
 
 /// A shell that completes.

@@ -1,18 +1,29 @@
 //! `cp`: files into a project and out of it, merging as `docker cp` does.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+mod landing;
+mod local;
 
-use cove_btrfs::{Dir, FileKind, Metadata};
-use cove_client::{Client, ClientError, Place, Upload};
-use cove_content::archive::{self, ExtractOptions, Extracted, Limits, PackOptions};
-use cove_env::Env;
-use cove_types::wire::{self, FilesReply};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cove_btrfs::FileKind;
+use cove_client::{Client, ClientError, Download, Place, Upload};
+use cove_content::archive::{self, PackOptions};
+use cove_types::wire::FilesReply;
 use cove_types::{At, Classify, ErrorKind, FileReference, Slug, TreePath, escape_bytes};
 
+use self::landing::{Landed, Stoppable};
+use self::local::Local;
 use crate::failure::Failure;
+use crate::output;
 use crate::progress::Bar;
+
+/// How many symbolic links one name may lead through: as many as the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// What is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +68,11 @@ pub fn plan(
         (Source::File | Source::Directory, Target::Directory) => Ok(Landing::Inside),
         (Source::Contents, Target::Directory) => Ok(Landing::Merged),
         (Source::File, Target::Missing) if ends_with_slash => Err("is no directory that is there"),
-        (Source::File, Target::File) if ends_with_slash => Err("is no directory"),
+        (Source::File, Target::File) if ends_with_slash => Err("is a file, not a directory"),
         (Source::File, Target::Missing | Target::File) => Ok(Landing::As),
         (Source::Directory | Source::Contents, Target::Missing) => Ok(Landing::As),
         (Source::Directory | Source::Contents, Target::File) => {
-            Err("is no directory, and a directory does not replace it")
+            Err("is a file, and a directory does not replace it")
         }
     }
 }
@@ -73,6 +84,8 @@ pub enum Side {
     Local(PathBuf),
     /// In a project.
     Project(FileReference),
+    /// A tar stream on standard input or output.
+    Stream,
 }
 
 /// Text that a person wrote, bytes that are not UTF-8 escaped.
@@ -91,6 +104,9 @@ impl Side {
     /// A colon before the first slash makes it a project's.
     pub fn parse(written: &OsStr) -> Result<Self, Failure> {
         let bytes = written.as_bytes();
+        if bytes == b"-" {
+            return Ok(Self::Stream);
+        }
         let end = bytes.iter().position(|byte| *byte == b'/').unwrap_or(bytes.len());
         match bytes[..end].contains(&b':') {
             true => Ok(Self::Project(text(written).parse()?)),
@@ -99,75 +115,18 @@ impl Side {
     }
 }
 
-/// A local path as a directory and one name in it, and what is there.
-struct Local {
-    dir: Dir,
-    /// The directory, for messages and to say what was made.
-    parent: PathBuf,
-    name: TreePath,
-    ends_with_slash: bool,
-    found: Option<Metadata>,
-}
-
 fn shown(path: &Path) -> String {
     escape_bytes(path.as_os_str().as_bytes())
 }
 
-impl Local {
-    /// Splits `path`; links in its parents are followed, they are the caller's own.
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let failed =
-            |error: &std::io::Error| Failure::io(format!("failed to open {}", shown(path)), error);
-        let bytes = path.as_os_str().as_bytes();
-        let ends_with_slash = bytes.ends_with(b"/") || bytes.ends_with(b"/.") || bytes == b".";
-        let ends_with_parent = bytes == b".." || bytes.ends_with(b"/..");
-        let whole = match ends_with_parent {
-            true => std::fs::canonicalize(path).map_err(|error| failed(&error))?,
-            false => std::path::absolute(path).map_err(|error| failed(&error))?,
-        };
-        let (parent, name) = match (whole.parent(), whole.file_name()) {
-            (Some(parent), Some(name)) => {
-                (parent.to_owned(), TreePath::from_bytes(name.as_bytes())?)
-            }
-            _ => (whole.clone(), TreePath::top()),
-        };
-        let dir = Dir::from_path(&parent).map_err(|error| {
-            Failure::caused(format!("failed to open {}", shown(&parent)), &error, error.kind())
-        })?;
-        let mut found = dir.find(&name).map_err(|error| {
-            Failure::caused(format!("failed to look at {}", shown(path)), &error, error.kind())
-        })?;
-        // A slash after a link asks for the directory behind it.
-        let is_link = found.as_ref().is_some_and(|found| found.kind == FileKind::Symlink);
-        if is_link && ends_with_slash {
-            let behind = std::fs::canonicalize(path).map_err(|error| failed(&error))?;
-            return Self::open(&behind).map(|local| Self { ends_with_slash, ..local });
-        }
-        if name.is_top() {
-            found = Some(dir.metadata(&name).map_err(|error| {
-                Failure::caused(format!("failed to look at {}", shown(path)), &error, error.kind())
-            })?);
-        }
-        Ok(Self { dir, parent, name, ends_with_slash, found })
-    }
-
-    fn is_directory(&self) -> bool {
-        self.found.as_ref().is_some_and(|found| found.kind == FileKind::Directory)
-    }
+/// How messages name a path of a project.
+pub fn named(project: &Slug, path: &TreePath) -> String {
+    format!("{project}:/{path}")
 }
 
-/// What a pack or an extraction tells a bar.
-fn report(bar: &Bar, step: &'static str) -> impl Fn(u64, u64) + Send + 'static {
-    let bar = bar.clone();
-    move |files, bytes| {
-        bar.show(&wire::Progress {
-            step: step.to_owned(),
-            done_bytes: bytes,
-            total_bytes: None,
-            done_files: files,
-            total_files: None,
-        });
-    }
+/// A file where a directory was asked for by a slash at the end.
+fn no_directory(what: &str) -> Failure {
+    Failure::new(ErrorKind::Precondition, format!("{what} is a file, not a directory"))
 }
 
 /// The end of packing: what was not taken as it is.
@@ -176,13 +135,22 @@ pub type Packing = tokio::task::JoinHandle<Result<Vec<String>, Failure>>;
 /// Packs a path in a thread of its own; the body breaks off when packing fails.
 fn pack(local: Local, name: Vec<u8>, leave_out: Vec<(u64, u64)>, bar: &Bar) -> (Upload, Packing) {
     let (mut writer, upload) = Upload::channel();
-    let progress = report(bar, "copying in");
+    if bar.is_watched() {
+        // Beside the copy: looking is much faster, and nobody waits for it.
+        let (path, leave_out, bar) = (local.path(), leave_out.clone(), bar.clone());
+        drop(tokio::task::spawn_blocking(move || {
+            let (entries, bytes) = local::measure(&path, &leave_out);
+            bar.expect(entries, bytes);
+        }));
+    }
+    let bar = bar.clone();
     let packing = tokio::task::spawn_blocking(move || {
         let options = PackOptions { leave_out, sockets: false };
         let failed = |error: &archive::PackError| {
             let what = format!("failed to read {}", shown(&local.parent));
             Failure::caused(what, error, error.kind())
         };
+        let progress = |files, bytes| bar.copied("copying in", files, bytes);
         let remarks =
             archive::pack(&local.dir, &local.name, &name, &mut writer, &options, &progress)
                 .map_err(|error| failed(&error))?;
@@ -199,12 +167,16 @@ pub fn pack_directory(
     bar: &Bar,
 ) -> Result<(Upload, Packing), Failure> {
     // `new --from link` means the directory behind it.
-    let real = std::fs::canonicalize(path)
-        .map_err(|error| Failure::io(format!("failed to open {}", shown(path)), &error))?;
-    let local = Local::open(&real)?;
+    let local = match std::fs::canonicalize(path) {
+        Ok(real) => Local::open(&real)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let what = format!("directory {} does not exist", shown(path));
+            return Err(Failure::new(ErrorKind::NotFound, what));
+        }
+        Err(error) => return Err(Failure::io(format!("failed to open {}", shown(path)), &error)),
+    };
     if !local.is_directory() {
-        let what = format!("{} is not a directory", shown(path));
-        return Err(Failure::new(ErrorKind::Precondition, what));
+        return Err(no_directory(&shown(path)));
     }
     Ok(pack(local, b".".to_vec(), leave_out, bar))
 }
@@ -231,14 +203,17 @@ pub async fn copy_in(
     client: &Client,
     source: &Path,
     target: &FileReference,
+    follow_link: bool,
     leave_out: Vec<(u64, u64)>,
     bar: &Bar,
 ) -> Result<FilesReply, Failure> {
-    if target.project.at != At::Now {
-        return Err(Failure::new(ErrorKind::Invalid, "an entry does not change")
-            .hint("copy into the present state: NAME:/path"));
-    }
-    let local = Local::open(source)?;
+    refuse_entry(target)?;
+    let written = Local::open(source)?;
+    let name = written.name.name().unwrap_or(b".").to_vec();
+    let local = match follow_link {
+        true => Local::open_behind(source)?,
+        false => written,
+    };
     let Some(found) = &local.found else {
         return Err(Failure::new(ErrorKind::NotFound, format!("{} does not exist", shown(source))));
     };
@@ -246,16 +221,21 @@ pub async fn copy_in(
     let kind = match found.kind {
         FileKind::Directory if bytes.ends_with(b"/.") || bytes == b"." => Source::Contents,
         FileKind::Directory => Source::Directory,
+        _ if local.ends_with_slash => return Err(no_directory(&shown(source))),
         _ => Source::File,
     };
     let project = &target.project.project;
-    let there = remote(client, project, &target.project.at, &target.path).await?;
-    let landing =
-        plan(kind, there, target.is_directory).map_err(|why| refused(&target.path, why))?;
+    let reached = reach(client, project, &At::Now, &target.path).await?;
+    let landing = plan(kind, reached.there, target.is_directory).map_err(|why| {
+        Failure::new(ErrorKind::Precondition, format!("{} {why}", named(project, &target.path)))
+    })?;
     let (below, name) = match landing {
-        Landing::Inside => (target.path.clone(), local.name.name().unwrap_or(b".").to_vec()),
-        Landing::Merged => (target.path.clone(), b".".to_vec()),
-        Landing::As => split(&target.path)?,
+        Landing::Inside => (reached.path, name),
+        Landing::Merged => (reached.path, b".".to_vec()),
+        Landing::As => {
+            let (parent, name) = split(&reached.path)?;
+            (directory(client, project, &parent).await?, name)
+        }
     };
     let (upload, packing) = pack(local, name, leave_out, bar);
     let call = client.extract(project, &below, upload).await;
@@ -264,40 +244,145 @@ pub async fn copy_in(
     Ok(reply)
 }
 
-fn refused(path: &TreePath, why: &str) -> Failure {
-    Failure::new(ErrorKind::Precondition, format!("/{path} {why}"))
+/// Extracts a tar stream on standard input in a directory of a project.
+pub async fn stream_in(client: &Client, target: &FileReference) -> Result<FilesReply, Failure> {
+    refuse_entry(target)?;
+    let project = &target.project.project;
+    let below = directory(client, project, &target.path).await?;
+    Ok(client.extract(project, &below, Upload::reader(tokio::io::stdin())).await?)
+}
+
+/// A path of a project as a tar stream.
+pub async fn stream_out(
+    client: &Client,
+    source: &FileReference,
+    follow_link: bool,
+) -> Result<Download, Failure> {
+    let (path, _) = source_of(client, source, follow_link).await?;
+    let place = Place { project: &source.project.project, at: &source.project.at, path: &path };
+    Ok(client.archive(place).await?)
+}
+
+fn refuse_entry(target: &FileReference) -> Result<(), Failure> {
+    if target.project.at == At::Now {
+        return Ok(());
+    }
+    let here = named(&target.project.project, &target.path);
+    Err(Failure::new(ErrorKind::Invalid, "an entry does not change")
+        .hint(format!("copy into the present state: {here}")))
 }
 
 /// A path as its parent and its last name.
 fn split(path: &TreePath) -> Result<(TreePath, Vec<u8>), Failure> {
     match (path.parent(), path.name()) {
         (Some(parent), Some(name)) => Ok((parent, name.to_vec())),
-        _ => Err(refused(path, "is the project's root")),
+        _ => Err(Failure::new(ErrorKind::Precondition, "the project's root has no other name")),
     }
 }
 
-/// What is at a path of a project.
-async fn remote(
+/// A path of a project behind the links that stand under its last name.
+struct Reached {
+    path: TreePath,
+    there: Target,
+}
+
+/// Follows the links under the last name of a path; a project's links lead nowhere else.
+async fn reach(
     client: &Client,
     project: &Slug,
     at: &At,
     path: &TreePath,
-) -> Result<Target, Failure> {
-    if path.is_top() {
-        return Ok(Target::Directory);
-    }
-    match client.stat(Place { project, at, path }).await {
-        Ok(reply) if reply.files.first().is_some_and(|file| file.kind == "directory") => {
-            Ok(Target::Directory)
+) -> Result<Reached, Failure> {
+    let mut path = path.clone();
+    for _ in 0..LINKS_MAX {
+        if path.is_top() {
+            return Ok(Reached { path, there: Target::Directory });
         }
-        Ok(_) => Ok(Target::File),
-        Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => {
+        let file = match client.stat(Place { project, at, path: &path }).await {
+            Ok(reply) => reply.files.into_iter().next(),
+            Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(file) = file else {
             // It may be the project that is not there.
             client.show(project).await?;
-            Ok(Target::Missing)
+            return Ok(Reached { path, there: Target::Missing });
+        };
+        match (file.kind.as_str(), &file.target) {
+            ("directory", _) => return Ok(Reached { path, there: Target::Directory }),
+            ("symlink", Some(target)) => {
+                path = behind(&path, target).ok_or_else(|| {
+                    let link = named(project, &path);
+                    let what = format!("{link} is a symbolic link that points out of the project");
+                    Failure::new(ErrorKind::Precondition, what)
+                })?;
+            }
+            _ => return Ok(Reached { path, there: Target::File }),
         }
-        Err(error) => Err(error.into()),
     }
+    let what = format!("{} leads through more than {LINKS_MAX} links", named(project, &path));
+    Err(Failure::new(ErrorKind::Precondition, what))
+}
+
+/// Where the link at `path` points to; `None` when that is outside of the project.
+fn behind(path: &TreePath, target: &str) -> Option<TreePath> {
+    let target = cove_types::unescape_text(target).ok()?;
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let parent = path.parent()?;
+    let mut names: Vec<&[u8]> = parent.names().collect();
+    for name in target.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()?),
+            name => names.push(name),
+        }
+    }
+    match names.is_empty() {
+        true => Some(TreePath::top()),
+        false => TreePath::from_bytes(&names.join(&b'/')).ok(),
+    }
+}
+
+/// A directory of a project that must be there, behind links.
+async fn directory(client: &Client, project: &Slug, path: &TreePath) -> Result<TreePath, Failure> {
+    let reached = reach(client, project, &At::Now, path).await?;
+    let name = named(project, path);
+    match reached.there {
+        Target::Directory => Ok(reached.path),
+        Target::File => Err(no_directory(&name)),
+        Target::Missing => {
+            let what = format!("directory {name} does not exist");
+            Err(Failure::new(ErrorKind::NotFound, what)
+                .hint(format!("make it with `cove files mkdir {name}`")))
+        }
+    }
+}
+
+/// The path that is copied out of a project, and whether it is a directory.
+async fn source_of(
+    client: &Client,
+    source: &FileReference,
+    follow_link: bool,
+) -> Result<(TreePath, bool), Failure> {
+    let (project, at) = (&source.project.project, &source.project.at);
+    let name = || named(project, &source.path);
+    // A slash after a link asks for the directory behind it.
+    if follow_link || source.is_directory {
+        let reached = reach(client, project, at, &source.path).await?;
+        return match reached.there {
+            Target::Directory => Ok((reached.path, true)),
+            Target::File if source.is_directory => Err(no_directory(&name())),
+            Target::File => Ok((reached.path, false)),
+            Target::Missing => {
+                Err(Failure::new(ErrorKind::NotFound, format!("{} does not exist", name())))
+            }
+        };
+    }
+    let reply = client.stat(Place { project, at, path: &source.path }).await?;
+    let is_directory = reply.files.first().is_some_and(|file| file.kind == "directory");
+    Ok((source.path.clone(), is_directory))
 }
 
 /// Copies a path of a project to a local path.
@@ -306,164 +391,59 @@ pub async fn copy_out(
     source: &FileReference,
     contents_only: bool,
     target: &Path,
+    follow_link: bool,
     bar: &Bar,
 ) -> Result<FilesReply, Failure> {
-    let project = &source.project.project;
-    let at = &source.project.at;
-    let place = Place { project, at, path: &source.path };
-    let is_directory = source.path.is_top()
-        || client.stat(place).await?.files.first().is_some_and(|file| file.kind == "directory");
+    let (path, is_directory) = source_of(client, source, follow_link).await?;
     let kind = match is_directory {
         true if contents_only || source.path.is_top() => Source::Contents,
         true => Source::Directory,
         false => Source::File,
     };
-    let local = Local::open(target)?;
-    let there = match &local.found {
-        None => Target::Missing,
-        Some(_) if local.is_directory() => Target::Directory,
-        Some(_) => Target::File,
-    };
-    let landing = plan(kind, there, local.ends_with_slash)
+    let local = Local::open_behind(target)?;
+    let landing = plan(kind, local.target(), local.ends_with_slash)
         .map_err(|why| Failure::new(ErrorKind::Precondition, format!("{} {why}", shown(target))))?;
+    let place = Place { project: &source.project.project, at: &source.project.at, path: &path };
     let download = client.archive(place).await?;
     let reader = tokio_util::io::SyncIoBridge::new(download.reader());
-    // The names in the stream begin with this one.
-    let top = source.path.name().unwrap_or(b".").to_vec();
-    let progress = report(bar, "copying out");
-    let written = tokio::task::spawn_blocking(move || {
-        let landed = Landed { local, landing, top };
-        landed.extract(reader, &progress)
+    let landed = Landed {
+        local,
+        landing,
+        name: source.path.name().map(<[u8]>::to_vec),
+        // The names in the stream begin with this one.
+        top: path.name().unwrap_or(b".").to_vec(),
+    };
+    let interrupted = bar.clone();
+    let (bar, stop) = (bar.clone(), Arc::new(AtomicBool::new(false)));
+    let wanted = Arc::clone(&stop);
+    let mut written = tokio::task::spawn_blocking(move || {
+        let progress = |files, bytes| bar.copied("copying out", files, bytes);
+        landed.extract(Stoppable { reader, stop: &wanted }, &progress)
     });
-    written.await.map_err(|error| {
+    let ended = tokio::select! {
+        ended = &mut written => ended,
+        _ = tokio::signal::ctrl_c() => {
+            stop.store(true, Ordering::Relaxed);
+            match tokio::time::timeout(SWEEP_MAX, &mut written).await {
+                // It was done before it heard of it.
+                Ok(Ok(Ok(reply))) => return Ok(reply),
+                ended => {
+                    interrupted.end();
+                    if ended.is_ok() {
+                        output::warn("interrupted; nothing was written");
+                    }
+                    return Err(Failure::interrupted());
+                }
+            }
+        }
+    };
+    ended.map_err(|error| {
         Failure::new(ErrorKind::Internal, format!("extracting ended early: {error}"))
     })?
 }
 
-/// An archive on its way to its place.
-struct Landed {
-    local: Local,
-    landing: Landing,
-    top: Vec<u8>,
-}
-
-impl Landed {
-    fn extract(
-        &self,
-        mut tar: impl std::io::Read,
-        progress: &dyn Fn(u64, u64),
-    ) -> Result<FilesReply, Failure> {
-        let Local { dir, name, .. } = &self.local;
-        let has_name = self.top != b".";
-        match self.landing {
-            // Under the names that the archive has.
-            Landing::Inside => self.unpack(&mut tar, dir, name, progress),
-            Landing::Merged if !has_name => self.unpack(&mut tar, dir, name, progress),
-            // Under another name: beside it first, then in place.
-            Landing::As | Landing::Merged => {
-                let random: [u8; 8] = Env::system().random();
-                let beside = format!(".cove-copying-{:016x}", u64::from_be_bytes(random));
-                let beside = TreePath::from_bytes(beside.as_bytes())?;
-                dir.create_dir(&beside, 0o700).map_err(|error| self.failed(&error))?;
-                let from = match has_name {
-                    true => beside.join(&self.top)?,
-                    false => beside.clone(),
-                };
-                let placed = self.unpack(&mut tar, dir, &beside, progress).and_then(|mut reply| {
-                    merge(dir, &from, name)?;
-                    reply.files = self.files(std::slice::from_ref(name))?;
-                    Ok(reply)
-                });
-                let swept = dir.remove(&beside, true).map_err(|error| self.failed(&error));
-                placed.and_then(|reply| swept.map(|_| reply))
-            }
-        }
-    }
-
-    fn unpack(
-        &self,
-        tar: &mut dyn std::io::Read,
-        dir: &Dir,
-        at: &TreePath,
-        progress: &dyn Fn(u64, u64),
-    ) -> Result<FilesReply, Failure> {
-        let options = ExtractOptions {
-            owner: None,
-            limits: Limits { entries: u64::MAX, bytes: u64::MAX, depth: cove_types::DEPTH_MAX },
-            new_names_only: false,
-        };
-        let Extracted { files, remarks, .. } = archive::extract(tar, dir, at, &options, progress)
-            .map_err(|error| {
-            let what = format!("failed to write below {}", shown(&self.local.parent));
-            Failure::caused(what, &error, error.kind())
-        })?;
-        let first = files.iter().filter_map(TreePath::name);
-        let files: Result<Vec<TreePath>, _> = first.map(|name| at.join(name)).collect();
-        Ok(FilesReply { files: self.files(&files?)?, remarks })
-    }
-
-    /// What is at local paths now, under their absolute names.
-    fn files(&self, paths: &[TreePath]) -> Result<Vec<wire::File>, Failure> {
-        let file = |path: &TreePath| {
-            let dir = &self.local.dir;
-            let found = dir.metadata(path).map_err(|error| self.failed(&error))?;
-            let target = match found.kind {
-                FileKind::Symlink => dir.read_link(path).ok().map(|target| escape_bytes(&target)),
-                _ => None,
-            };
-            let below = PathBuf::from(std::ffi::OsString::from_vec(path.as_bytes().to_vec()));
-            Ok(wire::File {
-                path: shown(&self.local.parent.join(below)),
-                kind: word(found.kind).to_owned(),
-                bytes: if found.kind == FileKind::File { found.size } else { 0 },
-                mode: format!("{:04o}", found.mode & 0o7777),
-                modified: found.mtime.to_string(),
-                target,
-            })
-        };
-        paths.iter().map(file).collect()
-    }
-
-    fn failed(&self, error: &cove_btrfs::PathError) -> Failure {
-        let what = format!("failed to write in {}", shown(&self.local.parent));
-        Failure::caused(what, error, error.kind())
-    }
-}
-
-/// A kind as the wire has it.
-fn word(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Directory => "directory",
-        FileKind::File => "file",
-        FileKind::Symlink => "symlink",
-        FileKind::Fifo => "fifo",
-        FileKind::Socket => "socket",
-        FileKind::Device => "device",
-    }
-}
-
-/// Moves what is at `from` to `to`: a directory that is there takes in the names of another,
-/// a file replaces what is no directory.
-fn merge(dir: &Dir, from: &TreePath, to: &TreePath) -> Result<(), Failure> {
-    let failed = |error: cove_btrfs::PathError| {
-        Failure::caused("failed to put the copy in its place", &error, error.kind())
-    };
-    let is_directory = dir.metadata(from).map_err(failed)?.kind == FileKind::Directory;
-    let there = dir.find(to).map_err(failed)?.map(|found| found.kind == FileKind::Directory);
-    match (is_directory, there) {
-        (true, Some(true)) => {
-            for (name, _) in dir.list(from).map_err(failed)? {
-                merge(dir, &from.join(&name)?, &to.join(&name)?)?;
-            }
-            Ok(())
-        }
-        (false, Some(true)) => Err(refused(to, "is a directory, and a file does not replace it")),
-        (true, Some(false)) => {
-            Err(refused(to, "is no directory, and a directory does not replace it"))
-        }
-        (_, None) | (false, Some(false)) => dir.rename(from, to).map_err(failed),
-    }
-}
+/// How long an interrupted copy may take to remove what it has extracted.
+const SWEEP_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

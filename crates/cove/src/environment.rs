@@ -14,6 +14,9 @@ const KEEP_DEFAULT: u32 = 5;
 /// The most that may stay.
 const KEEP_MAX: u32 = 200;
 
+/// The smallest pool that btrfs works well in, in bytes.
+const POOL_BYTES_MIN: u64 = 256 << 20;
+
 /// What an environment variable holds; an empty one counts as absent.
 #[expect(clippy::disallowed_methods, reason = "programs read the environment, here and only here")]
 fn variable(name: &str) -> Option<OsString> {
@@ -41,6 +44,24 @@ pub fn home() -> Result<PathBuf, Failure> {
         None => Err(Failure::new(ErrorKind::Invalid, "neither COVE_HOME nor HOME is set")
             .hint("say where Cove's home is with COVE_HOME")),
     }
+}
+
+/// A user and their group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User(pub u32, pub u32);
+
+/// Who called sudo, when root runs this for another user.
+pub fn caller() -> Result<Option<User>, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    Ok(caller_of(text("SUDO_UID")?.as_deref(), text("SUDO_GID")?.as_deref()))
+}
+
+fn caller_of(uid: Option<&str>, gid: Option<&str>) -> Option<User> {
+    let uid = uid?.parse().ok().filter(|uid| *uid != 0)?;
+    // sudo sets both; a user's own group is mostly named by the same number
+    Some(User(uid, gid.and_then(|gid| gid.parse().ok()).unwrap_or(uid)))
 }
 
 /// The home directory of a user, as the passwd file has it.
@@ -81,8 +102,12 @@ pub fn is_local() -> bool {
 
 /// Whether a Cove holds the lock of this user's home.
 pub fn is_running() -> bool {
-    let lock = home().ok().and_then(|home| std::fs::File::open(home.join("lock")).ok());
-    lock.is_some_and(|lock| {
+    home().is_ok_and(|home| is_running_in(&home))
+}
+
+/// Whether a Cove holds the lock of a home.
+pub fn is_running_in(home: &Path) -> bool {
+    std::fs::File::open(home.join("lock")).is_ok_and(|lock| {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
     })
 }
@@ -103,6 +128,13 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
         None => home()?,
     };
     let pool = named(flags.pool).map(absolute).transpose()?;
+    if let Some(bytes) = flags.pool_bytes.filter(|bytes| *bytes < POOL_BYTES_MIN) {
+        let least = POOL_BYTES_MIN >> 20;
+        return Err(Failure::new(
+            ErrorKind::Invalid,
+            format!("--pool-bytes is at least {least} MiB, found {bytes} bytes"),
+        ));
+    }
     Ok(UpArgs {
         home,
         listen: flags.listen,
@@ -184,6 +216,15 @@ mod tests {
         let passwd = "root:x:0:0:root:/r:/bin/sh\nann:x:1000:1000:,,,:/home/ann:/bin/bash\n";
         assert_eq!(home_of(1000, passwd), Some("/home/ann".into()));
         assert_eq!(home_of(1001, passwd), None);
+    }
+
+    #[test]
+    fn who_called_sudo_is_told_by_its_variables() {
+        assert_eq!(caller_of(Some("1000"), Some("100")), Some(User(1000, 100)));
+        assert_eq!(caller_of(Some("1000"), None), Some(User(1000, 1000)));
+        assert_eq!(caller_of(Some("0"), Some("0")), None);
+        assert_eq!(caller_of(None, Some("100")), None);
+        assert_eq!(caller_of(Some("ann"), None), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let Cli { verb, output } = Cli::parse();
+    let Cli { verb, output } = Cli::parse_from(args::as_options(std::env::args_os()));
     match run(verb, Output::new(output)) {
         Ok(code) => code,
         Err(failure) => {

@@ -25,6 +25,16 @@ impl Output {
         !self.flags.quiet && io::stderr().is_terminal()
     }
 
+    /// Whether the result is one JSON object.
+    pub fn is_json(&self) -> bool {
+        self.flags.json
+    }
+
+    /// Whether only names and ids are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.flags.quiet
+    }
+
     /// Whether one terminal shows both results and prose, so that a bare name before a sentence
     /// about it would be said twice.
     pub fn is_one_terminal(&self) -> bool {

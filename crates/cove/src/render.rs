@@ -64,10 +64,20 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 /// Where a state is saved, after "saved".
-fn place(saved_to: &str) -> String {
+pub fn place(saved_to: &str) -> String {
     match saved_to {
         "this_disk" => "on this disk only".to_owned(),
         url => format!("to {}", printable(url)),
+    }
+}
+
+/// Whether a project that a verb made or changed is saved, and where.
+pub fn state(project: &Project) -> String {
+    match project.durability {
+        Durability::Saved => format!("saved {}", place(&project.saved_to)),
+        Durability::OnThisNode => {
+            format!("on this node, not saved yet (`cove wait {}` waits)", project.slug)
+        }
     }
 }
 
@@ -199,18 +209,17 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     text
 }
 
-/// A timeline.
+/// A timeline. A column that says nothing of any entry is left out.
 pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
+    const ALWAYS: usize = 5;
     let row = |entry: &Entry| {
-        let name = entry.label.as_deref().unwrap_or_default();
-        let mark = match entry.state {
-            EntryState::Trashed => "in the trash",
-            EntryState::Live if entry.pinned => "pinned",
-            EntryState::Live => "",
-        };
         let saved = match entry.durability {
             Durability::Saved => "yes",
             Durability::OnThisNode => "not yet",
+        };
+        let state = match entry.state {
+            EntryState::Trashed => "in the trash",
+            EntryState::Live => "",
         };
         vec![
             entry.id.clone(),
@@ -218,12 +227,20 @@ pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
             entry.kind.as_str().to_owned(),
             saved.to_owned(),
             entry.logical_bytes.map(size).unwrap_or_default(),
-            [printable(name), mark.to_owned()].join(" ").trim().to_owned(),
+            entry.label.as_deref().map(printable).unwrap_or_default(),
+            if entry.pinned { "yes".to_owned() } else { String::new() },
+            state.to_owned(),
             entry.message.as_deref().map(printable).unwrap_or_default(),
         ]
     };
-    let header = ["ENTRY", "WHEN", "KIND", "SAVED", "SIZE", "LABEL", "MESSAGE"];
-    table(&header, entries.iter().map(row).collect(), &[4])
+    let header = ["ENTRY", "WHEN", "KIND", "SAVED", "SIZE", "LABEL", "PINNED", "STATE", "MESSAGE"];
+    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    let shown: Vec<usize> = (0..header.len())
+        .filter(|column| *column < ALWAYS || rows.iter().any(|row| !row[*column].is_empty()))
+        .collect();
+    let pick = |row: &Vec<String>| shown.iter().map(|column| row[*column].clone()).collect();
+    let header: Vec<&str> = shown.iter().map(|column| header[*column]).collect();
+    table(&header, rows.iter().map(pick).collect(), &[4])
 }
 
 /// What became of an entry: how soon it was captured, and saved where.
@@ -273,6 +290,7 @@ pub fn changes(changes: &[Change]) -> String {
     let line = |change: &Change| {
         let modes = match (&change.mode_before, &change.mode_after) {
             (Some(before), Some(after)) => format!("  (mode {before} -> {after})"),
+            _ if change.change == ChangeKind::Metadata => "  (attributes)".to_owned(),
             _ => String::new(),
         };
         format!("{} {}{}\n", letter(change.change), moved(change), printable(&modes))
@@ -366,7 +384,8 @@ pub fn verify(reply: &VerifyReply) -> String {
     let checked = &reply.checked;
     let mut words = vec![
         count(checked.projects, "project", "projects"),
-        count(checked.entries, "entry", "entries"),
+        // The present states are checked as the entries are.
+        count(checked.entries, "state", "states"),
         count(checked.chunks, "chunk", "chunks"),
     ];
     if checked.packs_read > 0 {

@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, Stdio};
@@ -20,13 +21,13 @@ use cove_node::{Holding, Node, NodeOptions, StartError};
 use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
 use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
 use cove_workspace::Workspaces;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use crate::args::UpArgs;
-use crate::environment;
+use crate::environment::{self, User};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 
@@ -68,12 +69,14 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
             .hint("listen on 127.0.0.1 and put a proxy with TLS before it")
     })?;
     let home = Home::open(&args.home)?;
+    // Before the pool: a port in use is known at once, and nothing has to be taken back.
+    let port = bind_tcp(args.listen)?;
     let opened = open_pool(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("failed to start", &error))?;
-    let served = runtime.block_on(serve(&args, &home, &opened));
+    let served = runtime.block_on(serve(&args, &home, &opened, port));
     runtime.shutdown_timeout(STOP_WAIT);
     opened.close();
     served.map(|()| ExitCode::SUCCESS)
@@ -82,36 +85,51 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
 /// Cove's home: its directories and the lock that keeps a second Cove out.
 struct Home {
     dir: PathBuf,
+    /// Who called sudo, to whom what is made here belongs.
+    caller: Option<User>,
     _lock: File,
 }
 
 impl Home {
     fn open(dir: &Path) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| {
-            Failure::io(format!("failed to make Cove's home {}", dir.display()), error)
-        };
-        let make =
-            |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-        make(dir, 0o711).map_err(|error| failed(&error))?;
+        let caller = environment::caller()?;
+        make_home(dir, caller)?;
         for below in ["state", "state/cache"] {
-            make(&dir.join(below), 0o700).map_err(|error| failed(&error))?;
+            let below = dir.join(below);
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&below)
+                .map_err(|error| cannot_be_made(&below, &error))?;
         }
-        let lock = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(dir.join("lock"))
-            .map_err(|error| failed(&error))?;
+        let place = dir.join("lock");
+        let lock = open_own(&place, caller, std::fs::OpenOptions::new().write(true))
+            .map_err(|error| cannot_be_made(&place, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
-                ErrorKind::Precondition,
-                format!("a Cove is running in {} already", dir.display()),
-            )
-            .hint("use it, stop it with `cove down`, or give this one another --home")),
-            Err(error) => Err(failed(&error.into())),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), caller, _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(runs_already(dir)),
+            Err(error) => Err(cannot_be_made(&place, &error.into())),
         }
+    }
+
+    /// The users that may call through the socket: root, who runs this, the owner of the home and
+    /// who called sudo.
+    fn users(&self) -> Result<Vec<u32>, Failure> {
+        let own = rustix::process::geteuid().as_raw();
+        let mut users = vec![0, own, self.owner()?.0];
+        users.extend(self.caller.map(|caller| caller.0));
+        Ok(users)
+    }
+
+    /// To whom the socket belongs: who called sudo, else the owner of the home.
+    fn owner(&self) -> Result<User, Failure> {
+        if let Some(caller) = self.caller {
+            return Ok(caller);
+        }
+        let metadata = std::fs::metadata(&self.dir).map_err(|error| {
+            Failure::io(format!("failed to look at {}", self.dir.display()), &error)
+        })?;
+        Ok(User(metadata.uid(), metadata.gid()))
     }
 
     /// The token that callers over TCP send; made once.
@@ -128,12 +146,9 @@ impl Home {
         let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let token = format!("cove_{digits}");
         let fresh = self.dir.join("token.tmp");
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&fresh)
+        // What an earlier start left half-made.
+        let _ = std::fs::remove_file(&fresh);
+        let mut file = open_own(&fresh, self.caller, std::fs::OpenOptions::new().write(true))
             .map_err(|error| failed(&error))?;
         file.write_all(token.as_bytes()).map_err(|error| failed(&error))?;
         file.write_all(b"\n").map_err(|error| failed(&error))?;
@@ -141,6 +156,86 @@ impl Home {
         std::fs::rename(&fresh, &place).map_err(|error| failed(&error))?;
         Ok(token)
     }
+}
+
+fn runs_already(dir: &Path) -> Failure {
+    Failure::new(ErrorKind::Precondition, format!("a Cove is running in {} already", dir.display()))
+        .hint("use it, stop it with `cove down`, or give this one another --home")
+}
+
+/// Makes the home, 0711, and the directories above it as far as they are missing, 0755; all of them
+/// the caller's under sudo.
+fn make_home(dir: &Path, caller: Option<User>) -> Result<(), Failure> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
+    for above in missing.into_iter().rev() {
+        let mode = if above == dir { 0o711 } else { 0o755 };
+        let made = make_directory(above, mode, caller);
+        made.map_err(|error| cannot_be_made(above, &error))?;
+    }
+    match dir.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            ErrorKind::Precondition,
+            format!("Cove's home {} is a file, not a directory", dir.display()),
+        )
+        .hint("give another home with --home or COVE_HOME")),
+    }
+}
+
+fn make_directory(dir: &Path, mode: u32, caller: Option<User>) -> std::io::Result<()> {
+    match std::fs::DirBuilder::new().mode(mode).create(dir) {
+        // Somebody else made it meanwhile, and it is theirs.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => match caller {
+            Some(caller) => give(&rustix::fs::open(dir, DIRECTORY, Mode::empty())?, caller),
+            None => Ok(()),
+        },
+    }
+}
+
+/// How a directory is opened that was just made, and nothing that was put in its place.
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Gives what was just made to a user.
+fn give(made: &impl AsFd, User(uid, gid): User) -> std::io::Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    Ok(rustix::fs::fchown(made, Some(uid), Some(gid))?)
+}
+
+/// Opens a file of the home, 0600; one that is made here is the caller's under sudo. A link is not
+/// followed: the home is its user's, who is not always the one who runs this.
+fn open_own(
+    place: &Path,
+    caller: Option<User>,
+    options: &mut std::fs::OpenOptions,
+) -> std::io::Result<File> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    options.mode(0o600).custom_flags(flags);
+    match options.clone().create_new(true).open(place) {
+        Ok(file) => {
+            caller.map_or(Ok(()), |caller| give(&file, caller))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => options.open(place),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a place of the home is not there, without the number of the error.
+fn cannot_be_made(place: &Path, error: &std::io::Error) -> Failure {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            ErrorKind::Denied
+        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Exhausted,
+        _ => ErrorKind::Precondition,
+    };
+    let text = error.to_string();
+    let why = text.split(" (os error").next().unwrap_or_default().to_ascii_lowercase();
+    Failure::new(kind, format!("{} cannot be made: {why}", place.display()))
+        .hint("give another home with --home or COVE_HOME")
 }
 
 /// The pool that was opened, and how it is let go of.
@@ -201,9 +296,23 @@ fn pool_failure(error: &PoolError) -> Failure {
     Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
 }
 
+/// A database that did not open or cannot be read, and how to go on when it is damaged.
+fn database_failure(what: &str, error: &dyn std::error::Error, kind: ErrorKind) -> Failure {
+    let failure = Failure::caused(what, error, kind);
+    match kind {
+        ErrorKind::Corrupt => failure.hint(
+            "nothing that was saved is lost: move the damaged file out of state/ in Cove's home (with its -wal and \
+             -shm), start again, and run `cove recover --take`; it brings the projects back from the \
+             store and keeps the files that are on this machine",
+        ),
+        _ => failure,
+    }
+}
+
 fn start_failure(error: &StartError) -> Failure {
     let failure = Failure::caused("failed to start", error, error.kind());
     match error {
+        StartError::Database(source) => database_failure("failed to start", error, source.kind()),
         StartError::Store(unfit) if unfit.kind() == ErrorKind::Precondition => failure.hint(
             "give a bucket whose server keeps If-None-Match and If-Match and whose rules take \
              nothing away, or a directory: --objects file:///DIR",
@@ -264,7 +373,7 @@ async fn kept_name(
     prefix: &str,
 ) -> Result<String, Failure> {
     let failed = |error: cove_database::DatabaseError| {
-        Failure::caused("failed to read the node's database", &error, error.kind())
+        database_failure("failed to read the node's database", &error, error.kind())
     };
     if let Some(kept) = database.find_setting(name).await.map_err(failed)? {
         return Ok(kept);
@@ -275,11 +384,16 @@ async fn kept_name(
     Ok(fresh)
 }
 
-async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()> {
+async fn serve(
+    args: &UpArgs,
+    home: &Home,
+    opened: &Opened,
+    port: std::net::TcpListener,
+) -> anyhow::Result<()> {
     let env = Env::system();
     let state = home.dir.join("state");
     let failed = |error: cove_database::DatabaseError| {
-        Failure::caused("failed to open Cove's databases", &error, error.kind())
+        database_failure("failed to open Cove's databases", &error, error.kind())
     };
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
@@ -334,7 +448,6 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
         Opened::Loop(pool) => Some(tokio::spawn(grow(Arc::clone(pool)))),
         Opened::Given(_) => None,
     };
-    let listened = listen(args, home, &env, workspaces, &node).await;
     if let Some(grower) = grower {
         grower.abort();
         let _ = grower.await;
@@ -344,8 +457,28 @@ async fn serve(args: &UpArgs, home: &Home, opened: &Opened) -> anyhow::Result<()
     listened
 }
 
+/// Takes the port, so that nobody else does while the rest starts.
+fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let bound = std::net::TcpListener::bind(address)
+        .and_then(|port| port.set_nonblocking(true).map(|()| port));
+    bound.map_err(|error| {
+        let failure = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Failure::new(
+                ErrorKind::Precondition,
+                format!("another program listens on {address} already"),
+            ),
+            std::io::ErrorKind::AddrNotAvailable => Failure::new(
+                ErrorKind::Precondition,
+                format!("this machine has no address {}", address.ip()),
+            ),
+            _ => Failure::io(format!("failed to listen on {address}"), &error),
+        };
+        failure.hint("give another address with --listen, or 127.0.0.1:0 for any free port")
+    })
+}
+
 async fn listen(
-    args: &UpArgs,
+    port: std::net::TcpListener,
     home: &Home,
     env: &Env,
     workspaces: Workspaces,
@@ -363,22 +496,30 @@ async fn listen(
             env: env.clone(),
         },
     );
-    let unix = bind_unix(&home.dir)?;
-    let tcp = TcpListener::bind(args.listen).await.map_err(|error| {
-        Failure::io(format!("failed to listen on {}", args.listen), &error)
-            .hint("give another address with --listen, or 127.0.0.1:0 for any free port")
-    })?;
+    let users = home.users()?;
+    let unix = bind_unix(home)?;
+    let tcp =
+        TcpListener::from_std(port).map_err(|error| Failure::io("failed to listen", &error))?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
     // who finds the socket answering finds the address too
-    write_address(&home.dir, address);
+    write_address(home, address);
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
     };
     let servers = (
-        tokio::spawn(cove_http::serve_unix(unix, router.clone(), ended(stopping.clone()))),
+        {
+            let (router, stopping) = (router.clone(), ended(stopping.clone()));
+            tokio::spawn(async move {
+                cove_http::serve_unix(unix, router, &users, stopping).await;
+            })
+        },
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
+<<<<<<< HEAD
+=======
+    write_address(home, address);
+>>>>>>> faces
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
     wait_for_the_end(&down).await?;
     let _ = stopped.send(true);
@@ -392,8 +533,12 @@ async fn listen(
 }
 
 /// The address for whoever looks into the home.
-fn write_address(home: &Path, address: SocketAddr) {
-    if let Err(error) = std::fs::write(home.join("address"), format!("http://{address}\n")) {
+fn write_address(home: &Home, address: SocketAddr) {
+    let place = home.dir.join("address");
+    let mut options = std::fs::OpenOptions::new();
+    let file = open_own(&place, home.caller, options.write(true).truncate(true));
+    let written = file.and_then(|mut file| writeln!(file, "http://{address}"));
+    if let Err(error) = written {
         tracing::warn!(%error, "the address is not written down");
     }
 }
@@ -418,13 +563,13 @@ async fn wait_for_the_end(down: &Notify) -> Result<(), Failure> {
 
 /// Binds the socket in the home, whatever an earlier Cove left there; a path too long for a socket
 /// address is reached through the directory's descriptor.
-fn bind_unix(home: &Path) -> Result<UnixListener, Failure> {
-    let place = home.join("cove.sock");
+fn bind_unix(home: &Home) -> Result<UnixListener, Failure> {
+    let place = home.dir.join("cove.sock");
     let failed = |error: &std::io::Error| Failure::io("failed to make the socket", error);
     if std::fs::symlink_metadata(&place).is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(&place).map_err(|error| failed(&error))?;
     }
-    let dir = File::open(home).map_err(|error| failed(&error))?;
+    let dir = File::open(&home.dir).map_err(|error| failed(&error))?;
     let short = {
         use std::os::fd::AsRawFd;
         PathBuf::from(format!("/proc/self/fd/{}/cove.sock", dir.as_raw_fd()))
@@ -432,6 +577,10 @@ fn bind_unix(home: &Path) -> Result<UnixListener, Failure> {
     let listener = UnixListener::bind(&short).map_err(|error| failed(&error))?;
     std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o600))
         .map_err(|error| failed(&error))?;
+    let User(uid, gid) = home.owner()?;
+    if rustix::process::geteuid().is_root() && uid != 0 {
+        std::os::unix::fs::lchown(&place, Some(uid), Some(gid)).map_err(|error| failed(&error))?;
+    }
     Ok(listener)
 }
 
@@ -471,18 +620,15 @@ async fn grow(pool: Arc<LoopPool>) {
 
 /// Starts this program again in the background and waits until it serves.
 fn detach(args: &UpArgs, output: Output) -> anyhow::Result<ExitCode> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(&args.home)
-        .map_err(|error| Failure::io("failed to make Cove's home", &error))?;
+    let caller = environment::caller()?;
+    make_home(&args.home, caller)?;
+    // What a second one has to say is not for the log of the first.
+    if environment::is_running_in(&args.home) {
+        return Err(runs_already(&args.home).into());
+    }
     let log_place = args.home.join("cove.log");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&log_place)
-        .map_err(|error| Failure::io("failed to open the log", &error))?;
+    let log = open_own(&log_place, caller, std::fs::OpenOptions::new().append(true))
+        .map_err(|error| cannot_be_made(&log_place, &error))?;
     let begins = log.metadata().map_or(0, |metadata| metadata.len());
     let child = spawn(args, &log).map_err(|error| Failure::io("failed to start", &error))?;
     wait_until_ready(child, args, &log_place, begins, output)

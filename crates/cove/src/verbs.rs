@@ -1,25 +1,25 @@
 //! The verbs: what each asks of Cove and what it shows.
 
-use std::ffi::{OsStr, OsString};
-use std::future::Future;
-use std::io::Write;
+mod files;
+mod waiting;
+
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use cove_client::{Client, ClientError, Finished, Place, Until, Upload, VerifyRequest, Wait};
+use cove_client::{Client, Finished, VerifyRequest, Wait};
 use cove_env::Env;
-use cove_types::wire::{self, EntryReply, FilesReply, ProjectReply, ProjectsReply};
+use cove_types::wire::{self, EntryReply, ProjectReply, ProjectsReply};
 use cove_types::{
-    At, Classify, Durability, ErrorKind, FileReference, Label, ParseError, ProjectReference, Slug,
-    TreePath,
+    At, Classify, Durability, ErrorKind, Label, ParseError, ProjectReference, Slug, TreePath,
 };
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
-use crate::args::{FilesVerb, Verb, WaitFlags};
-use crate::copy::{self, Side};
+use self::waiting::Followed;
+use crate::args::{Verb, WaitFlags};
+use crate::copy;
 use crate::environment;
 use crate::failure::Failure;
 use crate::output::{self, Output};
@@ -36,31 +36,10 @@ pub struct Session {
 
 /// How often, every 50 ms, it is looked whether Cove has ended.
 const STOP_LOOKS: u32 = 600;
-/// How much of a file is read before it is written out.
-const PIECE_BYTES: usize = 128 << 10;
 
 /// Reads a value that a person wrote.
 fn parse<T: FromStr<Err = ParseError>>(written: &str) -> Result<T, Failure> {
     written.parse().map_err(Failure::from)
-}
-
-/// Reads NAME:/path; where only reading is meant, NAME alone is its root.
-fn place(written: &OsStr) -> Result<FileReference, Failure> {
-    let text = copy::text(written);
-    match text.contains(':') {
-        true => parse(&text),
-        false => parse::<ProjectReference>(&text).and_then(|_| parse(&format!("{text}:/"))),
-    }
-}
-
-/// Reads NAME:/path of the present state, which can change.
-fn place_to_change(written: &OsStr) -> Result<FileReference, Failure> {
-    let reference: FileReference = parse(&copy::text(written))?;
-    if reference.project.at != At::Now {
-        return Err(Failure::new(ErrorKind::Invalid, "an entry does not change")
-            .hint("leave out the part after @ to change the present state"));
-    }
-    Ok(reference)
 }
 
 /// Reads NAME@x where x must be an entry.
@@ -68,8 +47,10 @@ fn entry(written: &str) -> Result<ProjectReference, Failure> {
     let reference: ProjectReference = parse(written)?;
     if reference.at == At::Now {
         let project = reference.project;
-        return Err(Failure::new(ErrorKind::Invalid, "an entry is written NAME@x")
-            .hint(format!("`cove timeline {project}` lists the entries")));
+        let what = format!("{project}@now is the present state, not an entry");
+        return Err(Failure::new(ErrorKind::Invalid, what).hint(format!(
+            "an entry is written {project}@x; `cove timeline {project}` lists them"
+        )));
     }
     Ok(reference)
 }
@@ -121,7 +102,15 @@ impl Session {
             Verb::Show { name } => self.show(&name).await?,
             Verb::Path { name } => self.path(&name).await?,
             Verb::Files(verb) => self.files(verb).await?,
-            Verb::Cp { source, target } => self.copy(&source, &target).await?,
+            Verb::Cp { follow_link, archive, source, target } => {
+                if archive {
+                    let what = "owners are not kept: all of a project belongs to 1000:1000";
+                    return Err(Failure::new(ErrorKind::Invalid, what).hint(
+                        "leave out -a: modes, times, links and attributes are kept without it",
+                    ));
+                }
+                self.copy(&source, &target, follow_link).await?;
+            }
             Verb::Snapshot { name, message, label, wait } => {
                 self.snapshot(&name, message.as_deref(), label.as_deref(), wait).await?;
             }
@@ -137,7 +126,15 @@ impl Session {
             }
             Verb::Pin { entry } => self.pin(&entry, true).await?,
             Verb::Unpin { entry } => self.pin(&entry, false).await?,
-            Verb::Label { entry, label, remove: _ } => self.label(&entry, label.as_deref()).await?,
+            Verb::Label { entry, label, remove } => {
+                if label.is_none() && !remove {
+                    let what = "a label is missing";
+                    return Err(Failure::new(ErrorKind::Invalid, what).hint(format!(
+                        "`cove label {entry} LABEL` names it, `--remove` takes its name away"
+                    )));
+                }
+                self.label(&entry, label.as_deref()).await?;
+            }
             Verb::Rename { name, to } => self.rename(&name, &to).await?,
             Verb::Rm { name } => self.remove(&name).await?,
             Verb::Undelete { name } => self.undelete(&name).await?,
@@ -153,30 +150,6 @@ impl Session {
             }
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// Follows a call with the bar, as far as the flags want. Interrupted, it says what goes on.
-    async fn follow<T, F>(
-        &self,
-        flags: WaitFlags,
-        goes_on: &str,
-        call: impl FnOnce(Until, Duration, Bar) -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let until = if flags.no_wait { Until::Captured } else { Until::Saved };
-        let call = call(until, self.bar.pace(), self.bar.clone());
-        let result = tokio::select! {
-            result = call => result,
-            _ = tokio::signal::ctrl_c() => {
-                self.bar.end();
-                output::warn(&format!("interrupted; {goes_on}"));
-                return Err(Failure::interrupted());
-            }
-        };
-        self.bar.end();
-        result
     }
 
     /// A name as a result of its own, where the prose beside it does not say it.
@@ -236,10 +209,20 @@ impl Session {
         flags: WaitFlags,
     ) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
-        let goes_on = format!("once it is on this node, `cove wait {slug}` goes on waiting");
+        let followed = Followed {
+            project: Some(&slug),
+            goes_on: format!(
+                "{slug} is on this node and goes on being saved: `cove wait {slug}` waits for it"
+            ),
+            before: match from {
+                Some(_) => "what was copied so far is dropped, nothing was made".to_owned(),
+                None => format!("`cove show {slug}` says whether it was made"),
+            },
+            makes_it: true,
+        };
         let (client, slug_) = (&self.client, &slug);
         let reply = self
-            .follow(flags, &goes_on, |until, pace, bar| async move {
+            .follow(flags, &followed, |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 let Some(directory) = from else {
@@ -263,11 +246,13 @@ impl Session {
             })
             .await?;
         let project = &reply.project;
-        let size = render::size(project.bytes.logical);
-        let state = match project.durability {
-            Durability::Saved => "saved",
-            Durability::OnThisNode => "on this node, not saved yet",
+        // How large its tree is comes with saving; what was copied is known before.
+        let (_, copied) = self.bar.copied_so_far();
+        let size = match project.durability {
+            Durability::OnThisNode if project.bytes.logical == 0 => render::size(copied),
+            _ => render::size(project.bytes.logical),
         };
+        let state = render::state(project);
         let path = project.path.as_deref().map(crate::failure::printable).unwrap_or_default();
         let line = format!(
             "made {slug} ({size}), {state}\nedit its files from now on in {path}\n  \
@@ -289,7 +274,10 @@ impl Session {
             (true, false) => {
                 self.output.say("no projects yet; make one with `cove new NAME --from DIR`");
             }
-            (false, true) => self.output.say("`cove undelete NAME` brings one back"),
+            (false, true) => {
+                let first = &reply.projects[0].slug;
+                self.output.say(&format!("`cove undelete {first}` brings {first} back"));
+            }
             (false, false) => {}
         }
         Ok(())
@@ -332,9 +320,13 @@ impl Session {
         let label: Option<Label> = label.map(parse).transpose()?;
         let saved_to = self.client.show(&slug).await?.project.saved_to;
         let (client, slug_, label_) = (&self.client, &slug, label.as_ref());
-        let goes_on = format!("the entry is being saved, `cove wait {slug}` goes on waiting");
+        let followed = Followed::of(
+            &slug,
+            format!("the entry is being saved, `cove wait {slug}` goes on waiting"),
+            format!("once the entry is captured, `cove wait {slug}` waits until it is saved"),
+        );
         let reply = self
-            .follow(flags, &goes_on, |until, pace, bar| async move {
+            .follow(flags, &followed, |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 Ok(client.snapshot(slug_, message, label_, wait).await?.reply)
@@ -389,9 +381,15 @@ impl Session {
         let source: ProjectReference = parse(source)?;
         let name: Option<Slug> = name.map(parse).transpose()?;
         let (client, source_, name_) = (&self.client, &source, name.as_ref());
-        let goes_on = "the forks are being saved, `cove wait NAME` goes on waiting";
+        let wait = name.as_ref().filter(|_| count.is_none());
+        let wait = wait.map_or("NAME".to_owned(), ToString::to_string);
+        let followed = Followed::of(
+            &source.project,
+            format!("what was forked is being saved, `cove wait {wait}` goes on waiting"),
+            format!("`cove ls` shows what is made, `cove wait {wait}` waits until it is saved"),
+        );
         let reply = self
-            .follow(flags, goes_on, |until, pace, bar| async move {
+            .follow(flags, &followed, |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 let call = client.fork(&source_.project, &source_.at, name_, count, wait);
@@ -410,6 +408,8 @@ impl Session {
         let slugs: Vec<String> = reply.projects.iter().map(|one| one.slug.clone()).collect();
         let text = slugs.iter().map(|slug| format!("{slug}\n")).collect::<String>();
         let ids = slugs.clone();
+        let unsaved = reply.projects.iter().find(|one| one.durability != Durability::Saved);
+        let state = unsaved.or(reply.projects.first()).map(render::state).unwrap_or_default();
         match (count, reply.projects.len()) {
             (None, 1) => {
                 let project = reply.projects.remove(0);
@@ -426,7 +426,7 @@ impl Session {
         if let Some(first) = slugs.first() {
             let number = render::count(slugs.len() as u64, "project", "projects");
             let path = format!("  cd \"$(cove path {first})\"");
-            self.output.say(&format!("forked {number} from {from}\n{path}"));
+            self.output.say(&format!("forked {number} from {from}, {state}\n{path}"));
         }
         Ok(())
     }
@@ -446,9 +446,14 @@ impl Session {
             .map(|path| TreePath::parse(&copy::text(path)))
             .collect::<Result<Vec<_>, _>>()?;
         let (client, slug_, at_, paths_) = (&self.client, &slug, &at, &paths);
-        let goes_on = format!("the restore goes on, `cove wait {slug}` waits for it");
+        let followed = Followed::of(
+            &slug,
+            format!("{slug} is restored and being saved, `cove wait {slug}` goes on waiting"),
+            format!("the restore goes on, `cove wait {slug}` waits for it"),
+        );
+        let here = std::env::current_dir().ok();
         let reply = self
-            .follow(flags, &goes_on, |until, pace, bar| async move {
+            .follow(flags, &followed, |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 Ok(client.restore(slug_, at_, paths_, force, wait).await?.reply)
@@ -465,7 +470,21 @@ impl Session {
             ),
             None => String::new(),
         };
-        self.show_project(&reply, &format!("restored {what} from {at}{before}"))
+        let state = render::state(&reply.project);
+        self.show_project(&reply, &format!("restored {what} from {at}, {state}{before}"))?;
+        let root = reply.project.path.as_deref().filter(|_| environment::is_local());
+        if let (Some(here), Some(root)) = (here, root)
+            && is_left_behind(&here, Path::new(root))
+        {
+            let enter = match here.exists() && here.starts_with(root) {
+                true => "cd .".to_owned(),
+                false => format!("cd \"$(cove path {slug})\""),
+            };
+            self.output.say(&format!(
+                "you are still among the files from before: `{enter}` enters those of now"
+            ));
+        }
+        Ok(())
     }
 
     async fn pin(&self, written: &str, pinned: bool) -> Result<(), Failure> {
@@ -529,9 +548,10 @@ impl Session {
     async fn wait(&self, name: &str) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
         let (client, slug_) = (&self.client, &slug);
-        let goes_on = "saving goes on";
+        let followed = Followed::of(&slug, "saving goes on".into(), "saving goes on".into());
         let reply = self
-            .follow(WaitFlags::default(), goes_on, |_, pace, bar| async move {
+            .follow(WaitFlags::default(), &followed, |_, pace, bar| async move {
+                bar.captured();
                 let mut progress = |project: &wire::Project| {
                     bar.show(&wire::Progress {
                         step: match project.unsaved_bytes {
@@ -544,27 +564,37 @@ impl Session {
                 Ok(client.wait(slug_, pace, &mut progress).await?)
             })
             .await?;
-        self.show_project(&reply, "everything captured is saved")
+        let state = render::state(&reply.project);
+        let line = match reply.project.durability {
+            Durability::Saved => format!("everything captured is {state}"),
+            // Something was written since.
+            Durability::OnThisNode => "everything captured is saved".to_owned(),
+        };
+        self.show_project(&reply, &line)
     }
 
     async fn recover(&self, take: bool) -> Result<ExitCode, Failure> {
         let client = &self.client;
         let reply = self
-            .follow(WaitFlags::default(), "recovering goes on", |until, pace, bar| async move {
-                let mut progress = |operation: &wire::Operation| bar.operation(operation);
-                let wait = Wait { until, pace, progress: &mut progress };
-                let recovered = client.recover(take, wait).await.map_err(|error| {
-                    let failure = Failure::from(error);
-                    match failure.kind() {
-                        ErrorKind::Precondition if !take => failure.hint(
-                            "when that Cove is gone for good: `cove recover --take`; one that \
+            .follow(
+                WaitFlags::default(),
+                &Followed::work("recovering goes on"),
+                |until, pace, bar| async move {
+                    let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                    let wait = Wait { until, pace, progress: &mut progress };
+                    let recovered = client.recover(take, wait).await.map_err(|error| {
+                        let failure = Failure::from(error);
+                        match failure.kind() {
+                            ErrorKind::Precondition if !take => failure.hint(
+                                "when that Cove is gone for good: `cove recover --take`; one that \
                              still runs stops saving there",
-                        ),
-                        _ => failure,
-                    }
-                })?;
-                Ok(recovered.reply)
-            })
+                            ),
+                            _ => failure,
+                        }
+                    })?;
+                    Ok(recovered.reply)
+                },
+            )
             .await?;
         let slugs = reply.projects.iter().map(|project| project.slug.clone());
         self.output.show(&reply, slugs, || match reply.projects.is_empty() {
@@ -597,11 +627,15 @@ impl Session {
         let request = VerifyRequest { project: name.map(parse).transpose()?, level, read };
         let (client, request_) = (&self.client, &request);
         let reply = self
-            .follow(WaitFlags::default(), "checking goes on", |until, pace, bar| async move {
-                let mut progress = |operation: &wire::Operation| bar.operation(operation);
-                let wait = Wait { until, pace, progress: &mut progress };
-                Ok(client.verify(request_, wait).await?.reply)
-            })
+            .follow(
+                WaitFlags::default(),
+                &Followed::work("checking goes on"),
+                |until, pace, bar| async move {
+                    let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                    let wait = Wait { until, pace, progress: &mut progress };
+                    Ok(client.verify(request_, wait).await?.reply)
+                },
+            )
             .await?;
         let ids = reply.problems.iter().map(|problem| problem.what.clone());
         self.output.show(&reply, ids, || render::verify(&reply))?;
@@ -614,180 +648,17 @@ impl Session {
         self.output.show(&reply, failed, || render::checks(&reply.checks))?;
         Ok(found(reply.checks.iter().all(|check| check.ok), ErrorKind::Precondition))
     }
-
-    async fn copy(&self, source: &OsStr, target: &OsStr) -> Result<(), Failure> {
-        let ends_in_dot = copy::text(source).ends_with("/.");
-        let reply = match (Side::parse(source)?, Side::parse(target)?) {
-            (Side::Local(from), Side::Project(to)) => {
-                let leave_out = environment::identities(&environment::own_directories());
-                copy::copy_in(&self.client, &from, &to, leave_out, &self.bar).await?
-            }
-            (Side::Project(from), Side::Local(to)) => {
-                copy::copy_out(&self.client, &from, ends_in_dot, &to, &self.bar).await?
-            }
-            (Side::Local(_), Side::Local(_)) => {
-                return Err(Failure::new(ErrorKind::Invalid, "neither side is a project's")
-                    .hint("write the project's side NAME:/path"));
-            }
-            (Side::Project(_), Side::Project(_)) => {
-                return Err(Failure::new(ErrorKind::Invalid, "both sides are projects'")
-                    .hint("copy through a local directory, or fork the project"));
-            }
-        };
-        self.bar.end();
-        self.show_edit(&reply, "copied")
-    }
-
-    fn show_files(&self, reply: &FilesReply) -> Result<(), Failure> {
-        let paths = reply.files.iter().map(|file| file.path.clone());
-        self.output.show(reply, paths, || match reply.files.is_empty() {
-            true => String::new(),
-            false => render::files(&reply.files, self.env.now()),
-        })?;
-        for remark in &reply.remarks {
-            output::warn(&crate::failure::printable(remark));
-        }
-        Ok(())
-    }
-
-    fn show_edit(&self, reply: &FilesReply, verb: &str) -> Result<(), Failure> {
-        let paths = reply.files.iter().map(|file| file.path.clone());
-        let line = |file: &wire::File| format!("{}\n", crate::failure::printable(&file.path));
-        self.output.show(reply, paths, || reply.files.iter().map(line).collect())?;
-        for remark in &reply.remarks {
-            output::warn(&crate::failure::printable(remark));
-        }
-        self.output.say(verb);
-        Ok(())
-    }
-
-    async fn files(&self, verb: FilesVerb) -> Result<(), Failure> {
-        let client = &self.client;
-        match verb {
-            FilesVerb::Ls { place: written, recursive } => {
-                let reference = place(&written)?;
-                let reply = client.files(at(&reference), recursive).await?;
-                self.show_files(&reply)?;
-                if reply.files.is_empty() {
-                    let project = &reference.project.project;
-                    self.output.say(&format!(
-                        "nothing here yet; copy something in with `cove cp DIR {project}:/`"
-                    ));
-                }
-                Ok(())
-            }
-            FilesVerb::Stat { place: written } => {
-                let reference = place(&written)?;
-                self.show_files(&client.stat(at(&reference)).await?)
-            }
-            FilesVerb::Find { place: first, pattern, name } => {
-                let (written, pattern) = match (pattern, name) {
-                    // Both orders are in use elsewhere.
-                    (Some(second), None)
-                        if second.contains(':') && !copy::text(&first).contains(':') =>
-                    {
-                        (OsString::from(second), Some(copy::text(&first)))
-                    }
-                    (pattern, name) => (first, pattern.or(name)),
-                };
-                let reference = place(&written)?;
-                let reply = client.find(at(&reference), pattern.as_deref()).await?;
-                self.show_files(&reply)?;
-                if reply.files.is_empty() {
-                    self.output.say("nothing found");
-                }
-                Ok(())
-            }
-            FilesVerb::Grep { pattern, place: written } => {
-                let reference = place(&written)?;
-                let reply = client.grep(at(&reference), &pattern).await?;
-                let paths = reply.matches.iter().map(|found| found.path.clone());
-                let mut paths: Vec<String> = paths.collect();
-                paths.dedup();
-                self.output.show(&reply, paths, || render::matches(&reply.matches))?;
-                if reply.matches.is_empty() {
-                    self.output.say("nothing found");
-                }
-                Ok(())
-            }
-            FilesVerb::Cat { place: written } => {
-                let reference: FileReference = parse(&copy::text(&written))?;
-                self.cat(&reference).await
-            }
-            FilesVerb::Put { place: written } => {
-                let reference = place_to_change(&written)?;
-                let content = Upload::reader(tokio::io::stdin());
-                let project = &reference.project.project;
-                let reply = client.put(project, &reference.path, content).await?;
-                self.show_edit(&reply, "written")
-            }
-            FilesVerb::Rm { place: written, recursive } => {
-                let reference = place_to_change(&written)?;
-                let project = &reference.project.project;
-                let reply = client.remove(project, &reference.path, recursive).await?;
-                self.show_edit(&reply, "removed")
-            }
-            FilesVerb::Mkdir { place: written } => {
-                let reference = place_to_change(&written)?;
-                let project = &reference.project.project;
-                let reply = client.make_directory(project, &reference.path).await?;
-                self.show_edit(&reply, "made")
-            }
-            FilesVerb::Mv { source, target } => self.move_file(&source, &target).await,
-        }
-    }
-
-    async fn move_file(&self, source: &OsStr, target: &OsStr) -> Result<(), Failure> {
-        let from = place_to_change(source)?;
-        let project = &from.project.project;
-        let text = copy::text(target);
-        let to = match text.split_once(':') {
-            Some((name, _)) if !name.contains('/') => place_to_change(target)?,
-            _ => parse(&format!("{project}:{text}"))?,
-        };
-        if to.project.project != *project {
-            return Err(Failure::new(ErrorKind::Invalid, "a move stays in one project")
-                .hint("copy it with `cove cp` through a local directory"));
-        }
-        // Into a directory that is there, under the same name, as mv(1) does.
-        let place = Place { project, at: &At::Now, path: &to.path };
-        let is_directory = to.path.is_top()
-            || match self.client.stat(place).await {
-                Ok(reply) => reply.files.first().is_some_and(|file| file.kind == "directory"),
-                Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => false,
-                Err(error) => return Err(error.into()),
-            };
-        let to = match (is_directory, from.path.name()) {
-            (true, Some(name)) if to.path != from.path => to.path.join(name)?,
-            _ => to.path,
-        };
-        let reply = self.client.rename_path(project, &from.path, &to).await?;
-        self.show_edit(&reply, "moved")
-    }
-
-    async fn cat(&self, reference: &FileReference) -> Result<(), Failure> {
-        let download = self.client.content(at(reference)).await?;
-        let mut reader = download.reader();
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut out = std::io::stdout();
-        loop {
-            let count = reader.read(&mut piece).await.map_err(|error| {
-                Failure::caused("the file broke off", &error, ErrorKind::TimedOut)
-            })?;
-            if count == 0 {
-                break;
-            }
-            out.write_all(&piece[..count])
-                .map_err(|error| Failure::io("failed to write to standard output", &error))?;
-        }
-        out.flush().map_err(|error| Failure::io("failed to write to standard output", &error))
-    }
 }
 
-/// Where a call reads.
-fn at(reference: &FileReference) -> Place<'_> {
-    let project = &reference.project;
-    Place { project: &project.project, at: &project.at, path: &reference.path }
+/// Whether who was in the directory `here` before a restore is among replaced files now: in a
+/// project's old directory under the name that the new one has, or where replaced ones go.
+fn is_left_behind(here: &Path, root: &Path) -> bool {
+    if here.starts_with(root) {
+        let identity = |path: &Path| environment::identities(&[path.to_owned()]);
+        return identity(Path::new(".")) != identity(here);
+    }
+    // <pool>/volumes/<volume>/files
+    root.ancestors().nth(3).is_some_and(|pool| here.starts_with(pool.join("trash")))
 }
 
 /// The exit status of a check: success only when all is well.

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Row};
 
 use crate::DatabaseError;
-use crate::error::failed;
+use crate::error::{failed, is_damage, open_failed};
 
 /// How long a statement waits for another process's lock, such as a backup's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Connections {
     ///
     /// A database of a newer version, of another kind, or unreadable; none of them is written to.
     pub(crate) async fn open(path: &Path, schema: &Schema) -> Result<Self, DatabaseError> {
-        let open_failed = |source| DatabaseError::Open { path: path.to_owned(), source };
+        let open_failed = |source| open_failed(path, source);
         let is_there = path.try_exists().map_err(|error| open_failed(sqlx::Error::Io(error)))?;
         match is_there {
             true => refuse_newer(path, schema).await?,
@@ -68,7 +68,10 @@ impl Connections {
             .connect_with(options.clone())
             .await
             .map_err(open_failed)?;
-        migrate(&writer, schema).await?;
+        migrate(&writer, schema).await.map_err(|error| match error {
+            DatabaseError::Failed { source, .. } if is_damage(&source) => open_failed(source),
+            error => error,
+        })?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .idle_timeout(None)
@@ -106,7 +109,7 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 
 /// Looks at the version through a connection that cannot write.
 async fn refuse_newer(path: &Path, schema: &Schema) -> Result<(), DatabaseError> {
-    let open_failed = |source| DatabaseError::Open { path: path.to_owned(), source };
+    let open_failed = |source| open_failed(path, source);
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)

@@ -1,7 +1,7 @@
 //! Why a table did not do its part.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cove_types::{Classify, ErrorKind};
 
@@ -15,6 +15,9 @@ pub enum DatabaseError {
     /// The file is a database of something else; it was not touched.
     #[error("database {path} is not one of a {wanted}", path = path.display())]
     Foreign { path: PathBuf, wanted: &'static str },
+    /// The file is not what was written there; it was not touched.
+    #[error("database {path} is damaged", path = path.display())]
+    Broken { path: PathBuf, source: sqlx::Error },
     #[error("failed to open database {path}", path = path.display())]
     Open { path: PathBuf, source: sqlx::Error },
     #[error("{what} exists already")]
@@ -39,7 +42,9 @@ impl Classify for DatabaseError {
             Self::Newer { .. } | Self::Foreign { .. } => ErrorKind::Precondition,
             Self::Exists { .. } => ErrorKind::AlreadyExists,
             Self::Absent { .. } => ErrorKind::NotFound,
-            Self::Damaged { .. } | Self::BrokenChain { .. } => ErrorKind::Corrupt,
+            Self::Broken { .. } | Self::Damaged { .. } | Self::BrokenChain { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Open { source, .. } | Self::Failed { source, .. } => kind_of(source),
         }
     }
@@ -76,6 +81,20 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
             _ => ErrorKind::Internal,
         },
     }
+}
+
+/// Why the database at `path` did not open.
+pub(crate) fn open_failed(path: &Path, source: sqlx::Error) -> DatabaseError {
+    let path = path.to_owned();
+    match is_damage(&source) {
+        true => DatabaseError::Broken { path, source },
+        false => DatabaseError::Open { path, source },
+    }
+}
+
+/// Whether a file is not what a database wrote.
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    kind_of(error) == ErrorKind::Corrupt
 }
 
 /// Names a failed statement for [`DatabaseError::Failed`].

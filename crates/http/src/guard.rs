@@ -17,8 +17,10 @@ use crate::routes::App;
 /// How a connection came in. A request without it is taken for one from the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Through the unix socket, which only its owner may open.
+    /// Through the unix socket, by its owner or root.
     Owner,
+    /// Through the unix socket, by another user.
+    Stranger,
     /// Over TCP.
     Network,
 }
@@ -101,6 +103,10 @@ pub(crate) async fn guard(
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Network);
     let allowed = match peer {
         Peer::Owner => Ok(()),
+        Peer::Stranger => {
+            let problem = Problem::new(ErrorKind::Denied, "this Cove belongs to another user");
+            Err(problem.hint("Cove serves the owner of its home, and root"))
+        }
         Peer::Network => {
             let authority = request.uri().authority().map(|authority| authority.as_str());
             check(request.headers(), authority, &app)

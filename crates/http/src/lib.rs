@@ -5,14 +5,15 @@
 //! [`cove_types::wire`] or with a problem (RFC 9457).
 //!
 //! **Invariant:** over TCP no call is answered before its token, `Host` and `Origin`
-//! were looked at; only a connection that [`serve_unix`] accepted is its owner's without
-//! a token.
+//! were looked at; only a connection that [`serve_unix`] accepted from one of the users it was
+//! told is its owner's without a token.
 
 mod body;
 mod guard;
 mod jobs;
 mod long;
 mod openapi;
+mod precondition;
 mod problem;
 mod reading;
 mod routes;

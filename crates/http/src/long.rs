@@ -12,10 +12,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::{self, Problem};
+use crate::reading;
 use crate::routes::App;
 
-/// The longest that an answer is held back.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long until a call that was begun is known under its id.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The longest between two looks at an operation that somebody waits for.
@@ -38,6 +37,8 @@ pub(crate) enum Until {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Waiting {
     /// Milliseconds to wait before the answer is 202 with the operation; at most 60,000.
+    #[serde(default, deserialize_with = "reading::wait_ms")]
+    #[param(maximum = 60_000)]
     pub(crate) wait_ms: Option<u64>,
     /// What is waited for.
     pub(crate) until: Option<Until>,
@@ -45,8 +46,7 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     fn deadline(self) -> Instant {
-        let wait = Duration::from_millis(self.wait_ms.unwrap_or(0));
-        Instant::now() + wait.min(WAIT_MAX)
+        Instant::now() + Duration::from_millis(self.wait_ms.unwrap_or(0))
     }
 
     fn until(self) -> Until {

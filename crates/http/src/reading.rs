@@ -153,6 +153,19 @@ pub(crate) fn moment(project: Slug, at: Option<&str>) -> Result<ProjectReference
     Ok(ProjectReference { project, at })
 }
 
+/// The most milliseconds that an answer is held back.
+pub(crate) const WAIT_MS_MAX: u64 = 60_000;
+
+/// Reads how many milliseconds a caller waits.
+pub(crate) fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match Option::<u64>::deserialize(deserializer)? {
+        Some(wait) if wait > WAIT_MS_MAX => {
+            Err(serde::de::Error::custom(format!("wait_ms is 0 to {WAIT_MS_MAX}, found {wait}")))
+        }
+        wait => Ok(wait),
+    }
+}
+
 /// Tells a field that is null from one that is absent.
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,

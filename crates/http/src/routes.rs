@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 
 use crate::guard;
 use crate::jobs::Jobs;
+use crate::precondition::Turns;
 use crate::problem::Problem;
 
 /// What the API is told by the program that serves it.
@@ -50,6 +51,7 @@ pub(crate) struct App {
     pub(crate) workspaces: Arc<Workspaces>,
     pub(crate) options: Arc<Options>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// The calls with their documentation.
@@ -84,7 +86,8 @@ pub(crate) fn calls() -> OpenApiRouter<App> {
 /// The whole API. Serve it with [`serve_unix`](crate::serve_unix) and
 /// [`serve_tcp`](crate::serve_tcp): a request that neither of them marked needs the token.
 pub fn router(workspaces: Arc<Workspaces>, options: Options) -> Router {
-    let app = App { workspaces, options: Arc::new(options), jobs: Arc::default() };
+    let app =
+        App { workspaces, options: Arc::new(options), jobs: Arc::default(), turns: Arc::default() };
     let (calls, _) = OpenApiRouter::new().nest("/v1", calls()).split_for_parts();
     calls
         .fallback(unknown)

@@ -53,13 +53,24 @@ pub fn check_listen(address: SocketAddr) -> Result<(), ListenError> {
 
 /// Serves the unix socket, whose callers are its owner, until `shutdown` ends; then lets calls
 /// end for a few seconds.
+///
+/// `users` are the user ids that may call; the kernel says whose a connection is. Others are
+/// told that they may not.
 pub async fn serve_unix(
     listener: UnixListener,
     router: Router,
+    users: &[u32],
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
-    serve(accept, router.layer(Extension(Peer::Owner)), shutdown).await;
+    let owner = router.clone().layer(Extension(Peer::Owner));
+    let stranger = router.layer(Extension(Peer::Stranger));
+    let accept = || async {
+        let (stream, _) = listener.accept().await?;
+        let user = stream.peer_cred().map(|peer| peer.uid());
+        let is_owner = user.is_ok_and(|user| users.contains(&user));
+        Ok((stream, if is_owner { owner.clone() } else { stranger.clone() }))
+    };
+    serve(accept, shutdown).await;
 }
 
 /// Serves a TCP port, whose callers need the token, until `shutdown` ends; then lets calls end
@@ -69,21 +80,19 @@ pub async fn serve_tcp(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    let router = router.layer(Extension(Peer::Network));
     let accept = || async {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok((stream, router.clone()))
     };
-    serve(accept, router.layer(Extension(Peer::Network)), shutdown).await;
+    serve(accept, shutdown).await;
 }
 
-async fn serve<S, A>(
-    accept: impl Fn() -> A,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send,
-) where
+async fn serve<S, A>(accept: impl Fn() -> A, shutdown: impl Future<Output = ()> + Send)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: Future<Output = std::io::Result<S>>,
+    A: Future<Output = std::io::Result<(S, Router)>>,
 {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -100,9 +109,9 @@ async fn serve<S, A>(
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, router) = tokio::select! {
             accepted = accept() => match accepted {
-                Ok(stream) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -111,7 +120,7 @@ async fn serve<S, A>(
             },
             () = &mut shutdown => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(router);
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -20,14 +20,14 @@ pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
 pub(crate) use create::{LIMITS, create};
-pub(crate) use entry::{build_tree, local_entry, strip_volume};
+pub(crate) use entry::{furnish, local_entry, strip_volume};
 pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
 pub(crate) use look::{look_at_all, look_at_one};
 pub(crate) use replaced::Looked;
 pub(crate) use restore::{prepare_restore, restore};
 pub(crate) use restore_paths::{prepare_paths, restore_paths};
 pub(crate) use resume::resume;
-pub(crate) use snapshot::{refuse_label, snapshot};
+pub(crate) use snapshot::{draft, refuse_label, snapshot};
 
 use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash};

@@ -23,5 +23,5 @@ mod serve;
 mod volume;
 mod work;
 
-pub use claim::{Holding, claim_store};
+pub use claim::Holding;
 pub use node::{Node, NodeOptions, StartError};

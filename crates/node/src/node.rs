@@ -1,5 +1,6 @@
 //! Starting, watching and stopping the volumes of a node.
 
+mod reread;
 mod sweep;
 mod task;
 
@@ -27,8 +28,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::capture;
-use crate::claim::{Holding, claim_store};
+use crate::claim::{Holding, SignsOfLife, claim_store};
 use crate::ending_store::EndingStore;
+use crate::node::reread::reread_heads;
 use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::save_in_turn;
 use crate::volume::{Known, Trouble, Volume};
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     pub runtime: Handle,
     pub volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
     pub holding: RwLock<Holding>,
+    pub signs: SignsOfLife,
+    unread: std::sync::Mutex<HashSet<VolumeId>>,
     pub stopping: AtomicBool,
     /// Wakes the task that renews the hold.
     pub renew: Notify,
@@ -147,6 +151,11 @@ impl Inner {
         *self.holding.write().unwrap_or_else(std::sync::PoisonError::into_inner) = holding;
     }
 
+    /// Volumes whose kept head cannot be read and has not come from the store again yet.
+    pub fn unread(&self) -> std::sync::MutexGuard<'_, HashSet<VolumeId>> {
+        self.unread.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     pub fn now_us(&self) -> i64 {
         self.env.now().as_microsecond()
     }
@@ -200,7 +209,8 @@ impl Node {
         let runtime = Handle::current();
         let (ending, ended) = watch::channel(false);
         let store: Arc<dyn Store> = Arc::new(EndingStore::new(store, ended));
-        let holding = match claim_store(&store, &env, &options.holder, Take::No).await {
+        let signs = SignsOfLife::default();
+        let holding = match claim_store(&store, &env, &options.holder, Take::No, &signs).await {
             Ok(holding) => holding,
             Err(error) if error.kind() == ErrorKind::Precondition => return Err(error.into()),
             Err(error) => Holding::Unknown { why: chain(&error) },
@@ -215,6 +225,8 @@ impl Node {
             runtime,
             volumes: RwLock::default(),
             holding: RwLock::new(holding),
+            signs,
+            unread: std::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
             renew: Notify::new(),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
@@ -237,6 +249,7 @@ impl Node {
                 Ok(head) => head,
                 Err(error) => {
                     tracing::error!(volume = %row.volume, %error, "a kept head cannot be read");
+                    inner.unread().insert(row.volume.clone());
                     continue;
                 }
             };
@@ -298,7 +311,8 @@ impl Node {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         inner.loaded.store(true, Ordering::SeqCst);
-        for volume in volumes {
+        let unread = inner.unread().clone();
+        for volume in volumes.into_iter().filter(|volume| !unread.contains(&volume.id)) {
             let is_there = {
                 let state = volume.state();
                 state.known.is_some() || !state.queue.is_empty() || state.document.is_some()
@@ -310,6 +324,10 @@ impl Node {
                     inner.volumes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 all.remove(&volume.id);
             }
+        }
+        let rereading = Arc::clone(inner);
+        if let Err(error) = tokio::task::spawn_blocking(move || reread_heads(&rereading)).await {
+            std::panic::resume_unwind(error.into_panic());
         }
         Ok(())
     }
@@ -324,14 +342,16 @@ impl Node {
                 let wait = if is_unknown { RETRY.0 } else { RENEW };
                 let _ = tokio::time::timeout(wait, inner.renew.notified()).await;
                 let store = Arc::clone(inner.remote.store());
-                let claimed =
-                    claim_store(&store, &inner.env, &inner.options.holder, Take::No).await;
+                let (me, signs) = (&inner.options.holder, &inner.signs);
+                let claimed = claim_store(&store, &inner.env, me, Take::No, signs).await;
                 match claimed {
                     Ok(holding) => {
                         if holding != Holding::Held && inner.holding() == Holding::Held {
                             tracing::error!(?holding, "the store is lost to another cove");
                         }
                         inner.set_holding(holding);
+                        let rereading = Arc::clone(&inner);
+                        let _ = tokio::task::spawn_blocking(move || reread_heads(&rereading)).await;
                     }
                     Err(error) => {
                         if let Holding::Unknown { .. } = inner.holding() {

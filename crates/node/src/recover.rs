@@ -1,27 +1,41 @@
-//! Taking a store over after the machine that held it is lost.
+//! Taking a store over after the machine that held it, or a part of it, is lost.
 
+mod adopt;
+mod copy;
+mod lost;
+
+pub(crate) use copy::ensure_place;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use cove_btrfs::{Access, SubvolumePath};
+use cove_btrfs::SubvolumePath;
 use cove_content::claim::Take;
+use cove_content::document::ProjectDocument;
 use cove_content::head::{Head, HeadObject, HeadState, Nonce, Stamp};
 use cove_content::volumes::{Progress, VolumeError};
-use cove_database::{CopyRow, Finished, HeadRow, StoredRow};
-use cove_types::{ErrorKind, OperationId, VolumeId, wire};
+use cove_objects::Version;
+use cove_types::{ErrorKind, OperationId, ProjectId, VolumeId, wire};
 
-use crate::capture::build_tree;
 use crate::claim::{Holding, claim_store};
 use crate::node::{Inner, chain};
-use crate::save::{SaveError, bring_older, put_head};
+use crate::recover::adopt::adopt_local;
+use crate::recover::copy::copy_here;
+use crate::recover::lost::Subject;
+use crate::save::{SaveError, bring_older, put_head, remember};
 use crate::volume::{Known, Volume};
 
-/// Takes the store and makes a copy of every volume that it names.
+/// How often a head is sealed anew that changes meanwhile.
+const SEALS_MAX: u32 = 4;
+
+/// Takes the store and makes a copy of every volume that it names, as far as it can be read.
 ///
-/// May be repeated: what is here already is left alone.
+/// What is on this disk and belongs to a volume is never deleted or overwritten: it is its copy, or
+/// becomes an entry. May be repeated: what is here already is left alone.
 ///
 /// # Errors
 ///
-/// The store is held by somebody who lives (`Precondition`), or does not answer. A single volume that
+/// The store is held by somebody who lives (`Precondition`), or does not answer. What of a volume
 /// cannot be recovered is no error but is named.
 pub(crate) fn recover(
     inner: &Arc<Inner>,
@@ -30,7 +44,8 @@ pub(crate) fn recover(
 ) -> Result<(Vec<Arc<Volume>>, Vec<wire::Lost>), VolumeError> {
     let how = if take { Take::Force } else { Take::Recover };
     let store = Arc::clone(inner.remote.store());
-    let holding = inner.wait(claim_store(&store, &inner.env, &inner.options.holder, how))?;
+    let (me, signs) = (&inner.options.holder, &inner.signs);
+    let holding = inner.wait(claim_store(&store, &inner.env, me, how, signs))?;
     inner.set_holding(holding.clone());
     if let Holding::HeldByAnother { age_seconds, .. } = holding {
         return Err(VolumeError::Refused {
@@ -45,148 +60,179 @@ pub(crate) fn recover(
         .remote
         .volumes()
         .map_err(|error| VolumeError::failed("failed to list the volumes in the store", error))?;
-    let (mut found, mut lost) = (Vec::new(), Vec::new());
+    // what is not a head's name is none of ours
+    let mut named: Vec<VolumeId> = named.into_iter().filter_map(|(volume, _)| volume).collect();
+    // of two heads that name one project, the one that is in use here keeps it
+    named.sort_by_key(|id| inner.find_volume(id).is_none());
+    let mut recovery = Recovery { inner, projects: HashMap::new(), lost: Vec::new() };
+    let mut found = Vec::new();
     let total = named.len() as u64;
-    for (number, (volume, key)) in named.into_iter().enumerate() {
+    for (number, id) in named.into_iter().enumerate() {
         progress.update(|progress| {
             "recovering".clone_into(&mut progress.step);
             progress.done_files = number as u64;
             progress.total_files = Some(total);
         });
-        let Some(id) = volume else {
-            // what is not a head's name is none of ours
-            continue;
+        found.extend(recovery.volume(&id));
+    }
+    Ok((found, recovery.lost))
+}
+
+/// A recovery under way.
+struct Recovery<'a> {
+    inner: &'a Arc<Inner>,
+    /// Whose project is whose.
+    projects: HashMap<ProjectId, Subject>,
+    lost: Vec<wire::Lost>,
+}
+
+impl Recovery<'_> {
+    /// One volume; `None` for a tombstone and for what is lost.
+    fn volume(&mut self, id: &VolumeId) -> Option<Arc<Volume>> {
+        let known = self.inner.find_volume(id);
+        let document = known.as_ref().and_then(|volume| volume.state().document.clone());
+        let mut subject = Subject::new(id, document.as_ref());
+        let (head, version) = match self.find_head(id) {
+            Ok(Some(found)) => found,
+            Ok(None) => return None,
+            Err(why) => {
+                self.lost.push(subject.lost(why));
+                return None;
+            }
         };
-        match recover_volume(inner, &id) {
-            Ok(Some(volume)) => found.push(volume),
-            Ok(None) => {}
-            Err(why) => lost.push(wire::Lost { what: key.to_string(), why }),
+        if head.volume != *id {
+            let other = Subject::new(&head.volume, head.document.as_ref());
+            self.lost.push(subject.lost(format!("the object there is the head of {other}")));
+            return None;
+        }
+        let Some(document) = head.document.clone() else {
+            self.lost.push(subject.lost("its head does not say which project it is".into()));
+            return None;
+        };
+        subject = Subject::new(id, Some(&document));
+        if let Some(other) = self.projects.get(&document.id) {
+            let why = format!("{other} is the same project");
+            self.lost.push(subject.lost(why));
+            return None;
+        }
+        self.projects.insert(document.id.clone(), subject.clone());
+        let here = SubvolumePath::Volume(id.clone());
+        let is_here = match self.inner.pool.find(&here) {
+            Ok(found) => found.is_some(),
+            Err(error) => {
+                self.lost.push(subject.lost(chain(&error)));
+                return None;
+            }
+        };
+        let complete = known.filter(|volume| is_here && volume.state().copy.is_some());
+        let recovered = match complete {
+            Some(volume) => still_ours(self.inner, &head, volume),
+            None => self.take(id, (head, version), &document, is_here),
+        };
+        match recovered {
+            Ok(volume) => Some(volume),
+            Err(why) => {
+                self.lost.push(subject.lost(why));
+                None
+            }
         }
     }
-    Ok((found, lost))
+
+    fn find_head(&self, id: &VolumeId) -> Result<Option<(Head, Version)>, String> {
+        let key = self.inner.remote.head_key(id);
+        let object = self.inner.remote.get(&key).map_err(|error| chain(&error))?;
+        match HeadObject::decode(&object.bytes).map_err(|error| chain(&error))? {
+            HeadObject::Head(head) if head.state != HeadState::Deleted => {
+                Ok(Some((*head, object.version)))
+            }
+            HeadObject::Head(_) | HeadObject::Tombstone(_) => Ok(None),
+        }
+    }
+
+    /// Puts the next epoch of a head, also when what this node still owed it was faster.
+    fn seal(
+        &self,
+        id: &VolumeId,
+        mut found: (Head, Version),
+    ) -> Result<(Known, OperationId), String> {
+        let inner = self.inner;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let (head, version) = found;
+            let sealing = OperationId(inner.env.random());
+            let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
+            let sealed = head.seal(inner.options.node.clone(), stamp);
+            let sealed = sealed.map_err(|error| chain(&error))?;
+            let before = Known { head, older: Vec::new(), version };
+            match put_head(inner, id, Some(&before), sealed, Vec::new(), Some(&sealing)) {
+                Ok(known) => return Ok((known, sealing)),
+                Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) if tried < SEALS_MAX => {
+                    found = self.find_head(id)?.ok_or("it was deleted meanwhile")?;
+                }
+                Err(error) => return Err(said(error)),
+            }
+        }
+    }
+
+    /// Takes a volume over that has no complete copy here, and makes one.
+    fn take(
+        &mut self,
+        id: &VolumeId,
+        (head, version): (Head, Version),
+        document: &ProjectDocument,
+        is_here: bool,
+    ) -> Result<Arc<Volume>, String> {
+        let inner = self.inner;
+        let subject = Subject::new(id, Some(document));
+        let was_ours = head.holder == inner.options.node;
+        let (known, sealing) = self.seal(id, (head, version))?;
+        let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
+        {
+            let mut state = volume.state();
+            state.document.clone_from(&known.head.document);
+            state.saved_at = Some(known.head.time);
+            state.known = Some(known.clone());
+            state.fenced = false;
+        }
+        // from here on the project is listed, whatever of its files can be read
+        remember(inner, &volume, known).map_err(said)?;
+        if let Err(error) = bring_older(inner, &volume).map_err(said) {
+            self.lost.push(subject.lost_part("its older entries", error));
+        }
+        let made = match is_here {
+            true => adopt_local(inner, &volume, was_ours),
+            false => Ok(false),
+        };
+        let made = made.and_then(|is_made| match is_made {
+            true => Ok(Vec::new()),
+            false => copy_here(inner, &volume, sealing, &subject),
+        });
+        match made {
+            Ok(lost) => self.lost.extend(lost),
+            Err(why) => self.lost.push(subject.lost_part("its files", why)),
+        }
+        inner.adopt(&volume);
+        Ok(volume)
+    }
 }
 
-/// One volume; `None` for a tombstone.
-fn recover_volume(inner: &Arc<Inner>, id: &VolumeId) -> Result<Option<Arc<Volume>>, String> {
-    if let Some(volume) = inner.find_volume(id)
-        && inner.pool.find(&SubvolumePath::Volume(id.clone())).ok().flatten().is_some()
-    {
-        return still_ours(inner, id, volume).map(Some);
-    }
-    let object = inner.remote.get(&inner.remote.head_key(id)).map_err(|error| chain(&error))?;
-    let head = match HeadObject::decode(&object.bytes).map_err(|error| chain(&error))? {
-        HeadObject::Head(head) if head.state != HeadState::Deleted => *head,
-        HeadObject::Head(_) | HeadObject::Tombstone(_) => return Ok(None),
-    };
-    if head.document.is_none() {
-        return Err("its head does not say which project it is".into());
-    }
-    let sealing = OperationId(inner.env.random());
-    let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
-    let sealed = head.seal(inner.options.node.clone(), stamp).map_err(|error| chain(&error))?;
-    let older_of = Known { head, older: Vec::new(), version: object.version };
-    let known =
-        put_head(inner, id, Some(&older_of), sealed, Vec::new(), Some(&sealing)).map_err(said)?;
-    let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
-    {
-        let mut state = volume.state();
-        state.document.clone_from(&known.head.document);
-        state.saved_at = Some(known.head.time);
-        state.known = Some(known.clone());
-    }
-    bring_older(inner, &volume).map_err(said)?;
-    copy_here(inner, &volume, &known, sealing)?;
-    inner.adopt(&volume);
-    Ok(Some(volume))
-}
-
-/// A volume whose copy is here, when the store knows no other owner and no newer state.
-fn still_ours(inner: &Inner, id: &VolumeId, volume: Arc<Volume>) -> Result<Arc<Volume>, String> {
-    let object = match inner.remote.get(&inner.remote.head_key(id)) {
-        Ok(object) => object,
-        Err(error) => return Err(chain(&error)),
-    };
-    let head = Head::decode(&object.bytes).map_err(|error| chain(&error))?;
+/// A volume whose copy is here, when the store knows no other owner.
+///
+/// A state that another copy of this Cove saved meanwhile is met, and kept, when this one saves next.
+fn still_ours(inner: &Inner, head: &Head, volume: Arc<Volume>) -> Result<Arc<Volume>, String> {
     let mut state = volume.state();
-    let known = state.known.as_ref().map(|known| (known.head.epoch, known.head.seq));
+    let known = state.known.as_ref().map(|known| known.head.epoch);
     // a change whose answer was lost leaves a newer seq of this same owner
-    if head.holder != inner.options.node || known.is_some_and(|(epoch, _)| head.epoch != epoch) {
+    if head.holder != inner.options.node || known.is_some_and(|epoch| head.epoch != epoch) {
         return Err(format!(
             "another Cove has changed it since: its state here was kept in {} and is not the store's",
-            inner.pool.absolute(&SubvolumePath::Volume(id.clone())).display()
+            inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())).display()
         ));
     }
     state.fenced = false;
     drop(state);
     Ok(volume)
-}
-
-/// Builds the files of now and writes down that they are here.
-///
-/// The row comes before the place: after a kill between the two the volume is known without a copy,
-/// and a repeated recovery builds it again.
-fn copy_here(
-    inner: &Arc<Inner>,
-    volume: &Volume,
-    known: &Known,
-    operation: OperationId,
-) -> Result<(), String> {
-    let head = &known.head;
-    let incoming = SubvolumePath::Incoming(operation);
-    let live = SubvolumePath::Volume(volume.id.clone());
-    let tree = head.now.tree;
-    build_tree(inner, &tree, &head.locations, &volume.id, &Progress::default())
-        .and_then(|built| built.put(&incoming))
-        .map_err(|error| chain(&error))?;
-    inner
-        .pool
-        .snapshot(
-            &incoming,
-            &SubvolumePath::Stored(volume.id.clone(), operation),
-            Access::ReadOnly,
-            &volume.id,
-        )
-        .map_err(|error| chain(&error))?;
-    // the snapshot's own: whatever is written from now on has a higher one
-    let generation = inner
-        .pool
-        .find(&SubvolumePath::Stored(volume.id.clone(), operation))
-        .map_err(|error| chain(&error))?
-        .map_or(0, |subvolume| subvolume.generation);
-    let body = head.encode().map_err(|error| chain(&error))?;
-    let finished = Finished {
-        heads: vec![HeadRow {
-            volume: volume.id.clone(),
-            version: known.version.0.clone(),
-            body,
-            saved_us: head.time.as_microsecond(),
-        }],
-        copies: vec![CopyRow {
-            volume: volume.id.clone(),
-            base: operation,
-            tree,
-            seq: head.seq,
-            generation,
-            unsaved_bytes: Some(0),
-            looked_us: inner.now_us(),
-        }],
-        stored: vec![StoredRow {
-            volume: volume.id.clone(),
-            operation,
-            entry: None,
-            root: Some(tree.to_string()),
-            captured_us: inner.now_us(),
-        }],
-        ..Finished::default()
-    };
-    inner.wait(inner.database.finish(&finished)).map_err(|error| chain(&error))?;
-    inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
-    let mut state = volume.state();
-    state.copy = finished.copies.into_iter().next();
-    for row in finished.stored {
-        state.stored.insert(row.operation, row);
-    }
-    Ok(())
 }
 
 fn said(error: SaveError) -> String {

@@ -9,14 +9,17 @@ mod error;
 mod finish;
 mod fork;
 mod head_put;
+mod lineage;
 mod older;
+mod rescue;
 mod restore;
 mod snapshot;
 
 pub(crate) use error::SaveError;
 pub(crate) use finish::record_failure;
-pub(crate) use head_put::put_head;
-pub(crate) use older::{bring_entry, bring_older, chunks_of};
+pub(crate) use head_put::{put_head, read_head, remember};
+pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older};
+pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_id, rescue_of};
 
 use std::sync::Arc;
 
@@ -35,8 +38,8 @@ use crate::save::commit::commit;
 use crate::save::edit::{change_head, entry_edit};
 use crate::save::finish::finish;
 use crate::save::fork::fork;
-use crate::save::head_put::{create_head, read_head, remember};
-use crate::save::older::read_older;
+use crate::save::head_put::create_head;
+use crate::save::rescue::take_head;
 use crate::save::restore::restore;
 use crate::volume::{Ended, Known, Volume};
 use crate::work::{Pending, Work};
@@ -54,15 +57,11 @@ pub(crate) fn save(
     let pending = finish_capture(inner, volume, pending)?;
     let saved = attempt(inner, volume, &pending);
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
-        // the head is another than is remembered here: an answer was lost
-        let (head, version) = read_head(inner, &volume.id)?;
-        if head.holder != inner.options.node {
-            return Err(SaveError::Fenced {
-                what: format!("volume {} is held by another node", volume.id),
-            });
+        // the head is another than is remembered here: an answer was lost, or another copy saved
+        let found = read_head(inner, &volume.id)?;
+        if let Some(known) = volume.state().known.clone() {
+            take_head(inner, volume, &known.head, found, Some(&pending.operation))?;
         }
-        let older = read_older(inner, &head)?;
-        remember(inner, volume, Known { head, older, version })?;
     }
     saved
 }

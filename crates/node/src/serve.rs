@@ -440,12 +440,13 @@ impl Volumes for Node {
         blocking(move || {
             let mut all = Vec::new();
             for volume in inner.all_volumes() {
-                let deleted = volume
-                    .state()
-                    .known
-                    .as_ref()
-                    .is_some_and(|known| known.head.state == HeadState::Deleted);
-                if !deleted {
+                let is_listed = {
+                    let state = volume.state();
+                    let head = state.known.as_ref().map(|known| known.head.state);
+                    // what could not be read again yet is named by the doctor
+                    head != Some(HeadState::Deleted) && state.document.is_some()
+                };
+                if is_listed {
                     all.push(status(&inner, &volume)?);
                 }
             }

@@ -1,6 +1,6 @@
 //! What a node remembers of one volume while it runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -133,6 +133,8 @@ pub(crate) struct State {
     pub waiting: HashMap<OperationId, Vec<oneshot::Sender<Ended>>>,
     pub saving: Option<Trouble>,
     pub looking: Option<Trouble>,
+    /// The head that was kept could not be read.
+    pub reread: Option<Trouble>,
     /// What of it is lost or put aside, until the next start.
     pub lost: Vec<Trouble>,
     pub saved_at: Option<jiff::Timestamp>,
@@ -141,6 +143,8 @@ pub(crate) struct State {
     pub is_littered: bool,
     /// What restores of paths have replaced and programs may still write into, by their operations.
     pub replaced: HashMap<OperationId, Option<Looked>>,
+    /// Rescue entries of damaged states that were found to be whole again.
+    pub whole: HashSet<EntryId>,
 }
 
 /// One volume.

@@ -11,12 +11,15 @@
 //! **Invariant:** an object's file has all of its bytes on disk before it has its
 //! name. A file whose fsync failed never gets a name: the kernel forgets the failure
 //! and the bytes, and a second fsync would succeed without them.
+//!
+//! **Invariant:** nobody but the owner reaches what was made here, though a workspace's user
+//! may stand before the directory: directories are 0700 and files 0600.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,6 +62,37 @@ struct Disk {
     durable: Mutex<HashSet<PathBuf>>,
     /// Which fsync from now on fails, for tests; 0 is none.
     fail_fsync: AtomicU64,
+}
+
+/// What is reached by its owner alone.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// The names that lie directly in a store's directory.
+const OWN_NAMES: [&str; 5] = ["objects", "temporary", "lock", "users", "clock"];
+
+/// Makes a directory that its owner alone reaches; one that is there stays as it is.
+fn make_private(directory: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Closes the store's directory to others when it is ours and holds nothing else: an operator may
+/// keep more in a directory that was given.
+fn make_own_private(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if !OWN_NAMES.iter().any(|own| name == **own) {
+            return Ok(());
+        }
+    }
+    let metadata = std::fs::metadata(directory)?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(DIRECTORY_MODE))
 }
 
 /// Why a step of a write failed, by what is known afterwards.
@@ -148,10 +182,16 @@ impl DirectoryStore {
 impl Disk {
     fn open(directory: &Path, env: Env) -> io::Result<Self> {
         let (objects, temporary) = (directory.join("objects"), directory.join("temporary"));
-        std::fs::create_dir_all(directory)?;
-        for made in [&objects, &temporary] {
-            std::fs::create_dir_all(made)?;
+        if let Some(above) = directory.parent() {
+            std::fs::create_dir_all(above)?;
         }
+        make_private(directory)?;
+        for made in [&objects, &temporary] {
+            make_private(made)?;
+            // An earlier Cove made them for everybody to read.
+            std::fs::set_permissions(made, std::fs::Permissions::from_mode(DIRECTORY_MODE))?;
+        }
+        make_own_private(directory)?;
         // Every directory up to the root may be new.
         for above in objects.ancestors().filter(|above| !above.as_os_str().is_empty()) {
             // What is not ours to sync was not made by us.
@@ -162,12 +202,15 @@ impl Disk {
             }
         }
         let open = |name: &str| {
-            File::options()
+            let file = File::options()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .open(directory.join(name))
+                .mode(FILE_MODE)
+                .open(directory.join(name))?;
+            file.set_permissions(std::fs::Permissions::from_mode(FILE_MODE))?;
+            Ok::<_, io::Error>(file)
         };
         open("lock")?;
         let users = open("users")?;
@@ -243,7 +286,7 @@ impl Disk {
         let chance = u128::from_le_bytes(self.env.random());
         let name = format!("{chance:032x}.{}", self.names.fetch_add(1, Ordering::Relaxed));
         let path = self.temporary.join(name);
-        let mut file = File::options().write(true).create_new(true).open(&path)?;
+        let mut file = File::options().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         let written = file.write_all(bytes).and_then(|()| self.sync(&file));
         match written {
             Ok(()) => Ok(path),
@@ -262,7 +305,7 @@ impl Disk {
             return Ok(());
         }
         self.make_durable_parents(above)?;
-        match std::fs::create_dir(above) {
+        match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(above) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             // Who made it may not have come to the fsync.
             _ if std::fs::symlink_metadata(above)?.is_dir() => {}

@@ -193,7 +193,7 @@ impl S3Store {
         // A length that lies must not make us take more memory than what then comes.
         let mut bytes = BytesMut::with_capacity(room.min(32 << 20));
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| unknown(error.into()))?;
+            let chunk = chunk.map_err(|error| unknown(answer.cause(error)))?;
             if bytes.len() + chunk.len() > room {
                 return Err(unknown(format!("more than the {wanted} bytes announced came").into()));
             }

@@ -104,6 +104,15 @@ impl OperationId {
         Self(bytes)
     }
 
+    /// The id of a step that a call takes before its own effect; the same for the same name.
+    #[must_use]
+    pub fn step(&self, name: &str) -> Self {
+        let digest = crate::Digest::of(&[&self.0, name.as_bytes()].concat());
+        let mut bytes = self.0;
+        bytes[4..].copy_from_slice(&digest.0[..12]);
+        Self(bytes)
+    }
+
     /// The `seq` of the head that the caller had last seen; 0 for a create.
     #[must_use]
     pub fn seq(&self) -> u32 {

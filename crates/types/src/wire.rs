@@ -344,6 +344,9 @@ pub struct FilesReply {
 pub struct MatchesReply {
     /// The matches.
     pub matches: Vec<Match>,
+    /// Remarks on what was not searched or not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// `{"projects": […], "lost": […]}`.
@@ -398,8 +401,8 @@ pub struct Operation {
     pub state: String,
     /// How far it is.
     pub progress: Progress,
-    /// The reply of the call, once `captured` or `done`.
-    #[schema(value_type = Object)]
+    /// The reply of the call, once `captured` or `done`; null before.
+    #[schema(value_type = Option<Object>)]
     pub result: Option<serde_json::Value>,
     /// Why it failed.
     pub error: Option<ProblemDetails>,

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use cove_content::volumes::VolumeError;
 use cove_database::DatabaseError;
-use cove_types::{Classify, ErrorKind, ParseError, Slug};
+use cove_types::{Classify, ErrorKind, ParseError, Slug, TreePath};
 use serde::{Deserialize, Serialize};
 
 /// Why a call on a project did not do what it was to do. Unless it says otherwise, nothing changed.
@@ -24,14 +24,19 @@ pub enum WorkspaceError {
     NotInTrash { slug: Slug },
     #[error("a project named {slug} exists already")]
     NameTaken { slug: Slug },
+    /// What is in the trash comes back under its own name only.
+    #[error("another project is named {slug} now")]
+    NameTakenMeanwhile { slug: Slug },
     #[error("{slug}-{n} is longer than a project's name may be")]
     NameTooLong { slug: Slug, n: u32 },
     #[error("no entry of {slug} is {at}")]
     NoEntry { slug: Slug, at: String },
     #[error("{at} names several entries of {slug}: {candidates}", candidates = candidates.join(", "))]
     Ambiguous { slug: Slug, at: String, candidates: Vec<String> },
-    #[error("{slug}@now is the present state, and {verb} takes an entry")]
+    #[error("{slug}@now is the present state, not an entry")]
     NowIsNoEntry { slug: Slug, verb: &'static str },
+    #[error("entry {entry} of {slug} is in the trash")]
+    EntryInTrash { slug: Slug, entry: String },
     #[error("entry {entry} of {slug} is not in the trash")]
     EntryNotInTrash { slug: Slug, entry: String },
     #[error("project {slug} has no copy on this machine")]
@@ -39,8 +44,20 @@ pub enum WorkspaceError {
     /// The key is bound.
     #[error("idempotency key {key} was used for another request")]
     OtherRequest { key: String },
+    /// Something at a path is not what the call needs.
+    #[error("{shown} is {found}, not {wanted}")]
+    WrongKind { shown: String, found: &'static str, wanted: &'static str },
+    #[error("directory {path} does not exist")]
+    NoDirectory { slug: Slug, path: TreePath },
+    #[error("{path} is a symbolic link that points out of the project")]
+    PointsOut { path: TreePath },
+    #[error("the pool is full: {path} was not written")]
+    PoolFull { slug: Slug, path: TreePath },
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// The same, of a project whose name is known.
+    #[error("{source}")]
+    OfProject { slug: Slug, source: VolumeError },
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error("failed to read {path}")]
@@ -95,9 +112,29 @@ impl From<&WorkspaceError> for Failure {
             }
             cause = error.source();
         }
+        if let WorkspaceError::OfProject { slug, .. } = error {
+            what = in_project(&what, slug);
+        }
         Self { kind: error.kind(), what, hint: error.hint() }
     }
 }
+
+/// A text of the node's in the words of a project: its name in place of its subvolume, and paths
+/// from its root in place of those from the subvolume's top.
+pub(crate) fn in_project(text: &str, slug: &Slug) -> String {
+    let text = text.replace("\"files/", "\"").replace("\"files\"", "\".\"");
+    let mut parts = text.split(SUBVOLUME);
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        told.push_str(slug.as_str());
+        told.push_str(&part[end.unwrap_or(part.len())..]);
+    }
+    told
+}
+
+/// How the path of a volume's subvolume begins.
+const SUBVOLUME: &str = "volumes/vol-";
 
 impl Classify for WorkspaceError {
     fn kind(&self) -> ErrorKind {
@@ -109,11 +146,14 @@ impl Classify for WorkspaceError {
             Self::NoProject { .. } | Self::NotInTrash { .. } | Self::NoEntry { .. } => {
                 ErrorKind::NotFound
             }
-            Self::NameTaken { .. } => ErrorKind::AlreadyExists,
+            Self::NameTaken { .. } | Self::NameTakenMeanwhile { .. } => ErrorKind::AlreadyExists,
+            Self::NoDirectory { .. } | Self::EntryInTrash { .. } => ErrorKind::NotFound,
+            Self::WrongKind { .. } | Self::PointsOut { .. } => ErrorKind::Precondition,
+            Self::PoolFull { .. } => ErrorKind::Exhausted,
             Self::Ambiguous { .. } => ErrorKind::Invalid,
             Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
             Self::EntryNotInTrash { .. } | Self::NoCopy { .. } => ErrorKind::Precondition,
-            Self::Volume(error) => error.kind(),
+            Self::Volume(error) | Self::OfProject { source: error, .. } => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Read { .. } | Self::NoResult { .. } => ErrorKind::Internal,
             Self::First(failure) => failure.kind,
@@ -136,6 +176,15 @@ impl WorkspaceError {
                     "pick another name, or free it: `cove rename {slug} OTHER`, `cove rm {slug}`"
                 )
             }
+            Self::NameTakenMeanwhile { slug } => {
+                format!("free it with `cove rename {slug} OTHER`, then repeat this")
+            }
+            Self::EntryInTrash { slug, entry } => format!("`cove undelete {slug}@{entry}`"),
+            Self::NoDirectory { slug, path } => format!("`cove files mkdir {slug}:/{path}`"),
+            Self::PoolFull { slug, .. } => format!(
+                "make room: `cove files rm {slug}:/PATH`, `cove rm` of a project that nobody \
+                 needs, or other things on this disk"
+            ),
             Self::NameTooLong { .. } => "give a shorter name with `--as NAME`".into(),
             Self::NoEntry { slug, .. }
             | Self::NowIsNoEntry { slug, .. }
@@ -144,16 +193,30 @@ impl WorkspaceError {
             }
             Self::Ambiguous { .. } => "write more characters of the id".into(),
             Self::OtherRequest { .. } => "use a fresh key for each request".into(),
-            Self::Volume(error) => return volume_hint(error),
+            Self::Volume(error) => return volume_hint(error, "NAME"),
+            Self::OfProject { slug, source } => return volume_hint(source, slug.as_str()),
             Self::First(failure) => return failure.hint.clone(),
             Self::Invalid(_)
             | Self::Parse(_)
+            | Self::WrongKind { .. }
+            | Self::PointsOut { .. }
             | Self::NoCopy { .. }
             | Self::Database(_)
             | Self::Read { .. }
             | Self::NoResult { .. } => return None,
         };
         Some(hint)
+    }
+
+    /// Whether it says that a path does not exist, and nothing worse.
+    #[must_use]
+    pub fn is_absent_path(&self) -> bool {
+        let source = match self {
+            Self::NoDirectory { .. } => return true,
+            Self::Volume(source) | Self::OfProject { source, .. } => source,
+            _ => return false,
+        };
+        matches!(source, VolumeError::NoPath { .. })
     }
 
     /// The page below `docs/errors/` about errors of this kind.
@@ -175,16 +238,16 @@ impl WorkspaceError {
     }
 }
 
-fn volume_hint(error: &VolumeError) -> Option<String> {
+/// What the caller can do about an error of the project `name`.
+fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
     let hint = match error {
         VolumeError::InUse { program, .. } => {
             format!(
                 "close it in {program}, or go on with `--force`: what it writes later becomes a rescue entry"
             )
         }
-        VolumeError::LabelTaken { .. } => {
-            "`cove timeline NAME` shows which entry has it; labels are given anew with `cove label`"
-                .into()
+        VolumeError::LabelTaken { entry, .. } => {
+            format!("give another label, or free it: `cove label {name}@{entry} --remove`")
         }
         VolumeError::NotEmpty { .. } => "remove it with everything below: `--recursive`".into(),
         VolumeError::HeldByAnother => {
@@ -193,15 +256,15 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         VolumeError::Unknown { .. } => {
             "the same command with the same key tells what became of it".into()
         }
-        VolumeError::TooOld => "`cove timeline NAME` tells what became of it".into(),
+        VolumeError::TooOld => format!("`cove timeline {name}` tells what became of it"),
         VolumeError::NotHere { .. } => {
             "`cove recover` brings the store's volumes to this machine".into()
         }
         VolumeError::TooManyEntries => {
-            "unpin entries, so that retention makes room: `cove unpin NAME@ENTRY`".into()
+            format!("unpin entries, so that retention makes room: `cove unpin {name}@ENTRY`")
         }
+        VolumeError::NoEntry { .. } => format!("`cove timeline {name}` lists the entries"),
         VolumeError::Exists { .. }
-        | VolumeError::NoEntry { .. }
         | VolumeError::NoPath { .. }
         | VolumeError::WrongKind { .. }
         | VolumeError::PathExists { .. }
@@ -210,4 +273,26 @@ fn volume_hint(error: &VolumeError) -> Option<String> {
         | VolumeError::Failed { .. } => return None,
     };
     Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_the_nodes_is_told_in_the_words_of_the_project() {
+        let slug: Slug = "shop".parse().unwrap();
+        for (text, told) in [
+            (
+                "volumes/vol-2k4n holds an active swap file, so no snapshot can be made of it",
+                "shop holds an active swap file, so no snapshot can be made of it",
+            ),
+            ("failed to write \"files/a/files/b\"", "failed to write \"a/files/b\""),
+            ("\"files\" is a directory", "\".\" is a directory"),
+            ("no volumes here", "no volumes here"),
+            ("at volumes/vol-2k4n", "at shop"),
+        ] {
+            assert_eq!(in_project(text, &slug), told);
+        }
+    }
 }

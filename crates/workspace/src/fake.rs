@@ -32,6 +32,8 @@ use tokio::sync::watch;
 struct Tree {
     files: BTreeMap<TreePath, Vec<u8>>,
     directories: BTreeSet<TreePath>,
+    /// Symbolic links that point out.
+    links: BTreeSet<TreePath>,
 }
 
 /// One volume.
@@ -101,6 +103,30 @@ impl Fake {
     /// Has the next recovery name something as lost.
     pub fn lose(&self, what: &str, why: &str) {
         self.state().lost.push(wire::Lost { what: what.to_owned(), why: why.to_owned() });
+    }
+
+    /// Puts a symbolic link that points out of the project at a path.
+    pub fn link_out(&self, volume: &VolumeId, path: &TreePath) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            volume.tree.links.insert(path.clone());
+        }
+    }
+
+    /// Adds an entry of what was written after a restore, as a node finds it by itself.
+    pub fn rescue(&self, volume: &VolumeId) {
+        let (chance, at) = (self.env.random(), self.env.now());
+        let id = EntryId::derive(&OperationId::new(0, chance), "rescue");
+        let entry = NewEntry {
+            kind: EntryKind::Rescue,
+            author: "cove".into(),
+            message: Some("late writes".into()),
+            label: None,
+            keep: 200,
+        };
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            // Without a label nothing can be refused.
+            drop(volume.add(id, entry, at));
+        }
     }
 
     /// How many volumes there are, trashed ones included.
@@ -343,6 +369,22 @@ impl Tree {
             || self.paths().any(|other| other != path && other.below(path).is_some())
     }
 
+    /// Refuses a file where a directory is, and one whose directory is not there.
+    fn may_hold(&self, path: &TreePath) -> Result<(), VolumeError> {
+        self.view(path).map(drop).or_else(|error| match error {
+            VolumeError::NoPath { .. } => Ok(()),
+            error => Err(error),
+        })?;
+        let path = path.clone();
+        if self.is_directory(&path) {
+            return Err(VolumeError::WrongKind { path, found: "a directory", wanted: "a file" });
+        }
+        match path.parent().is_none_or(|parent| self.is_directory(&parent)) {
+            true => Ok(()),
+            false => Err(VolumeError::NoPath { path }),
+        }
+    }
+
     fn paths(&self) -> impl Iterator<Item = &TreePath> {
         self.files.keys().chain(&self.directories)
     }
@@ -356,6 +398,16 @@ impl Tree {
             modified: FileTime::default(),
             target: None,
         };
+        let is_below = |link: &&TreePath| *link != path && path.below(link).is_some();
+        if self.links.iter().find(is_below).is_some() {
+            return Err(VolumeError::Refused {
+                kind: ErrorKind::Denied,
+                what: format!("\"files/{path}\" leaves its directory through a symbolic link"),
+            });
+        }
+        if self.links.contains(path) {
+            return Ok(view("symlink", 0, 0o777));
+        }
         match self.files.get(path) {
             Some(content) => Ok(view("file", content.len() as u64, 0o644)),
             None if self.is_directory(path) => Ok(view("directory", 0, 0o755)),
@@ -687,17 +739,35 @@ impl Volumes for Fake {
     }
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
+        let broke = |_| VolumeError::Refused {
+            kind: ErrorKind::Unavailable,
+            what: "the stream broke off".into(),
+        };
+        // As on a disk, others look while a body comes; it takes effect at its end, or not.
+        let (edit, _stream) = match edit {
+            FileEdit::Put(path, mut content) => {
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes).map(|_| (bytes, content))
+                });
+                let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+                let (bytes, content) = read.map_err(broke)?;
+                (FileEdit::Put(path, Box::new(Cursor::new(bytes))), Some(content))
+            }
+            edit => (edit, None),
+        };
         let mut state = self.state();
+        if let Some((kind, false)) = state.fail.take() {
+            return Err(VolumeError::Refused { kind, what: "the fake was told to fail".into() });
+        }
         let held = state.get_mut(volume)?;
         held.saved_at = None;
         let tree = &mut held.tree;
         let files = match edit {
             FileEdit::Put(path, mut content) => {
                 let mut bytes = Vec::new();
-                content.read_to_end(&mut bytes).map_err(|_| VolumeError::Refused {
-                    kind: ErrorKind::Unavailable,
-                    what: "the stream broke off".into(),
-                })?;
+                content.read_to_end(&mut bytes).map_err(broke)?;
+                tree.may_hold(&path)?;
                 tree.files.insert(path.clone(), bytes);
                 vec![tree.view(&path)?]
             }

@@ -20,4 +20,5 @@ mod workspaces;
 pub use error::{Failure, WorkspaceError};
 pub use reconcile::Reconciled;
 pub use request::{Request, Saving, Started};
+pub use search::LinePattern;
 pub use workspaces::{Options, Workspaces};

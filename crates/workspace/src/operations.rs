@@ -232,26 +232,37 @@ impl Operations {
         Ok(Found::Work(Bound { call, volume }, stage, live))
     }
 
+    fn find_live(&self, operation: &OperationId) -> Option<Known> {
+        let live = self.live().values().find(|live| live.operation == *operation).cloned()?;
+        let stage = live.stage.borrow().clone();
+        let progress = live.progress.look();
+        let (state, result, failure) = match stage {
+            Stage::Running => (OperationState::Running, None, None),
+            Stage::Captured(value) => (OperationState::Captured, Some(value), None),
+            Stage::Done(value) => (OperationState::Done, Some(value), None),
+            Stage::Failed(failure) => (OperationState::Failed, None, Some(failure)),
+        };
+        Some(Known { state, progress, result, failure })
+    }
+
     /// What is known of an operation: how far it is, or what it came to.
     pub(crate) async fn find_operation(
         &self,
         operation: &OperationId,
     ) -> Result<Option<Known>, WorkspaceError> {
-        let live = self.live().values().find(|live| live.operation == *operation).cloned();
-        if let Some(live) = live {
-            let stage = live.stage.borrow().clone();
-            let progress = live.progress.look();
-            let (state, result, failure) = match stage {
-                Stage::Running => (OperationState::Running, None, None),
-                Stage::Captured(value) => (OperationState::Captured, Some(value), None),
-                Stage::Done(value) => (OperationState::Done, Some(value), None),
-                Stage::Failed(failure) => (OperationState::Failed, None, Some(failure)),
-            };
-            return Ok(Some(Known { state, progress, result, failure }));
+        if let Some(known) = self.find_live(operation) {
+            return Ok(Some(known));
         }
-        let Some(row) = self.database.find_operation_by_id(operation).await? else {
-            return Ok(None);
-        };
+        let mut found = self.database.find_operation_by_id(operation).await?;
+        if found.as_ref().is_some_and(|row| row.state == OperationState::Running) {
+            // A key that is being bound has its row before it is among the living.
+            let _binding = self.binding.lock().await;
+            if let Some(known) = self.find_live(operation) {
+                return Ok(Some(known));
+            }
+            found = self.database.find_operation_by_id(operation).await?;
+        }
+        let Some(row) = found else { return Ok(None) };
         let result = row.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let failure = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let step = match row.state {

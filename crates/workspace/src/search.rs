@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use cove_types::{escape_bytes, wire};
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::WorkspaceError;
 
@@ -18,11 +19,13 @@ const BINARY_BYTES: usize = 8 << 10;
 const PATTERN_BYTES_MAX: usize = 1_000;
 
 /// What names are looked for: a glob with `*`, `?` and `[…]` over the whole name, or, without
-/// any of them, a part of it.
+/// any of them, a part of it. One with a slash is compared with the path from the project's
+/// root, and its wild cards stand for slashes too, as those of `find -path` do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NamePattern {
-    Part(Vec<u8>),
-    Glob(Vec<u8>),
+pub(crate) struct NamePattern {
+    bytes: Vec<u8>,
+    is_glob: bool,
+    of_path: bool,
 }
 
 impl NamePattern {
@@ -32,19 +35,89 @@ impl NamePattern {
     ///
     /// It is empty or too long.
     pub(crate) fn parse(text: &str) -> Result<Self, WorkspaceError> {
-        let bytes = pattern_bytes(text)?;
-        match bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
-            true => Ok(Self::Glob(bytes)),
-            false => Ok(Self::Part(bytes)),
+        let mut bytes = pattern_bytes(text)?;
+        let is_glob = bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+        let of_path = bytes.contains(&b'/');
+        // A path is written with a slash before it or without; its bytes have none.
+        if is_glob && bytes.starts_with(b"/") {
+            bytes.remove(0);
         }
+        Ok(Self { bytes, is_glob, of_path })
     }
 
-    pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        match self {
-            Self::Part(part) => contains(name, part),
-            Self::Glob(glob) => matches_glob(glob, name),
+    /// Whether it means what has this path.
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        match (self.is_glob, self.of_path) {
+            (true, false) => matches_glob(&self.bytes, name),
+            (false, false) => contains(name, &self.bytes),
+            (true, true) => matches_glob(&self.bytes, path),
+            (false, true) => contains(&[b"/", path].concat(), &self.bytes),
         }
     }
+}
+
+/// What lines are looked for.
+#[derive(Debug, Clone)]
+pub struct LinePattern(Regex);
+
+/// How large a compiled pattern may be, in bytes: one of some words takes a few kilobytes, and
+/// a hostile one could take all memory.
+const COMPILED_BYTES_MAX: usize = 4 << 20;
+
+impl LinePattern {
+    /// Reads a text, escaped as paths are, or a regular expression in the syntax of the crate
+    /// `regex`, which takes time in proportion to what is searched, whatever the expression.
+    ///
+    /// # Errors
+    ///
+    /// It is empty or too long, or no regular expression.
+    pub fn parse(
+        text: &str,
+        is_expression: bool,
+        ignores_case: bool,
+    ) -> Result<Self, WorkspaceError> {
+        let bytes = pattern_bytes(text)?;
+        let expression = if is_expression { text.to_owned() } else { literal(&bytes) };
+        RegexBuilder::new(&expression)
+            .case_insensitive(ignores_case)
+            .size_limit(COMPILED_BYTES_MAX)
+            .build()
+            .map(Self)
+            .map_err(|error| {
+                // The last line says why; those before it point into the expression.
+                let error = error.to_string();
+                let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                WorkspaceError::Invalid(format!(
+                    "\"{}\" is no regular expression: {why}",
+                    escape_bytes(text.as_bytes())
+                ))
+            })
+    }
+
+    fn is_in(&self, line: &[u8]) -> bool {
+        self.0.is_match(line)
+    }
+}
+
+/// The regular expression of these bytes alone.
+fn literal(bytes: &[u8]) -> String {
+    let mut expression = String::new();
+    for chunk in bytes.utf8_chunks() {
+        expression.push_str(&regex::escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            expression.push_str(&format!("(?-u:\\x{byte:02x})"));
+        }
+    }
+    expression
+}
+
+/// What a search of one file gave.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Lines {
+    Found(Vec<wire::Match>),
+    /// Its beginning holds a NUL, so it has no lines.
+    Binary,
 }
 
 /// The bytes of a pattern as a person writes it; a lone backslash stands for itself.
@@ -132,20 +205,20 @@ fn class(rest: &[u8]) -> Option<(&[u8], bool, usize)> {
     Some((&rest[start..end], negated, end + 1))
 }
 
-/// The lines of a file that hold `part`, at most `room` of them; none of a binary file.
+/// The lines of a file that match, at most `room` of them.
 ///
 /// Never holds more than one line's beginning: of a line over 1 MiB only that much is searched.
 pub(crate) fn lines_with(
     path: &str,
     reader: impl Read,
-    part: &[u8],
+    pattern: &LinePattern,
     room: usize,
-) -> io::Result<Vec<wire::Match>> {
+) -> io::Result<Lines> {
     const SEARCHED_MAX: u64 = 1 << 20;
     let mut reader = BufReader::with_capacity(BINARY_BYTES, reader);
     let mut matches = Vec::new();
     if reader.fill_buf()?.contains(&0) {
-        return Ok(matches);
+        return Ok(Lines::Binary);
     }
     let mut line = Vec::new();
     let mut number = 0;
@@ -163,7 +236,7 @@ pub(crate) fn lines_with(
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if contains(&line, part) {
+        if pattern.is_in(&line) {
             let shown = &line[..shown_bytes(&line)];
             matches.push(wire::Match {
                 path: path.to_owned(),
@@ -172,7 +245,7 @@ pub(crate) fn lines_with(
             });
         }
     }
-    Ok(matches)
+    Ok(Lines::Found(matches))
 }
 
 /// How much of a line is shown: no character is cut.

@@ -5,6 +5,8 @@ use cove_database::{ProjectRow, ProjectState};
 use cove_types::{Durability, NodeId, escape_bytes, wire};
 use jiff::Timestamp;
 
+use crate::error::in_project;
+
 /// What is the same for all projects here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -14,16 +16,22 @@ pub(crate) struct Place {
     pub(crate) saved_to: String,
 }
 
-/// A project, from what the database and the node know of it.
-pub(crate) fn project(row: &ProjectRow, status: &VolumeStatus, place: &Place) -> wire::Project {
+/// A project, from what the database and the node know of it, and the rescues in its timeline.
+pub(crate) fn project(
+    row: &ProjectRow,
+    status: &VolumeStatus,
+    rescues: &[EntryView],
+    place: &Place,
+) -> wire::Project {
     let document = &status.document;
     let saved_at = status.saved_at.as_ref().map(ToString::to_string);
     let trashed_at = status.trashed_at.or_else(|| row.trashed_us.and_then(moment));
     let last_verify = row.verified.and_then(|(at_us, problems)| {
         Some(wire::LastVerify { at: moment(at_us)?.to_string(), problems })
     });
+    let problems = problems(row, status, last_verify.as_ref(), rescues);
     let health = wire::Health {
-        state: health_state(status, last_verify.as_ref()).to_owned(),
+        state: health_state(status, last_verify.as_ref(), &problems).to_owned(),
         node: place.node.to_string(),
         saved_at: saved_at.clone(),
         unsaved_bytes: status.unsaved_bytes,
@@ -31,7 +39,7 @@ pub(crate) fn project(row: &ProjectRow, status: &VolumeStatus, place: &Place) ->
         last_verify,
         not_captured: status.not_captured.clone(),
         not_captured_count: status.not_captured_count,
-        problems: status.problems.clone(),
+        problems,
     };
     wire::Project {
         name: row.name.clone(),
@@ -60,13 +68,62 @@ pub(crate) fn project(row: &ProjectRow, status: &VolumeStatus, place: &Place) ->
     }
 }
 
+/// What is wrong, the gravest first: what the last check found, what the node says, and what was
+/// rescued and waits for its user.
+fn problems(
+    row: &ProjectRow,
+    status: &VolumeStatus,
+    last_verify: Option<&wire::LastVerify>,
+    rescues: &[EntryView],
+) -> Vec<wire::Problem> {
+    let slug = &row.slug;
+    let mut problems = Vec::new();
+    if let Some(last) = last_verify.filter(|last| last.problems > 0) {
+        let count = match last.problems {
+            1 => "1 problem".to_owned(),
+            count => format!("{count} problems"),
+        };
+        problems.push(wire::Problem {
+            what: format!("the last verify found {count}"),
+            since: last.at.clone(),
+            who_acts: "operator".into(),
+            hint: Some(format!("`cove verify {slug}` names them")),
+        });
+    }
+    problems.extend(
+        status.problems.iter().map(|problem| wire::Problem {
+            what: in_project(&problem.what, slug),
+            ..problem.clone()
+        }),
+    );
+    problems.extend(rescues.iter().map(|rescue| {
+        let id = &rescue.record.id;
+        wire::Problem {
+            what: format!(
+                "entry {id} holds what a program wrote into files that a restore had replaced"
+            ),
+            since: rescue.record.time.to_string(),
+            who_acts: "you".into(),
+            hint: Some(format!(
+                "`cove diff {slug}@{id}..{slug}` shows it, `cove restore {slug} {id} -- PATH` \
+                 brings it back"
+            )),
+        }
+    }));
+    problems
+}
+
 /// `at_risk`: something of it could be lost, or was found damaged. `attention`: somebody
 /// should act. What was not captured is neither.
-fn health_state(status: &VolumeStatus, last_verify: Option<&wire::LastVerify>) -> &'static str {
+fn health_state(
+    status: &VolumeStatus,
+    last_verify: Option<&wire::LastVerify>,
+    problems: &[wire::Problem],
+) -> &'static str {
     let unsaved = status.durability == Durability::OnThisNode;
     let stuck = matches!(status.store.as_str(), "unreachable" | "held_by_another");
     let damaged = last_verify.is_some_and(|last| last.problems > 0);
-    match (damaged || unsaved && stuck, status.problems.is_empty() && !stuck) {
+    match (damaged || unsaved && stuck, problems.is_empty() && !stuck) {
         (true, _) => "at_risk",
         (false, false) => "attention",
         (false, true) => "ok",

@@ -1,6 +1,7 @@
 //! All projects of a server, and what is asked of them.
 
 mod changes;
+mod faults;
 mod reads;
 
 use std::collections::HashSet;
@@ -8,14 +9,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cove_content::entry::EntryRecord;
 use cove_content::retention::{self, ResolveError};
-use cove_content::volumes::{EntryView, Moment, VolumeStatus, Volumes};
+use cove_content::volumes::{EntryView, Moment, VolumeError, VolumeStatus, Volumes};
 use cove_database::{ProjectRow, ProjectState, ServerDatabase};
 use cove_env::Env;
-use cove_types::{At, NodeId, ProjectReference, Slug, VolumeId, wire};
+use cove_types::{At, EntryKind, NodeId, ProjectReference, Slug, VolumeId, wire};
 
 use crate::operations::{Operations, Target};
 use crate::shape::{self, Place};
 use crate::{WorkspaceError, names};
+
+/// How long the entries of a project are waited for when only its health asks.
+const ENTRIES_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// An error of a volume as one of its project's.
+pub(crate) fn about(slug: &Slug) -> impl FnOnce(VolumeError) -> WorkspaceError {
+    let slug = slug.clone();
+    move |source| WorkspaceError::OfProject { slug, source }
+}
 
 /// What is the same for all projects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,16 +149,22 @@ impl Inner {
         let status = self.volumes.status(volume).await?;
         let row = row_of(known.as_ref(), &status);
         self.database.put_projects(std::slice::from_ref(&row)).await?;
-        Ok(self.shape(&row, &status))
+        Ok(self.shape(&row, &status, &self.rescues(&status).await))
     }
 
     pub(crate) async fn shown(&self, row: &ProjectRow) -> Result<wire::Project, WorkspaceError> {
-        let status = self.volumes.status(&row.volume).await?;
-        Ok(shape::project(row, &status, &self.place))
+        let status = self.volumes.status(&row.volume).await.map_err(about(&row.slug))?;
+        Ok(self.shape(row, &status, &self.rescues(&status).await))
     }
 
-    pub(crate) fn shape(&self, row: &ProjectRow, status: &VolumeStatus) -> wire::Project {
-        shape::project(row, status, &self.place)
+    /// A project that is there, with the rescues that its health names.
+    pub(crate) fn shape(
+        &self,
+        row: &ProjectRow,
+        status: &VolumeStatus,
+        rescues: &[EntryView],
+    ) -> wire::Project {
+        shape::project(row, status, rescues, &self.place)
     }
 
     /// Which moment of a project a person means.
@@ -161,8 +177,36 @@ impl Inner {
         if *at == At::Now {
             return Ok(Moment::Now);
         }
-        let entries = self.volumes.entries(volume).await?;
-        resolve(slug, at, &entries, EntryRecord::is_live)
+        let entries = self.volumes.entries(volume).await.map_err(about(slug))?;
+        match resolve(slug, at, &entries, EntryRecord::is_live) {
+            // One that is in the trash is worth another message.
+            Err(missing @ WorkspaceError::NoEntry { .. }) => {
+                match resolve(slug, at, &entries, |record| !record.is_live()) {
+                    Ok(Moment::Entry(entry)) if !matches!(at, At::Newest(_)) => {
+                        let entry = entry.to_string();
+                        Err(WorkspaceError::EntryInTrash { slug: slug.clone(), entry })
+                    }
+                    _ => Err(missing),
+                }
+            }
+            resolved => resolved,
+        }
+    }
+
+    /// What a project's entries say of its health: the rescues that nobody has dismissed.
+    ///
+    /// A project without entries costs nothing. After a start the older entries of a long timeline
+    /// are still in the store: it is not waited for when it is away.
+    async fn rescues(&self, status: &VolumeStatus) -> Vec<EntryView> {
+        if status.entries == 0 {
+            return Vec::new();
+        }
+        let entries = self.volumes.entries(&status.volume);
+        let Ok(Ok(mut entries)) = tokio::time::timeout(ENTRIES_WITHIN, entries).await else {
+            return Vec::new();
+        };
+        entries.retain(|view| view.record.is_live() && view.record.kind == EntryKind::Rescue);
+        entries
     }
 
     /// The volume and the moment of a reference.

@@ -86,6 +86,15 @@ pub struct Cursor<N> {
     leaf: std::vec::IntoIter<Item>,
 }
 
+/// A part of a tree that could not be read.
+#[derive(Debug)]
+pub struct Gap {
+    /// The keys of what is in it; all of them when the topmost node is it.
+    pub keys: Range<Key>,
+    /// Why.
+    pub error: ReadError,
+}
+
 /// An inner node of which some children are still to be read.
 #[derive(Debug)]
 struct Frame {
@@ -118,11 +127,22 @@ impl<N: Nodes> Cursor<N> {
         }
     }
 
+    /// The next item, or the part that cannot be read in front of it; after a part the walk goes on
+    /// behind it.
+    pub fn next_or_gap(&mut self) -> Option<Result<Item, Gap>> {
+        match self.try_next() {
+            Ok(Some(item)) if item.key < self.end => Some(Ok(item)),
+            Ok(_) => None,
+            Err(gap) => Some(Err(gap)),
+        }
+    }
+
     /// The next item from `start` on, whether before the end or not.
-    fn try_next(&mut self) -> Result<Option<Item>, ReadError> {
+    fn try_next(&mut self) -> Result<Option<Item>, Gap> {
         if !self.is_open {
             self.is_open = true;
-            let root = Node::read(&self.nodes, &self.root)?;
+            let root = Node::read(&self.nodes, &self.root)
+                .map_err(|error| Gap { keys: Key::all(), error })?;
             self.open(root, Key::all().end);
         }
         loop {
@@ -156,9 +176,11 @@ impl<N: Nodes> Cursor<N> {
                     self.nodes.prefetch(&ahead);
                 }
             }
-            let node = Node::read_child(&self.nodes, child, frame.level)?;
+            let node = Node::read_child(&self.nodes, child, frame.level);
+            let from = &child.key;
             frame.next += 1;
             let end = frame.children.get(frame.next).map_or(&frame.end, |child| &child.key).clone();
+            let node = node.map_err(|error| Gap { keys: from.clone()..end.clone(), error })?;
             self.open(node, end);
         }
     }
@@ -171,7 +193,7 @@ impl<N: Nodes> Iterator for Cursor<N> {
         let next = match self.try_next() {
             Ok(Some(item)) if item.key < self.end => return Some(Ok(item)),
             Ok(_) => None,
-            Err(error) => Some(Err(error)),
+            Err(gap) => Some(Err(gap.error)),
         };
         self.inner.clear();
         self.leaf = Vec::new().into_iter();

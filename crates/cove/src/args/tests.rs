@@ -44,6 +44,41 @@ fn a_diff_takes_one_or_two_moments() {
 }
 
 #[test]
+fn find_is_read_as_find_1_has_it_and_nothing_else_is() {
+    let read = |line: &str| {
+        let words = as_options(line.split(' ').map(OsString::from));
+        let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    };
+    assert_eq!(
+        read("cove --json files find shop:/ -name *.ts -type f"),
+        "cove --json files find shop:/ --name *.ts --type f"
+    );
+    assert_eq!(read("cove files find -name a shop:/"), "cove files find --name a shop:/");
+    assert_eq!(read("cove files grep -name shop:/"), "cove files grep -name shop:/");
+    assert_eq!(read("cove"), "cove");
+    let line = read("cove files find shop:/ -name *.ts -type d --json");
+    assert!(Cli::try_parse_from(line.split(' ')).unwrap().output.json);
+    assert_eq!(refused("files find shop:/ --type x"), ErrorKind::InvalidValue);
+}
+
+#[test]
+fn flags_that_people_type_by_habit_are_taken() {
+    for line in [
+        "files ls -l -a shop:/",
+        "files ls -la shop:/",
+        "files rm -rf shop:/a",
+        "files mkdir -p shop:/a",
+        "files grep -rniE a.b shop:/",
+        "files grep -lF a shop:/",
+        "cp -L a shop:/",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+    assert_eq!(refused("files grep -EF a shop:/"), ErrorKind::ArgumentConflict);
+}
+
+#[test]
 fn numbers_have_their_ranges() {
     assert_eq!(refused("fork shop --count 0"), ErrorKind::ValueValidation);
     assert_eq!(refused("verify --level 3"), ErrorKind::ValueValidation);

@@ -38,26 +38,19 @@ fn bytes_that_are_not_utf8_are_escaped_as_they_are_read() {
 }
 
 #[test]
-fn a_directory_takes_in_the_names_of_another_and_a_file_replaces_no_directory() {
-    let home = tempfile::tempdir().unwrap();
-    let make = |path: &str, text: &str| {
-        let path = home.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+fn a_dash_is_a_stream() {
+    assert_eq!(Side::parse(OsStr::new("-")).unwrap(), Side::Stream);
+    assert!(matches!(Side::parse(OsStr::new("./-")), Ok(Side::Local(_))));
+}
+
+#[test]
+fn a_projects_links_lead_to_where_they_point_and_never_out() {
+    let behind = |path: &str, target: &str| {
+        behind(&TreePath::parse(path).unwrap(), target).map(|path| path.to_string())
     };
-    make("new/src/a", "a2");
-    make("new/src/deep/b", "b");
-    make("old/src/a", "a1");
-    make("old/src/c", "c");
-    make("clash/src/deep/b/file", "b is a directory here");
-    let dir = Dir::from_path(home.path()).unwrap();
-    let path = |text: &str| TreePath::parse(text).unwrap();
-    merge(&dir, &path("new"), &path("old")).unwrap();
-    let read = |path: &str| std::fs::read_to_string(home.path().join(path)).unwrap();
-    assert_eq!(
-        (read("old/src/a"), read("old/src/c"), read("old/src/deep/b")),
-        ("a2".into(), "c".into(), "b".into())
-    );
-    let refused = merge(&dir, &path("old"), &path("clash")).unwrap_err();
-    assert!(refused.to_string().contains("clash/src/deep/b is a directory"), "{refused}");
+    assert_eq!(behind("a/link", "b/c").as_deref(), Some("a/b/c"));
+    assert_eq!(behind("a/link", "../c/./d").as_deref(), Some("c/d"));
+    assert!(behind("a/link", "..").is_some_and(|top| top.is_empty() || top == "/"));
+    assert_eq!(behind("a/link", "../../c"), None);
+    assert_eq!(behind("link", "/etc"), None);
 }

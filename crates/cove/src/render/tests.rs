@@ -170,11 +170,35 @@ fn a_timeline_is_a_table_newest_first() {
     check(
         &timeline(&[waiting, entry_of("aaaaaaaaaaaa")], now()),
         &expect![[r#"
-        ENTRY         WHEN       KIND            SAVED      SIZE  LABEL      MESSAGE
-        bbbbbbbbbbbb  3 min ago  before-restore  not yet  390 MB             with \xe2\x80\xae and \x0a
-        aaaaaaaaaaaa  3 min ago  manual          yes      390 MB  v1 pinned  before the refactor
-    "#]],
+            ENTRY         WHEN       KIND            SAVED      SIZE  LABEL  PINNED  MESSAGE
+            bbbbbbbbbbbb  3 min ago  before-restore  not yet  390 MB                 with \xe2\x80\xae and \x0a
+            aaaaaaaaaaaa  3 min ago  manual          yes      390 MB  v1     yes     before the refactor
+        "#]],
     );
+}
+
+#[test]
+fn a_column_that_says_nothing_is_left_out() {
+    let mut plain = entry_of("aaaaaaaaaaaa");
+    plain.pinned = false;
+    plain.message = None;
+    let trashed = Entry { state: EntryState::Trashed, ..plain.clone() };
+    let header = |entries: &[Entry]| {
+        let text = timeline(entries, now());
+        text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(header(std::slice::from_ref(&plain)), "ENTRY WHEN KIND SAVED SIZE LABEL");
+    assert_eq!(header(&[plain, trashed]), "ENTRY WHEN KIND SAVED SIZE LABEL STATE");
+}
+
+#[test]
+fn a_state_is_saved_somewhere_or_not_yet() {
+    let mut made = shop();
+    assert_eq!(state(&made), "saved to s3://bucket/cove");
+    made.saved_to = "this_disk".into();
+    assert_eq!(state(&made), "saved on this disk only");
+    made.durability = Durability::OnThisNode;
+    assert_eq!(state(&made), "on this node, not saved yet (`cove wait shop` waits)");
 }
 
 #[test]
@@ -224,6 +248,7 @@ fn differences() -> Vec<Change> {
             mode_after: Some("0755".into()),
             ..change("run", ChangeKind::Metadata)
         },
+        change("xa", ChangeKind::Metadata),
     ]
 }
 
@@ -237,6 +262,7 @@ fn a_difference_has_a_letter_and_a_path_a_line() {
         M src/c.ts
         R d -> e
         m run  (mode 0644 -> 0755)
+        m xa  (attributes)
     "#]],
     );
     check(
@@ -247,6 +273,7 @@ fn a_difference_has_a_letter_and_a_path_a_line() {
         M	src/c.ts
         R	d	e
         m	run
+        m	xa
     "#]],
     );
     check(
@@ -257,7 +284,8 @@ fn a_difference_has_a_letter_and_a_path_a_line() {
         M  src/c.ts  1.0 kB -> 20.0 kB
         R  d -> e
         m  run
-        1 added, 1 removed, 1 modified, 1 renamed, 1 with other mode or attributes
+        m  xa
+        1 added, 1 removed, 1 modified, 1 renamed, 2 with other mode or attributes
     "#]],
     );
 }
@@ -310,12 +338,12 @@ fn a_check_says_what_was_looked_at_and_what_is_wrong() {
     check(
         &verify(&reply),
         &expect![[r#"
-        shop@aaaaaaaaaaaa: pack 00ff is missing
-            src/a
-            the nearest entry that is whole is bbbbbbbbbbbb
-        not captured: run.sock: device
-        checked 1 project, 3 entries, 100 chunks, 2 packs read (64.0 MB): 1 problem
-    "#]],
+            shop@aaaaaaaaaaaa: pack 00ff is missing
+                src/a
+                the nearest entry that is whole is bbbbbbbbbbbb
+            not captured: run.sock: device
+            checked 1 project, 3 states, 100 chunks, 2 packs read (64.0 MB): 1 problem
+        "#]],
     );
 }
 

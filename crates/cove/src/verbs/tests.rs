@@ -25,19 +25,7 @@ fn a_difference_with_one_side_is_refused() {
 fn an_entry_is_not_the_present_state() {
     assert!(entry("shop@v1").is_ok());
     assert_eq!(entry("shop").unwrap_err().exit_code(), 2);
-    assert_eq!(entry("shop@now").unwrap_err().exit_code(), 2);
-}
-
-#[test]
-fn only_the_present_state_changes() {
-    assert!(place_to_change(OsStr::new("shop:/a")).is_ok());
-    assert!(place_to_change(OsStr::new("shop@v1:/a")).is_err());
-    assert!(place_to_change(OsStr::new("shop:/../a")).is_err());
-}
-
-#[test]
-fn a_project_alone_is_its_root() {
-    assert!(place(OsStr::new("shop")).unwrap().path.is_top());
-    assert!(place(OsStr::new("shop@v1")).unwrap().path.is_top());
-    assert!(place(OsStr::new("no such name")).is_err());
+    let refused = entry("shop@now").unwrap_err();
+    assert_eq!(refused.to_string(), "shop@now is the present state, not an entry");
+    assert_eq!(refused.exit_code(), 2);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,7 +210,6 @@ fn who_may_not_mount_is_told_what_is_needed() {
     fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
     let theirs = cove.make_dir("theirs");
     for path in [cove.dir.path(), &theirs, &program] {
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     std::os::unix::fs::chown(&theirs, Some(1000), Some(1000)).unwrap();
@@ -232,11 +231,91 @@ fn who_may_not_mount_is_told_what_is_needed() {
     assert_eq!(output.code, 9, "{}", output.stderr);
 }
 
+/// The program where every user may reach it, in a directory that every user may enter.
+fn program_for_all(cove: &Cove) -> PathBuf {
+    let program = cove.dir.path().join("cove");
+    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    for path in [cove.dir.path(), &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    program
+}
+
+#[test]
+fn under_sudo_the_home_is_the_callers_and_the_data_are_roots() {
+    let mut settings = Settings::with(Objects::Url(String::new()));
+    settings.variables = vec![("SUDO_UID", "1000".to_owned()), ("SUDO_GID", "1001".to_owned())];
+    let Some(mut cove) = Cove::prepare(settings) else { return };
+    let program = program_for_all(&cove);
+    let above = cove.dir.path().join("ann/share");
+    cove.home = above.join("cove");
+    cove.up();
+    let of = |place: PathBuf| {
+        let found = fs::symlink_metadata(&place).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o777)
+    };
+    for dir in [above.parent().unwrap(), &above] {
+        assert_eq!(of(dir.to_owned()), (1000, 1001, 0o755), "{}", dir.display());
+    }
+    assert_eq!(of(cove.home.clone()), (1000, 1001, 0o711));
+    for name in ["cove.sock", "token", "lock", "address"] {
+        assert_eq!(of(cove.home.join(name)), (1000, 1001, 0o600), "{name}");
+    }
+    for name in ["state", "objects"] {
+        assert_eq!(of(cove.home.join(name)), (0, 0, 0o700), "{name}");
+    }
+    let ls = |uid: u32| {
+        let mut command = std::process::Command::new(&program);
+        command.args(["ls", "--json"]).env("COVE_HOME", &cove.home).env_remove("COVE_URL");
+        run(command.uid(uid).gid(uid).current_dir("/"), b"")
+    };
+    assert_eq!(ls(1000).success().stdout.trim(), "{\"projects\":[]}");
+    assert_eq!(ls(0).code, 0);
+    assert_eq!(ls(1002).code, 9);
+    // Not even when its mode would let others in: the kernel says who calls.
+    let open = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(cove.home.join("cove.sock"), open).unwrap();
+    let stranger = ls(1002);
+    assert_eq!(stranger.code, 9, "{}", stranger.stderr);
+    assert!(stranger.stderr.contains("this Cove belongs to another user"), "{}", stranger.stderr);
+    cove.stop();
+}
+
+#[test]
+fn a_port_in_use_and_a_home_in_use_are_said_before_anything_is_made() {
+    let Some(mut cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = used.local_addr().unwrap().to_string();
+    let mut command = cove.program_of(&["up", "--pool-bytes", "512MiB", "--listen", &address]);
+    let refused = run(&mut command, b"");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let said = format!("error: another program listens on {address} already\n");
+    assert!(refused.stderr.starts_with(&said), "{}", refused.stderr);
+    assert!(!cove.home.join("pool.img").exists(), "nothing was made");
+
+    let mut command = cove.program_of(&["up", "--home", "/proc/no/cove"]);
+    let refused = run(&mut command, b"");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let said = "error: /proc/no cannot be made: no such file or directory\n";
+    assert!(refused.stderr.starts_with(said), "{}", refused.stderr);
+
+    cove.up();
+    fs::write(cove.home.join("cove.log"), "of the one that runs\n").unwrap();
+    let mut command = cove.program_of(&["up", "--detach", "--listen", "127.0.0.1:0"]);
+    let refused = run(&mut command, b"");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("a Cove is running in"), "{}", refused.stderr);
+    let log = fs::read_to_string(cove.home.join("cove.log")).unwrap();
+    assert_eq!(log, "of the one that runs\n");
+    cove.stop();
+}
+
 #[test]
 fn a_flag_or_number_that_makes_no_sense_exits_with_2() {
     let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
     for arguments in [
         &["up", "--pool-bytes", "many"][..],
+        &["up", "--pool-bytes", "1MiB"],
         &["up", "--store-every", "never"],
         &["up", "--listen", "nowhere"],
         &["nothing"],

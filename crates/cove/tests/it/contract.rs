@@ -204,6 +204,117 @@ fn copies_merge_as_docker_has_it() {
 }
 
 #[test]
+fn copies_go_through_links_and_streams_and_are_refused_as_docker_has_it() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let source = cove.make_dir("from");
+    fs::write(source.join("a"), "a").unwrap();
+    fs::create_dir(source.join("dir")).unwrap();
+    fs::write(source.join("dir/b"), "b").unwrap();
+    symlink("dir", source.join("link")).unwrap();
+    symlink("/etc", source.join("outside")).unwrap();
+    cove.json(&["new", "shop", "--from", "from"]);
+    let listed = |at: &str| texts(&cove.json(&["files", "ls", "-R", at])["files"], "path");
+    let local = |path: &str| fs::read_to_string(cove.dir.path().join(path)).unwrap();
+
+    // The directory above the target must be there, and a slash asks for a directory.
+    cove.refuses(3, &["cp", "from/a", "shop:/none/a"]);
+    cove.refuses(3, &["cp", "shop:/a", "none/a"]);
+    for refused in ["from/a/", "from/a/."] {
+        cove.refuses(4, &["cp", refused, "shop:/new"]);
+    }
+    for refused in ["shop:/a/", "shop:/a/."] {
+        cove.refuses(4, &["cp", refused, "new"]);
+    }
+    assert_eq!(listed("shop:/"), ["a", "dir", "dir/b", "link", "outside"]);
+
+    // A target that is a link is what it points to; one that points out is refused.
+    cove.json(&["cp", "from/a", "shop:/link"]);
+    assert_eq!(listed("shop:/dir"), ["dir/a", "dir/b"]);
+    cove.refuses(4, &["cp", "from/a", "shop:/outside"]);
+    let out = cove.make_dir("out");
+    symlink("out", cove.dir.path().join("out-link")).unwrap();
+    cove.json(&["cp", "shop:/a", "out-link"]);
+    assert_eq!(local("out/a"), "a");
+    // A source that is a link is copied as one, with -L as what it points to.
+    cove.json(&["cp", "shop:/link", "copied"]);
+    assert_eq!(fs::read_link(cove.dir.path().join("copied")).unwrap().to_str(), Some("dir"));
+    cove.json(&["cp", "-L", "shop:/link", "followed"]);
+    assert_eq!(local("followed/b"), "b");
+    cove.json(&["cp", "-L", "from/link", "shop:/followed"]);
+    assert_eq!(listed("shop:/followed"), ["followed/b"]);
+
+    // A tar stream out, and in again.
+    let tar = cove.cove(&["cp", "shop:/dir", "-"]).success().bytes;
+    cove.json(&["files", "mkdir", "shop:/in"]);
+    cove.cove_with(&["cp", "-", "shop:/in"], &tar).success();
+    assert_eq!(listed("shop:/in"), ["in/dir", "in/dir/a", "in/dir/b"]);
+    assert_eq!(cove.cove_with(&["cp", "-", "shop:/absent"], &tar).code, 3);
+    cove.refuses(2, &["cp", "shop:/dir", "-", "--json"]);
+
+    // What is refused half-way has written nothing.
+    fs::create_dir_all(out.join("dir/b/is-a-directory-here")).unwrap();
+    cove.refuses(4, &["cp", "shop:/dir", "out"]);
+    assert!(!out.join("dir/a").exists());
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "and nothing is left beside it");
+}
+
+#[test]
+fn who_restores_from_inside_is_told_to_enter_again() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    cove.json(&["files", "mkdir", "shop:/src"]);
+    let entry = cove.snapshot("shop", "with src");
+    cove.cove_with(&["files", "put", "shop:/src/a"], b"a").success();
+    let restore = |at: &std::path::Path| {
+        let mut command = cove.program_of(&["restore", "shop", &entry]);
+        let output = crate::harness::run(command.current_dir(at), b"");
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stderr
+    };
+    let inside = cove.path("shop").join("src");
+    assert!(restore(&inside).contains("`cd .`"));
+    assert!(!restore(cove.dir.path()).contains("cd ."));
+}
+
+#[test]
+fn files_are_searched_with_the_flags_of_grep_and_find() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let put = |path: &str, bytes: &[u8]| {
+        cove.cove_with(&["files", "put", &format!("shop:{path}")], bytes).success();
+    };
+    cove.json(&["files", "mkdir", "-p", "shop:/src/deep"]);
+    put("/src/deep/app.ts", b"// TODO: (a)\n// todo b\n");
+    put("/src/data", b"TODO\0");
+    let grep = |arguments: &[&str]| {
+        let all: Vec<&str> = [&["files", "grep"], arguments, &["shop:/"]].concat();
+        cove.text(&all)
+    };
+    assert_eq!(grep(&["(a)"]), "src/deep/app.ts:1:// TODO: (a)\n");
+    assert_eq!(grep(&["-rnF", "(a)"]), grep(&["(a)"]));
+    assert_eq!(grep(&["-E", "TODO: .a.$"]), grep(&["(a)"]));
+    assert_eq!(grep(&["-i", "todo"]).lines().count(), 2);
+    assert_eq!(grep(&["-il", "todo"]), "src/deep/app.ts\n");
+    let none = cove.cove(&["files", "grep", "nowhere", "shop:/"]).success();
+    assert!(none.stderr.contains("1 binary file was not searched"), "{}", none.stderr);
+    cove.refuses(2, &["files", "grep", "-E", "(", "shop:/"]);
+    let find = |arguments: &[&str]| {
+        let all: Vec<&str> = [&["files", "find", "shop:/"], arguments].concat();
+        texts(&cove.json(&all)["files"], "path")
+    };
+    assert_eq!(find(&["-name", "*.ts"]), ["src/deep/app.ts"]);
+    assert_eq!(find(&["-type", "d"]), ["src", "src/deep"]);
+    assert_eq!(find(&["*/deep/*"]), ["src/deep/app.ts"]);
+    assert_eq!(cove.json(&["files", "rm", "-f", "shop:/none"])["files"], json!([]));
+    let text = cove.json(&["files", "cat", "shop:/src/data"]);
+    assert_eq!(text["content"]["data"], "TODO\0");
+    put("/bytes", &[0xff, 0xfe, 0xfd]);
+    let bytes = cove.json(&["files", "cat", "shop:/bytes"]);
+    let expected = json!({ "path": "bytes", "bytes": 3, "encoding": "base64", "data": "//79" });
+    assert_eq!(bytes, json!({ "content": expected }));
+}
+
+#[test]
 fn a_file_that_is_put_keeps_the_mode_of_the_one_it_replaces() {
     let Some(cove) = Cove::start(Objects::Directory) else { return };
     cove.json(&["new", "shop"]);

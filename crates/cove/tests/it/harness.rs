@@ -281,6 +281,19 @@ impl Cove {
         self.cove_with(arguments, b"")
     }
 
+    /// What a terminal of so many columns is sent while the program runs on it.
+    pub fn on_terminal(&self, columns: u16, arguments: &str) -> String {
+        let program = env!("CARGO_BIN_EXE_cove");
+        let line = format!("stty cols {columns} && exec {program} {arguments}");
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string());
+        command.args(["script", "-qec", &line, "/dev/null"]);
+        self.environment_of(&mut command);
+        let output = run(command.env("TERM", "xterm-256color"), b"");
+        assert_eq!(output.code, 0, "{arguments}: {}{}", output.stdout, output.stderr);
+        output.stdout
+    }
+
     /// Calls the program with something on its standard input.
     pub fn cove_with<S: AsRef<OsStr>>(&self, arguments: &[S], input: &[u8]) -> Output {
         run(self.program().args(arguments), input)

@@ -225,3 +225,33 @@ async fn a_directory_that_is_not_there_is_the_callers_to_make() {
     let error = NodeDatabase::open(&directory.path().join("no/node.db")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Precondition);
 }
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.db");
+    let bytes = b"this is no database at all".repeat(400);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = NodeDatabase::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(error.to_string(), format!("database {} is damaged", path.display()));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_database_that_is_cut_is_found_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory).await;
+    for n in 0..200 {
+        database.put_stored(&stored_of("vol-1", n)).await.unwrap();
+    }
+    database.close().await;
+    let path = directory.path().join("node.db");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let read = match NodeDatabase::open(&path).await {
+        Ok(database) => database.all_stored().await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
+}

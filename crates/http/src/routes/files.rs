@@ -8,14 +8,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use cove_content::volumes::FileEdit;
-use cove_types::wire::{File, FilesReply, MatchesReply, ProblemDetails};
+use cove_types::wire::{FilesReply, MatchesReply, ProblemDetails};
 use cove_types::{ErrorKind, ProjectReference, Slug, TreePath};
+use cove_workspace::LinePattern;
 use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, App, Octets, Reply};
 use crate::body;
+use crate::precondition::{self, CheckedBody, Expected, etag};
 use crate::problem::Problem;
 use crate::reading::{self, Asked, Params, Project, moment};
 
@@ -93,8 +95,34 @@ pub(crate) struct Find {
     path: String,
     /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
     at: Option<String>,
-    /// A part of the file's name, or a pattern of `*`, `?` and `[…]`; any when absent.
+    /// A part of the file's name, or a pattern of `*`, `?` and `[…]`; any when absent. With a
+    /// slash it is compared with the whole path.
     name: Option<String>,
+    /// Only what is of this kind.
+    #[param(inline)]
+    kind: Option<Kind>,
+}
+
+/// A kind that can be looked for.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Symlink => "symlink",
+        }
+    }
 }
 
 /// Finds files by name.
@@ -109,7 +137,7 @@ pub(crate) async fn find(
 ) -> Reply<FilesReply> {
     let (reference, path) = place(slug, &find.path, find.at.as_deref())?;
     let name = find.name.as_deref().unwrap_or("*");
-    Ok(Json(app.workspaces.find(&reference, &path, name).await?))
+    Ok(Json(app.workspaces.find(&reference, &path, name, find.kind.map(Kind::as_str)).await?))
 }
 
 /// A search by text.
@@ -122,8 +150,12 @@ pub(crate) struct Grep {
     path: String,
     /// An entry id or a unique prefix of it, a label, ~n, or now, which is the default.
     at: Option<String>,
-    /// The text that a line must hold.
+    /// The text that a line must hold, or the regular expression that it must match.
     pattern: String,
+    /// Whether `pattern` is a regular expression, in the syntax of the Rust crate `regex`.
+    regex: Option<bool>,
+    /// Whether upper and lower case are the same.
+    ignore_case: Option<bool>,
 }
 
 /// Finds lines by a text.
@@ -137,12 +169,10 @@ pub(crate) async fn grep(
     Params(grep): Params<Grep>,
 ) -> Reply<MatchesReply> {
     let (reference, path) = place(slug, &grep.path, grep.at.as_deref())?;
-    Ok(Json(app.workspaces.grep(&reference, &path, &grep.pattern).await?))
-}
-
-/// What a file is known by: it changes with its size and its time.
-fn etag(file: &File, at: &ProjectReference) -> String {
-    format!("W/\"{}-{}-{}\"", at.at, file.modified.replace([':', '.'], ""), file.bytes)
+    let is_expression = grep.regex.unwrap_or(false);
+    let ignores_case = grep.ignore_case.unwrap_or(false);
+    let pattern = LinePattern::parse(&grep.pattern, is_expression, ignores_case)?;
+    Ok(Json(app.workspaces.grep(&reference, &path, &pattern).await?))
 }
 
 /// What part of `size` bytes a `Range` header asks for: `None` when it is no single range of
@@ -163,11 +193,15 @@ fn range(header: Option<&str>, size: u64) -> Option<Result<Range<u64>, ()>> {
     ("slug", description = "The project"),
     Place,
     ("Range" = Option<String>, Header, description = "One range of bytes"),
-    ("If-None-Match" = Option<String>, Header, description = "Answers 304 when the file still has this ETag"),
+    ("If-Range" = Option<String>, Header, description = "The range counts only while the file has this ETag; else all of it comes"),
+    ("If-Match" = Option<String>, Header, description = "Answers 412 unless the file has one of these ETags"),
+    ("If-None-Match" = Option<String>, Header, description = "Answers 304 when the file still has one of these ETags"),
 ), responses(
-    (status = 200, description = "The bytes", body = Octets, content_type = "application/octet-stream"),
+    (status = 200, description = "The bytes; the ETag is made of the file's size and time", body = Octets, content_type = "application/octet-stream"),
     (status = 206, description = "The range", body = Octets, content_type = "application/octet-stream"),
     (status = 304, description = "It has not changed"),
+    (status = 412, description = "It is not what was expected", body = ProblemDetails, content_type = "application/problem+json"),
+    (status = 416, description = "It has none of the range", body = ProblemDetails, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn read(
@@ -177,17 +211,25 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Answer {
     let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
+    let expected = Expected::parse(&headers)?;
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let asks_for_part = text(header::RANGE).is_some() || text(header::IF_NONE_MATCH).is_some();
-    let mut part = None;
-    if asks_for_part {
+    let mut wanted = text(header::RANGE);
+    let mut looked: Option<(String, Option<Range<u64>>)> = None;
+    if wanted.is_some() || expected.is_something() {
         let found = app.workspaces.file(&reference, &path).await?;
         if let Some(file) = found.files.first() {
-            let tag = etag(file, &reference);
-            if text(header::IF_NONE_MATCH) == Some(tag.as_str()) {
+            let tag = etag(file);
+            if !expected.is_match(Some(&tag)) {
+                return Err(precondition::failed(&file.path, true));
+            }
+            if !expected.is_news(Some(&tag)) {
                 return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
             }
-            part = match range(text(header::RANGE), file.bytes) {
+            // A part of another file than the caller has the rest of is worth nothing to it.
+            if text(header::IF_RANGE).is_some_and(|range_of| range_of != tag) {
+                wanted = None;
+            }
+            let part = match range(wanted, file.bytes) {
                 Some(Err(())) => {
                     let detail =
                         format!("the file has {} bytes and none of this range", file.bytes);
@@ -196,9 +238,16 @@ pub(crate) async fn read(
                 Some(Ok(range)) => Some(range),
                 None => None,
             };
+            looked = Some((tag, part));
         }
     }
+    let part = looked.as_ref().and_then(|(_, part)| part.clone());
     let (file, reader) = app.workspaces.read(&reference, &path, part.clone()).await?;
+    let tag = etag(&file);
+    if looked.is_some_and(|(seen, _)| seen != tag) {
+        let detail = format!("{} was replaced while it was being read", file.path);
+        return Err(Problem::new(ErrorKind::Conflict, detail).hint("read it again"));
+    }
     let size = file.bytes;
     let whole = 0..size;
     let (status, sent) = match &part {
@@ -210,7 +259,7 @@ pub(crate) async fn read(
         [
             (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
             (header::CONTENT_LENGTH, (sent.end - sent.start).to_string()),
-            (header::ETAG, etag(&file, &reference)),
+            (header::ETAG, tag),
             (header::ACCEPT_RANGES, "bytes".to_owned()),
         ],
         body::of_reader(reader),
@@ -238,9 +287,12 @@ pub(crate) struct Target {
 #[utoipa::path(put, path = "/projects/{slug}/files/content", operation_id = "put_file", tag = "files", params(
     ("slug", description = "The project"),
     Target,
+    ("If-Match" = Option<String>, Header, description = "Replaces the file only while it has one of these ETags; * while there is one"),
+    ("If-None-Match" = Option<String>, Header, description = "With * writes only where no file is yet"),
     ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
 ), request_body(content = Octets, content_type = "application/octet-stream"), responses(
-    (status = 200, description = "The file, durable on this node", body = FilesReply),
+    (status = 200, description = "The file, durable on this node, and its new ETag", body = FilesReply),
+    (status = 412, description = "The file is not what was expected, and stays", body = ProblemDetails, content_type = "application/problem+json"),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn put(
@@ -249,10 +301,51 @@ pub(crate) async fn put(
     Asked(asked): Asked,
     Params(target): Params<Target>,
     request: Request,
-) -> Reply<FilesReply> {
+) -> Answer {
     let path = reading::path("path", &target.path)?;
-    let edit = FileEdit::Put(path, Box::new(body::reader(request.into_body())));
-    change(app, asked, slug, edit).await
+    let expected = Expected::parse(request.headers())?;
+    // Said before the body comes, and looked at once more when it has come.
+    expect(&app, &slug, &path, &expected).await?;
+    let look = {
+        let (app, slug, path) = (app.clone(), slug.clone(), path.clone());
+        move || async move {
+            let turn = app.turns.wait(slug.as_str(), &path.to_string()).await;
+            expect(&app, &slug, &path, &expected).await?;
+            Ok(turn)
+        }
+    };
+    let (content, refusal) = CheckedBody::new(body::reader(request.into_body()), look);
+    let ended = change(app, asked, slug, FileEdit::Put(path, Box::new(content))).await;
+    match (ended, refusal.take()) {
+        (Err(_), Some(problem)) => Err(problem),
+        (Err(problem), None) => Err(problem),
+        (Ok(Json(reply)), _) => {
+            let tag = reply.files.first().map(|file| [(header::ETAG, etag(file))]);
+            Ok((tag, Json(reply)).into_response())
+        }
+    }
+}
+
+/// Refuses to replace a file that is not what a call expects.
+async fn expect(
+    app: &App,
+    slug: &Slug,
+    path: &TreePath,
+    expected: &Expected,
+) -> Result<(), Problem> {
+    if !expected.is_something() {
+        return Ok(());
+    }
+    let now = moment(slug.clone(), None)?;
+    let present = match app.workspaces.file(&now, path).await {
+        Ok(found) => found.files.first().map(etag),
+        Err(error) if error.is_absent_path() => None,
+        Err(error) => return Err(error.into()),
+    };
+    match expected.is_match(present.as_deref()) && expected.is_news(present.as_deref()) {
+        true => Ok(()),
+        false => Err(precondition::failed(&path.to_string(), present.is_some())),
+    }
 }
 
 /// Does an edit in a task of its own, so that a caller who goes away does not stop it half-way.

@@ -59,6 +59,8 @@ pub(crate) struct NewProjectFrom {
     slug: Option<String>,
     /// Milliseconds to wait before the answer is 202 with the operation; at most 60,000. An
     /// archive is read to its end first.
+    #[serde(default, deserialize_with = "reading::wait_ms")]
+    #[param(maximum = 60_000)]
     wait_ms: Option<u64>,
     /// What is waited for.
     until: Option<Until>,
@@ -238,6 +240,8 @@ pub(crate) async fn fork(
 #[into_params(parameter_in = Query)]
 pub(crate) struct HowLong {
     /// Milliseconds to wait before the answer is 202; at most 60,000, which is the default.
+    #[serde(default, deserialize_with = "reading::wait_ms")]
+    #[param(maximum = 60_000)]
     wait_ms: Option<u64>,
 }
 
@@ -252,7 +256,7 @@ pub(crate) async fn wait(
     Project(slug): Project,
     Params(how_long): Params<HowLong>,
 ) -> Answer {
-    let wait = std::time::Duration::from_millis(how_long.wait_ms.unwrap_or(60_000).min(60_000));
+    let wait = std::time::Duration::from_millis(how_long.wait_ms.unwrap_or(reading::WAIT_MS_MAX));
     let answer = |status: StatusCode, reply: ProjectReply| -> Response {
         (status, Json(reply)).into_response()
     };

@@ -309,6 +309,77 @@ async fn a_files_bytes_are_read_whole_in_ranges_and_not_again() {
     );
     let tag = whole.headers["etag"].to_str().unwrap();
     assert_eq!(server.send(read("if-none-match", tag)).await.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        server.send(read("if-match", "\"other\"")).await.status,
+        StatusCode::PRECONDITION_FAILED
+    );
+    for (tag, status) in [(tag, StatusCode::PARTIAL_CONTENT), ("\"other\"", StatusCode::OK)] {
+        let mut part = read("range", "bytes=2-4");
+        part.headers_mut().insert("if-range", tag.parse().unwrap());
+        assert_eq!(server.send(part).await.status, status, "{tag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_replaced_only_while_it_is_what_the_caller_expects() {
+    let server = Server::new().await;
+    server.create("shop").await;
+    let put = async |name: &str, value: &str, content: &'static str| {
+        let mut request =
+            Request::put("/v1/projects/shop/files/content?path=a.txt").extension(Peer::Owner);
+        if !name.is_empty() {
+            request = request.header(name, value);
+        }
+        server.send(request.body(body_of(&[content], false)).unwrap()).await
+    };
+    let content = async || server.get("/projects/shop/files/content?path=a.txt").await.text;
+    let refused = |read: &Read| {
+        assert_eq!(read.status, StatusCode::PRECONDITION_FAILED, "{}", read.text);
+        assert_eq!(read.body["kind"], "conflict");
+    };
+    refused(&put("if-match", "*", "1").await);
+    let first = put("if-none-match", "*", "1").await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    refused(&put("if-none-match", "*", "22").await);
+    assert_eq!(content().await, "1");
+    let tag = first.headers["etag"].to_str().unwrap();
+    let second = put("if-match", tag, "22").await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.text);
+    refused(&put("if-match", tag, "333").await);
+    assert_eq!(content().await, "22");
+    assert_eq!(put("if-match", "no tag", "333").await.status, StatusCode::BAD_REQUEST);
+
+    // Replaced by somebody else while the body is on its way.
+    let (mut sender, body) = tokio::io::duplex(64);
+    let tag = second.headers["etag"].to_str().unwrap().to_owned();
+    let request = Request::put("/v1/projects/shop/files/content?path=a.txt")
+        .extension(Peer::Owner)
+        .header("if-match", tag)
+        .body(Body::from_stream(tokio_util::io::ReaderStream::new(body)))
+        .unwrap();
+    let router = server.router.clone();
+    let slow = tokio::spawn(async move { router.oneshot(request).await.unwrap().status() });
+    tokio::io::AsyncWriteExt::write_all(&mut sender, b"late").await.unwrap();
+    // Only once the first look is over does the body move on.
+    for piece in 0..32 {
+        tokio::io::AsyncWriteExt::write_all(&mut sender, &[b'0' + piece % 10; 64]).await.unwrap();
+    }
+    assert_eq!(put("", "", "4444").await.status, StatusCode::OK);
+    drop(sender);
+    assert_eq!(slow.await.unwrap(), StatusCode::PRECONDITION_FAILED);
+    assert_eq!(content().await, "4444");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_for_a_minute_at_most() {
+    let server = Server::new().await;
+    server.create("shop").await;
+    for path in ["/projects/shop/wait?wait_ms=60001", "/operations/x?wait_ms=70000"] {
+        let refused = server.get(path).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+        assert!(refused.text.contains("wait_ms is 0 to 60000, found "), "{}", refused.text);
+    }
+    assert_eq!(server.get("/projects/shop/wait?wait_ms=60000").await.status, StatusCode::OK);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -429,6 +500,17 @@ async fn the_socket_is_its_owners_and_a_port_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("cove.sock");
     let unix = tokio::net::UnixListener::bind(&socket).unwrap();
+    let other = directory.path().join("other.sock");
+    let foreign = tokio::net::UnixListener::bind(&other).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    async fn serve_to(
+        unix: tokio::net::UnixListener,
+        router: Router,
+        users: Vec<u32>,
+        until: impl Future<Output = ()> + Send,
+    ) {
+        crate::serve_unix(unix, router, &users, until).await;
+    }
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let stop = Arc::new(Notify::new());
@@ -437,7 +519,8 @@ async fn the_socket_is_its_owners_and_a_port_is_not() {
         async move { stop.notified().await }
     };
     let serving = [
-        tokio::spawn(crate::serve_unix(unix, server.router.clone(), until(&stop))),
+        tokio::spawn(serve_to(unix, server.router.clone(), vec![own], until(&stop))),
+        tokio::spawn(serve_to(foreign, server.router.clone(), vec![own + 1], until(&stop))),
         tokio::spawn(crate::serve_tcp(tcp, server.router.clone(), until(&stop))),
     ];
     let request = b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -453,6 +536,8 @@ async fn the_socket_is_its_owners_and_a_port_is_not() {
     }
     let answer = ask(tokio::net::UnixStream::connect(&socket).await.unwrap(), request).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = ask(tokio::net::UnixStream::connect(&other).await.unwrap(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     let answer = ask(tokio::net::TcpStream::connect(address).await.unwrap(), request).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     stop.notify_waiters();

@@ -18,6 +18,7 @@ use crate::capture::{
 };
 use crate::in_use::refuse_writers;
 use crate::node::{Inner, stored_row};
+use crate::recover::ensure_place;
 use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
 
@@ -121,6 +122,7 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
                 .snapshot(&incoming, &base_place, Access::ReadOnly, &volume.id)
                 .map_err(pool_failed("failed to take a snapshot"))?;
         }
+        ensure_place(inner, volume)?;
         inner
             .pool
             .exchange(&live, &incoming)

@@ -105,7 +105,9 @@ pub(crate) fn sweep(
                 true
             }
             SubvolumePath::Stored(volume, operation) => {
-                known.contains(&(volume.clone(), *operation))
+                // of a volume that no row knows nothing is thrown away: it may be all that there is
+                !volumes.iter().any(|known| known.id == *volume)
+                    || known.contains(&(volume.clone(), *operation))
             }
             SubvolumePath::Incoming(operation) => building.contains(operation),
             // it goes with its row

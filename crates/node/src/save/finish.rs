@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use cove_content::head::{Op, OpResult};
 use cove_database::{CopyRow, Finished, ResultRow};
-use cove_types::{EntryId, OperationId};
+use cove_types::{EntryId, ErrorKind, OperationId};
 
 use crate::capture::sub;
 use crate::node::{Inner, stored_row};
 use crate::save::SaveError;
-use crate::save::head_put::{head_row, put_head};
+use crate::save::head_put::{head_row, put_or_begin_again};
 use crate::save::{op, stamp};
 use crate::volume::{Ended, Known, State, Volume};
 use crate::work::{Pending, Work};
@@ -174,6 +174,12 @@ pub(crate) fn record_failure(
     let failed =
         Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
-    let known = put_head(inner, &volume.id, Some(&known), next, older, Some(&pending.operation))?;
-    finish(inner, volume, pending, &known, ended.clone(), false).map(drop)
+    let operation = &pending.operation;
+    match put_or_begin_again(inner, volume, &known, next, older, operation)? {
+        Some(known) => finish(inner, volume, pending, &known, ended.clone(), false).map(drop),
+        None => Err(SaveError::Later {
+            kind: ErrorKind::Conflict,
+            what: "the head has changed, and a failure is to be written into the new one".into(),
+        }),
+    }
 }

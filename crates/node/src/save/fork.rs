@@ -14,6 +14,7 @@ use crate::save::SaveError;
 use crate::save::commit::commit;
 use crate::save::finish::result_row;
 use crate::save::head_put::{head_row, put_head};
+use crate::save::rescue::keep_foreign;
 use crate::save::{known_of, op, plain, stamp};
 use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};
@@ -77,7 +78,9 @@ pub(crate) fn fork(
         };
         let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
         head.document = Some(document.clone());
-        let made = put_head(inner, target, None, head, Vec::new(), Some(&pending.operation))?;
+        let operation = Some(&pending.operation);
+        let made = put_head(inner, target, None, head.clone(), Vec::new(), operation)?;
+        let (made, _) = keep_foreign(inner, target, &head, made, operation)?;
         finished.heads.push(head_row(inner, &made)?);
         let Some(fork) = inner.find_volume(target) else { continue };
         let mut state = fork.state();

@@ -16,7 +16,9 @@ use cove_types::{ErrorKind, OperationId, VolumeId};
 use crate::capture::sub;
 use crate::node::{Inner, chain, document_digest};
 use crate::save::SaveError;
+use crate::save::lineage::is_answer;
 use crate::save::older::read_older;
+use crate::save::rescue::{keep_foreign, take_head};
 use crate::save::{op, stamp};
 use crate::volume::{Known, Volume};
 use crate::work::Pending;
@@ -51,7 +53,9 @@ pub(crate) fn create_head(
     let first = Op { id: sub(&pending.operation, 2), ..op(pending, Vec::new()) };
     let mut head = Head::create(create, first, stamp(inner));
     head.document = Some(document.clone());
-    let known = put_head(inner, &volume.id, None, head, Vec::new(), Some(&pending.operation))?;
+    let operation = Some(&pending.operation);
+    let found = put_head(inner, &volume.id, None, head.clone(), Vec::new(), operation)?;
+    let (known, _) = keep_foreign(inner, &volume.id, &head, found, operation)?;
     remember(inner, volume, known)
 }
 
@@ -86,13 +90,16 @@ pub(crate) fn put_or_begin_again(
     operation: &OperationId,
 ) -> Result<Option<Known>, SaveError> {
     match put_head(inner, &volume.id, Some(known), next, older, Some(operation)) {
+        // it took effect some time ago, and another copy has saved since: its head is not this one's
+        Ok(found) if !is_answer(&found.head, operation) => {
+            let what = "another copy of this cove has saved meanwhile".to_owned();
+            Err(SaveError::Later { kind: ErrorKind::Conflict, what })
+        }
         Ok(known) => Ok(Some(known)),
         Err(SaveError::Later { kind: ErrorKind::Conflict, what }) => {
-            // another change of this node was faster: begin again from the new head
             tracing::info!(volume = %volume.id, what, "beginning again");
-            let (head, version) = read_head(inner, &volume.id)?;
-            let older = read_older(inner, &head)?;
-            remember(inner, volume, Known { head, older, version })?;
+            let found = read_head(inner, &volume.id)?;
+            take_head(inner, volume, &known.head, found, Some(operation))?;
             Ok(None)
         }
         Err(error) => Err(error),

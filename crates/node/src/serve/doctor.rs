@@ -1,10 +1,51 @@
 //! What is well and what is not on this node.
 
+use cove_btrfs::SubvolumePath;
 use cove_objects::Location;
-use cove_types::wire;
+use cove_types::{VolumeId, wire};
 
 use crate::claim::Holding;
 use crate::node::Inner;
+
+/// Whether each volume in use has its files here, and each subvolume its volume.
+fn copies(inner: &Inner) -> Result<String, String> {
+    let places = inner.pool.list().map_err(|error| crate::node::chain(&error))?;
+    let is_here = |id: &VolumeId| places.contains(&SubvolumePath::Volume(id.clone()));
+    let mut missing = Vec::new();
+    for volume in inner.all_volumes() {
+        let state = volume.state();
+        if state.is_live() && state.queue.is_empty() && !is_here(&volume.id) {
+            let slug = state.document.as_ref().map(|document| document.slug.to_string());
+            missing.push(slug.unwrap_or_else(|| volume.id.to_string()));
+        }
+    }
+    let is_known = |id: &VolumeId| {
+        inner.find_volume(id).is_some_and(|volume| {
+            let state = volume.state();
+            state.copy.is_some() || !state.queue.is_empty()
+        })
+    };
+    let mut unknown = Vec::new();
+    for place in &places {
+        if let SubvolumePath::Volume(id) = place
+            && !is_known(id)
+        {
+            unknown.push(id.to_string());
+        }
+    }
+    let mut wrong = Vec::new();
+    missing.sort_unstable();
+    if !missing.is_empty() {
+        wrong.push(format!("the files of {} are not on this machine", missing.join(", ")));
+    }
+    if !unknown.is_empty() {
+        wrong.push(format!("nothing here knows whose files {} are", unknown.join(", ")));
+    }
+    if wrong.is_empty() {
+        return Ok("all projects in use have their files on this machine".to_owned());
+    }
+    Err(wrong.join("; "))
+}
 
 pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     let check = |name: &str, result: Result<String, String>, hint: &str| match result {
@@ -40,10 +81,30 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     } else {
         Err(format!("{waiting} changes wait to be saved"))
     };
+    let copies = copies(inner);
+    let unread: Vec<String> = inner.unread().iter().map(ToString::to_string).collect();
+    let heads = match unread.as_slice() {
+        [] => Ok("what this machine remembers of its projects can be read".to_owned()),
+        unread => Err(format!(
+            "what this machine remembers of {} is damaged and not read from the store again yet",
+            unread.join(", ")
+        )),
+    };
+    let one = match inner.signs.another() {
+        None => Ok("nobody else goes by this cove's name".to_owned()),
+        Some(_) => Err("another copy of this cove holds the same store under the same name".into()),
+    };
     vec![
         check("pool room", room, "remove what is not needed, or give the pool more room"),
         check("pool writes", flushed, "look at the disk and at the kernel's log"),
         check("object store", store, "check the address and the keys, or run `cove recover`"),
+        check(
+            "one copy",
+            one,
+            "stop one of the two, or give the other a home and a store of its own",
+        ),
+        check("files here", copies, "run `cove recover`: it takes nothing away"),
+        check("node database", heads, "check the object store; it is asked again by itself"),
         check("saving", saved, "`cove show NAME` says why"),
     ]
 }

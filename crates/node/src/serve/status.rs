@@ -1,12 +1,15 @@
 //! A volume as this node knows it.
 
 use cove_btrfs::SubvolumePath;
+use cove_content::entry::EntryRecord;
+use cove_content::head::HeadState;
 use cove_content::volumes::{VolumeError, VolumeStatus};
-use cove_types::{Durability, ErrorKind, wire};
+use cove_types::{Durability, EntryId, ErrorKind, wire};
 
 use crate::claim::Holding;
 use crate::node::Inner;
-use crate::volume::{Trouble, Volume};
+use crate::save::Cause;
+use crate::volume::{Known, State, Trouble, Volume};
 use crate::work::Work;
 
 /// Where more is to be read of what is lost.
@@ -14,6 +17,44 @@ const LOST_HINT: &str = "the log in Cove's home says which operation it was";
 /// What helps a volume that another Cove has taken over.
 const FENCED_HINT: &str =
     "what is not saved stays in the directory that `cove path` prints: copy it from there";
+
+/// The rescue entries that nobody has looked at, by why they were made: what, since when, and what to do.
+fn rescued(state: &State) -> Vec<(String, jiff::Timestamp, String)> {
+    let slug = state.document.as_ref().map(|document| document.slug.to_string());
+    let slug = slug.unwrap_or_else(|| "NAME".into());
+    let mut unseen: Vec<(Cause, &EntryRecord, usize)> = Vec::new();
+    for record in state.known.iter().flat_map(Known::entries) {
+        let Some(cause) = Cause::of_unseen(record) else { continue };
+        if state.whole.contains(&record.id) {
+            continue;
+        }
+        match unseen.iter_mut().find(|(other, ..)| *other == cause) {
+            Some((_, newest, count)) => {
+                *count += 1;
+                if record.time > newest.time {
+                    *newest = record;
+                }
+            }
+            None => unseen.push((cause, record, 1)),
+        }
+    }
+    let hint = |id: EntryId| {
+        format!(
+            "`cove timeline {slug}` lists them, `cove diff {slug}@{id}..{slug}` compares; \
+             `cove pin {slug}@{id}` says that you have seen it"
+        )
+    };
+    unseen
+        .into_iter()
+        .map(|(cause, newest, count)| {
+            (
+                format!("{}: {count}, the newest is {}", cause.problem(), newest.id),
+                newest.time,
+                hint(newest.id),
+            )
+        })
+        .collect()
+}
 
 pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
@@ -61,6 +102,29 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     }
     for Trouble { what, since, .. } in &state.lost {
         problem(what.clone(), *since, "operator", Some(LOST_HINT));
+    }
+    if let Some(since) = inner.signs.another() {
+        problem(
+            "another copy of this cove saves to the same store under the same name".into(),
+            since,
+            "you",
+            Some("stop one of the two, or give the other a home and a store of its own"),
+        );
+    }
+    if let Some(Trouble { what, since, .. }) = &state.reread {
+        problem(what.clone(), *since, "nobody", None);
+    }
+    let is_live = head.is_some_and(|head| head.state == HeadState::Live);
+    if !here && is_live && state.queue.is_empty() {
+        problem(
+            "its files are not on this machine".into(),
+            inner.env.now(),
+            "you",
+            Some("`cove recover` brings them back, as far as they can be read"),
+        );
+    }
+    for (what, since, hint) in rescued(&state) {
+        problem(what, since, "you", Some(&hint));
     }
     let store = match &holding {
         Holding::Held if state.fenced => "held_by_another",

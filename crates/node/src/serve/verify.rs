@@ -11,7 +11,7 @@ use cove_objects::ReadError;
 use cove_types::wire;
 
 use crate::node::{Inner, chain};
-use crate::save::chunks_of;
+use crate::save::{Cause, chunks_of};
 use crate::volume::{Known, Volume};
 
 pub(crate) fn unsaved_problem() -> wire::VerifyProblem {
@@ -92,7 +92,26 @@ pub(crate) fn check(
     verify::check(&subject, read, &mut verified.problems, &mut verified.checked)
         .map_err(|error| VolumeError::failed("failed to verify a volume", error))?;
     name_nearest_good(&states, &entries, &mut verified.problems);
+    if read == Some((1, 1)) {
+        note_whole(volume, &entries, &verified.problems);
+    }
     Ok(())
+}
+
+/// Takes in which damaged states are whole again, now that every byte of them was read.
+fn note_whole(volume: &Volume, entries: &[EntryRecord], problems: &[wire::VerifyProblem]) {
+    let is_bad = |record: &EntryRecord| {
+        let id = record.id.to_string();
+        problems.iter().any(|problem| problem.entry.as_ref() == Some(&id))
+    };
+    let damaged = entries.iter().filter(|entry| Cause::of_unseen(entry) == Some(Cause::Damage));
+    let mut state = volume.state();
+    for record in damaged {
+        match is_bad(record) {
+            true => state.whole.remove(&record.id),
+            false => state.whole.insert(record.id),
+        };
+    }
 }
 
 /// The older entries as the store has them, or what is wrong with them.

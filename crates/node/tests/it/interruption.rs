@@ -418,6 +418,12 @@ async fn assert_saved(world: &World, volumes: &[(&VolumeId, &Tree)]) {
         same("the files", wanted, &found);
     }
     world.node.stop().await;
+    for head in heads(&world.store).values() {
+        let head = Head::decode(head).unwrap();
+        let foreign = |cause: &Option<String>| cause.as_deref() == Some("another copy");
+        let mistaken = head.entries.iter().any(|entry| foreign(&entry.cause));
+        assert!(!mistaken, "a lost answer of our own is taken for another copy's save: {head:?}");
+    }
     let other = World::fake("b", &world.store).await;
     let recovered = other.node.recover(true, Progress::default()).await.unwrap();
     assert!(recovered.lost.is_empty(), "{:?}", recovered.lost);

@@ -10,5 +10,6 @@ mod lacks;
 mod model;
 mod pool_faults;
 mod requests;
+mod second_lives;
 mod sweep;
 mod world;

@@ -114,3 +114,55 @@ async fn a_key_below_an_object_is_refused() {
         assert!(matches!(error, WriteError::Denied { .. }), "{clash}: {error:?}");
     }
 }
+
+/// The modes of everything below a directory, itself included, as octal text.
+fn modes(directory: &Path) -> std::collections::BTreeSet<String> {
+    let mut modes = std::collections::BTreeSet::new();
+    let metadata = std::fs::symlink_metadata(directory).unwrap();
+    let kind = if metadata.is_dir() { 'd' } else { 'f' };
+    modes.insert(format!("{kind}{:o}", metadata.mode() & 0o7777));
+    if metadata.is_dir() {
+        for below in std::fs::read_dir(directory).unwrap() {
+            modes.extend(self::modes(&below.unwrap().path()));
+        }
+    }
+    modes
+}
+
+#[tokio::test]
+async fn nobody_but_the_owner_reaches_the_objects() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("above/objects");
+    let private = || std::collections::BTreeSet::from(["d700".to_owned(), "f600".to_owned()]);
+    let store = open(&root);
+    let head = key("", "volume/head");
+    let Put::Done(version) = store.put_if_absent(&head, "a".into()).await.unwrap() else {
+        panic!("an empty store has a head")
+    };
+    let put = store.put_if_match(&head, "b".into(), &version).await.unwrap();
+    assert!(matches!(put, Put::Done(_)));
+    assert_eq!(modes(&root), private());
+
+    // As an earlier Cove left it: what keeps others out is closed when it is opened again.
+    drop(store);
+    let open_to_all = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for name in ["", "objects", "temporary"] {
+        open_to_all(&root.join(name), 0o755);
+    }
+    for name in ["lock", "users", "clock"] {
+        open_to_all(&root.join(name), 0o644);
+    }
+    drop(open(&root));
+    assert_eq!(modes(&root), private());
+
+    // A directory that holds something else too is its operator's.
+    std::fs::write(root.join("notes"), "").unwrap();
+    open_to_all(&root.join("notes"), 0o600);
+    open_to_all(&root, 0o755);
+    open_to_all(&root.join("objects"), 0o755);
+    drop(open(&root));
+    assert_eq!(std::fs::metadata(&root).unwrap().mode() & 0o777, 0o755);
+    assert_eq!(std::fs::metadata(root.join("objects")).unwrap().mode() & 0o777, 0o700);
+}

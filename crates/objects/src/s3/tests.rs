@@ -269,6 +269,22 @@ async fn an_error_names_what_the_store_said_and_no_secret() {
     assert!(!shown.contains("very-secret"), "{shown}");
 }
 
+#[tokio::test]
+async fn a_store_that_is_away_is_told_once_and_in_one_line() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let config = S3Config { endpoint: Some(at.clone()), ..config_of("secret") };
+    let (silence, pause) = (Duration::from_secs(5), Duration::from_millis(1));
+    let store = S3Store::open_with(config, Env::system(), silence, pause).unwrap();
+    let said = format!("{at} does not answer: connection refused");
+    let read = store.get(&head()).await.unwrap_err();
+    assert_eq!(std::error::Error::source(&read).unwrap().to_string(), said);
+    let written = store.put_if_absent(&head(), "a".into()).await.unwrap_err();
+    assert_eq!(std::error::Error::source(&written).unwrap().to_string(), said);
+    assert_eq!(store.ask_bucket("versioning").await.unwrap_err(), said);
+}
+
 fn config_of(secret: &str) -> S3Config {
     S3Config {
         bucket: "cove".into(),

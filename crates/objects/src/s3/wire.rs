@@ -63,9 +63,59 @@ impl Answer {
                 )
                 .into()
             }
-            _ => Box::new(error),
+            _ => match NoAnswer::within(&error) {
+                Some(away) => Box::new(away),
+                None => Box::new(error),
+            },
         }
     }
+}
+
+/// A store of which no whole answer came, in one line; the library would tell it three times.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at} {what}: {why}")]
+pub(super) struct NoAnswer {
+    /// `http://host:port`.
+    at: String,
+    /// That it does not answer, or that its answer broke off.
+    what: &'static str,
+    why: String,
+}
+
+impl NoAnswer {
+    fn new(error: &reqwest::Error) -> Self {
+        let innermost = causes(error).last();
+        let text = innermost.map(ToString::to_string).unwrap_or_default();
+        // `Connection refused (os error 111)`: the number tells a person nothing.
+        let text = text.split(" (os error").next().unwrap_or_default();
+        let mut letters = text.chars();
+        let first = letters.next().map(|first| first.to_ascii_lowercase());
+        let why: String = first.into_iter().chain(letters).collect();
+        let what = if error.is_body() || error.is_decode() {
+            "broke off its answer"
+        } else {
+            "does not answer"
+        };
+        Self { at: origin(error.url()), what, why: cove_types::escape_bytes(why.as_bytes()) }
+    }
+
+    /// The one that an error of the library carries.
+    fn within(error: &(dyn Error + 'static)) -> Option<Self> {
+        causes(error).find_map(|error| error.downcast_ref::<Self>()).cloned()
+    }
+}
+
+/// An error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// A store as a person knows it: no key of an object and nothing that is signed.
+fn origin(url: Option<&reqwest::Url>) -> String {
+    url.map_or_else(
+        || "the store".to_owned(),
+        |url| cove_types::escape_bytes(url.origin().ascii_serialization().as_bytes()),
+    )
 }
 
 /// Where the [`Answer`] to a request is put; travels in the request's extensions.
@@ -92,10 +142,6 @@ pub(super) struct Wire {
     writer: reqwest::Client,
     silence_max: Duration,
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("nothing moved for {} s", .0.as_secs_f32())]
-struct Silence(Duration);
 
 impl Wire {
     pub fn new(silence_max: Duration, may_be_plain: bool) -> reqwest::Result<Self> {
@@ -124,8 +170,8 @@ impl Wire {
             Ok((response.status().as_u16(), response.text().await?))
         };
         match tokio::time::timeout(self.silence_max, work).await {
-            Ok(result) => result.map_err(|error: reqwest::Error| error.without_url().to_string()),
-            Err(_) => Err(Silence(self.silence_max).to_string()),
+            Ok(result) => result.map_err(|error: reqwest::Error| NoAnswer::new(&error).to_string()),
+            Err(_) => Err(self.silence(origin(url.parse().ok().as_ref())).to_string()),
         }
     }
 
@@ -137,6 +183,7 @@ impl Wire {
             .to_string()
             .parse::<reqwest::Url>()
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let at = origin(Some(&url));
         let mut sent = reqwest::Request::new(parts.method, url);
         *sent.headers_mut() = parts.headers;
         let moved = Arc::new(Mutex::new(Instant::now()));
@@ -157,13 +204,14 @@ impl Wire {
             match tokio::time::timeout_at(last + self.silence_max, &mut answer).await {
                 Ok(answer) => return answer.map_err(http_error),
                 Err(_) if *moved.lock().expect("no holder of this lock panics") > last => {}
-                Err(_) => return Err(self.silence()),
+                Err(_) => return Err(HttpError::new(HttpErrorKind::Timeout, self.silence(at))),
             }
         }
     }
 
-    fn silence(&self) -> HttpError {
-        HttpError::new(HttpErrorKind::Timeout, Silence(self.silence_max))
+    fn silence(&self, at: String) -> NoAnswer {
+        let why = format!("nothing moved for {} s", self.silence_max.as_secs_f32());
+        NoAnswer { at, what: "does not answer", why }
     }
 }
 
@@ -187,7 +235,7 @@ fn pieces(body: HttpResponseBody, moved: Arc<Mutex<Instant>>) -> reqwest::Body {
 
 fn http_error(error: reqwest::Error) -> HttpError {
     let kind = if error.is_timeout() { HttpErrorKind::Timeout } else { HttpErrorKind::Interrupted };
-    HttpError::new(kind, error.without_url())
+    HttpError::new(kind, NoAnswer::new(&error))
 }
 
 #[async_trait]

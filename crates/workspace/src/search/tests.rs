@@ -34,12 +34,39 @@ fn a_glob_with_many_stars_ends_soon() {
     assert!(!finds(&"a*".repeat(100), &format!("{}b", "a".repeat(90))));
 }
 
+#[test]
+fn a_pattern_with_a_slash_is_of_the_whole_path() {
+    assert!(finds("src/*.ts", "src/deep/app.ts"));
+    assert!(finds("/src/*.ts", "src/app.ts"));
+    assert!(finds("*/app.ts", "src/app.ts"));
+    assert!(!finds("src/*.ts", "lib/src/app.ts"));
+    assert!(finds("deep/app", "src/deep/app.ts"));
+    assert!(finds("/src", "src/app.ts") && !finds("/src", "my-src/app.ts"));
+    assert!(finds("app.ts", "src/app.ts") && !finds("src", "src/app.ts"));
+}
+
+#[test]
+fn a_text_stands_for_itself_and_an_expression_for_what_it_means() {
+    let found = |pattern: &str, expression, ignores_case, line: &[u8]| {
+        LinePattern::parse(pattern, expression, ignores_case).unwrap().is_in(line)
+    };
+    assert!(found("a.b", false, false, b"a.b") && !found("a.b", false, false, b"axb"));
+    assert!(found("a.b", true, false, b"axb"));
+    assert!(found("^TODO: (a|b)$", true, false, b"TODO: b"));
+    assert!(!found("todo", false, false, b"TODO") && found("todo", false, true, b"TODO"));
+    assert!(found("\\xff", false, false, b"a\xff") && !found("\\xff", false, false, b"a\xfe"));
+    let refused = LinePattern::parse("(a", true, false).unwrap_err().to_string();
+    assert_eq!(refused, "\"(a\" is no regular expression: unclosed group");
+    assert!(LinePattern::parse("((a{99}){99}){99}", true, false).is_err(), "it is too large");
+}
+
+fn search(text: &[u8], part: &str, room: usize) -> Lines {
+    lines_with("f", text, &LinePattern::parse(part, false, false).unwrap(), room).unwrap()
+}
+
 fn lines(text: &[u8], part: &str) -> Vec<(u64, String)> {
-    lines_with("f", text, part.as_bytes(), 100)
-        .unwrap()
-        .into_iter()
-        .map(|found| (found.line, found.text))
-        .collect()
+    let Lines::Found(found) = search(text, part, 100) else { panic!("it is binary") };
+    found.into_iter().map(|found| (found.line, found.text)).collect()
 }
 
 #[test]
@@ -50,7 +77,7 @@ fn a_match_has_its_lines_number_and_text() {
 
 #[test]
 fn a_binary_file_has_no_lines() {
-    assert_eq!(lines(b"three\0three", "three"), []);
+    assert_eq!(search(b"three\0three", "three", 100), Lines::Binary);
 }
 
 #[test]
@@ -70,5 +97,5 @@ fn what_would_act_on_a_terminal_is_escaped() {
 
 #[test]
 fn no_more_than_the_room_is_found() {
-    assert_eq!(lines_with("f", &b"a\na\na\n"[..], b"a", 2).unwrap().len(), 2);
+    assert!(matches!(search(b"a\na\na\n", "a", 2), Lines::Found(found) if found.len() == 2));
 }

@@ -28,7 +28,7 @@ fn problem() -> Problem {
 #[tokio::test]
 async fn a_saved_project_without_problems_is_well() {
     let (row, status) = known().await;
-    assert_eq!(project(&row, &status, &place()).health.state, "ok");
+    assert_eq!(project(&row, &status, &[], &place()).health.state, "ok");
 }
 
 #[tokio::test]
@@ -37,32 +37,38 @@ async fn what_is_not_captured_is_no_problem() {
     status.not_captured =
         vec![wire::NotCaptured { path: "dev/null".into(), what: "device".into() }];
     status.not_captured_count = 1;
-    let shown = project(&row, &status, &place());
+    let shown = project(&row, &status, &[], &place());
     assert_eq!((shown.health.state.as_str(), shown.health.not_captured.len()), ("ok", 1));
 }
 
 #[tokio::test]
 async fn a_problem_wants_attention() {
     let (row, mut status) = known().await;
-    status.problems = vec![problem()];
-    assert_eq!(project(&row, &status, &place()).health.state, "attention");
+    let what = format!("not looked at: volumes/{} holds an active swap file", status.volume);
+    status.problems = vec![Problem { what, ..problem() }];
+    let health = project(&row, &status, &[], &place()).health;
+    assert_eq!(health.state, "attention");
+    assert_eq!(health.problems[0].what, "not looked at: shop holds an active swap file");
 }
 
 #[tokio::test]
 async fn unsaved_work_without_a_store_is_at_risk() {
     let (row, mut status) = known().await;
     status.store = "unreachable".into();
-    assert_eq!(project(&row, &status, &place()).health.state, "attention");
+    assert_eq!(project(&row, &status, &[], &place()).health.state, "attention");
     status.durability = Durability::OnThisNode;
-    assert_eq!(project(&row, &status, &place()).health.state, "at_risk");
+    assert_eq!(project(&row, &status, &[], &place()).health.state, "at_risk");
 }
 
 #[tokio::test]
 async fn a_project_that_verify_found_damaged_is_at_risk() {
     let (mut row, status) = known().await;
     row.verified = Some((0, 1));
-    let shown = project(&row, &status, &place());
+    let shown = project(&row, &status, &[], &place());
     assert_eq!(shown.health.state, "at_risk");
+    let problem = &shown.health.problems[0];
+    assert_eq!(problem.what, "the last verify found 1 problem");
+    assert_eq!(problem.hint.as_deref(), Some("`cove verify shop` names them"));
     assert_eq!(shown.health.last_verify.unwrap().at, "1970-01-01T00:00:00Z");
 }
 
@@ -70,7 +76,7 @@ async fn a_project_that_verify_found_damaged_is_at_risk() {
 async fn a_live_project_was_never_trashed() {
     let (mut row, status) = known().await;
     row.trashed_us = Some(1);
-    assert_eq!(project(&row, &status, &place()).trashed_at, None);
+    assert_eq!(project(&row, &status, &[], &place()).trashed_at, None);
 }
 
 #[test]
@@ -86,5 +92,5 @@ fn a_file_shows_its_permission_bits_and_a_safe_path() {
     let shown = file(&view);
     assert_eq!((shown.path.as_str(), shown.mode.as_str()), ("a\\x1b\\xff", "0777"));
     assert_eq!((shown.bytes, shown.target.as_deref()), (0, Some("\\x0a")));
-    assert_eq!(shown.modified, "9999-12-30T22:00:00Z");
+    assert_eq!(shown.modified, "9999-12-31T23:59:59.999999999Z");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{
-    EntryEdit, FileEdit, Moment, NewEntry, Restore, Source, VolumeError, VolumeStatus,
+    Call, EntryEdit, FileEdit, Moment, NewEntry, Restore, Source, VolumeError, VolumeStatus,
 };
 use cove_database::{ProjectRow, ProjectState};
 use cove_types::{
@@ -14,7 +14,8 @@ use cove_types::{
 };
 use serde_json::json;
 
-use super::{Inner, Workspaces, resolve, row_of};
+use super::faults::Reach;
+use super::{Inner, Workspaces, about, resolve, row_of};
 use crate::operations::{Ask, Bound, Target};
 use crate::{Request, Saving, Started, WorkspaceError, names, shape};
 
@@ -86,10 +87,11 @@ impl Workspaces {
             label: label.cloned(),
             keep: self.inner().keep,
         };
-        let inner = Arc::clone(self.inner());
+        let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
-            let captured = inner.volumes.snapshot(bound.call, volume, entry).await?;
+            let captured =
+                inner.volumes.snapshot(bound.call, volume, entry).await.map_err(about(&slug_))?;
             let shaped = |snapshot: &cove_content::volumes::Snapshot| wire::EntryReply {
                 entry: shape::entry(&snapshot.entry),
                 rolled_off: snapshot.rolled_off.iter().map(shape::entry).collect(),
@@ -97,7 +99,7 @@ impl Workspaces {
             let reply = shaped(&captured.value);
             let saved = captured.saved;
             let saved: Saving<wire::EntryReply> =
-                Box::pin(async move { Ok(shaped(&saved.await?)) });
+                Box::pin(async move { Ok(shaped(&saved.await.map_err(about(&slug_))?)) });
             Ok((reply, saved))
         };
         self.inner().operations.start(ask, self.inner().target(slug), work).await
@@ -129,11 +131,13 @@ impl Workspaces {
             let volume = bound.volume()?;
             let entry = entry_of(&inner, &slug_, &volume, &at, "restore").await?;
             let restore = Restore { entry, paths, force, author, keep: inner.keep };
-            let captured = inner.volumes.restore(bound.call, volume.clone(), restore).await?;
+            let captured = inner.volumes.restore(bound.call, volume.clone(), restore).await;
+            let captured = captured.map_err(about(&slug_))?;
             let reply = restored(&inner, &volume, captured.value).await?;
             let saved = captured.saved;
-            let saved: Saving<wire::ProjectReply> =
-                Box::pin(async move { restored(&inner, &volume, saved.await?).await });
+            let saved: Saving<wire::ProjectReply> = Box::pin(async move {
+                restored(&inner, &volume, saved.await.map_err(about(&slug_))?).await
+            });
             Ok((reply, saved))
         };
         self.inner().operations.start(ask, self.inner().target(slug), work).await
@@ -185,7 +189,8 @@ impl Workspaces {
             let volume = bound.volume()?;
             let ProjectReference { project, at } = reference_;
             let entry = entry_of(&inner, &project, &volume, &at, verb).await?;
-            let view = inner.volumes.edit_entry(bound.call, volume, entry, edit).await?;
+            let view = inner.volumes.edit_entry(bound.call, volume, entry, edit).await;
+            let view = view.map_err(about(&project))?;
             Ok(wire::EntryReply { entry: shape::entry(&view), rolled_off: Vec::new() })
         };
         self.inner().operations.complete(ask, target, work).await
@@ -221,10 +226,11 @@ impl Workspaces {
             resource: slug.to_string(),
             arguments: json!({ "slug": slug }),
         };
-        let inner = Arc::clone(self.inner());
+        let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
-            inner.volumes.set_trashed(bound.call, volume.clone(), true).await?;
+            let trashed = inner.volumes.set_trashed(bound.call, volume.clone(), true).await;
+            trashed.map_err(about(&slug_))?;
             Ok(reply(inner.written(&volume).await?))
         };
         self.inner().operations.complete(ask, self.inner().target(slug), work).await
@@ -257,15 +263,13 @@ impl Workspaces {
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
             let entry = trashed_entry(&inner, &slug, &volume, &at).await?;
+            let remarks = give_up_label(&inner, &bound.call, &slug, &volume, entry).await?;
             let edit = EntryEdit::Undelete { keep: inner.keep };
-            let view = inner.volumes.edit_entry(bound.call, volume.clone(), entry, edit).await?;
+            let view = inner.volumes.edit_entry(bound.call, volume.clone(), entry, edit).await;
+            let view = view.map_err(about(&slug))?;
             let row = inner.of_volume(&volume).await?;
             let project = inner.shown(&row).await?;
-            Ok(wire::ProjectReply {
-                project,
-                entry: Some(shape::entry(&view)),
-                remarks: Vec::new(),
-            })
+            Ok(wire::ProjectReply { project, entry: Some(shape::entry(&view)), remarks })
         };
         self.inner().operations.complete(ask, self.inner().target(&project), work).await
     }
@@ -291,24 +295,56 @@ impl Workspaces {
         if matches!(edit, FileEdit::Put(..) | FileEdit::Extract(..)) {
             crate::request::parse_key(&request.key)?;
             let row = self.inner().live(slug).await?;
-            let done = edit_files(self.inner(), &row.volume, edit).await;
+            let done = edit_files(self.inner(), slug, &row.volume, edit).await;
             self.inner().operations.audit(request, kind, &resource, &done).await?;
             return done;
         }
         let arguments = json!({ "path": resource, "more": more });
         let ask = Ask { request, kind, resource, arguments };
-        let inner = Arc::clone(self.inner());
-        let work = |bound: Bound| async move { edit_files(&inner, &bound.volume()?, edit).await };
+        let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
+        let work =
+            |bound: Bound| async move { edit_files(&inner, &slug_, &bound.volume()?, edit).await };
         self.inner().operations.complete(ask, self.inner().target(slug), work).await
     }
 }
 
+/// Takes the label from an entry in the trash when a live one has it by now, so that it can come
+/// back; says so. A step of its own before `call`, under an id that is derived of it.
+async fn give_up_label(
+    inner: &Inner,
+    call: &Call,
+    slug: &Slug,
+    volume: &VolumeId,
+    entry: EntryId,
+) -> Result<Vec<String>, WorkspaceError> {
+    let entries = inner.volumes.entries(volume).await.map_err(about(slug))?;
+    let own = entries.iter().find(|view| view.record.id == entry);
+    let Some(label) = own.and_then(|view| view.record.label.clone()) else { return Ok(Vec::new()) };
+    let holder = entries.iter().find(|view| {
+        view.record.is_live()
+            && view.record.id != entry
+            && view.record.label.as_ref() == Some(&label)
+    });
+    let Some(holder) = holder else { return Ok(Vec::new()) };
+    let step = Call { operation: call.operation.step("label"), ..call.clone() };
+    let edited =
+        inner.volumes.edit_entry(step, volume.clone(), entry, EntryEdit::Label(None)).await;
+    edited.map_err(about(slug))?;
+    let holder = holder.record.id;
+    Ok(vec![format!("label {label} names entry {holder} now: {entry} came back without it")])
+}
+
 async fn edit_files(
     inner: &Inner,
+    slug: &Slug,
     volume: &VolumeId,
     edit: FileEdit,
 ) -> Result<wire::FilesReply, WorkspaceError> {
-    let edited = inner.volumes.edit(volume, edit).await?;
+    let reach = Reach::edit(slug, volume, &edit);
+    let edited = match inner.volumes.edit(volume, edit).await {
+        Ok(edited) => edited,
+        Err(error) => return Err(reach.failed(&*inner.volumes, error).await),
+    };
     let files = edited.files.iter().map(shape::file).collect();
     Ok(wire::FilesReply { files, remarks: edited.remarks })
 }
@@ -361,7 +397,7 @@ async fn trashed_entry(
     volume: &VolumeId,
     at: &At,
 ) -> Result<EntryId, WorkspaceError> {
-    let entries = inner.volumes.entries(volume).await?;
+    let entries = inner.volumes.entries(volume).await.map_err(about(slug))?;
     let found = match resolve(slug, at, &entries, |record| !record.is_live()) {
         // One that is live already is worth another message.
         Err(WorkspaceError::NoEntry { .. }) => {
@@ -454,24 +490,24 @@ async fn create(
     let captured = match created {
         Ok(captured) => captured,
         Err(error) => {
-            take_back(&inner, &[row], &error).await;
-            return Err(error.into());
+            take_back(&inner, std::slice::from_ref(&row), &error).await;
+            return Err(about(&row.slug)(error));
         }
     };
     let (status, remarks) = captured.value;
     let row = row_of(Some(&row), &status);
     inner.database.put_projects(std::slice::from_ref(&row)).await?;
-    let project = inner.shape(&row, &status);
+    let project = inner.shape(&row, &status, &[]);
     let value = wire::ProjectReply { project, entry: None, remarks };
     let saved: Saving<wire::ProjectReply> = Box::pin(async move {
         match captured.saved.await {
             Ok((status, remarks)) => {
-                let project = inner.shape(&row, &status);
+                let project = inner.shape(&row, &status, &[]);
                 Ok(wire::ProjectReply { project, entry: None, remarks })
             }
             Err(error) => {
-                take_back(&inner, &[row], &error).await;
-                Err(error.into())
+                take_back(&inner, std::slice::from_ref(&row), &error).await;
+                Err(about(&row.slug)(error))
             }
         }
     });
@@ -526,14 +562,14 @@ async fn fork(
         Ok(captured) => captured,
         Err(error) => {
             take_back(&inner, &rows, &error).await;
-            return Err(error.into());
+            return Err(about(&source.project)(error));
         }
     };
     let rows: Vec<ProjectRow> =
         paired(&rows, &captured.value).map(|(row, status)| row_of(Some(row), status)).collect();
     inner.database.put_projects(&rows).await?;
     let shaped = |inner: &Inner, rows: &[ProjectRow], statuses: &[VolumeStatus]| {
-        let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status));
+        let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status, &[]));
         wire::ProjectsReply { projects: projects.collect() }
     };
     let value = shaped(&inner, &rows, &captured.value);
@@ -542,7 +578,7 @@ async fn fork(
             Ok(statuses) => Ok(shaped(&inner, &rows, &statuses)),
             Err(error) => {
                 take_back(&inner, &rows, &error).await;
-                Err(error.into())
+                Err(about(&source.project)(error))
             }
         }
     });
@@ -585,7 +621,8 @@ async fn rename(
     };
     let status = inner.volumes.status(&volume).await?;
     let document = ProjectDocument { name: to.to_string(), slug: to.clone(), ..status.document };
-    inner.volumes.describe(bound.call, volume.clone(), document).await?;
+    let described = inner.volumes.describe(bound.call, volume.clone(), document).await;
+    described.map_err(about(&row.slug))?;
     let project = inner.written(&volume).await?;
     drop(reserved);
     Ok(reply(project))
@@ -595,10 +632,17 @@ async fn undelete(inner: Arc<Inner>, bound: Bound) -> Result<wire::ProjectReply,
     let volume = bound.volume()?;
     let row = inner.of_volume(&volume).await?;
     let reserved = match row.state {
-        ProjectState::Trashed => Some(inner.reserve(&row.slug).await?),
+        ProjectState::Trashed => match inner.reserve(&row.slug).await {
+            Ok(reserved) => Some(reserved),
+            Err(WorkspaceError::NameTaken { slug }) => {
+                return Err(WorkspaceError::NameTakenMeanwhile { slug });
+            }
+            Err(error) => return Err(error),
+        },
         ProjectState::Live | ProjectState::Creating => None,
     };
-    inner.volumes.set_trashed(bound.call, volume.clone(), false).await?;
+    let back = inner.volumes.set_trashed(bound.call, volume.clone(), false).await;
+    back.map_err(about(&row.slug))?;
     let project = inner.written(&volume).await?;
     drop(reserved);
     Ok(reply(project))

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use cove_content::volumes::{FileReader, FileView, VerifyLevel, VolumeStatus};
-use cove_database::{ProjectRow, ProjectState};
+use cove_database::ProjectState;
 use cove_types::{OperationId, ProjectReference, Slug, TreePath, VolumeId, wire};
 
-use super::Workspaces;
+use super::faults::Reach;
+use super::{Workspaces, about};
 use crate::operations::Known;
-use crate::search::{self, NamePattern};
+use crate::search::{self, LinePattern, Lines, NamePattern};
 use crate::{Failure, WorkspaceError, shape};
 
 /// How far an operation is, as [`Workspaces::operation`] answers.
@@ -55,8 +55,13 @@ impl Workspaces {
         let statuses = inner.volumes.list().await?;
         let statuses: HashMap<_, _> =
             statuses.iter().map(|status| (&status.volume, status)).collect();
-        let shown = |row: &ProjectRow| Some(inner.shape(row, statuses.get(&row.volume)?));
-        Ok(wire::ProjectsReply { projects: rows.iter().filter_map(shown).collect() })
+        let mut projects = Vec::new();
+        for row in &rows {
+            if let Some(status) = statuses.get(&row.volume) {
+                projects.push(inner.shape(row, status, &inner.rescues(status).await));
+            }
+        }
+        Ok(wire::ProjectsReply { projects })
     }
 
     /// One project. Costs no request and no walk.
@@ -73,7 +78,7 @@ impl Workspaces {
         include_trashed: bool,
     ) -> Result<wire::EntriesReply, WorkspaceError> {
         let row = self.inner().live(slug).await?;
-        let entries = self.inner().volumes.entries(&row.volume).await?;
+        let entries = self.inner().volumes.entries(&row.volume).await.map_err(about(slug))?;
         let wanted = entries.iter().filter(|view| include_trashed || view.record.is_live());
         Ok(wire::EntriesReply { entries: wanted.map(shape::entry).collect() })
     }
@@ -81,7 +86,7 @@ impl Workspaces {
     /// Waits until all that the project had captured is saved.
     pub async fn wait(&self, slug: &Slug) -> Result<wire::ProjectReply, WorkspaceError> {
         let row = self.inner().live(slug).await?;
-        self.inner().volumes.wait_saved(&row.volume).await?;
+        self.inner().volumes.wait_saved(&row.volume).await.map_err(about(slug))?;
         self.show(slug).await
     }
 
@@ -102,9 +107,11 @@ impl Workspaces {
         before: &ProjectReference,
         after: &ProjectReference,
     ) -> Result<wire::ChangesReply, WorkspaceError> {
+        let later = after.project.clone();
         let before = self.inner().place_of(before).await?;
         let after = self.inner().place_of(after).await?;
-        Ok(wire::ChangesReply { changes: self.inner().volumes.diff(before, after).await? })
+        let changes = self.inner().volumes.diff(before, after).await.map_err(about(&later))?;
+        Ok(wire::ChangesReply { changes })
     }
 
     /// One file, directory or link.
@@ -114,8 +121,14 @@ impl Workspaces {
         path: &TreePath,
     ) -> Result<wire::FilesReply, WorkspaceError> {
         let (volume, moment) = self.inner().place_of(reference).await?;
-        let view = self.inner().volumes.file(&volume, &moment, path).await?;
-        Ok(files(&[view]))
+        let volumes = &self.inner().volumes;
+        match volumes.file(&volume, &moment, path).await {
+            Ok(view) => Ok(files(&[view])),
+            Err(error) => {
+                let reach = Reach::read(&reference.project, &volume, &moment, path);
+                Err(reach.failed(&**volumes, error).await)
+            }
+        }
     }
 
     /// The children of a directory, or everything below it; of what is no directory, itself.
@@ -136,49 +149,61 @@ impl Workspaces {
     ) -> Result<(VolumeId, cove_content::volumes::Moment, Vec<FileView>), WorkspaceError> {
         let (volume, moment) = self.inner().place_of(reference).await?;
         let volumes = &self.inner().volumes;
-        let views = if path.is_top() {
-            volumes.files(&volume, &moment, path, recursive).await?
-        } else {
-            let view = volumes.file(&volume, &moment, path).await?;
-            match view.kind {
-                "directory" => volumes.files(&volume, &moment, path, recursive).await?,
-                _ => vec![view],
+        let views = async {
+            if !path.is_top() {
+                let view = volumes.file(&volume, &moment, path).await?;
+                if view.kind != "directory" {
+                    return Ok(vec![view]);
+                }
             }
+            volumes.files(&volume, &moment, path, recursive).await
         };
-        Ok((volume, moment, views))
+        match views.await {
+            Ok(views) => Ok((volume, moment, views)),
+            Err(error) => {
+                let reach = Reach::read(&reference.project, &volume, &moment, path);
+                Err(reach.failed(&**volumes, error).await)
+            }
+        }
     }
 
     /// What lies below `path` under a name that `pattern` means: a glob with `*`, `?` and `[…]`
-    /// over the whole name, or a part of it.
+    /// over the whole name, or a part of it; with a slash, over the whole path. Only those of
+    /// a kind, where one is given.
     pub async fn find(
         &self,
         reference: &ProjectReference,
         path: &TreePath,
         pattern: &str,
+        kind: Option<&str>,
     ) -> Result<wire::FilesReply, WorkspaceError> {
         let pattern = NamePattern::parse(pattern)?;
         let (_, _, mut views) = self.below(reference, path, true).await?;
-        views.retain(|view| view.path.name().is_some_and(|name| pattern.matches(name)));
+        views.retain(|view| {
+            kind.is_none_or(|kind| view.kind == kind) && pattern.matches(view.path.as_bytes())
+        });
         Ok(files(&views))
     }
 
-    /// The lines below `path` that hold `text`, byte for byte; at most 10,000. Binary files and
-    /// those over 16 MiB are not searched.
+    /// The lines below `path` that match; at most 10,000. Binary files and those over 16 MiB are
+    /// not searched, and counted in a remark.
     pub async fn grep(
         &self,
         reference: &ProjectReference,
         path: &TreePath,
-        text: &str,
+        pattern: &LinePattern,
     ) -> Result<wire::MatchesReply, WorkspaceError> {
-        let text = Arc::new(search::pattern_bytes(text)?);
         let (volume, moment, views) = self.below(reference, path, true).await?;
-        let searched = |view: &&FileView| {
-            view.kind == "file" && (1..=search::FILE_BYTES_MAX).contains(&view.bytes)
-        };
-        let mut matches = Vec::new();
-        for view in views.iter().filter(searched) {
+        let (mut matches, mut remarks) = (Vec::new(), Vec::new());
+        let (mut binary, mut large) = (0_u64, 0_u64);
+        for view in views.iter().filter(|view| view.kind == "file" && view.bytes > 0) {
+            if view.bytes > search::FILE_BYTES_MAX {
+                large += 1;
+                continue;
+            }
             let room = search::MATCHES_MAX - matches.len();
             if room == 0 {
+                remarks.push(format!("only the first {} lines are given", search::MATCHES_MAX));
                 break;
             }
             let read = self.inner().volumes.read(&volume, &moment, &view.path, None).await;
@@ -188,16 +213,28 @@ impl Workspaces {
                 Err(cove_content::volumes::VolumeError::NoPath { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let (path, text) = (view.path.to_string(), Arc::clone(&text));
+            let (path, pattern) = (view.path.to_string(), pattern.clone());
             let shown = path.clone();
-            let found =
-                tokio::task::spawn_blocking(move || search::lines_with(&path, reader, &text, room))
-                    .await
-                    .map_err(|_| WorkspaceError::NoResult { what: format!("search of {shown}") })?
-                    .map_err(|source| WorkspaceError::Read { path: shown, source })?;
-            matches.extend(found);
+            let found = tokio::task::spawn_blocking(move || {
+                search::lines_with(&path, reader, &pattern, room)
+            });
+            let found = found
+                .await
+                .map_err(|_| WorkspaceError::NoResult { what: format!("search of {shown}") })?
+                .map_err(|source| WorkspaceError::Read { path: shown, source })?;
+            match found {
+                Lines::Found(found) => matches.extend(found),
+                Lines::Binary => binary += 1,
+            }
         }
-        Ok(wire::MatchesReply { matches })
+        let files = |number: u64, one: &str, many: &str| match number {
+            0 => None,
+            1 => Some(format!("1 {one} was not searched")),
+            _ => Some(format!("{number} {many} were not searched")),
+        };
+        remarks.extend(files(binary, "binary file", "binary files"));
+        remarks.extend(files(large, "file over 16 MiB", "files over 16 MiB"));
+        Ok(wire::MatchesReply { matches, remarks })
     }
 
     /// Reads bytes of a file, all of it without a range, with what is known of it. The reader blocks.
@@ -208,8 +245,14 @@ impl Workspaces {
         range: Option<Range<u64>>,
     ) -> Result<(wire::File, FileReader), WorkspaceError> {
         let (volume, moment) = self.inner().place_of(reference).await?;
-        let (view, reader) = self.inner().volumes.read(&volume, &moment, path, range).await?;
-        Ok((shape::file(&view), reader))
+        let volumes = &self.inner().volumes;
+        match volumes.read(&volume, &moment, path, range).await {
+            Ok((view, reader)) => Ok((shape::file(&view), reader)),
+            Err(error) => {
+                let reach = Reach::read(&reference.project, &volume, &moment, path);
+                Err(reach.failed(&**volumes, error).await)
+            }
+        }
     }
 
     /// Writes a path with everything below as a tar stream; see
@@ -221,7 +264,14 @@ impl Workspaces {
         to: Box<dyn Write + Send>,
     ) -> Result<(), WorkspaceError> {
         let (volume, moment) = self.inner().place_of(reference).await?;
-        Ok(self.inner().volumes.export(&volume, &moment, path, to).await?)
+        let volumes = &self.inner().volumes;
+        match volumes.export(&volume, &moment, path, to).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let reach = Reach::read(&reference.project, &volume, &moment, path);
+                Err(reach.failed(&**volumes, error).await)
+            }
+        }
     }
 
     /// The directory of a project's files on this machine.
@@ -253,7 +303,8 @@ impl Workspaces {
             not_captured: Vec::new(),
         };
         for row in &rows {
-            let verified = inner.volumes.verify(&row.volume, level).await?;
+            let verified =
+                inner.volumes.verify(&row.volume, level).await.map_err(about(&row.slug))?;
             let problems = verified.problems.len() as u64;
             let at_us = inner.env.now().as_microsecond();
             inner.database.set_verified(&row.id, at_us, problems).await?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use cove_content::volumes::{FileEdit, Source, VerifyLevel};
 use cove_env::{ManualClock, SeededChance};
-use cove_types::{Classify, Durability, ErrorKind, Label, TreePath};
+use cove_types::{Classify, Durability, ErrorKind, Label, OperationId, TreePath};
 
 use super::*;
 use crate::fake::Fake;
@@ -426,14 +426,18 @@ async fn files_are_listed_found_and_searched_at_any_moment() {
     let reply = server.workspaces.files(&now, &path("c"), true).await.unwrap();
     assert_eq!((paths(&reply).as_str(), reply.files[0].mode.as_str()), ("c", "0644"));
     assert_eq!(paths(&server.workspaces.file(&now, &top).await.unwrap()), ".");
-    assert_eq!(paths(&server.workspaces.find(&now, &top, "*.ts").await.unwrap()), "src/app.ts");
+    assert_eq!(
+        paths(&server.workspaces.find(&now, &top, "*.ts", None).await.unwrap()),
+        "src/app.ts"
+    );
     let lines = |reply: wire::MatchesReply| {
         let shown = |found: wire::Match| format!("{}:{}:{}", found.path, found.line, found.text);
         reply.matches.into_iter().map(shown).collect::<Vec<_>>()
     };
-    let found = lines(server.workspaces.grep(&now, &top, "let").await.unwrap());
+    let wanted = crate::LinePattern::parse("let", false, false).unwrap();
+    let found = lines(server.workspaces.grep(&now, &top, &wanted).await.unwrap());
     assert_eq!(found, ["src/app.ts:2:let c", "src/b.txt:1:let b"]);
-    let found = lines(server.workspaces.grep(&then, &path("src/app.ts"), "let").await.unwrap());
+    let found = lines(server.workspaces.grep(&then, &path("src/app.ts"), &wanted).await.unwrap());
     assert_eq!(found, ["src/app.ts:1:let a"]);
     let error = server.workspaces.file(&now, &path("no")).await.unwrap_err();
     assert_eq!(
@@ -522,4 +526,167 @@ async fn an_operation_id_as_a_key_is_that_operation() {
     let started =
         server.workspaces.snapshot(&ask("text"), &slug("shop"), None, None).await.unwrap();
     assert_eq!(started.operation.seq(), 2);
+}
+
+/// An error as whoever calls is told it.
+fn told(error: &WorkspaceError) -> (ErrorKind, String, Option<String>) {
+    let crate::Failure { kind, what, hint } = crate::Failure::from(error);
+    (kind, what, hint)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_path_is_told_in_the_projects_words() {
+    let server = Server::new().await;
+    let project = server.create("shop", "a=1\nsrc/b=2").await;
+    server.fake.link_out(&project.volume.parse().unwrap(), &path("esc"));
+    let put = async |at: &str| {
+        let edit = FileEdit::Put(path(at), Box::new(b"x".as_slice()));
+        let error = server.workspaces.edit(&ask("put"), &slug("shop"), edit).await.unwrap_err();
+        told(&error)
+    };
+    let hint = |text: &str| Some(text.to_owned());
+    let missing = put("src/c/d/e.txt").await;
+    let wanted = "directory src/c/d does not exist".to_owned();
+    assert_eq!(missing, (ErrorKind::NotFound, wanted, hint("`cove files mkdir shop:/src/c/d`")));
+    let below_a_file = put("a/b").await;
+    let wanted = "a is a file, not a directory".to_owned();
+    assert_eq!(below_a_file, (ErrorKind::Precondition, wanted, None));
+    let out = put("esc/pwn").await;
+    let wanted = "esc is a symbolic link that points out of the project".to_owned();
+    assert_eq!(out, (ErrorKind::Precondition, wanted.clone(), None));
+    let read = async |at: &str| {
+        let read = server.workspaces.read(&at_moment("shop"), &path(at), None).await;
+        told(&read.err().unwrap())
+    };
+    assert_eq!(read("esc/pwn").await, (ErrorKind::Precondition, wanted, None));
+    assert_eq!(read("src").await.1, "src is a directory, not a file");
+    assert_eq!(read("").await.1, "shop:/ is a directory, not a file");
+    let absent = read("src/none").await;
+    assert_eq!(absent, (ErrorKind::NotFound, "src/none does not exist".to_owned(), None));
+    server.fake.fail_next(ErrorKind::Exhausted, false);
+    let (kind, what, hint) = put("a").await;
+    assert_eq!(
+        (kind, what.as_str()),
+        (ErrorKind::Exhausted, "the pool is full: a was not written")
+    );
+    assert!(hint.unwrap().contains("cove files rm shop:/PATH"));
+}
+
+#[tokio::test]
+async fn an_entry_in_the_trash_is_said_to_be_there() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "1").await.entry;
+    for message in ["2", "3", "4"] {
+        server.snapshot("shop", message).await;
+    }
+    let reference = at_moment(&format!("shop@{}", first.id));
+    let refused = server.workspaces.pin(&ask("p"), &reference, true).await.unwrap_err();
+    let (kind, what, hint) = told(&refused);
+    assert_eq!(kind, ErrorKind::NotFound);
+    assert_eq!(what, format!("entry {} of shop is in the trash", first.id));
+    assert_eq!(hint.unwrap(), format!("`cove undelete shop@{}`", first.id));
+    let refused = server.workspaces.pin(&ask("n"), &at_moment("shop@now"), true).await.unwrap_err();
+    assert_eq!(told(&refused).1, "shop@now is the present state, not an entry");
+    let reference = at_moment("shop@zzz");
+    let refused = server.workspaces.pin(&ask("z"), &reference, true).await.unwrap_err();
+    assert_eq!(
+        (told(&refused).0, told(&refused).1.as_str()),
+        (ErrorKind::NotFound, "no entry of shop is zzz")
+    );
+}
+
+#[tokio::test]
+async fn an_entry_whose_label_was_given_away_comes_back_without_it() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "1").await.entry;
+    let label: Label = "v1".parse().unwrap();
+    let reference = at_moment(&format!("shop@{}", first.id));
+    server.workspaces.label(&ask("l1"), &reference, Some(&label)).await.unwrap();
+    for message in ["2", "3", "4"] {
+        server.snapshot("shop", message).await;
+    }
+    let newest = server.snapshot("shop", "5").await.entry;
+    let named = at_moment(&format!("shop@{}", newest.id));
+    server.workspaces.label(&ask("l2"), &named, Some(&label)).await.unwrap();
+    let back = server.workspaces.undelete(&ask("u"), &reference).await.unwrap();
+    assert_eq!(back.entry.unwrap().label, None);
+    let said = format!("label v1 names entry {} now: {} came back without it", newest.id, first.id);
+    assert_eq!(back.remarks, std::slice::from_ref(&said));
+    let again = server.workspaces.undelete(&ask("u"), &reference).await.unwrap();
+    assert_eq!(again.remarks, [said]);
+}
+
+#[tokio::test]
+async fn a_project_in_the_trash_says_who_has_its_name() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.workspaces.trash(&ask("t"), &slug("shop")).await.unwrap();
+    server.tick();
+    let started = server.workspaces.create(&ask("c"), &slug("shop"), Source::Empty).await.unwrap();
+    started.saved.await.unwrap();
+    let refused = server.workspaces.undelete(&ask("u"), &at_moment("shop")).await.unwrap_err();
+    let (kind, what, hint) = told(&refused);
+    assert_eq!(
+        (kind, what.as_str()),
+        (ErrorKind::AlreadyExists, "another project is named shop now")
+    );
+    assert_eq!(hint.unwrap(), "free it with `cove rename shop OTHER`, then repeat this");
+}
+
+#[tokio::test]
+async fn a_rescue_is_a_problem_that_its_user_solves() {
+    let server = Server::new().await;
+    let project = server.create("shop", "a=1").await;
+    server.fake.rescue(&project.volume.parse().unwrap());
+    let entry = server.workspaces.timeline(&slug("shop"), false).await.unwrap().entries.remove(0);
+    let listed = server.workspaces.list(false).await.unwrap().projects.remove(0);
+    let shown = server.workspaces.show(&slug("shop")).await.unwrap().project;
+    for project in [listed, shown] {
+        assert_eq!(project.health.state, "attention");
+        let problem = &project.health.problems[0];
+        assert!(
+            problem.what.starts_with(&format!("entry {} holds ", entry.id)),
+            "{}",
+            problem.what
+        );
+        assert_eq!(
+            (problem.since.as_str(), problem.who_acts.as_str()),
+            (entry.time.as_str(), "you")
+        );
+        let hint = problem.hint.as_deref().unwrap();
+        assert!(hint.contains(&format!("`cove restore shop {} -- PATH`", entry.id)), "{hint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_has_just_begun_is_never_said_to_be_interrupted() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    for round in 0_u8..200 {
+        let mut chance = [7; 12];
+        chance[0] = round;
+        let id = OperationId::new(1, chance);
+        let asking = {
+            let workspaces = server.workspaces.clone();
+            tokio::spawn(async move {
+                let asked = ask(&id.to_string());
+                let started = workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+                started.saved.await.unwrap();
+            })
+        };
+        loop {
+            match server.workspaces.operation(&id).await.unwrap() {
+                Some(known) => {
+                    assert_eq!(known.progress.step, known.progress.step.replace("interrupted", ""));
+                    if known.state == "done" {
+                        break;
+                    }
+                }
+                None => tokio::task::yield_now().await,
+            }
+        }
+        asking.await.unwrap();
+    }
 }

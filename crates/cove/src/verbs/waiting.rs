@@ -1,0 +1,136 @@
+//! Following work until it is saved, and what is said meanwhile.
+
+use std::future::Future;
+use std::time::Duration;
+
+use cove_client::Until;
+use cove_types::Slug;
+use cove_types::wire::Project;
+
+use super::Session;
+use crate::args::WaitFlags;
+use crate::failure::{Failure, printable};
+use crate::output;
+use crate::progress::Bar;
+use crate::render;
+
+/// How long saving takes before it is said what is waited for.
+const SAY_AFTER: Duration = Duration::from_secs(3);
+/// How often it is looked whether there is more to say.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long who pressed ctrl-C waits to be told what there is.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// What a call makes, for who waits for it.
+pub(super) struct Followed<'a> {
+    /// Whose health tells why saving takes long.
+    pub project: Option<&'a Slug>,
+    /// What interrupting leaves once the result is on this node.
+    pub goes_on: String,
+    /// What it leaves before that.
+    pub before: String,
+    /// Whether the project is there only when the result is on this node.
+    pub makes_it: bool,
+}
+
+impl<'a> Followed<'a> {
+    /// A change of a project that is there.
+    pub fn of(project: &'a Slug, goes_on: String, before: String) -> Self {
+        Self { project: Some(project), goes_on, before, makes_it: false }
+    }
+
+    /// Work that makes no project.
+    pub fn work(goes_on: &str) -> Self {
+        Self { project: None, goes_on: goes_on.into(), before: goes_on.into(), makes_it: false }
+    }
+}
+
+/// Why a project is not saved, as far as its health tells.
+fn reason(project: &Project) -> Option<String> {
+    let health = &project.health;
+    match health.problems.first() {
+        Some(problem) => {
+            let hint = problem.hint.as_deref().map(|hint| format!("\n  hint: {}", printable(hint)));
+            Some(format!("{}{}", printable(&problem.what), hint.unwrap_or_default()))
+        }
+        None if health.store == "unreachable" => Some("the store does not answer".to_owned()),
+        None => None,
+    }
+}
+
+impl Session {
+    /// Follows a call with the bar, as far as the flags want. After some seconds it says what is
+    /// waited for, and why; interrupted, it says what goes on.
+    pub(super) async fn follow<T, F>(
+        &self,
+        flags: WaitFlags,
+        followed: &Followed<'_>,
+        call: impl FnOnce(Until, Duration, Bar) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let until = if flags.no_wait { Until::Captured } else { Until::Saved };
+        let call = call(until, self.bar.pace(), self.bar.clone());
+        let result = tokio::select! {
+            result = call => result,
+            () = self.explain(until, followed) => Err(Failure::interrupted()),
+            _ = tokio::signal::ctrl_c() => {
+                self.bar.end();
+                let left = match self.is_captured(followed).await {
+                    true => &followed.goes_on,
+                    false => &followed.before,
+                };
+                output::warn(&format!("interrupted; {left}"));
+                return Err(Failure::interrupted());
+            }
+        };
+        self.bar.end();
+        result
+    }
+
+    async fn is_captured(&self, followed: &Followed<'_>) -> bool {
+        match followed.project {
+            Some(project) if followed.makes_it && !self.bar.is_captured() => {
+                let shown = tokio::time::timeout(LAST_LOOK, self.client.show(project)).await;
+                matches!(shown, Ok(Ok(_)))
+            }
+            _ => self.bar.is_captured(),
+        }
+    }
+
+    /// Says what is waited for, as long as it is; never ends.
+    async fn explain(&self, until: Until, followed: &Followed<'_>) {
+        tokio::time::sleep(SAY_AFTER).await;
+        let mut told = Vec::new();
+        let mut tell = |line: String| {
+            if !self.output.is_quiet() && !told.contains(&line) {
+                self.bar.say(&line);
+                told.push(line);
+            }
+        };
+        // Where a bar stands it shows how far the work is.
+        if !self.bar.is_captured() && !self.bar.is_watched() {
+            let so_far = self.bar.so_far();
+            let so_far = if so_far.is_empty() { String::new() } else { format!(": {so_far}") };
+            tell(format!("still at it{so_far}"));
+        }
+        loop {
+            if let Some(slug) = followed.project
+                && self.bar.is_captured()
+                && until == Until::Saved
+                && let Ok(reply) = self.client.show(slug).await
+            {
+                let place = render::place(&reply.project.saved_to);
+                tell(format!(
+                    "it is on this node; waiting until it is saved {place} (ctrl-C ends the \
+                     waiting, not the saving)"
+                ));
+                if let Some(reason) = reason(&reply.project) {
+                    tell(reason);
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a person sees on a terminal.
+
+use std::fs;
+
+use crate::harness::{Cove, Objects};
+
+#[test]
+fn results_stand_alone_on_a_terminal() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    cove.cove_with(&["files", "put", "shop:/end"], b"the end").success();
+    cove.snapshot("shop", "first");
+    for columns in [80, 200] {
+        let cat = cove.on_terminal(columns, "files cat shop:/end");
+        assert_eq!(cat.trim_start_matches("^D\u{8}\u{8}"), "the end", "{columns} columns");
+        for verb in [
+            "ls",
+            "ls --json",
+            "timeline shop",
+            "path shop",
+            "files ls shop:/",
+            "diff shop@~1..shop",
+        ] {
+            let piped = cove.text(&verb.split(' ').collect::<Vec<_>>());
+            let seen = cove.on_terminal(columns, verb).replace("\r\n", "\n");
+            assert!(!seen.contains('\u{1b}'), "{verb} draws: {seen:?}");
+            let first = |text: &str| text.lines().next().map(str::to_owned);
+            let seen = seen.trim_start_matches("^D\u{8}\u{8}");
+            assert_eq!(first(seen), first(&piped).or(Some("no difference".into())), "{verb}");
+        }
+    }
+}
+
+#[test]
+fn a_bar_is_gone_before_the_result_stands_there() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let source = cove.make_dir("source");
+    for n in 0..40_u32 {
+        let bytes: Vec<u8> = (0..500_000_u32).flat_map(|m| (m * n).to_le_bytes()).collect();
+        fs::write(source.join(format!("file-{n}")), bytes).unwrap();
+    }
+    let seen = cove.on_terminal(80, "new shop --from source");
+    // What was drawn before the result was cleared: from there on there are lines only.
+    let result = seen.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(
+        result.starts_with("made shop (80.0 MB), saved") || !seen.contains('\u{1b}'),
+        "{seen:?}"
+    );
+}

@@ -1,0 +1,78 @@
+//! Heads that the node's database has lost, from the store again.
+
+use std::sync::Arc;
+
+use cove_types::{ErrorKind, VolumeId};
+
+use crate::claim::Holding;
+use crate::node::Inner;
+use crate::save::{SaveError, keep_unknown, read_head, read_older, remember};
+use crate::volume::{Known, Trouble, Volume};
+use crate::work::Work;
+
+/// Reads the heads again that were kept and could not be read; what the store does not give now is asked
+/// for another time. Blocks.
+pub(crate) fn reread_heads(inner: &Arc<Inner>) {
+    let unread: Vec<VolumeId> = inner.unread().iter().cloned().collect();
+    for id in unread {
+        if inner.holding() != Holding::Held {
+            return;
+        }
+        match reread(inner, &id) {
+            Ok(()) => {
+                inner.unread().remove(&id);
+                tracing::warn!(volume = %id, "a head was read from the store again");
+            }
+            Err(
+                SaveError::Later { what, .. }
+                | SaveError::Refused { what, .. }
+                | SaveError::Fenced { what },
+            ) => {
+                tracing::warn!(volume = %id, what, "a head is not read again yet");
+            }
+        }
+    }
+}
+
+fn reread(inner: &Arc<Inner>, id: &VolumeId) -> Result<(), SaveError> {
+    let (head, version) = read_head(inner, id)?;
+    if head.volume != *id {
+        let what = format!("the object there is the head of volume {}", head.volume);
+        return Err(SaveError::Refused { kind: ErrorKind::Corrupt, what });
+    }
+    let older = read_older(inner, &head)?;
+    let mut known = Known { head, older, version };
+    let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
+    let is_ours = known.head.holder == inner.options.node;
+    let is_other_state = {
+        let state = volume.state();
+        let restores = |work: &Work| matches!(work, Work::Restore { .. });
+        let is_between = state.queue.iter().any(|pending| restores(&pending.work));
+        let tree = known.head.now.tree;
+        !is_between && state.copy.as_ref().is_some_and(|copy| copy.tree != tree)
+    };
+    if is_ours && is_other_state {
+        // nothing tells any more whether this copy's next state comes after it
+        known = keep_unknown(inner, id, &known)?;
+    }
+    let (document, saved_at) = (known.head.document.clone(), known.head.time);
+    remember(inner, &volume, known)?;
+    {
+        let mut state = volume.state();
+        if state.document.is_none() {
+            state.document = document;
+        }
+        state.saved_at = Some(saved_at);
+        state.fenced = !is_ours;
+        state.reread = Some(Trouble {
+            what:
+                "what this machine remembered of its head was damaged, and was read from the store \
+                   again"
+                    .into(),
+            kind: ErrorKind::Corrupt,
+            since: inner.env.now(),
+        });
+    }
+    inner.adopt(&volume);
+    Ok(())
+}
