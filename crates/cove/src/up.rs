@@ -448,6 +448,7 @@ async fn serve(
         Opened::Loop(pool) => Some(tokio::spawn(grow(Arc::clone(pool)))),
         Opened::Given(_) => None,
     };
+    let listened = listen(port, home, &env, workspaces, &node).await;
     if let Some(grower) = grower {
         grower.abort();
         let _ = grower.await;
@@ -516,10 +517,6 @@ async fn listen(
         },
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
-<<<<<<< HEAD
-=======
-    write_address(home, address);
->>>>>>> faces
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
     wait_for_the_end(&down).await?;
     let _ = stopped.send(true);

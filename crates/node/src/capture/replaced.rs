@@ -343,7 +343,7 @@ fn put_back(
     let moved = || path_failed("failed to put what was replaced back");
     for (old, _) in dir.list(replaced).map_err(moved())? {
         let Some(number) = old.strip_suffix(b".old") else { continue };
-        let at = name(replaced, &[number, b".at"].concat())?;
+        let at = name(replaced, [number, b".at"].concat())?;
         let path = dir.read_link(&at).map_err(moved())?;
         let path = TreePath::from_bytes(&path)
             .map_err(|error| VolumeError::failed("failed to put what was replaced back", error))?;

@@ -9,7 +9,7 @@ use cove_content::volumes::{Moment, VolumeError, Volumes};
 use cove_testkit::trees::{Description, describe};
 use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
 
-use crate::world::{AnyPool, World, is_root, memory};
+use crate::world::{AnyPool, World, is_root, memory, until};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
@@ -173,6 +173,12 @@ async fn work_that_cannot_be_saved_is_named_and_keeps_nothing_else() {
     let call = scene.world.call();
     let captured = scene.world.snapshot_as(&call, &scene.volume).await.unwrap();
     let gone = SubvolumePath::Stored(scene.volume.clone(), call.operation);
+    // the first attempt has read the snapshot by then, and the next one looks for it again
+    until("the store's failure is told", || async {
+        let status = scene.world.node.status(&scene.volume).await.map_err(|e| e.to_string())?;
+        (!status.problems.is_empty()).then_some(()).ok_or("no problem".to_owned())
+    })
+    .await;
     assert!(scene.world.pool.get().delete(&gone).unwrap(), "its snapshot is lost");
     let later = scene.world.snapshot_as(&scene.world.call(), &scene.volume).await.unwrap();
     let now = scene.tree();

@@ -18,10 +18,12 @@ fn what_only_moved_there_is_not_written() {
 }
 
 #[test]
-fn new_files_and_new_content_are_written() {
-    assert!(check(vec![touched(".replaced-x/0.old/new", None, Content::Whole)], true));
-    let ranges = Content::Ranges(vec![0..4096]);
-    assert!(check(vec![touched(".replaced-x/12.old/log", Some("files/d/log"), ranges)], true));
+fn new_files_and_new_content_are_compared_with_what_was_there() {
+    for (path, origin) in [("0.old/new", None), ("12.old/log", Some("files/d/log"))] {
+        let touched = || vec![touched(&format!(".replaced-x/{path}"), origin, Content::Whole)];
+        assert!(check(touched(), false));
+        assert!(!check(touched(), true));
+    }
 }
 
 #[test]
