@@ -96,7 +96,7 @@ fn a_store_that_is_away_is_no_damage() {
     let requests = std::sync::atomic::AtomicUsize::new(0);
     volume.store.fail_when(move |_| {
         let seen = requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        (seen > 4).then_some(cove_objects::Fault::BeforeEffect)
+        (seen > 1).then_some(cove_objects::Fault::BeforeEffect)
     });
     let to = tempfile::tempdir().unwrap();
     let error = restored(&volume, to.path()).unwrap_err();
