@@ -89,9 +89,13 @@ pub fn files() -> Vec<File> {
             let entry = entry.expect("the repository can be read");
             let name = entry.file_name();
             let name = name.to_string_lossy();
+            // a directory, or the file of a work tree that says where its directory is
+            if name == ".git" {
+                continue;
+            }
             let kind = entry.file_type().expect("a file has a kind");
             if kind.is_dir() {
-                if !matches!(&*name, ".git" | "target" | "proof" | "node_modules") {
+                if !matches!(&*name, "target" | "proof" | "node_modules") {
                     pending.push(entry.path());
                 }
             } else if kind.is_file() && !name.ends_with(".tmp") {
