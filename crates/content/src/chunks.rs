@@ -245,7 +245,9 @@ impl Chunks {
         let tables = self.tables()?;
         let young = |digest: &Digest| {
             let found = |footer: &Arc<PackIndex>| Some((footer.id, *footer.find(digest)?));
-            tables.footers.iter().find_map(found).map(|(pack, row)| Place { pack, row })
+            // what was stored again lies in a younger pack, and the older one may be damaged
+            let youngest = tables.footers.iter().rev().find_map(found);
+            youngest.map(|(pack, row)| Place { pack, row })
         };
         let mut located: Vec<Located> = digests.iter().map(|digest| Ok(young(digest))).collect();
         let mut wanted: Vec<(usize, PageRef)> = Vec::new();
@@ -265,7 +267,7 @@ impl Chunks {
     /// Where the indexes say that a chunk lies.
     fn locate_in(&self, tables: &Tables, pages: &Pages, digest: &Digest) -> Located {
         let mut damage = tables.damaged.first();
-        for (number, table) in tables.indexes.iter().enumerate() {
+        for (number, table) in tables.indexes.iter().enumerate().rev() {
             let Some(page) = table.page_of(digest) else { continue };
             match pages.get(&(number, page.number)) {
                 Some(Ok(bytes)) => {

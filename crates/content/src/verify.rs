@@ -44,7 +44,8 @@ pub struct Subject<'a> {
 /// a part of so many, reads that share of the packs and indexes before, and checks each byte.
 ///
 /// Costs a read of each distinct tree node, and of the share; other chunks of files are read only
-/// where their pack is damaged. What is found is added to `problems` and `checked`.
+/// where their pack is damaged. What is found is added to `problems` and `checked`; the answer tells of
+/// each state whether it is whole.
 ///
 /// # Errors
 ///
@@ -54,7 +55,7 @@ pub fn check(
     read: Option<(u32, u32)>,
     problems: &mut Vec<wire::VerifyProblem>,
     checked: &mut wire::Checked,
-) -> Result<(), VerifyError> {
+) -> Result<Vec<bool>, VerifyError> {
     let mut damaged: HashMap<PackId, Fault> = HashMap::new();
     let mut faults: Vec<Fault> = Vec::new();
     if let Some(share) = read {
@@ -67,6 +68,7 @@ pub fn check(
     }
     let mut walk = Walk::new(subject.stored, subject.remembered, &damaged);
     let mut known: HashMap<Digest, Hits> = HashMap::new();
+    let mut is_whole = Vec::new();
     for state in subject.states {
         checked.entries += 1;
         let mut hits = match known.get(&state.root.tree) {
@@ -84,12 +86,13 @@ pub fn check(
         if let Some(list) = &state.root.not_captured.all {
             walk.part("the list of what is not captured", list, &mut hits)?;
         }
+        is_whole.push(hits.is_empty());
         faults.retain(|fault| !hits.names(fault));
         problems.extend(hits.into_problems(state.entry));
     }
     checked.chunks += walk.chunks();
     problems.extend(faults.into_iter().map(|fault| fault.into_problem(None)));
-    Ok(())
+    Ok(is_whole)
 }
 
 /// Why it is not known whether a volume is whole.

@@ -141,6 +141,9 @@ pub(crate) struct State {
     pub fenced: bool,
     /// Whether something of ours may lie beside the files, which is to go before they are captured.
     pub is_littered: bool,
+    /// Whether something of the present state is lost or damaged in the store, so that the next save
+    /// puts all of it anew.
+    pub mend: bool,
     /// What restores of paths have replaced and programs may still write into, by their operations.
     pub replaced: HashMap<OperationId, Option<Looked>>,
     /// Rescue entries of damaged states that were found to be whole again.

@@ -84,6 +84,11 @@ impl Hits {
         }
     }
 
+    /// Whether nothing is wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the fault of an object is among them.
     pub(super) fn names(&self, fault: &Fault) -> bool {
         self.0.keys().any(|other| other.object == fault.object)

@@ -80,6 +80,7 @@ fn capture_changed(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeErro
         let state = volume.state();
         let tree = state.known.as_ref().map(|known| known.head.now.tree);
         state.queue.is_empty()
+            && !state.mend
             && state
                 .copy
                 .as_ref()

@@ -7,7 +7,7 @@ use cove_content::chunks::Chunks;
 use cove_content::entry::EntryRecord;
 use cove_content::gather::gather;
 use cove_content::head::{Head, Op, RootFrame, Stamp, TransitionError};
-use cove_content::locations::PackRef;
+use cove_content::locations::{Locations, PackRef};
 use cove_content::root::Root;
 use cove_content::session::{Session, SessionError};
 use cove_content::volumes::Progress;
@@ -21,7 +21,7 @@ use crate::save::older::chunks_of;
 use crate::save::snapshot::{StoredRoot, Turn, store_snapshot};
 use crate::save::{known_of, op, stamp};
 use crate::volume::{Ended, Known, Volume};
-use crate::work::Pending;
+use crate::work::{Pending, Work};
 
 fn elapsed_ms(inner: &Inner, entry: &EntryRecord) -> u64 {
     let elapsed = inner.env.now().as_millisecond() - entry.time.as_millisecond();
@@ -57,15 +57,20 @@ pub(crate) fn commit(
         let chunks = chunks_of(inner, &known.head.locations);
         let current = RefCell::new(known);
         let before = current.borrow().clone();
+        // what was found damaged is put anew, and the younger place of a chunk is where it is read
+        let is_present = matches!(pending.work, Work::Background | Work::Snapshot { .. });
+        let mends = is_present && volume.state().mend;
+        let nothing = chunks_of(inner, &Locations::default());
+        let believed = if mends { &nothing } else { &chunks };
         let session =
-            Session::new(&chunks, &inner.env, &volume.id, inner.options.pin, Progress::default());
+            Session::new(believed, &inner.env, &volume.id, inner.options.pin, Progress::default());
         let list = |packs: &[PackRef]| list_packs(inner, volume, &chunks, &current, packs);
         let mut session = session.listing(Box::new(list));
         let StoredRoot { root, chunk_of_lacks } =
-            store_snapshot(inner, volume, &before, pending, &mut session, &chunks)?;
+            store_snapshot(inner, volume, &before, pending, &mut session, &chunks, !mends)?;
         // the same state, though perhaps with packs listed meanwhile
         let known = current.borrow().clone();
-        if quiet && root == known.head.now {
+        if quiet && root == known.head.now && !mends {
             return finish(inner, volume, pending, &known, ended, true);
         }
         let stamp = stamp(inner);
@@ -92,6 +97,10 @@ pub(crate) fn commit(
             Some(known) => known,
             None => continue,
         };
+        if mends {
+            tracing::info!(volume = %volume.id, "all of the present state was put anew");
+            volume.state().mend = false;
+        }
         ended.entry = made.entry;
         ended.rolled_off = made.rolled_off;
         return finish(inner, volume, pending, &known, ended, true);

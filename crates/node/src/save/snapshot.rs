@@ -28,7 +28,8 @@ pub(crate) struct StoredRoot {
     pub chunk_of_lacks: Option<Vec<u8>>,
 }
 
-/// Stores `stored/<volume>.<operation>` in a session, from what changed where that is known.
+/// Stores `stored/<volume>.<operation>` in a session, from what changed where that is known and the store
+/// can be believed.
 pub(crate) fn store_snapshot(
     inner: &Inner,
     volume: &Volume,
@@ -36,6 +37,7 @@ pub(crate) fn store_snapshot(
     pending: &Pending,
     session: &mut Session<'_>,
     chunks: &Chunks,
+    is_believed: bool,
 ) -> Result<StoredRoot, SaveError> {
     let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
     let document = volume.state().document.clone();
@@ -47,8 +49,9 @@ pub(crate) fn store_snapshot(
         }
         Err(error) => return Err(SaveError::later("failed to open a snapshot", &error)),
     };
+    let turn = Turn { inner, volume, pending, known };
     let stored =
-        match changed(&Turn { inner, volume, pending, known }, &place, &dir, session, chunks)? {
+        match if is_believed { changed(&turn, &place, &dir, session, chunks)? } else { None } {
             Some(stored) => stored,
             None => store_tree(&dir, session, &Progress::default())
                 .map_err(|error| SaveError::later("failed to store the files", &error))?,
@@ -145,6 +148,13 @@ fn changed(
             Ok(None)
         }
         // what the session has put is not certain: it is not used any further
-        Err(error) => Err(SaveError::later("failed to store what changed", &error)),
+        Err(error) => {
+            if error.kind() == ErrorKind::Corrupt {
+                let why = chain(&error);
+                tracing::error!(volume = %volume.id, why, "the store is damaged: all is put anew");
+                volume.state().mend = true;
+            }
+            Err(SaveError::later("failed to store what changed", &error))
+        }
     }
 }

@@ -89,9 +89,13 @@ pub(crate) fn check(
     };
     let remembered = chunks_of(inner, &head.locations);
     let subject = Subject { stored: &stored, remembered: &remembered, states: &states };
-    verify::check(&subject, read, &mut verified.problems, &mut verified.checked)
+    let is_whole = verify::check(&subject, read, &mut verified.problems, &mut verified.checked)
         .map_err(|error| VolumeError::failed("failed to verify a volume", error))?;
     name_nearest_good(&states, &entries, &mut verified.problems);
+    // the first is the present one, whose bytes this node has too
+    if is_whole.first() == Some(&false) {
+        volume.state().mend = true;
+    }
     if read == Some((1, 1)) {
         note_whole(volume, &entries, &verified.problems);
     }

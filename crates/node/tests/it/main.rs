@@ -7,6 +7,7 @@ mod door;
 mod gathering;
 mod interruption;
 mod lacks;
+mod mending;
 mod model;
 mod pool_faults;
 mod requests;
