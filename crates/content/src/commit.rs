@@ -52,6 +52,9 @@ pub enum Next {
         /// Whether it ever lived: a create that finds that it did not has failed.
         lived: bool,
     },
+    /// The head is gone, and nobody of the protocol removes heads: nothing is known of who owns the
+    /// volume. Wait for it to come back, and tell the user.
+    Missing,
     /// Another change of this owner was faster: plan again from the new head,
     /// deduplication included.
     BeginAgain,
@@ -87,7 +90,7 @@ pub fn after_put(
         (Outcome::Refused, None | Some(ReadHead::Unknown)) => or_unknown(Next::ReadAgain),
         // A create is refused only because something is there; when it is gone again, somebody
         // outside the protocol removes heads. The same holds for a change.
-        (Outcome::Refused, Some(ReadHead::Absent)) => Next::Fenced { took_effect: false },
+        (Outcome::Refused, Some(ReadHead::Absent)) => Next::Missing,
         (Outcome::Refused, Some(ReadHead::Found(found))) => after_refusal(mine, found, op),
     }
 }

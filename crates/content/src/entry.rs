@@ -17,6 +17,9 @@ pub const MESSAGE_BYTES_MAX: usize = 1000;
 /// The longest author, cause and name of a VolumeSnapshot, in bytes.
 pub const TEXT_BYTES_MAX: usize = 200;
 
+/// The cause of a rescue of what a program wrote into files that a restore had replaced.
+pub const LATE_WRITES: &str = "late writes";
+
 /// A snapshot: a root with who, when and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntryRecord {

@@ -410,6 +410,9 @@ pub trait Volumes: Send + Sync + 'static {
     /// Checks a volume in the store.
     async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError>;
 
+    /// Checks what the store has beside its volumes: the record of who holds it.
+    async fn verify_store(&self) -> Result<Option<wire::VerifyProblem>, VolumeError>;
+
     /// Takes the store over and makes copies of all its volumes here. `take`: although its holder lives.
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError>;
 

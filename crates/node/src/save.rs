@@ -9,6 +9,7 @@ mod error;
 mod finish;
 mod fork;
 mod head_put;
+mod lacks;
 mod lineage;
 mod older;
 mod rescue;
@@ -18,6 +19,7 @@ mod snapshot;
 pub(crate) use error::SaveError;
 pub(crate) use finish::record_failure;
 pub(crate) use head_put::{put_head, read_head, remember};
+pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older};
 pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_id, rescue_of};
 

@@ -27,7 +27,7 @@ use crate::node::{Inner, Node};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
 use crate::serve::status::status;
-use crate::serve::verify::{check, unsaved_problem};
+use crate::serve::verify::{check, check_record, unsaved_problem};
 use crate::volume::{Ended, Known, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
@@ -555,6 +555,11 @@ impl Volumes for Node {
             Ok(verified)
         })
         .await
+    }
+
+    async fn verify_store(&self) -> Result<Option<wire::VerifyProblem>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        self.asking(move || check_record(&inner)).await
     }
 
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError> {

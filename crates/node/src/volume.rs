@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::head::{Head, HeadState, OpResult, TransitionError};
-use cove_content::root::{NotCaptured, Root};
+use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::volumes::EntryView;
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
@@ -146,6 +146,8 @@ pub(crate) struct State {
     pub mend: bool,
     /// What restores of paths have replaced and programs may still write into, by their operations.
     pub replaced: HashMap<OperationId, Option<Looked>>,
+    /// All that a tree does not hold, by the digest of the chunk that lists it: the head's, mostly.
+    pub lacks: Option<(Digest, Vec<NotCapturedPath>)>,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
 }
@@ -254,6 +256,16 @@ impl State {
             b.record.time.cmp(&a.record.time).then_with(|| b.record.id.cmp(&a.record.id))
         });
         views
+    }
+
+    /// What the head's tree does not hold: all of it, as far as it is known here.
+    pub fn not_captured(&self) -> &[NotCapturedPath] {
+        let Some(known) = &self.known else { return &[] };
+        let listed = &known.head.now.not_captured;
+        match &self.lacks {
+            Some((digest, all)) if listed.all == Some(*digest) => all,
+            _ => &listed.list,
+        }
     }
 
     /// Whether there is a head and the volume is in use.

@@ -76,4 +76,27 @@ impl Chance {
     pub fn below(&mut self, end: u64) -> u64 {
         (self.bits() >> 11) % end.max(1)
     }
+
+    /// A place in a list of that length; 0 when it is empty.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
+    /// One of several; `None` when there is none.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        if from.is_empty() {
+            return None;
+        }
+        from.get(self.index(from.len()))
+    }
+
+    /// Bytes that do not compress.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count + 8);
+        while bytes.len() < count {
+            bytes.extend_from_slice(&self.bits().to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
 }

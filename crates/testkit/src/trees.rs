@@ -15,6 +15,8 @@ use std::path::Path;
 use cove_types::escape_bytes;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
+use crate::proof::Chance;
+
 /// What a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the words of stat(2)")]
@@ -55,31 +57,6 @@ pub struct Description {
     pub linked: Option<Vec<u8>>,
 }
 
-/// Chance that a seed decides (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 11) % end
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-}
-
 /// Sizes at the borders of pages, inline data, extents and chunks.
 const BORDERS: [u64; 6] = [0, 512, 4 << 10, 16 << 10, 64 << 10, 128 << 10];
 
@@ -102,12 +79,10 @@ const BORDERS: [u64; 6] = [0, 512, 4 << 10, 16 << 10, 64 << 10, 128 << 10];
 ///
 /// The file system refuses something else.
 pub fn build_awkward_tree(dir: &Path, seed: u64, files: usize) -> io::Result<()> {
-    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut chance = Chance::new(seed);
     let mut directories = vec![dir.to_owned()];
     for n in 0..files.div_ceil(8).clamp(3, 2_000) {
-        let above = directories
-            [usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)]
-        .clone();
+        let above = directories[chance.index(directories.len())].clone();
         let depth = above.strip_prefix(dir).map_or(0, |below| below.components().count());
         let above = if depth >= 5 { dir.to_owned() } else { above };
         let made = above.join(format!("dir-{n:04}"));
@@ -116,10 +91,9 @@ pub fn build_awkward_tree(dir: &Path, seed: u64, files: usize) -> io::Result<()>
     }
     let mut plain = Vec::new();
     for n in 0..files {
-        let above =
-            &directories[usize::try_from(chance.below(directories.len() as u64)).unwrap_or(0)];
+        let above = &directories[chance.index(directories.len())];
         let path = above.join(format!("file-{n:05}"));
-        let border = BORDERS[usize::try_from(chance.below(6)).unwrap_or(0)];
+        let border = BORDERS[chance.index(6)];
         let size = (border + chance.below(3)).saturating_sub(1);
         let bytes = match chance.below(4) {
             // Compressible, and often equal to another.

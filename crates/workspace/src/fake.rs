@@ -819,6 +819,10 @@ impl Volumes for Fake {
         })
     }
 
+    async fn verify_store(&self) -> Result<Option<wire::VerifyProblem>, VolumeError> {
+        Ok(None)
+    }
+
     async fn recover(&self, _: bool, progress: Progress) -> Result<Recovered, VolumeError> {
         progress.step("recovering");
         let lost = std::mem::take(&mut self.state().lost);

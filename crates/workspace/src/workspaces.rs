@@ -7,7 +7,7 @@ mod reads;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cove_content::entry::EntryRecord;
+use cove_content::entry::{EntryRecord, LATE_WRITES};
 use cove_content::retention::{self, ResolveError};
 use cove_content::volumes::{EntryView, Moment, VolumeError, VolumeStatus, Volumes};
 use cove_database::{ProjectRow, ProjectState, ServerDatabase};
@@ -193,7 +193,8 @@ impl Inner {
         }
     }
 
-    /// What a project's entries say of its health: the rescues that nobody has dismissed.
+    /// What a project's entries say of its health: the rescues of late writes that nobody has
+    /// dismissed. What was rescued for another cause is in the volume's own problems.
     ///
     /// A project without entries costs nothing. After a start the older entries of a long timeline
     /// are still in the store: it is not waited for when it is away.
@@ -205,7 +206,10 @@ impl Inner {
         let Ok(Ok(mut entries)) = tokio::time::timeout(ENTRIES_WITHIN, entries).await else {
             return Vec::new();
         };
-        entries.retain(|view| view.record.is_live() && view.record.kind == EntryKind::Rescue);
+        entries.retain(|EntryView { record, .. }| {
+            let is_late = record.cause.as_deref().is_none_or(|cause| cause == LATE_WRITES);
+            record.is_live() && record.kind == EntryKind::Rescue && is_late
+        });
         entries
     }
 

@@ -118,8 +118,9 @@ fn the_same_epoch_of_another_holder_is_a_fence() {
 }
 
 #[test]
-fn a_volume_whose_head_is_gone_is_left_alone() {
-    check("412", "absent", &expect!["Fenced { took_effect: false }"]);
+fn a_head_that_is_gone_is_missing_and_nobody_elses() {
+    check("412", "absent", &expect!["Missing"]);
+    check("412!", "absent", &expect!["Missing"]);
 }
 
 #[test]

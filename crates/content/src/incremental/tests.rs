@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use cove_btrfs::{Access, BtrfsPool, FakePool, LoopPool, Pool, SubvolumePath, Touched};
 use cove_env::Env;
 use cove_objects::MemoryStore;
+use cove_testkit::proof::{self, Chance};
 use cove_types::{FileTime, OperationId, VolumeId};
 use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, RenameFlags};
 
@@ -310,15 +311,12 @@ impl<'p> Both<'p> {
     }
 }
 
-/// Numbers that a seed decides (xorshift64*).
-struct Seeded(u64);
+/// Numbers that a seed decides.
+struct Seeded(Chance);
 
 impl Seeded {
     fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % below
+        self.0.below(below)
     }
 
     fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
@@ -565,11 +563,6 @@ fn clone_range(source: &File, target: &File, from: u64, count: u64, to: u64) -> 
     Some(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the length of a proof is asked for there")]
-fn asked(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 mod live {
     use super::*;
 
@@ -609,11 +602,9 @@ mod live {
     #[test]
     fn random_edits_stored_incrementally_give_the_tree_of_a_full_store() {
         let Some(live) = Live::new() else { return };
-        let rounds = if asked("COVE_PROOF").is_some_and(|v| v == "1") { 150 } else { 40 };
-        let seed = asked("COVE_SEED").and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from_le_bytes(Env::system().random::<8>()) | 1);
-        eprintln!("seed={seed} rounds={rounds} (again: COVE_SEED={seed})");
-        let mut seeded = Seeded(seed);
+        let test = "random_edits_stored_incrementally_give_the_tree_of_a_full_store";
+        let (rounds, seed) = (proof::rounds(40, 150), proof::seed(test));
+        let mut seeded = Seeded(Chance::new(seed));
         let mut both = Both::searched(live.pool());
         for name in ["files", "files/src", "services", "services/db"] {
             std::fs::create_dir(both.at().join(name)).unwrap();
@@ -633,8 +624,12 @@ mod live {
         }
         let counts = both.old.as_ref().unwrap().root.counts;
         let lacking = both.old.as_ref().unwrap().not_captured.len();
-        eprintln!("{counts:?}, {lacking} paths not captured");
-        eprintln!("{} rounds were stored in full\n{}", refused.len(), refused.join("\n"));
+        eprintln!("{counts:?}, {lacking} paths not captured\n{}", refused.join("\n"));
+        let in_full = refused.len();
+        proof::figure(
+            "random edits, incremental trees equal to full ones",
+            format!("{rounds} rounds, {in_full} of them stored in full, seed {seed}"),
+        );
         assert!(refused.len() * 4 <= rounds, "most changes can be stored as changes");
     }
 
@@ -913,12 +908,13 @@ mod live {
         let full = both.full.full(&both.pool.open(&stored(9)).unwrap());
         let ended = env.since_boot();
         assert_eq!(tree.root, full.root);
-        eprintln!(
-            "1 of 20,000 files: changes {:?}, by search {:?}, incremental {:?}, full {:?}",
-            told - begun,
-            found - told,
-            changed - found,
-            ended - changed
+        let (told_in, found_in) = (told - begun, found - told);
+        let (changed_in, full_in) = (changed - found, ended - changed);
+        proof::figure(
+            "1 changed file of 20,000",
+            format!(
+                "changes {told_in:?}, by search {found_in:?}, incremental {changed_in:?}, full {full_in:?}"
+            ),
         );
     }
 }

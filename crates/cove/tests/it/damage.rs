@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
+use cove_testkit::proof::{Chance, figure};
 use serde_json::{Value, json};
 
 use crate::harness::{Cove, Objects, Settings, contents, list, run, text};
@@ -19,15 +20,7 @@ const PART_BYTES: usize = 40_000;
 
 /// Bytes that do not compress, different for each number.
 fn part(number: usize) -> Vec<u8> {
-    let mut state = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(PART_BYTES);
-    while bytes.len() < PART_BYTES {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    bytes
+    Chance::new(number as u64 + 1).bytes(PART_BYTES)
 }
 
 fn name(number: usize) -> String {
@@ -242,6 +235,7 @@ fn an_object_that_is_damaged_is_found_and_what_it_costs_is_named() {
         assert_eq!((code, problems), (0, Vec::new()), "{what} is healed");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    figure("objects missing, cut or flipped", format!("4 kinds, {} harms", HARMS.len()));
 }
 
 #[test]
@@ -394,5 +388,40 @@ fn a_record_of_the_holder_that_is_damaged_is_no_ones_hold() {
         cove.up();
         cove.snapshot("shop", "healed");
         assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "a");
+    }
+}
+
+#[test]
+fn a_record_of_the_holder_that_is_damaged_is_found_by_verify() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let record = cove.objects_dir().join("objects/store");
+    for harm in HARMS {
+        let harmed = Harmed::new(&record, harm);
+        let verified = cove.json_with(&["verify", "--level", "2"], 8, b"");
+        assert!(verified["problems"].to_string().contains("store"), "{harm:?}: {verified}");
+        drop(harmed);
+    }
+}
+
+#[test]
+fn a_head_that_was_away_for_a_moment_is_ours_when_it_is_back() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    cove.snapshot("shop", "kept");
+    let volume = text(&cove.json(&["show", "shop"])["project"]["volume"]);
+    let all = objects(&cove);
+    let head = all.iter().find(|path| path.ends_with(format!("{volume}/head"))).unwrap().clone();
+    for harm in HARMS {
+        let harmed = Harmed::new(&head, harm);
+        cove.cove_with(&["files", "put", "shop:/a"], format!("{harm:?}").as_bytes()).success();
+        cove.json(&["snapshot", "shop", "--no-wait"]);
+        crate::harness::poll("health says what is wrong", || {
+            let shown = cove.json(&["show", "shop"]);
+            let problems = list(&shown["project"]["health"]["problems"]);
+            if problems.is_empty() { Err(shown.to_string()) } else { Ok(()) }
+        });
+        drop(harmed);
+        assert_eq!(cove.json(&["wait", "shop"])["project"]["durability"], "saved", "{harm:?}");
     }
 }

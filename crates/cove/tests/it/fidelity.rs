@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
+use cove_testkit::proof::figure;
 use cove_testkit::trees::{Description, build_awkward_tree, describe, difference};
 use serde_json::json;
 
@@ -97,6 +98,7 @@ fn an_awkward_tree(mut cove: Cove) {
     let found = describe(&cove.path("shop")).unwrap();
     let differences = difference(&expected, &found);
     assert!(differences.is_empty(), "as restored:\n{}", differences.join("\n"));
+    figure("an awkward tree, lost and back", format!("{} paths compared", found.len()));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cove_testkit::trees::{Description, describe, difference};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use serde_json::{Value, json};
 
-use crate::harness::{Cove, Objects, list, run, text, texts};
+use crate::harness::{Cove, Objects, list, poll, run, text, texts};
 
 #[track_caller]
 fn tool(program: &str, arguments: &[&OsStr]) {
@@ -276,4 +277,56 @@ fn attributes_that_are_too_long_are_named_and_the_file_is_kept() {
         assert_eq!(found[&b"lawful"[..]], expected[&b"lawful"[..]]);
         cove.json(&["restore", "shop", &entry]);
     }
+}
+
+/// Directories of names of 250 bytes, deeper than any path can say, with a file at the end.
+fn make_deep(root: &Path) {
+    let mut dir =
+        rustix::fs::open(root, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+    for n in 0..20 {
+        let name = format!("{n:02}{}", "d".repeat(248));
+        let name = if n == 0 { "deep".to_owned() } else { name };
+        rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(0o755)).unwrap();
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        dir = rustix::fs::openat(&dir, &name, flags, Mode::empty()).unwrap();
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    rustix::fs::openat(&dir, "bottom", flags, Mode::from_raw_mode(0o644)).unwrap();
+    rustix::fs::accessat(&dir, "bottom", rustix::fs::Access::EXISTS, AtFlags::empty()).unwrap();
+}
+
+#[test]
+fn paths_too_long_for_any_call_are_named_and_so_is_the_rest() {
+    let Some(mut cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    make_uncapturable(&root);
+    make_deep(&root);
+    let entry = cove.snapshot("shop", "deep");
+    let shown = cove.json(&["show", "shop"]);
+    let health = &shown["project"]["health"];
+    let verified = cove.json(&["verify", "shop", "--level", "2"]);
+    let is_named = |value: &Value| {
+        let named = lacks(value);
+        let has = |path: &str| named.iter().any(|(at, _)| at.starts_with(path));
+        ["deep", "mixed/null", "mixed/setuid", "nested"].iter().all(|path| has(path))
+    };
+    assert!(is_named(&health["not_captured"]), "{health}");
+    assert!(is_named(&verified["not_captured"]), "{verified}");
+    assert!(cove.stop().success());
+    cove.up();
+    poll("they are named after a start too", || {
+        let health = cove.json(&["show", "shop"])["project"]["health"].clone();
+        if is_named(&health["not_captured"]) { Ok(()) } else { Err(health.to_string()) }
+    });
+    fs::write(root.join("src/app.ts"), "two").unwrap();
+    cove.snapshot("shop", "changed");
+    cove.json(&["fork", "shop", "--as", "other"]);
+    cove.json(&["restore", "shop", &entry, "--", "src"]);
+    cove.json(&["files", "rm", "-r", "other:/plain"]);
+    cove.json(&["rm", "other"]);
+    cove.json(&["restore", "shop", &entry]);
+    cove.lose_and_recover();
+    assert_eq!(cove.text(&["files", "cat", "shop:/src/app.ts"]), "one");
+    assert!(cove.path("shop").join("deep").is_dir(), "as far as a path reaches");
 }

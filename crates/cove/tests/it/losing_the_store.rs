@@ -105,3 +105,17 @@ fn unharmed(second: &Cove) {
     second.cove_with(&["files", "put", "idle:/works"], b"on").success();
     second.json(&["wait", "idle"]);
 }
+
+#[test]
+fn who_waits_for_a_save_when_the_store_is_lost_is_told() {
+    let Some(first) = Cove::start(Objects::Directory) else { return };
+    first.json(&["new", "shop"]);
+    let Some(second) = Cove::start(Objects::Url(first.objects.clone())) else { return };
+    second.json(&["recover", "--take"]);
+    fs::write(first.path("shop").join("a"), "of the first").unwrap();
+    let output = first.cove(&["snapshot", "shop"]);
+    assert!(matches!(output.code, 4 | 5), "{}: {}", output.code, output.stderr);
+    assert!(output.stderr.contains("another"), "{}", output.stderr);
+    let output = first.cove(&["wait", "shop"]);
+    assert!(matches!(output.code, 4 | 5), "{}: {}", output.code, output.stderr);
+}

@@ -3,21 +3,17 @@
 use std::fs::{self, File};
 use std::io::Write;
 
+use cove_testkit::proof::Chance;
+
 use crate::bad_input::SmallDisk;
 use crate::harness::{Cove, Objects, Settings};
 
 /// Writes until there is no room; what was written stays.
 fn fill(file: &mut File) -> u64 {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut chance = Chance::new(1);
     let mut written = 0;
-    let mut piece = vec![0; 1 << 20];
     loop {
-        for bytes in piece.chunks_exact_mut(8) {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            bytes.copy_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-        }
+        let piece = chance.bytes(1 << 20);
         let full = file.write_all(&piece).and_then(|()| file.sync_data());
         match full {
             Ok(()) => written += piece.len() as u64,

@@ -161,3 +161,24 @@ fn a_store_that_refuses_the_credentials_is_used_once_they_are_right() {
     cove.lose_and_recover();
     assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "early");
 }
+
+#[test]
+fn an_entry_that_is_on_this_node_alone_can_be_restored_and_forked() {
+    let Some((mut cove, gate)) = behind_a_gate() else { return };
+    cove.up();
+    cove.json(&["new", "shop"]);
+    gate.shut();
+    let root = cove.path("shop");
+    fs::write(root.join("a"), "meanwhile").unwrap();
+    let entry = cove.json(&["snapshot", "shop", "--no-wait"]);
+    let id = text(&entry["entry"]["id"]);
+    fs::write(root.join("a"), "later").unwrap();
+    let fork = cove.json(&["fork", &format!("shop@{id}"), "--as", "fork", "--no-wait"]);
+    assert_eq!(fork["project"]["durability"], "on_this_node");
+    let restored = cove.json(&["restore", "shop", &id, "--no-wait"]);
+    assert_eq!(restored["project"]["durability"], "on_this_node");
+    assert_eq!(fs::read(cove.path("shop").join("a")).unwrap(), b"meanwhile");
+    gate.open();
+    is_saved_by_itself(&cove, "shop");
+    is_saved_by_itself(&cove, "fork");
+}

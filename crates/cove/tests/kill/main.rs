@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cove_testkit::S3Server;
+use cove_testkit::proof::{self, Chance, figure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,32 +25,11 @@ const CALL_WITHIN: Duration = Duration::from_secs(60);
 /// The longest that a worker goes on before Cove is killed.
 const KILL_WITHIN_US: u64 = 400_000;
 /// A project is left alone after so many kills: it has at most 256 entries.
-const KILLS_A_PROJECT: u32 = 8;
+const KILLS_A_PROJECT: usize = 8;
 
-/// Chance that a seed decides (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 11) % end.max(1)
-    }
-
-    /// An operation id of a caller that has seen everything.
-    fn key(&mut self) -> String {
-        format!("ffffffff{:016x}{:08x}", self.next(), self.next() >> 32)
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// An operation id of a caller that has seen everything.
+fn operation(chance: &mut Chance) -> String {
+    format!("ffffffff{:016x}{:08x}", chance.bits(), chance.bits() >> 32)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real process is waited for in real time")]
@@ -329,7 +309,7 @@ impl Victim {
     /// What is asked next.
     fn next(&mut self, chance: &mut Chance, project: &str) -> (Call, Effect) {
         let marker = self.known.markers.get(project).cloned().unwrap_or_default();
-        let key = Some(chance.key());
+        let key = Some(operation(chance));
         let post = |method, target, key, body: Value| Call {
             method,
             target,
@@ -385,7 +365,7 @@ impl Victim {
                 (call, Effect::Rename { from, to })
             }
             _ => {
-                let marker = format!("{:016x}", chance.next());
+                let marker = format!("{:016x}", chance.bits());
                 let call = Call {
                     method: "PUT",
                     target: format!("{at}/files/content?path=marker"),
@@ -543,13 +523,9 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
         eprintln!("SKIPPED: kills of `cove up` need root for its pool");
         return;
     }
-    let seed = variable("COVE_SEED").and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-        let since_1970 = jiff::Timestamp::now().as_microsecond();
-        u64::try_from(since_1970).unwrap_or_default()
-    });
-    let moments = if variable("COVE_PROOF").is_some_and(|value| value == "1") { 200 } else { 40 };
-    eprintln!("COVE_SEED={seed} gives the same calls and moments again; {moments} moments");
-    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let seed = proof::seed("nothing_acknowledged_is_lost_by_a_kill");
+    let moments = proof::rounds(40, 200);
+    let mut chance = Chance::new(seed);
     let server = S3Server::start();
     let mut victims = vec![Victim::new(None)];
     victims.extend(server.as_ref().map(|server| Victim::new(Some(server))));
@@ -575,10 +551,14 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
         let entries: usize = victim.known.entries.values().map(BTreeMap::len).sum();
         let slowest = victim.starts.iter().max();
         let projects = victim.known.markers.len();
-        eprintln!("{projects} projects, {entries} entries, slowest start {slowest:?}");
+        let store = victim.objects.split("://").next().unwrap_or_default();
+        figure(
+            &format!("after kills, on {store}"),
+            format!("{projects} projects, {entries} entries compared, slowest start {slowest:?}"),
+        );
         let stopped = victim.run(&["down"]);
         assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
         victim.child.take().expect("it runs").wait().unwrap();
     }
-    eprintln!("{moments} moments in {:?}", begun.elapsed());
+    figure("kill -9 moments", format!("{moments} in {:?}, seed {seed}", begun.elapsed()));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cove_btrfs::{Access, SubvolumePath};
+use cove_content::entry::LATE_WRITES;
 use cove_content::volumes::VolumeError;
 use cove_types::{EntryId, EntryKind, OperationId};
 
@@ -51,7 +52,7 @@ pub(crate) fn enqueue_rescue(
     id: EntryId,
     take: impl FnOnce(&OperationId) -> Result<(), VolumeError>,
 ) -> Result<SubvolumePath, VolumeError> {
-    let record = draft(inner, id, EntryKind::Rescue, "cove", Some("late writes".into()));
+    let record = draft(inner, id, EntryKind::Rescue, "cove", Some(LATE_WRITES.into()));
     let pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,

@@ -16,6 +16,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
     loop {
         let next = volume.state().queue.front().cloned();
         let Some(pending) = next else {
+            save::bring_lacks(&inner, &volume).await;
             volume.wake.notified().await;
             continue;
         };

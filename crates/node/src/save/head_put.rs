@@ -11,7 +11,7 @@ use cove_content::locations::Locations;
 use cove_content::root::Root;
 use cove_database::HeadRow;
 use cove_objects::{Put, ReadError, Version};
-use cove_types::{ErrorKind, OperationId, VolumeId};
+use cove_types::{Classify, ErrorKind, OperationId, VolumeId};
 
 use crate::capture::sub;
 use crate::node::{Inner, chain, document_digest};
@@ -25,6 +25,9 @@ use crate::work::Pending;
 
 /// How often one PUT is repeated before the work waits.
 pub(crate) const PUT_ATTEMPTS: u32 = 4;
+
+/// What is said of a head whose bytes are not what was put.
+const DAMAGED: &str = "the head of this project is damaged in the store";
 
 /// Creates the head of a new volume, with the empty tree.
 pub(crate) fn create_head(
@@ -112,9 +115,17 @@ pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Versi
         .remote
         .get(&key)
         .map_err(|error| SaveError::later("failed to read a head", &error))?;
-    let head =
-        Head::decode(&object.bytes).map_err(|error| SaveError::Fenced { what: chain(&error) })?;
-    Ok((head, object.version))
+    match HeadObject::decode(&object.bytes) {
+        Ok(HeadObject::Head(head)) => Ok((*head, object.version)),
+        Ok(HeadObject::Tombstone(_)) => {
+            Err(SaveError::Fenced { what: format!("volume {volume} is deleted") })
+        }
+        // one that is whole and not for this version has another owner
+        Err(error) if error.kind() != ErrorKind::Corrupt => {
+            Err(SaveError::Fenced { what: chain(&error) })
+        }
+        Err(error) => Err(SaveError::later(DAMAGED, &error)),
+    }
 }
 
 /// Puts a head and stays with it until the store has answered for certain or the tries are used up.
@@ -155,13 +166,18 @@ pub(crate) fn put_head(
         if let Some(version) = done {
             return Ok(Known { head: next, older, version });
         }
-        let mut version = None;
+        let (mut version, mut damage) = (None, None);
         let read = match inner.remote.get(&key) {
             Ok(object) => {
                 version = Some(object.version.clone());
                 match HeadObject::decode(&object.bytes) {
                     Ok(found) => ReadHead::Found(found),
-                    Err(_) => ReadHead::Unknown,
+                    Err(error) => {
+                        damage = (error.kind() == ErrorKind::Corrupt)
+                            .then(|| SaveError::later(DAMAGED, &error));
+                        last = chain(&error);
+                        ReadHead::Unknown
+                    }
                 }
             }
             Err(ReadError::NotFound { .. }) => ReadHead::Absent,
@@ -195,6 +211,12 @@ pub(crate) fn put_head(
                     what: format!("volume {volume} is held by another node"),
                 });
             }
+            Next::Missing => {
+                return Err(SaveError::Later {
+                    kind: ErrorKind::Corrupt,
+                    what: "the head of this project is missing in the store".into(),
+                });
+            }
             Next::Deleted { .. } => {
                 return Err(SaveError::Fenced { what: format!("volume {volume} is deleted") });
             }
@@ -203,10 +225,10 @@ pub(crate) fn put_head(
                 wait *= 2;
             }
             Next::AnswerUnknown => {
-                return Err(SaveError::Later {
+                return Err(damage.unwrap_or_else(|| SaveError::Later {
                     kind: ErrorKind::Unavailable,
                     what: format!("the store does not answer: {last}"),
-                });
+                }));
             }
         }
     }

@@ -11,6 +11,7 @@ use cove_types::{Classify, ErrorKind};
 
 use crate::node::{Inner, chain, document_digest};
 use crate::save::SaveError;
+use crate::save::lacks::note_lacks;
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
@@ -57,6 +58,9 @@ pub(crate) fn store_snapshot(
                 .map_err(|error| SaveError::later("failed to store the files", &error))?,
         };
     let (not_captured, chunk_of_lacks) = NotCaptured::new(stored.not_captured);
+    if let Some(chunk) = &chunk_of_lacks {
+        note_lacks(volume, &not_captured, chunk);
+    }
     let mut root = Root {
         tree: stored.root.digest,
         level: stored.root.level,

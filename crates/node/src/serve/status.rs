@@ -79,7 +79,6 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         }),
     };
     let counts = head.map(|head| head.now.counts).unwrap_or_default();
-    let lacks = head.map(|head| head.now.not_captured.clone()).unwrap_or_default();
     let mut problems = Vec::new();
     let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
         problems.push(wire::Problem {
@@ -165,15 +164,15 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         },
         entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
             .unwrap_or(u32::MAX),
-        not_captured: lacks
-            .list
+        not_captured: state
+            .not_captured()
             .iter()
             .map(|lack| wire::NotCaptured {
                 path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
                 what: lack.what.clone(),
             })
             .collect(),
-        not_captured_count: lacks.count,
+        not_captured_count: head.map_or(0, |head| head.now.not_captured.count),
         problems,
         store: store.to_owned(),
     })

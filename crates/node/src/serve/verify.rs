@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use cove_content::chunks::{Chunks, PackCache};
+use cove_content::claim::{self, StoreRecord};
 use cove_content::entry::EntryRecord;
 use cove_content::head::Head;
 use cove_content::verify::{self, State, Subject};
 use cove_content::volumes::{Verified, VerifyLevel, VolumeError};
-use cove_objects::ReadError;
+use cove_objects::{Key, ReadError};
 use cove_types::wire;
 
 use crate::node::{Inner, chain};
-use crate::save::{Cause, chunks_of};
+use crate::save::{Cause, chunks_of, read_lacks};
 use crate::volume::{Known, Volume};
 
 pub(crate) fn unsaved_problem() -> wire::VerifyProblem {
@@ -66,6 +67,7 @@ pub(crate) fn check(
     // what the store says, not what this node remembers of it
     let nothing = Arc::new(PackCache::new(None));
     let stored = Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
+    read_lacks(volume, &head.now.not_captured, &stored);
     let mut entries = head.entries.clone();
     match older(&stored, &head)? {
         Ok(older) => entries.extend(older),
@@ -100,6 +102,25 @@ pub(crate) fn check(
         note_whole(volume, &entries, &verified.problems);
     }
     Ok(())
+}
+
+/// Checks the record of who holds the store, which belongs to no volume.
+///
+/// # Errors
+///
+/// The store did not answer.
+pub(crate) fn check_record(inner: &Inner) -> Result<Option<wire::VerifyProblem>, VolumeError> {
+    let key = Key::parse(claim::KEY)
+        .map_err(|error| VolumeError::failed("failed to name the store's record", error))?;
+    let what = match inner.remote.get(&key) {
+        Ok(object) => StoreRecord::decode(&object.bytes).err().map(|error| chain(&error)),
+        Err(error @ (ReadError::NotFound { .. } | ReadError::Cut { .. })) => Some(chain(&error)),
+        Err(error) => return Err(VolumeError::failed("failed to read who holds the store", error)),
+    };
+    Ok(what.map(|what| {
+        let what = format!("who holds the store: {what}");
+        wire::VerifyProblem { what, object: Some(key.to_string()), ..unsaved_problem() }
+    }))
 }
 
 /// Takes in which damaged states are whole again, now that every byte of them was read.

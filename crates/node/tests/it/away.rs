@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cove_content::volumes::{Moment, Progress, Volumes};
+use cove_testkit::proof::figure;
 use cove_testkit::trees::describe;
 use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
 use tokio::task::JoinSet;
@@ -83,7 +84,8 @@ async fn calls_that_wait_for_the_store_hold_no_threads() {
     let kinds: Vec<Option<ErrorKind>> =
         ended.into_iter().map(|ended| ended.err().map(|error| error.kind())).collect();
     assert_eq!(kinds, vec![Some(ErrorKind::Unavailable); 3 * CALLS]);
-    eprintln!("3 * {CALLS} calls ended with the node in {:?}", world.env.since_boot() - began);
+    let ended_in = world.env.since_boot() - began;
+    figure("calls that wait, ended with the node", format!("{} in {ended_in:?}", 3 * CALLS));
 }
 
 #[tokio::test(flavor = "multi_thread")]

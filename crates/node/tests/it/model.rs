@@ -15,65 +15,13 @@ use cove_content::remote::Remote;
 use cove_content::session::Session;
 use cove_content::store::store_tree;
 use cove_content::volumes::{EntryEdit, Moment, Progress, VerifyLevel, Volumes};
-use cove_env::Env;
 use cove_objects::{Key, MemoryStore, Store};
+use cove_testkit::proof::{Chance, figure, rounds, seed};
 use cove_testkit::trees::{Description, Kind, describe, difference};
 use cove_types::{Digest, EntryId, Label, VolumeId};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
 use crate::world::{DEADLINE, World, is_root, memory};
-
-/// Whether all rounds are to be run.
-#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
-fn is_proof() -> bool {
-    std::env::var_os("COVE_PROOF").is_some_and(|value| value == "1")
-}
-
-/// The seed of a random test, from `COVE_SEED` or else the time; printed, so that it can be run again.
-#[expect(clippy::disallowed_methods, reason = "tests may be told by the environment")]
-fn seed(test: &str) -> u64 {
-    let given = std::env::var("COVE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given
-        .unwrap_or_else(|| u64::try_from(Env::system().now().as_microsecond()).unwrap_or_default());
-    eprintln!("{test}: COVE_SEED={seed} runs this again");
-    seed
-}
-
-/// Chance that a seed decides (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from((self.next() >> 11) % end.max(1) as u64).unwrap_or(0)
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        if from.is_empty() {
-            return None;
-        }
-        from.get(self.below(from.len()))
-    }
-}
 
 type Tree = BTreeMap<Vec<u8>, Description>;
 
@@ -131,12 +79,12 @@ fn remove(path: &Path) {
 const BORDERS: [usize; 7] = [0, 700, 4 << 10, 16 << 10, 128 << 10, 256 << 10, 300_000];
 
 fn size(chance: &mut Chance) -> usize {
-    (BORDERS[chance.below(BORDERS.len())] + chance.below(3)).saturating_sub(1)
+    (BORDERS[chance.index(BORDERS.len())] + chance.index(3)).saturating_sub(1)
 }
 
 fn content(chance: &mut Chance) -> Vec<u8> {
     let size = size(chance);
-    match chance.below(4) {
+    match chance.index(4) {
         0 => vec![0; size],
         1 => b"the same line again\n".repeat(size / 20 + 1)[..size].to_vec(),
         2 => [b"SQLite format 3\0", &chance.bytes(size)[..]].concat(),
@@ -156,7 +104,7 @@ fn place(files: &Path, chance: &mut Chance) -> PathBuf {
     let top = PathBuf::new();
     homes.push(&top);
     let home = chance.pick(&homes).map_or(&top, |home| *home);
-    files.join(home).join(format!("n{}", chance.below(9)))
+    files.join(home).join(format!("n{}", chance.index(9)))
 }
 
 /// One random edit; what cannot be done at that place is left.
@@ -169,7 +117,7 @@ fn edit(files: &Path, chance: &mut Chance) {
     let some = chance.pick(&all).map(|path: &PathBuf| files.join(path));
     let file = chance.pick(&regular).map(|path: &&PathBuf| files.join(path));
     let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
-    match (chance.below(18), some, file) {
+    match (chance.index(18), some, file) {
         (0, ..) => {
             let new = place(files, chance);
             remove(&new);
@@ -178,15 +126,15 @@ fn edit(files: &Path, chance: &mut Chance) {
         (1, _, Some(file)) => {
             let length = fs::metadata(&file).unwrap().len();
             let mut file = open(&file);
-            let at = chance.below(usize::try_from(length).unwrap() + 1) as u64;
+            let at = chance.index(usize::try_from(length).unwrap() + 1) as u64;
             file.seek(SeekFrom::Start(at)).unwrap();
-            let length = chance.below(20_000);
+            let length = chance.index(20_000);
             file.write_all(&chance.bytes(length)).unwrap();
         }
         (2, _, Some(file)) => open(&file).set_len(size(chance) as u64).unwrap(),
         (3, _, Some(file)) => {
-            let at = chance.below(100_000) as u64;
-            let length = 1 + chance.below(200_000) as u64;
+            let at = chance.index(100_000) as u64;
+            let length = 1 + chance.index(200_000) as u64;
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             let _ = rustix::fs::fallocate(open(&file), flags, at, length);
         }
@@ -222,29 +170,29 @@ fn edit(files: &Path, chance: &mut Chance) {
         (8, ..) => {
             let new = place(files, chance);
             remove(&new);
-            symlink(format!("../to/{}", chance.below(100)), new).unwrap();
+            symlink(format!("../to/{}", chance.index(100)), new).unwrap();
         }
         (9, ..) => {
             let new = place(files, chance);
             remove(&new);
-            let kind = [FileType::Fifo, FileType::Socket][chance.below(2)];
+            let kind = [FileType::Fifo, FileType::Socket][chance.index(2)];
             rustix::fs::mknodat(CWD, new, kind, Mode::from_raw_mode(0o640), 0).unwrap();
         }
         (10, Some(some), _) => remove(&some),
         (11, Some(some), _) if !some.is_symlink() => {
-            let mode = [0o644, 0o755, 0o600, 0o400, 0o777, 0o000][chance.below(6)];
+            let mode = [0o644, 0o755, 0o600, 0o400, 0o777, 0o000][chance.index(6)];
             fs::set_permissions(some, fs::Permissions::from_mode(mode)).unwrap();
         }
         (12, Some(some), _) => {
-            let tv_sec = [-1, 0, 1_600_000_000, 16_725_225_600][chance.below(4)];
-            let time = Timespec { tv_sec, tv_nsec: chance.below(1_000_000_000) as i64 };
+            let tv_sec = [-1, 0, 1_600_000_000, 16_725_225_600][chance.index(4)];
+            let time = Timespec { tv_sec, tv_nsec: chance.index(1_000_000_000) as i64 };
             let times = Timestamps { last_access: time, last_modification: time };
             let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
             rustix::fs::utimensat(CWD, some, &times, flags).unwrap();
         }
         (13, Some(some), _) if some.is_file() || some.is_dir() => {
-            let name = ["user.one", "user.two"][chance.below(2)];
-            let length = [0, 10, 1_500][chance.below(3)];
+            let name = ["user.one", "user.two"][chance.index(2)];
+            let length = [0, 10, 1_500][chance.index(3)];
             let value = chance.bytes(length);
             let _ = rustix::fs::lsetxattr(some, name, &value, XattrFlags::empty());
         }
@@ -327,7 +275,7 @@ async fn state_of(world: &World, volume: &VolumeId) -> Tree {
 async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> String {
     let volume = chance.pick(&model.volumes).unwrap().clone();
     let files = world.files(&volume).await;
-    let edits = chance.below(13);
+    let edits = chance.index(13);
     for _ in 0..edits {
         edit(&files, chance);
     }
@@ -335,7 +283,7 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
     let entries = model.entries[&volume].clone();
     let known: Vec<EntryId> = entries.iter().map(|(entry, _)| *entry).collect();
     let entry = chance.pick(&known).copied();
-    let what = match (chance.below(16), entry) {
+    let what = match (chance.index(16), entry) {
         (0..=3, _) => {
             let entry = world.snapshot(&volume).await;
             model.add(&volume, entry, &now);
@@ -403,7 +351,7 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
         }
         (8, entry) if model.volumes.len() < 5 => {
             let (moment, wanted) = match entry {
-                Some(entry) if chance.below(2) == 0 => {
+                Some(entry) if chance.index(2) == 0 => {
                     (Moment::Entry(entry), model.tree(&volume, &entry))
                 }
                 _ => (Moment::Now, &now),
@@ -416,11 +364,11 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
             format!("fork {moment:?}")
         }
         (9, Some(entry)) => {
-            let label: Label = format!("l{}", chance.next() % 1_000_000).parse().unwrap();
-            let edit = match chance.below(3) {
+            let label: Label = format!("l{}", chance.bits() % 1_000_000).parse().unwrap();
+            let edit = match chance.index(3) {
                 0 => EntryEdit::Label(None),
                 1 => EntryEdit::Label(Some(label)),
-                _ => EntryEdit::Pin(chance.below(2) == 0),
+                _ => EntryEdit::Pin(chance.index(2) == 0),
             };
             let call = world.call();
             world.node.edit_entry(call, volume.clone(), entry, edit.clone()).await.unwrap();
@@ -498,11 +446,12 @@ async fn lose_and_recover(world: &World, other: &World, model: &Model) {
     other.node.stop().await;
 }
 
-async fn history(mut world: World, other: World, seed: u64) {
+async fn history(mut world: World, other: World, test: &str) {
+    let seed = seed(test);
     let mut chance = Chance::new(seed);
     let mut model = Model::default();
     model.add_volume(world.create().await);
-    let rounds = if is_proof() { 150 } else { 40 };
+    let rounds = rounds(40, 150);
     for round in 0..rounds {
         let node = world.node.clone();
         let stepping = step(&mut world, &mut model, &mut chance);
@@ -517,6 +466,12 @@ async fn history(mut world: World, other: World, seed: u64) {
         eprintln!("round {round}: {what}");
     }
     lose_and_recover(&world, &other, &model).await;
+    let entries: usize = model.entries.values().map(Vec::len).sum();
+    let volumes = model.volumes.len();
+    figure(
+        test,
+        format!("{rounds} rounds, {volumes} volumes, {entries} entries compared, seed {seed}"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -524,7 +479,7 @@ async fn a_random_history_on_the_fake_pool_is_kept() {
     if is_root("a_random_history_on_the_fake_pool_is_kept") {
         let store = memory();
         let (world, other) = (World::fake("a", &store).await, World::fake("b", &store).await);
-        history(world, other, seed("a_random_history_on_the_fake_pool_is_kept")).await;
+        history(world, other, "a_random_history_on_the_fake_pool_is_kept").await;
     }
 }
 
@@ -537,7 +492,7 @@ mod live {
             let store = memory();
             let world = World::on_loop("a", &store).await;
             let other = World::on_loop("b", &store).await;
-            history(world, other, seed("a_random_history_on_btrfs_is_kept")).await;
+            history(world, other, "a_random_history_on_btrfs_is_kept").await;
         }
     }
 }

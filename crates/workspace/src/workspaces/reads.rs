@@ -302,6 +302,9 @@ impl Workspaces {
             checked: wire::Checked::default(),
             not_captured: Vec::new(),
         };
+        if slug.is_none() {
+            reply.problems.extend(inner.volumes.verify_store().await?);
+        }
         for row in &rows {
             let verified =
                 inner.volumes.verify(&row.volume, level).await.map_err(about(&row.slug))?;
