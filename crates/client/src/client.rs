@@ -223,6 +223,21 @@ impl Client {
         self.once(&target, key, Payload::Nothing).await
     }
 
+    /// Moves an entry to the trash.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]. One that is pinned is refused.
+    pub async fn trash_entry(
+        &self,
+        project: &Slug,
+        at: &At,
+    ) -> Result<wire::EntryReply, ClientError> {
+        let key = self.key(project).await?;
+        let target = Target::new(routes::TRASH_ENTRY, &[project.as_str(), &at.to_string()]);
+        self.once(&target, key, Payload::Nothing).await
+    }
+
     /// Brings a project back from the trash, or one entry of a project.
     ///
     /// # Errors

@@ -91,6 +91,9 @@ pub enum Source {
     Archive(Box<dyn Read + Send>),
 }
 
+/// The cause of a rescue that holds what a program wrote into files that a restore had replaced.
+pub const LATE_WRITES: &str = "late writes";
+
 /// A snapshot that somebody asks for.
 #[derive(Debug, Clone)]
 pub struct NewEntry {
@@ -133,6 +136,8 @@ pub enum EntryEdit {
     Pin(bool),
     /// Gives or takes its name.
     Label(Option<Label>),
+    /// Moves it to the trash.
+    Trash,
     /// Brings it back from the trash; pinned, when it would be over the number `keep`.
     Undelete {
         /// How many counted entries stay.

@@ -39,6 +39,8 @@ pub enum WorkspaceError {
     EntryInTrash { slug: Slug, entry: String },
     #[error("entry {entry} of {slug} is not in the trash")]
     EntryNotInTrash { slug: Slug, entry: String },
+    #[error("entry {entry} of {slug} is pinned")]
+    EntryPinned { slug: Slug, entry: String },
     #[error("project {slug} has no copy on this machine")]
     NoCopy { slug: Slug },
     /// The key is bound.
@@ -152,7 +154,9 @@ impl Classify for WorkspaceError {
             Self::PoolFull { .. } => ErrorKind::Exhausted,
             Self::Ambiguous { .. } => ErrorKind::Invalid,
             Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
-            Self::EntryNotInTrash { .. } | Self::NoCopy { .. } => ErrorKind::Precondition,
+            Self::EntryNotInTrash { .. } | Self::EntryPinned { .. } | Self::NoCopy { .. } => {
+                ErrorKind::Precondition
+            }
             Self::Volume(error) | Self::OfProject { source: error, .. } => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Read { .. } | Self::NoResult { .. } => ErrorKind::Internal,
@@ -180,6 +184,9 @@ impl WorkspaceError {
                 format!("free it with `cove rename {slug} OTHER`, then repeat this")
             }
             Self::EntryInTrash { slug, entry } => format!("`cove undelete {slug}@{entry}`"),
+            Self::EntryPinned { slug, entry } => {
+                format!("`cove unpin {slug}@{entry}` first, then it can go")
+            }
             Self::NoDirectory { slug, path } => format!("`cove files mkdir {slug}:/{path}`"),
             Self::PoolFull { slug, .. } => format!(
                 "make room: `cove files rm {slug}:/PATH`, `cove rm` of a project that nobody \

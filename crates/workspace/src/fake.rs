@@ -573,6 +573,7 @@ impl Volumes for Fake {
         entry: EntryId,
         edit: EntryEdit,
     ) -> Result<EntryView, VolumeError> {
+        let at = self.env.now();
         let outcome = self.once(&call, |state| {
             let held = state.get_mut(&volume)?;
             if let EntryEdit::Label(label) = &edit {
@@ -584,6 +585,10 @@ impl Volumes for Fake {
             match edit {
                 EntryEdit::Pin(pinned) => record.pinned = pinned,
                 EntryEdit::Label(label) => record.label = label,
+                EntryEdit::Trash => {
+                    record.state = EntryState::Trashed;
+                    record.trashed_at = Some(at);
+                }
                 EntryEdit::Undelete { keep } => {
                     record.state = EntryState::Live;
                     record.trashed_at = None;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cove_content::entry::EntryRecord;
 use cove_content::retention::{self, ResolveError};
-use cove_content::volumes::{EntryView, Moment, VolumeError, VolumeStatus, Volumes};
+use cove_content::volumes::{EntryView, LATE_WRITES, Moment, VolumeError, VolumeStatus, Volumes};
 use cove_database::{ProjectRow, ProjectState, ServerDatabase};
 use cove_env::Env;
 use cove_types::{At, EntryKind, NodeId, ProjectReference, Slug, VolumeId, wire};
@@ -205,7 +205,12 @@ impl Inner {
         let Ok(Ok(mut entries)) = tokio::time::timeout(ENTRIES_WITHIN, entries).await else {
             return Vec::new();
         };
-        entries.retain(|view| view.record.is_live() && view.record.kind == EntryKind::Rescue);
+        // The node has words of its own for rescues of another cause.
+        entries.retain(|view| {
+            let EntryRecord { kind, cause, .. } = &view.record;
+            let is_late = cause.as_deref().is_none_or(|cause| cause == LATE_WRITES);
+            view.record.is_live() && *kind == EntryKind::Rescue && is_late
+        });
         entries
     }
 

@@ -459,6 +459,17 @@ async fn a_project_is_forked_labelled_restored_renamed_and_brought_back() {
     assert_eq!(restored["project"]["slug"], "shop");
     let renamed = call(Method::PATCH, "/projects/shop", json!({ "slug": "store" })).await;
     assert_eq!(renamed["project"]["slug"], "store");
+    let removed = server.call(Method::DELETE, "/projects/store/entries/~1", None).await;
+    assert_eq!(
+        (removed.status, &removed.body["entry"]["state"]),
+        (StatusCode::CONFLICT, &Value::Null)
+    );
+    let path = format!("/projects/store/entries/{id}");
+    server.call(Method::PATCH, &path, Some(json!({ "pinned": false }))).await;
+    let removed = server.call(Method::DELETE, &path, None).await;
+    assert_eq!(removed.body["entry"]["state"], "trashed", "{}", removed.text);
+    assert_eq!(removed.body["rolled_off"], json!([]));
+    server.call(Method::POST, "/projects/store/undelete", Some(json!({ "entry": id }))).await;
     call(Method::DELETE, "/projects/store", json!({})).await;
     assert_eq!(server.get("/projects?state=trashed").await.body["projects"][0]["slug"], "store");
     call(Method::POST, "/projects/store/undelete", json!({})).await;
