@@ -86,6 +86,51 @@ pub struct Download {
     body: Incoming,
     /// How long it is, when that is known before.
     pub bytes: Option<u64>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a [`Download`] comes from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    client: Client,
+    target: Target,
+}
+
+impl Origin {
+    /// What Cove says of a file that came no further than `offset`; `None` when all of the rest can
+    /// be read now.
+    pub async fn find_fault(&self, offset: u64) -> Option<ClientError> {
+        let mut target = self.target.clone();
+        let mut at = offset;
+        loop {
+            target.from = Some(at);
+            let sent = self.client.send(&target, None, BoxBody::default(), "").await;
+            let mut body = match sent {
+                Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                    response.into_body()
+                }
+                Ok(_) => return None,
+                // There is nothing from there on.
+                Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::Invalid => {
+                    return None;
+                }
+                Err(error) => return Some(error),
+            };
+            let before = at;
+            // What comes before the fault is of no interest.
+            let broke = loop {
+                match body.frame().await {
+                    Some(Ok(frame)) => at += frame.data_ref().map_or(0, Bytes::len) as u64,
+                    Some(Err(_)) => break true,
+                    None => break false,
+                }
+            };
+            if !broke || at == before {
+                return None;
+            }
+        }
+    }
 }
 
 impl Download {
@@ -220,6 +265,21 @@ impl Client {
     pub async fn trash(&self, project: &Slug) -> Result<wire::ProjectReply, ClientError> {
         let key = self.key(project).await?;
         let target = Target::new(routes::TRASH, &[project.as_str()]);
+        self.once(&target, key, Payload::Nothing).await
+    }
+
+    /// Moves an entry to the trash.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]. One that is pinned is refused.
+    pub async fn trash_entry(
+        &self,
+        project: &Slug,
+        at: &At,
+    ) -> Result<wire::EntryReply, ClientError> {
+        let key = self.key(project).await?;
+        let target = Target::new(routes::TRASH_ENTRY, &[project.as_str(), &at.to_string()]);
         self.once(&target, key, Payload::Nothing).await
     }
 
@@ -626,10 +686,11 @@ impl Client {
     }
 
     async fn download(&self, target: Target) -> Result<Download, ClientError> {
+        let origin = Origin { client: self.clone(), target: target.clone() };
         let response = self.repeat(&target, None, &Payload::Nothing).await?;
         let length = response.headers().get(header::CONTENT_LENGTH);
         let bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok(Download { body: response.into_body(), bytes })
+        Ok(Download { body: response.into_body(), bytes, origin })
     }
 
     /// A change of a project that ends before it is answered.
@@ -772,6 +833,9 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", key.to_string());
         }
+        if let Some(from) = target.from {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+        }
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -905,6 +969,36 @@ mod tests {
         assert_eq!(key_of(&asked[0]), key_of(&asked[1]));
         let look = format!("GET /v1/operations/{}?until=saved", key_of(&asked[0]));
         assert!(asked[2].starts_with(&look), "{}", asked[2]);
+    }
+
+    #[tokio::test]
+    async fn why_a_file_breaks_off_is_asked_from_there_on() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("cove.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let body = json!({ "type": "https://cove.dev/errors/corrupt", "title": "Damaged data",
+            "status": 500, "kind": "corrupt", "detail": "failed to read a", "request_id": "r" });
+        let answers = vec![
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabcd".to_owned(),
+            "HTTP/1.1 206 Partial Content\r\ncontent-length: 6\r\n\r\nef".to_owned(),
+            answer("500 Internal Server Error", &body),
+            "HTTP/1.1 206 Partial Content\r\ncontent-length: 1\r\n\r\nj".to_owned(),
+        ];
+        let server = tokio::spawn(serve(listener, answers));
+        let (project, path) = ("shop".parse().unwrap(), TreePath::parse("a").unwrap());
+        let place = Place { project: &project, at: &At::Now, path: &path };
+        let download = Client::unix(&socket).content(place).await.unwrap();
+        let origin = download.origin.clone();
+        let (mut reader, mut bytes) = (download.reader(), Vec::new());
+        reader.read_to_end(&mut bytes).await.unwrap_err();
+        assert_eq!(bytes, b"abcd");
+        let fault = origin.find_fault(4).await.unwrap();
+        assert_eq!(cove_types::Classify::kind(&fault), ErrorKind::Corrupt);
+        assert!(origin.find_fault(9).await.is_none(), "what is whole by now has no fault");
+        let asked = server.await.unwrap();
+        for (asked, from) in asked[1..].iter().zip([4, 6, 9]) {
+            assert!(asked.contains(&format!("range: bytes={from}-")), "{asked}");
+        }
     }
 
     #[tokio::test]

@@ -43,6 +43,8 @@ routes! {
     SNAPSHOT = "POST" "/projects/{slug}/entries";
     /// Pins or labels an entry.
     EDIT_ENTRY = "PATCH" "/projects/{slug}/entries/{at}";
+    /// Moves an entry to the trash.
+    TRASH_ENTRY = "DELETE" "/projects/{slug}/entries/{at}";
     /// Goes back to an entry.
     RESTORE = "POST" "/projects/{slug}/restore";
     /// Waits until everything captured is saved.

@@ -23,6 +23,8 @@ pub struct Target {
     pub(crate) route: Route,
     path: String,
     query: String,
+    /// From which byte on its answer is wanted.
+    pub(crate) from: Option<u64>,
 }
 
 impl Target {
@@ -34,7 +36,7 @@ impl Target {
             false => step.to_owned(),
         };
         let path = route.template.split('/').map(fill).collect::<Vec<_>>().join("/");
-        Self { route, path, query: String::new() }
+        Self { route, path, query: String::new(), from: None }
     }
 
     /// With one more field in the query.

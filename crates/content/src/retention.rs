@@ -163,8 +163,8 @@ const PREFIX_MIN: usize = 3;
 
 /// Finds what `at` means among `entries`, in any order.
 ///
-/// A whole id means that entry. Else the text is tried as a label and as a prefix of an
-/// id, and has to mean one entry. `~n` counts the entries that somebody asked for, the newest first.
+/// A whole id means that entry, else a label the one that has it; else the text is tried as a prefix
+/// of an id, and has to mean one entry. `~n` counts the entries that somebody asked for, the newest first.
 /// The caller passes those that may be meant: the live ones, or those in the trash.
 ///
 /// # Errors
@@ -186,12 +186,15 @@ pub fn resolve(at: &At, entries: &[EntryRecord]) -> Result<Moment, ResolveError>
             if let Some(entry) = entries.iter().find(|entry| entry.id.as_str() == text) {
                 return Ok(Moment::Entry(entry.id));
             }
-            let meant = |entry: &&EntryRecord| {
-                entry.label.as_ref().is_some_and(|label| label.as_str() == text)
-                    || (text.len() >= PREFIX_MIN && entry.id.as_str().starts_with(text.as_str()))
+            let ids = |is: &dyn Fn(&EntryRecord) -> bool| -> Vec<EntryId> {
+                entries.iter().filter(|entry| is(entry)).map(|entry| entry.id).collect()
             };
-            let mut candidates: Vec<_> =
-                entries.iter().filter(meant).map(|entry| entry.id).collect();
+            // In the trash several may have one.
+            let mut candidates =
+                ids(&|entry| entry.label.as_ref().is_some_and(|label| label.as_str() == text));
+            if candidates.is_empty() && text.len() >= PREFIX_MIN {
+                candidates = ids(&|entry| entry.id.as_str().starts_with(text.as_str()));
+            }
             candidates.sort_unstable();
             match candidates.as_slice() {
                 [] => Err(not_found()),

@@ -133,6 +133,8 @@ pub enum EntryEdit {
     Pin(bool),
     /// Gives or takes its name.
     Label(Option<Label>),
+    /// Moves it to the trash.
+    Trash,
     /// Brings it back from the trash; pinned, when it would be over the number `keep`.
     Undelete {
         /// How many counted entries stay.

@@ -185,9 +185,9 @@ pub enum Verb {
         /// The new name
         to: String,
     },
-    /// Move a project to the trash, from where it comes back for 7 days
+    /// Move a project or an entry to the trash, from where it comes back for 7 days
     Rm {
-        /// The project
+        /// NAME, or NAME@x for an entry
         name: String,
     },
     /// List the projects in the trash

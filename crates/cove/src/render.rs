@@ -183,7 +183,15 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     rows.push(("made", age(&project.created_at, now)));
     rows.push(("id", printable(&format!("{}, {}", project.id, project.volume))));
     let health = &project.health;
-    rows.push(("health", printable(&health.state)));
+    let verified = health.last_verify.as_ref().map(|last| {
+        let found = match last.problems {
+            0 => "no problems".to_owned(),
+            number => count(number, "problem", "problems"),
+        };
+        format!("; verified {}: {found}", age(&last.at, now))
+    });
+    let verified = verified.unwrap_or_default();
+    rows.push(("health", format!("{}{verified}", printable(&health.state))));
     let mut text = format!("{}\n", printable(&project.name));
     for (name, value) in rows {
         text.push_str(&format!("  {name:<11}  {value}\n"));
@@ -256,11 +264,20 @@ pub fn entry(entry: &Entry, saved_to: &str) -> String {
     }
 }
 
+/// The beginning of a message, where a line says more than it.
+fn cut(message: &str) -> String {
+    const SHOWN: usize = 30;
+    match message.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", printable(message[..end].trim_end())),
+        None => printable(message),
+    }
+}
+
 /// What retention moved to the trash.
 pub fn rolled_off(project: &str, entries: &[Entry]) -> Vec<String> {
     let line = |entry: &Entry| {
         let name = entry.label.as_deref().or(entry.message.as_deref());
-        let name = name.map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+        let name = name.map(|name| format!(" ({})", cut(name))).unwrap_or_default();
         let id = &entry.id;
         format!("rolled off: {id}{name}; back with `cove undelete {project}@{id}`")
     };

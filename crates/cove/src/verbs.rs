@@ -13,7 +13,8 @@ use cove_client::{Client, Finished, VerifyRequest, Wait};
 use cove_env::Env;
 use cove_types::wire::{self, EntryReply, ProjectReply, ProjectsReply};
 use cove_types::{
-    At, Classify, Durability, ErrorKind, Label, ParseError, ProjectReference, Slug, TreePath,
+    At, Classify, Durability, EntryState, ErrorKind, Label, ParseError, ProjectReference, Slug,
+    TreePath,
 };
 use serde_json::json;
 
@@ -493,6 +494,9 @@ impl Session {
         let id = &reply.entry.id;
         let line = match pinned {
             true => format!("entry {id} is pinned: retention leaves it alone"),
+            false if reply.entry.state == EntryState::Trashed => {
+                format!("entry {id} is not pinned any more, and was one over the number")
+            }
             false => format!("entry {id} is not pinned any more: retention counts it again"),
         };
         self.show_entry(&reference.project, &reply, &line)
@@ -524,11 +528,24 @@ impl Session {
     }
 
     async fn remove(&self, name: &str) -> Result<(), Failure> {
+        if name.contains('@') {
+            return self.remove_entry(&entry(name)?).await;
+        }
         let slug: Slug = parse(name)?;
         let reply = self.client.trash(&slug).await?;
         let line =
             format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
         self.show_project(&reply, &line)
+    }
+
+    async fn remove_entry(&self, reference: &ProjectReference) -> Result<(), Failure> {
+        let project = &reference.project;
+        let reply = self.client.trash_entry(project, &reference.at).await?;
+        let id = &reply.entry.id;
+        let line = format!(
+            "entry {id} is in the trash for 7 days: `cove undelete {project}@{id}` brings it back"
+        );
+        self.show_entry(project, &reply, &line)
     }
 
     async fn undelete(&self, name: &str) -> Result<(), Failure> {

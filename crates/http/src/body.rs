@@ -70,8 +70,12 @@ impl Read for BodyReader {
 }
 
 /// What a reader gives, as a body; read in a thread that may block.
-pub(crate) fn of_reader(mut reader: Box<dyn Read + Send>) -> Body {
-    let (to, from) = mpsc::channel(PIECES_MAX);
+///
+/// # Errors
+///
+/// The reader failed before its first byte. One that fails later breaks the body off.
+pub(crate) async fn of_reader(mut reader: Box<dyn Read + Send>) -> io::Result<Body> {
+    let (to, mut from) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
@@ -87,7 +91,9 @@ pub(crate) fn of_reader(mut reader: Box<dyn Read + Send>) -> Body {
             }
         }
     });
-    Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(from))
+    let first = from.recv().await.transpose()?;
+    let rest = tokio_stream::wrappers::ReceiverStream::new(from);
+    Ok(Body::from_stream(futures::stream::iter(first.map(Ok)).chain(rest)))
 }
 
 /// The writing end of an answer.

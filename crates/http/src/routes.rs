@@ -63,7 +63,7 @@ pub(crate) fn calls() -> OpenApiRouter<App> {
         .routes(routes!(projects::fork))
         .routes(routes!(projects::wait))
         .routes(routes!(entries::timeline, entries::snapshot))
-        .routes(routes!(entries::edit))
+        .routes(routes!(entries::edit, entries::trash))
         .routes(routes!(entries::restore))
         .routes(routes!(entries::diff))
         .routes(routes!(files::list, files::remove))

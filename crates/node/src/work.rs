@@ -157,6 +157,8 @@ pub enum Edit {
     Pin(bool),
     /// Sets or takes the label.
     Label(Option<Label>),
+    /// Moves it to the trash.
+    Trash,
     /// Brings it back.
     Undelete {
         /// How many counted entries stay.
@@ -169,6 +171,7 @@ impl From<EntryEdit> for Edit {
         match edit {
             EntryEdit::Pin(pin) => Self::Pin(pin),
             EntryEdit::Label(label) => Self::Label(label),
+            EntryEdit::Trash => Self::Trash,
             EntryEdit::Undelete { keep } => Self::Undelete { keep },
         }
     }

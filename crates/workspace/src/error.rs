@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use cove_content::read::kind_of_io;
 use cove_content::volumes::VolumeError;
 use cove_database::DatabaseError;
 use cove_types::{Classify, ErrorKind, ParseError, Slug, TreePath};
@@ -39,6 +40,8 @@ pub enum WorkspaceError {
     EntryInTrash { slug: Slug, entry: String },
     #[error("entry {entry} of {slug} is not in the trash")]
     EntryNotInTrash { slug: Slug, entry: String },
+    #[error("entry {entry} of {slug} is pinned")]
+    EntryPinned { slug: Slug, entry: String },
     #[error("project {slug} has no copy on this machine")]
     NoCopy { slug: Slug },
     /// The key is bound.
@@ -61,7 +64,7 @@ pub enum WorkspaceError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error("failed to read {path}")]
-    Read { path: String, source: std::io::Error },
+    Read { slug: Slug, path: String, source: std::io::Error },
     /// What the call came to when it was first made.
     #[error("{}", .0.what)]
     First(Failure),
@@ -152,10 +155,13 @@ impl Classify for WorkspaceError {
             Self::PoolFull { .. } => ErrorKind::Exhausted,
             Self::Ambiguous { .. } => ErrorKind::Invalid,
             Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
-            Self::EntryNotInTrash { .. } | Self::NoCopy { .. } => ErrorKind::Precondition,
+            Self::EntryNotInTrash { .. } | Self::EntryPinned { .. } | Self::NoCopy { .. } => {
+                ErrorKind::Precondition
+            }
             Self::Volume(error) | Self::OfProject { source: error, .. } => error.kind(),
             Self::Database(error) => error.kind(),
-            Self::Read { .. } | Self::NoResult { .. } => ErrorKind::Internal,
+            Self::Read { source, .. } => kind_of_io(source),
+            Self::NoResult { .. } => ErrorKind::Internal,
             Self::First(failure) => failure.kind,
         }
     }
@@ -180,6 +186,13 @@ impl WorkspaceError {
                 format!("free it with `cove rename {slug} OTHER`, then repeat this")
             }
             Self::EntryInTrash { slug, entry } => format!("`cove undelete {slug}@{entry}`"),
+            Self::Read { slug, .. } if self.kind() == ErrorKind::Corrupt => format!(
+                "`cove verify {slug}` names what is hit and the nearest entry that is whole"
+            ),
+            Self::Read { .. } => "`cove doctor` tells whether the store answers".into(),
+            Self::EntryPinned { slug, entry } => {
+                format!("`cove unpin {slug}@{entry}` first, then it can go")
+            }
             Self::NoDirectory { slug, path } => format!("`cove files mkdir {slug}:/{path}`"),
             Self::PoolFull { slug, .. } => format!(
                 "make room: `cove files rm {slug}:/PATH`, `cove rm` of a project that nobody \
@@ -202,7 +215,6 @@ impl WorkspaceError {
             | Self::PointsOut { .. }
             | Self::NoCopy { .. }
             | Self::Database(_)
-            | Self::Read { .. }
             | Self::NoResult { .. } => return None,
         };
         Some(hint)

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use cove_content::chunks::ChunkError;
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::retention::roll_off;
@@ -26,6 +27,15 @@ use cove_types::{
     OperationId, TreePath, VolumeId, wire,
 };
 use tokio::sync::watch;
+
+/// What is read where bytes are lost.
+struct Damage;
+
+impl Read for Damage {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other(ChunkError::Missing { digest: Digest::HOLE }))
+    }
+}
 
 /// Files by path; directories are what lies above them, and those that were made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +74,8 @@ struct State {
     /// What the store has, which a lost machine leaves.
     operations: HashMap<OperationId, ([u8; 8], Outcome)>,
     fail: Option<(ErrorKind, bool)>,
+    /// A file whose bytes from there on cannot be read.
+    damaged: Option<(TreePath, u64)>,
     lost: Vec<wire::Lost>,
 }
 
@@ -98,6 +110,11 @@ impl Fake {
     /// `took_effect`, after it, as a lost reply does.
     pub fn fail_next(&self, kind: ErrorKind, took_effect: bool) {
         self.state().fail = Some((kind, took_effect));
+    }
+
+    /// Has the bytes of a file from `at` on be lost.
+    pub fn damage(&self, path: &TreePath, at: u64) {
+        self.state().damaged = Some((path.clone(), at));
     }
 
     /// Has the next recovery name something as lost.
@@ -573,6 +590,7 @@ impl Volumes for Fake {
         entry: EntryId,
         edit: EntryEdit,
     ) -> Result<EntryView, VolumeError> {
+        let at = self.env.now();
         let outcome = self.once(&call, |state| {
             let held = state.get_mut(&volume)?;
             if let EntryEdit::Label(label) = &edit {
@@ -584,6 +602,10 @@ impl Volumes for Fake {
             match edit {
                 EntryEdit::Pin(pinned) => record.pinned = pinned,
                 EntryEdit::Label(label) => record.label = label,
+                EntryEdit::Trash => {
+                    record.state = EntryState::Trashed;
+                    record.trashed_at = Some(at);
+                }
                 EntryEdit::Undelete { keep } => {
                     record.state = EntryState::Live;
                     record.trashed_at = None;
@@ -715,8 +737,14 @@ impl Volumes for Fake {
         };
         let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(content.len());
         let range = range.map_or(0..content.len(), |range| within(range.start)..within(range.end));
+        let start = range.start as u64;
         let bytes = content.get(range).unwrap_or_default().to_vec();
-        Ok((view, Box::new(Cursor::new(bytes))))
+        let whole = Cursor::new(bytes);
+        let Some((_, at)) = state.damaged.as_ref().filter(|(damaged, _)| damaged == path) else {
+            return Ok((view, Box::new(whole)));
+        };
+        let left = at.saturating_sub(start);
+        Ok((view, Box::new(whole.take(left).chain(Damage))))
     }
 
     async fn export(

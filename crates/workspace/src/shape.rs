@@ -106,7 +106,7 @@ fn problems(
             who_acts: "you".into(),
             hint: Some(format!(
                 "`cove diff {slug}@{id}..{slug}` shows it, `cove restore {slug} {id} -- PATH` \
-                 brings it back"
+                 brings it back, `cove rm {slug}@{id}` dismisses it"
             )),
         }
     }));

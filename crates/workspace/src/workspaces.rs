@@ -206,9 +206,11 @@ impl Inner {
         let Ok(Ok(mut entries)) = tokio::time::timeout(ENTRIES_WITHIN, entries).await else {
             return Vec::new();
         };
-        entries.retain(|EntryView { record, .. }| {
-            let is_late = record.cause.as_deref().is_none_or(|cause| cause == LATE_WRITES);
-            record.is_live() && record.kind == EntryKind::Rescue && is_late
+        // The node has words of its own for rescues of another cause.
+        entries.retain(|view| {
+            let EntryRecord { kind, cause, .. } = &view.record;
+            let is_late = cause.as_deref().is_none_or(|cause| cause == LATE_WRITES);
+            view.record.is_live() && *kind == EntryKind::Rescue && is_late
         });
         entries
     }

@@ -190,8 +190,11 @@ fn what_means_nothing_is_not_found() {
 #[test]
 fn what_may_mean_two_is_refused_with_both() {
     expect!["abc is one of abcdaaaaaaaa, abceaaaaaaaa"].assert_eq(&resolved("abc", &timeline()));
-    // the label of one, the prefix of another
-    expect!["abce is one of abceaaaaaaaa, bbbbaaaaaaaa"].assert_eq(&resolved("abce", &timeline()));
+}
+
+#[test]
+fn a_label_means_its_entry_though_the_id_of_another_begins_with_it() {
+    assert_eq!(resolved("abce", &timeline()), "#3");
 }
 
 #[test]

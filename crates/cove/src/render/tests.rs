@@ -222,6 +222,27 @@ fn what_rolled_off_is_named_with_the_way_back() {
         &rolled_off("shop", &[entry_of("aaaaaaaaaaaa")]).join("\n"),
         &expect!["rolled off: aaaaaaaaaaaa (v1); back with `cove undelete shop@aaaaaaaaaaaa`"],
     );
+    let mut long = entry_of("aaaaaaaaaaaa");
+    (long.label, long.message) = (None, Some("a message of more than thirty characters".into()));
+    check(
+        &rolled_off("shop", &[long]).join("\n"),
+        &expect![
+            "rolled off: aaaaaaaaaaaa (a message of more than thirty…); back with `cove undelete shop@aaaaaaaaaaaa`"
+        ],
+    );
+}
+
+#[test]
+fn health_says_when_the_project_was_last_verified_and_what_was_found() {
+    let mut shop = shop();
+    for (problems, line) in
+        [(0, "  health       ok; verified 3 min ago: no problems\n"), (1, ": 1 problem\n")]
+    {
+        let at = "2026-11-25T11:57:00Z".into();
+        shop.health.last_verify = Some(wire::LastVerify { at, problems });
+        let shown = project(&shop, now());
+        assert!(shown.contains(line), "{shown}");
+    }
 }
 
 fn differences() -> Vec<Change> {

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 
-use cove_client::{ClientError, Download, Place, Upload};
+use cove_client::{ClientError, Download, Origin, Place, Upload};
 use cove_types::wire::{self, FilesReply};
 use cove_types::{At, ErrorKind, FileReference, ProjectReference};
 use serde_json::json;
@@ -227,8 +227,11 @@ impl Session {
             return write_out(download).await;
         }
         let mut bytes = Vec::new();
+        let origin = download.origin.clone();
         let mut reader = download.reader().take(JSON_BYTES_MAX + 1);
-        reader.read_to_end(&mut bytes).await.map_err(|error| broken_off(&error))?;
+        if let Err(error) = reader.read_to_end(&mut bytes).await {
+            return Err(broken_off(&origin, bytes.len() as u64, &error).await);
+        }
         if bytes.len() as u64 > JSON_BYTES_MAX {
             let what = format!(
                 "{} is over 64 MiB, too long for one JSON object",
@@ -256,22 +259,37 @@ const JSON_BYTES_MAX: u64 = 64 << 20;
 /// How much of a file is read before it is written out.
 const PIECE_BYTES: usize = 128 << 10;
 
-fn broken_off(error: &std::io::Error) -> Failure {
-    Failure::caused("the stream broke off", error, ErrorKind::TimedOut)
+/// Why a file came no further than `offset`: what Cove says of it or, when it reads it now, that the
+/// stream broke off.
+async fn broken_off(origin: &Origin, offset: u64, error: &std::io::Error) -> Failure {
+    match origin.find_fault(offset).await {
+        Some(fault) => fault.into(),
+        None => Failure::caused("the stream broke off", error, ErrorKind::TimedOut)
+            .hint("what was printed is right, and not all of the file: repeat the command"),
+    }
 }
 
 /// Writes what comes to standard output as it comes.
 async fn write_out(download: Download) -> Result<(), Failure> {
+    let origin = download.origin.clone();
     let mut reader = download.reader();
+    let mut written = 0;
     let mut piece = vec![0; PIECE_BYTES];
     let mut out = std::io::stdout();
     let failed = |error: &std::io::Error| Failure::io("failed to write to standard output", error);
     loop {
-        let count = reader.read(&mut piece).await.map_err(|error| broken_off(&error))?;
+        let count = match reader.read(&mut piece).await {
+            Ok(count) => count,
+            Err(error) => {
+                out.flush().map_err(|error| failed(&error))?;
+                return Err(broken_off(&origin, written, &error).await);
+            }
+        };
         if count == 0 {
             return out.flush().map_err(|error| failed(&error));
         }
         out.write_all(&piece[..count]).map_err(|error| failed(&error))?;
+        written += count as u64;
     }
 }
 

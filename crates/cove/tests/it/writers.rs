@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Cove, Objects, Settings, list, poll, text};
 
@@ -146,4 +146,16 @@ fn what_a_program_writes_after_its_file_was_restored_becomes_a_rescue() {
         if beside.is_empty() { Ok(()) } else { Err(format!("{beside:?}")) }
     });
     assert_eq!(fs::read(dir.join("log")).unwrap(), b"first\n");
+    // the timeline says what it is, health how to dismiss it, and then it is gone
+    let told = cove.text(&["timeline", "shop"]);
+    assert!(told.contains("written after a restore, by a program that had files open"), "{told}");
+    let rescue = text(&cove.timeline("shop").iter().find(|e| e["kind"] == "rescue").unwrap()["id"]);
+    let dismiss = format!("cove rm shop@{rescue}");
+    assert!(cove.text(&["show", "shop"]).contains(&dismiss));
+    let removed = cove.json(&["rm", &format!("shop@{rescue}")]);
+    assert_eq!(
+        (&removed["entry"]["state"], &removed["rolled_off"]),
+        (&json!("trashed"), &json!([]))
+    );
+    assert!(!cove.text(&["show", "shop"]).contains(&rescue));
 }

@@ -119,6 +119,24 @@ pub(crate) async fn edit(
     Ok(Json(reply))
 }
 
+/// Moves an entry to the trash; one that is pinned is refused.
+#[utoipa::path(delete, path = "/projects/{slug}/entries/{at}", operation_id = "trash_entry", tag = "timeline", params(
+    ("slug", description = "The project"),
+    ("at", description = "An entry id or a unique prefix of it, a label, or ~n"),
+    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+), responses(
+    (status = 200, description = "The entry, as it lies in the trash", body = EntryReply),
+    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(crate) async fn trash(
+    State(app): State<App>,
+    Path(EntryPath { slug, at }): Path<EntryPath>,
+    Asked(asked): Asked,
+) -> Reply<EntryReply> {
+    let reference = ProjectReference { project: slug.parse()?, at: at.parse()? };
+    Ok(Json(app.workspaces.trash_entry(&asked, &reference).await?))
+}
+
 /// What is restored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

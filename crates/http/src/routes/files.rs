@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use cove_content::volumes::FileEdit;
 use cove_types::wire::{FilesReply, MatchesReply, ProblemDetails};
 use cove_types::{ErrorKind, ProjectReference, Slug, TreePath};
-use cove_workspace::LinePattern;
+use cove_workspace::{LinePattern, WorkspaceError};
 use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -189,6 +189,9 @@ fn range(header: Option<&str>, size: u64) -> Option<Result<Range<u64>, ()>> {
 }
 
 /// Reads a file's bytes, all or a range.
+///
+/// An answer that breaks off before its length has a reason that the rest tells, asked for as a
+/// range.
 #[utoipa::path(get, path = "/projects/{slug}/files/content", operation_id = "read_file", tag = "files", params(
     ("slug", description = "The project"),
     Place,
@@ -248,6 +251,10 @@ pub(crate) async fn read(
         let detail = format!("{} was replaced while it was being read", file.path);
         return Err(Problem::new(ErrorKind::Conflict, detail).hint("read it again"));
     }
+    let content = body::of_reader(reader).await.map_err(|source| {
+        let slug = reference.project.clone();
+        WorkspaceError::Read { slug, path: file.path.clone(), source }
+    })?;
     let size = file.bytes;
     let whole = 0..size;
     let (status, sent) = match &part {
@@ -262,7 +269,7 @@ pub(crate) async fn read(
             (header::ETAG, tag),
             (header::ACCEPT_RANGES, "bytes".to_owned()),
         ],
-        body::of_reader(reader),
+        content,
     )
         .into_response();
     if part.is_some() {

@@ -321,6 +321,46 @@ async fn a_files_bytes_are_read_whole_in_ranges_and_not_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_damaged_is_named_before_its_first_byte_and_breaks_off_later() {
+    let server = Server::new().await;
+    server.create("shop").await;
+    let content = "/projects/shop/files/content?path=a.txt";
+    let put = Request::put(format!("/v1{content}")).extension(Peer::Owner);
+    let bytes = vec![b'x'; 400_000];
+    server.send(put.body(Body::from(bytes.clone())).unwrap()).await;
+    let damaged = cove_types::TreePath::parse("a.txt").unwrap();
+    let read = |from: usize| {
+        let request = Request::get(format!("/v1{content}")).extension(Peer::Owner);
+        let request = request.header(header::RANGE, format!("bytes={from}-"));
+        server.router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    server.fake.damage(&damaged, 300_000);
+    let mut body = read(0).await.unwrap().into_body();
+    let mut got = Vec::new();
+    let broke = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => got.extend_from_slice(&frame.into_data().unwrap()),
+            Some(Err(_)) => break true,
+            None => break false,
+        }
+    };
+    assert!(broke, "it ended as if it were whole");
+    assert_eq!(got, bytes[..300_000]);
+    for from in [300_000, 399_999] {
+        let answer = read(from).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body: Value =
+            serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes())
+                .unwrap();
+        assert_eq!(body["kind"], "corrupt");
+        let detail = body["detail"].as_str().unwrap();
+        assert!(detail.starts_with("failed to read a.txt: chunk "), "{detail}");
+        let hint = body["hint"].as_str().unwrap();
+        assert!(hint.contains("`cove verify shop`"), "{hint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_replaced_only_while_it_is_what_the_caller_expects() {
     let server = Server::new().await;
     server.create("shop").await;
@@ -459,6 +499,17 @@ async fn a_project_is_forked_labelled_restored_renamed_and_brought_back() {
     assert_eq!(restored["project"]["slug"], "shop");
     let renamed = call(Method::PATCH, "/projects/shop", json!({ "slug": "store" })).await;
     assert_eq!(renamed["project"]["slug"], "store");
+    let removed = server.call(Method::DELETE, "/projects/store/entries/~1", None).await;
+    assert_eq!(
+        (removed.status, &removed.body["entry"]["state"]),
+        (StatusCode::CONFLICT, &Value::Null)
+    );
+    let path = format!("/projects/store/entries/{id}");
+    server.call(Method::PATCH, &path, Some(json!({ "pinned": false }))).await;
+    let removed = server.call(Method::DELETE, &path, None).await;
+    assert_eq!(removed.body["entry"]["state"], "trashed", "{}", removed.text);
+    assert_eq!(removed.body["rolled_off"], json!([]));
+    server.call(Method::POST, "/projects/store/undelete", Some(json!({ "entry": id }))).await;
     call(Method::DELETE, "/projects/store", json!({})).await;
     assert_eq!(server.get("/projects?state=trashed").await.body["projects"][0]["slug"], "store");
     call(Method::POST, "/projects/store/undelete", json!({})).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cove_btrfs::{Access, SubvolumePath};
-use cove_content::entry::LATE_WRITES;
+use cove_content::entry::{EntryRecord, LATE_WRITES};
 use cove_content::volumes::VolumeError;
 use cove_types::{EntryId, EntryKind, OperationId};
 
@@ -12,6 +12,9 @@ use crate::capture::{enqueue, generation_at, pool_failed};
 use crate::node::{Inner, stored_row};
 use crate::volume::Volume;
 use crate::work::{Pending, Work};
+
+/// For people who read the timeline.
+const MESSAGE: &str = "written after a restore, by a program that had files open";
 
 /// What was written, through a descriptor that outlived a restore, into the subvolume that was swapped
 /// out becomes a rescue entry. It is the caller's turn to capture.
@@ -52,7 +55,10 @@ pub(crate) fn enqueue_rescue(
     id: EntryId,
     take: impl FnOnce(&OperationId) -> Result<(), VolumeError>,
 ) -> Result<SubvolumePath, VolumeError> {
-    let record = draft(inner, id, EntryKind::Rescue, "cove", Some(LATE_WRITES.into()));
+    let record = EntryRecord {
+        message: Some(MESSAGE.to_owned()),
+        ..draft(inner, id, EntryKind::Rescue, "cove", Some(LATE_WRITES.to_owned()))
+    };
     let pending = Pending {
         operation: inner.env.operation_id(volume.state().seq()),
         generation: 0,

@@ -26,6 +26,7 @@ pub(crate) fn entry_edit(
     Ok(match edit {
         Edit::Pin(pinned) => EntryEdit { pinned: Some(*pinned), ..EntryEdit::default() },
         Edit::Label(label) => EntryEdit { label: Some(label.clone()), ..EntryEdit::default() },
+        Edit::Trash => EntryEdit { state: Some(EntryState::Trashed), ..EntryEdit::default() },
         Edit::Undelete { keep } => {
             let record = known.find_entry(entry).ok_or_else(|| TransitionError::NoSuchEntry {
                 volume: known.head.volume.clone(),

@@ -377,7 +377,7 @@ async fn step(world: &mut World, model: &mut Model, chance: &mut Chance) -> Stri
             match &edit {
                 EntryEdit::Label(label) => assert_eq!(view.record.label, *label),
                 EntryEdit::Pin(pinned) => assert_eq!(view.record.pinned, *pinned),
-                EntryEdit::Undelete { .. } => {}
+                EntryEdit::Trash | EntryEdit::Undelete { .. } => {}
             }
             format!("{edit:?}")
         }

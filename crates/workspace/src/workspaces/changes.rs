@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::entry::EntryRecord;
+use cove_content::retention;
 use cove_content::volumes::{
-    Call, EntryEdit, FileEdit, Moment, NewEntry, Restore, Source, VolumeError, VolumeStatus,
+    Call, EntryEdit, EntryView, FileEdit, Moment, NewEntry, Restore, Source, VolumeError,
+    VolumeStatus,
 };
 use cove_database::{ProjectRow, ProjectState};
 use cove_types::{
@@ -144,6 +146,8 @@ impl Workspaces {
     }
 
     /// Pins an entry, so that retention leaves it alone, or unpins it. Saved when it returns.
+    ///
+    /// What is over the number then rolls off, as when a new entry comes.
     pub async fn pin(
         &self,
         request: &Request,
@@ -165,6 +169,15 @@ impl Workspaces {
         self.edit_entry(request, reference, "entry.label", "label", edit).await
     }
 
+    /// Moves an entry to the trash; one that is pinned is refused. Saved when it returns.
+    pub async fn trash_entry(
+        &self,
+        request: &Request,
+        reference: &ProjectReference,
+    ) -> Result<wire::EntryReply, WorkspaceError> {
+        self.edit_entry(request, reference, "entry.trash", "rm", EntryEdit::Trash).await
+    }
+
     async fn edit_entry(
         &self,
         request: &Request,
@@ -175,7 +188,7 @@ impl Workspaces {
     ) -> Result<wire::EntryReply, WorkspaceError> {
         let label = match &edit {
             EntryEdit::Label(label) => label.clone(),
-            EntryEdit::Pin(_) | EntryEdit::Undelete { .. } => None,
+            EntryEdit::Pin(_) | EntryEdit::Trash | EntryEdit::Undelete { .. } => None,
         };
         let ask = Ask {
             request,
@@ -189,9 +202,22 @@ impl Workspaces {
             let volume = bound.volume()?;
             let ProjectReference { project, at } = reference_;
             let entry = entry_of(&inner, &project, &volume, &at, verb).await?;
-            let view = inner.volumes.edit_entry(bound.call, volume, entry, edit).await;
-            let view = view.map_err(about(&project))?;
-            Ok(wire::EntryReply { entry: shape::entry(&view), rolled_off: Vec::new() })
+            if edit == EntryEdit::Trash {
+                refuse_pinned(&inner, &project, &volume, entry).await?;
+            }
+            let frees = edit == EntryEdit::Pin(false);
+            let edited =
+                inner.volumes.edit_entry(bound.call.clone(), volume.clone(), entry, edit).await;
+            let mut view = edited.map_err(about(&project))?;
+            let gone = match frees {
+                true => roll_off(&inner, &bound.call, &project, &volume).await?,
+                false => Vec::new(),
+            };
+            if let Some(own) = gone.iter().find(|gone| gone.record.id == entry) {
+                view = own.clone();
+            }
+            let rolled_off = gone.iter().map(shape::entry).collect();
+            Ok(wire::EntryReply { entry: shape::entry(&view), rolled_off })
         };
         self.inner().operations.complete(ask, target, work).await
     }
@@ -332,6 +358,44 @@ async fn give_up_label(
     edited.map_err(about(slug))?;
     let holder = holder.record.id;
     Ok(vec![format!("label {label} names entry {holder} now: {entry} came back without it")])
+}
+
+/// Refuses to move an entry to the trash that somebody wants kept.
+async fn refuse_pinned(
+    inner: &Inner,
+    slug: &Slug,
+    volume: &VolumeId,
+    entry: EntryId,
+) -> Result<(), WorkspaceError> {
+    let entries = inner.volumes.entries(volume).await.map_err(about(slug))?;
+    match entries.iter().any(|view| view.record.id == entry && view.record.pinned) {
+        true => Err(WorkspaceError::EntryPinned { slug: slug.clone(), entry: entry.to_string() }),
+        false => Ok(()),
+    }
+}
+
+/// Moves what is over the number to the trash, with the newest counted entry as the one that came
+/// last. Each is a step of its own after `call`, under an id that is derived of it.
+async fn roll_off(
+    inner: &Inner,
+    call: &Call,
+    slug: &Slug,
+    volume: &VolumeId,
+) -> Result<Vec<EntryView>, WorkspaceError> {
+    let entries = inner.volumes.entries(volume).await.map_err(about(slug))?;
+    let mut live: Vec<EntryRecord> =
+        entries.into_iter().map(|view| view.record).filter(EntryRecord::is_live).collect();
+    let counted = live.iter().enumerate().filter(|(_, record)| record.kind.is_asked_for());
+    let newest = counted.max_by_key(|(_, record)| (record.time, record.id)).map(|(at, _)| at);
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    let newest = live.swap_remove(newest);
+    let mut gone = Vec::new();
+    for entry in retention::roll_off(&live, inner.keep, &newest, &[]) {
+        let step = Call { operation: call.operation.step(entry.as_str()), ..call.clone() };
+        let edited = inner.volumes.edit_entry(step, volume.clone(), entry, EntryEdit::Trash).await;
+        gone.push(edited.map_err(about(slug))?);
+    }
+    Ok(gone)
 }
 
 async fn edit_files(

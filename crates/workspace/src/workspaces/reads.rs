@@ -221,7 +221,11 @@ impl Workspaces {
             let found = found
                 .await
                 .map_err(|_| WorkspaceError::NoResult { what: format!("search of {shown}") })?
-                .map_err(|source| WorkspaceError::Read { path: shown, source })?;
+                .map_err(|source| WorkspaceError::Read {
+                    slug: reference.project.clone(),
+                    path: shown,
+                    source,
+                })?;
             match found {
                 Lines::Found(found) => matches.extend(found),
                 Lines::Binary => binary += 1,

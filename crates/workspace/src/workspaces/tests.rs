@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use cove_content::volumes::{FileEdit, Source, VerifyLevel};
 use cove_env::{ManualClock, SeededChance};
-use cove_types::{Classify, Durability, ErrorKind, Label, OperationId, TreePath};
+use cove_types::{Classify, Durability, EntryState, ErrorKind, Label, OperationId, TreePath};
 
 use super::*;
 use crate::fake::Fake;
@@ -344,6 +344,83 @@ async fn what_rolls_off_is_named_and_comes_back_pinned() {
 }
 
 #[tokio::test]
+async fn an_entry_is_moved_to_the_trash_unless_it_is_pinned() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let entry = server.snapshot("shop", "one").await.entry;
+    let reference = at_moment(&format!("shop@{}", entry.id));
+    server.workspaces.pin(&ask("p"), &reference, true).await.unwrap();
+    let error = server.workspaces.trash_entry(&ask("t"), &reference).await.unwrap_err();
+    assert_eq!(
+        told(&error),
+        (
+            ErrorKind::Precondition,
+            format!("entry {} of shop is pinned", entry.id),
+            Some(format!("`cove unpin shop@{}` first, then it can go", entry.id)),
+        )
+    );
+    assert_eq!(server.workspaces.timeline(&slug("shop"), false).await.unwrap().entries.len(), 1);
+    server.workspaces.pin(&ask("u"), &reference, false).await.unwrap();
+    let now = at_moment("shop@now");
+    let error = server.workspaces.trash_entry(&ask("n"), &now).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    for _ in 0..2 {
+        let reply = server.workspaces.trash_entry(&ask("t2"), &reference).await.unwrap();
+        assert_eq!((reply.entry.state, reply.rolled_off), (EntryState::Trashed, Vec::new()));
+    }
+    assert_eq!(server.workspaces.timeline(&slug("shop"), false).await.unwrap().entries, []);
+    server.workspaces.undelete(&ask("b"), &reference).await.unwrap();
+    assert_eq!(server.content(&format!("shop@{}", entry.id), "a").await, "1");
+}
+
+#[tokio::test]
+async fn an_unpin_over_the_number_rolls_off_the_oldest() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "one").await.entry;
+    let second = server.snapshot("shop", "two").await.entry;
+    let of = |entry: &wire::Entry| at_moment(&format!("shop@{}", entry.id));
+    for entry in [&first, &second] {
+        server.workspaces.pin(&ask(&format!("pin-{}", entry.id)), &of(entry), true).await.unwrap();
+    }
+    let third = server.snapshot("shop", "three").await.entry;
+    for message in ["four", "five"] {
+        assert_eq!(server.snapshot("shop", message).await.rolled_off, []);
+    }
+    let ids = |entries: &[wire::Entry]| -> Vec<(String, EntryState)> {
+        entries.iter().map(|entry| (entry.id.clone(), entry.state)).collect()
+    };
+    let reply = server.workspaces.pin(&ask("unpin-2"), &of(&second), false).await.unwrap();
+    assert_eq!(ids(&reply.rolled_off), [(second.id.clone(), EntryState::Trashed)]);
+    assert_eq!((reply.entry.id, reply.entry.state), (second.id.clone(), EntryState::Trashed));
+    server.workspaces.undelete(&ask("back"), &of(&second)).await.unwrap();
+    // The one that is asked about is not the oldest any more.
+    server.workspaces.trash_entry(&ask("rm"), &of(&third)).await.unwrap();
+    assert_eq!(
+        server.workspaces.pin(&ask("unpin-3"), &of(&second), false).await.unwrap().rolled_off,
+        []
+    );
+    let reply = server.workspaces.pin(&ask("unpin-1"), &of(&first), false).await.unwrap();
+    assert_eq!(ids(&reply.rolled_off), [(first.id.clone(), EntryState::Trashed)]);
+    let again = server.workspaces.pin(&ask("unpin-1"), &of(&first), false).await.unwrap();
+    assert_eq!(ids(&again.rolled_off), ids(&reply.rolled_off));
+}
+
+#[tokio::test]
+async fn a_label_is_found_though_an_id_begins_with_it() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "one").await.entry;
+    server.put("shop", "a", "2").await;
+    let second = server.snapshot("shop", "two").await.entry;
+    let label: Label = first.id[..4].parse().unwrap();
+    let reference = at_moment(&format!("shop@{}", second.id));
+    server.workspaces.label(&ask("l"), &reference, Some(&label)).await.unwrap();
+    assert_eq!(server.content(&format!("shop@{label}"), "a").await, "2");
+    assert_eq!(server.content(&format!("shop@{}", &first.id[..5]), "a").await, "1");
+}
+
+#[tokio::test]
 async fn a_label_names_one_entry() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
@@ -657,7 +734,12 @@ async fn a_rescue_is_a_problem_that_its_user_solves() {
         );
         let hint = problem.hint.as_deref().unwrap();
         assert!(hint.contains(&format!("`cove restore shop {} -- PATH`", entry.id)), "{hint}");
+        assert!(hint.contains(&format!("`cove rm shop@{}` dismisses it", entry.id)), "{hint}");
     }
+    let reference = at_moment(&format!("shop@{}", entry.id));
+    server.workspaces.trash_entry(&ask("rm"), &reference).await.unwrap();
+    let dismissed = server.workspaces.show(&slug("shop")).await.unwrap().project;
+    assert_eq!((dismissed.health.state.as_str(), dismissed.health.problems), ("ok", Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
