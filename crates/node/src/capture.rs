@@ -16,6 +16,7 @@ mod restore_paths;
 mod resume;
 mod snapshot;
 
+pub(crate) use built::Built;
 pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
@@ -25,7 +26,7 @@ pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
 pub(crate) use look::{look_at_all, look_at_one};
 pub(crate) use replaced::Looked;
 pub(crate) use restore::{prepare_restore, restore};
-pub(crate) use restore_paths::{prepare_paths, restore_paths};
+pub(crate) use restore_paths::{litter, prepare_paths, restore_paths, staging_of};
 pub(crate) use resume::resume;
 pub(crate) use snapshot::{draft, refuse_label, snapshot};
 

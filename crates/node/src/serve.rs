@@ -4,7 +4,7 @@ mod doctor;
 mod status;
 mod verify;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -183,6 +183,21 @@ impl Node {
         let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
         blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
+    }
+
+    /// Extracts an archive, all of it or nothing. However long its stream takes, the turn to capture is
+    /// taken only when it has ended.
+    async fn extract(
+        &self,
+        volume: &Arc<Volume>,
+        path: TreePath,
+        mut stream: Box<dyn Read + Send>,
+    ) -> Result<Edited, VolumeError> {
+        let (inner, of) = (Arc::clone(&self.inner), Arc::clone(volume));
+        let staged = blocking(move || files::stage(&inner, &of, path, &mut *stream)).await?;
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || files::merge(&inner, &volume, &staged, turn)).await
     }
 
     /// Captures what was written before this call, for whoever needs it in the store.
@@ -538,6 +553,13 @@ impl Volumes for Node {
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        let edit = match edit {
+            FileEdit::Extract(path, stream) => return self.extract(&volume, path, stream).await,
+            FileEdit::Put(path, content) => files::Edit::Put(path, content),
+            FileEdit::MakeDirectory(path) => files::Edit::MakeDirectory(path),
+            FileEdit::Remove { path, recursive } => files::Edit::Remove { path, recursive },
+            FileEdit::Move { from, to } => files::Edit::Move { from, to },
+        };
         blocking(move || files::edit(&inner, &volume, edit)).await
     }
 
