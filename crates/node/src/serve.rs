@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::capture::{Asked, ForkSource};
 use crate::claim::Holding;
 use crate::files::Place;
-use crate::node::{Inner, Node};
+use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
 use crate::serve::status::status;
@@ -197,7 +197,12 @@ impl Node {
         let staged = blocking(move || files::stage(&inner, &of, path, &mut *stream)).await?;
         let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || files::merge(&inner, &volume, &staged, turn)).await
+        blocking(move || {
+            let merged = files::merge(&inner, &volume, &staged, turn);
+            volume.state().changes.edited();
+            merged
+        })
+        .await
     }
 
     /// Captures what was written before this call, for whoever needs it in the store.
@@ -472,6 +477,7 @@ impl Volumes for Node {
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        refresh(&self.inner).await;
         self.status_of(self.volume(volume)?).await
     }
 
@@ -560,7 +566,12 @@ impl Volumes for Node {
             FileEdit::Remove { path, recursive } => files::Edit::Remove { path, recursive },
             FileEdit::Move { from, to } => files::Edit::Move { from, to },
         };
-        blocking(move || files::edit(&inner, &volume, edit)).await
+        blocking(move || {
+            let edited = files::edit(&inner, &volume, edit);
+            volume.state().changes.edited();
+            edited
+        })
+        .await
     }
 
     async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError> {
@@ -592,6 +603,7 @@ impl Volumes for Node {
 
     async fn doctor(&self) -> Vec<wire::Check> {
         let inner = Arc::clone(&self.inner);
+        ask(&inner).await;
         tokio::task::spawn_blocking(move || doctor(&inner)).await.unwrap_or_default()
     }
 }
