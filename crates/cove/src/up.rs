@@ -31,6 +31,8 @@ use crate::environment::{self, User};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 
+/// How often changes are looked for, however seldom they are stored.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The smallest pool that is made when nobody says how large.
 const POOL_BYTES_MIN: u64 = 4 << 30;
 /// The pool grows by this, or by a quarter of itself where that is more.
@@ -416,6 +418,7 @@ async fn serve(
         node: node_id.clone(),
         holder,
         team,
+        look_every: LOOK_EVERY,
         store_every: args.store_every,
         pin,
         cache: state.join("cache"),

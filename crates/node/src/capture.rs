@@ -16,6 +16,7 @@ mod restore_paths;
 mod resume;
 mod snapshot;
 
+pub(crate) use built::Built;
 pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
@@ -25,7 +26,7 @@ pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
 pub(crate) use look::{look_at_all, look_at_one};
 pub(crate) use replaced::Looked;
 pub(crate) use restore::{prepare_restore, restore};
-pub(crate) use restore_paths::{prepare_paths, restore_paths};
+pub(crate) use restore_paths::{litter, prepare_paths, restore_paths, staging_of};
 pub(crate) use resume::resume;
 pub(crate) use snapshot::{draft, refuse_label, snapshot};
 
@@ -33,7 +34,7 @@ use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash};
 use cove_content::volumes::{Call, VolumeError};
 use cove_database::PendingRow;
-use cove_types::{Digest, ErrorKind, OperationId, VolumeId};
+use cove_types::{Classify, Digest, ErrorKind, OperationId, VolumeId};
 use tokio::sync::oneshot;
 
 use crate::node::Inner;
@@ -156,7 +157,21 @@ pub(crate) fn pending_of(call: &Call, volume: &VolumeId, work: Work) -> Pending 
 
 pub(crate) fn pool_failed(what: &str) -> impl FnOnce(cove_btrfs::PoolError) -> VolumeError {
     let what = what.to_owned();
-    move |error| VolumeError::failed(what, error)
+    move |error| match error {
+        cove_btrfs::PoolError::SwapFile { .. } => {
+            VolumeError::Refused { kind: error.kind(), what: SWAP_FILE.to_owned() }
+        }
+        error => VolumeError::failed(what, error),
+    }
+}
+
+/// What is told when the kernel makes no snapshot of a file that is swapped to.
+pub(crate) const SWAP_FILE: &str =
+    "a swap file in it is in use, so that no state of it can be captured";
+
+/// Whether something was refused for a swap file that is in use.
+pub(crate) fn is_swap_file(error: &VolumeError) -> bool {
+    matches!(error, VolumeError::Refused { what, .. } if what == SWAP_FILE)
 }
 
 pub(crate) fn path_failed(what: &str) -> impl FnOnce(cove_btrfs::PathError) -> VolumeError {

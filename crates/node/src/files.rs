@@ -1,8 +1,10 @@
 //! Files of a volume, at the present state and at entries, without any compute.
 
 mod edit;
+mod extract;
 
-pub(crate) use edit::{edit, make_owned};
+pub(crate) use edit::{Edit, edit, make_owned};
+pub(crate) use extract::{merge, stage};
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,5 +1,6 @@
 //! Starting, watching and stopping the volumes of a node.
 
+mod hold;
 mod reread;
 mod sweep;
 mod task;
@@ -24,12 +25,14 @@ use cove_types::{
     Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::capture;
 use crate::claim::{Holding, SignsOfLife, claim_store};
 use crate::ending_store::EndingStore;
+use crate::node::hold::{Hold, claim_within, renew_in_turn};
+pub(crate) use crate::node::hold::{ask, refresh};
 use crate::node::reread::reread_heads;
 use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::save_in_turn;
@@ -38,8 +41,8 @@ use crate::work::{Pending, Work};
 
 /// How often what is old is removed, at the looks for changes.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// How often the hold on the store is renewed.
-const RENEW: Duration = Duration::from_secs(20);
+/// How long a start waits for the store.
+const CLAIM_WITHIN: Duration = Duration::from_secs(8);
 
 /// How many calls may wait for the store on threads of their own, and how many volumes may be saved at
 /// once. Together far fewer than the threads for blocking work, of which a runtime has 512: a store that
@@ -60,7 +63,9 @@ pub struct NodeOptions {
     pub holder: StoreHolderId,
     /// Whose volumes it keeps.
     pub team: TeamId,
-    /// How often it looks for changes and stores them.
+    /// How often it looks for changes, if not more often yet by `store_every`.
+    pub look_every: Duration,
+    /// How long after it last stored a volume it stores what has changed there since.
     pub store_every: Duration,
     /// The first 64 bits of all its packs' names: its standing pin.
     pub pin: [u8; 8],
@@ -83,12 +88,10 @@ pub(crate) struct Inner {
     pub options: NodeOptions,
     pub runtime: Handle,
     pub volumes: RwLock<HashMap<VolumeId, Arc<Volume>>>,
-    pub holding: RwLock<Holding>,
+    pub hold: Hold,
     pub signs: SignsOfLife,
     unread: std::sync::Mutex<HashSet<VolumeId>>,
     pub stopping: AtomicBool,
-    /// Wakes the task that renews the hold.
-    pub renew: Notify,
     /// Permits for calls that may wait for the store on a thread.
     pub asking: Arc<Semaphore>,
     /// Permits for saving.
@@ -141,14 +144,6 @@ impl Inner {
     pub fn all_volumes(&self) -> Vec<Arc<Volume>> {
         let volumes = self.volumes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         volumes.values().cloned().collect()
-    }
-
-    pub fn holding(&self) -> Holding {
-        self.holding.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    pub fn set_holding(&self, holding: Holding) {
-        *self.holding.write().unwrap_or_else(std::sync::PoisonError::into_inner) = holding;
     }
 
     /// Volumes whose kept head cannot be read and has not come from the store again yet.
@@ -210,11 +205,9 @@ impl Node {
         let (ending, ended) = watch::channel(false);
         let store: Arc<dyn Store> = Arc::new(EndingStore::new(store, ended));
         let signs = SignsOfLife::default();
-        let holding = match claim_store(&store, &env, &options.holder, Take::No, &signs).await {
-            Ok(holding) => holding,
-            Err(error) if error.kind() == ErrorKind::Precondition => return Err(error.into()),
-            Err(error) => Holding::Unknown { why: chain(&error) },
-        };
+        let claim = claim_store(&store, &env, &options.holder, Take::No, &signs);
+        let holding = claim_within(CLAIM_WITHIN, claim).await?;
+        let hold = Hold::new(holding, env.now(), env.since_boot());
         let inner = Arc::new(Inner {
             pool,
             remote: Remote::new(store, runtime.clone(), options.team.clone()),
@@ -224,11 +217,10 @@ impl Node {
             options,
             runtime,
             volumes: RwLock::default(),
-            holding: RwLock::new(holding),
+            hold,
             signs,
             unread: std::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
-            renew: Notify::new(),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
             saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),
             ending,
@@ -334,38 +326,12 @@ impl Node {
 
     /// Starts the loops that renew the hold and look for changes.
     fn watch(&self) {
-        let inner = Arc::clone(&self.inner);
-        let renew = tokio::spawn(async move {
-            loop {
-                // a store that did not answer is asked again soon
-                let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
-                let wait = if is_unknown { RETRY.0 } else { RENEW };
-                let _ = tokio::time::timeout(wait, inner.renew.notified()).await;
-                let store = Arc::clone(inner.remote.store());
-                let (me, signs) = (&inner.options.holder, &inner.signs);
-                let claimed = claim_store(&store, &inner.env, me, Take::No, signs).await;
-                match claimed {
-                    Ok(holding) => {
-                        if holding != Holding::Held && inner.holding() == Holding::Held {
-                            tracing::error!(?holding, "the store is lost to another cove");
-                        }
-                        inner.set_holding(holding);
-                        let rereading = Arc::clone(&inner);
-                        let _ = tokio::task::spawn_blocking(move || reread_heads(&rereading)).await;
-                    }
-                    Err(error) => {
-                        if let Holding::Unknown { .. } = inner.holding() {
-                            inner.set_holding(Holding::Unknown { why: chain(&error) });
-                        }
-                    }
-                }
-            }
-        });
+        let renew = tokio::spawn(renew_in_turn(Arc::clone(&self.inner)));
         let inner = Arc::clone(&self.inner);
         let look = tokio::spawn(async move {
             let mut swept = inner.env.since_boot();
             loop {
-                tokio::time::sleep(inner.options.store_every).await;
+                tokio::time::sleep(inner.options.look_every.min(inner.options.store_every)).await;
                 let looking = Arc::clone(&inner);
                 let is_due = inner.env.since_boot().saturating_sub(swept) >= SWEEP;
                 if is_due {

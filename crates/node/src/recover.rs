@@ -51,7 +51,7 @@ pub(crate) fn recover(
         return Err(VolumeError::Refused {
             kind: ErrorKind::Precondition,
             what: format!(
-                "the store is held by another cove{}",
+                "the store is held by another Cove{}",
                 crate::claim::last_seen(age_seconds)
             ),
         });

@@ -4,7 +4,7 @@ mod doctor;
 mod status;
 mod verify;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::capture::{Asked, ForkSource};
 use crate::claim::Holding;
 use crate::files::Place;
-use crate::node::{Inner, Node};
+use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
 use crate::serve::status::status;
@@ -183,6 +183,26 @@ impl Node {
         let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
         blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
+    }
+
+    /// Extracts an archive, all of it or nothing. However long its stream takes, the turn to capture is
+    /// taken only when it has ended.
+    async fn extract(
+        &self,
+        volume: &Arc<Volume>,
+        path: TreePath,
+        mut stream: Box<dyn Read + Send>,
+    ) -> Result<Edited, VolumeError> {
+        let (inner, of) = (Arc::clone(&self.inner), Arc::clone(volume));
+        let staged = blocking(move || files::stage(&inner, &of, path, &mut *stream)).await?;
+        let turn = volume.turn().await;
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || {
+            let merged = files::merge(&inner, &volume, &staged, turn);
+            volume.state().changes.edited();
+            merged
+        })
+        .await
     }
 
     /// Captures what was written before this call, for whoever needs it in the store.
@@ -457,6 +477,7 @@ impl Volumes for Node {
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        refresh(&self.inner).await;
         self.status_of(self.volume(volume)?).await
     }
 
@@ -538,7 +559,19 @@ impl Volumes for Node {
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
-        blocking(move || files::edit(&inner, &volume, edit)).await
+        let edit = match edit {
+            FileEdit::Extract(path, stream) => return self.extract(&volume, path, stream).await,
+            FileEdit::Put(path, content) => files::Edit::Put(path, content),
+            FileEdit::MakeDirectory(path) => files::Edit::MakeDirectory(path),
+            FileEdit::Remove { path, recursive } => files::Edit::Remove { path, recursive },
+            FileEdit::Move { from, to } => files::Edit::Move { from, to },
+        };
+        blocking(move || {
+            let edited = files::edit(&inner, &volume, edit);
+            volume.state().changes.edited();
+            edited
+        })
+        .await
     }
 
     async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError> {
@@ -575,6 +608,7 @@ impl Volumes for Node {
 
     async fn doctor(&self) -> Vec<wire::Check> {
         let inner = Arc::clone(&self.inner);
+        ask(&inner).await;
         tokio::task::spawn_blocking(move || doctor(&inner)).await.unwrap_or_default()
     }
 }

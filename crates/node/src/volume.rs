@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
@@ -120,6 +121,39 @@ pub(crate) struct Trouble {
     pub since: jiff::Timestamp,
 }
 
+/// What is known of changes of the files that nothing has captured yet.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// How many edits this node has done since it started.
+    edits: u64,
+    /// How many of them there were when the last look or capture began.
+    looked: u64,
+    /// Whether the last look left changes to a later one.
+    is_left: bool,
+}
+
+impl Changes {
+    /// An edit of this node's has come to its end.
+    pub fn edited(&mut self) {
+        self.edits += 1;
+    }
+
+    /// A look or a capture begins: what it is told with at its end.
+    pub fn begin(&self) -> u64 {
+        self.edits
+    }
+
+    /// The look or capture that began so has seen all that was there then; `is_left`: and left it.
+    pub fn looked(&mut self, begun: u64, is_left: bool) {
+        (self.looked, self.is_left) = (self.looked.max(begun), is_left);
+    }
+
+    /// Whether there is something, as far as is known.
+    pub fn may_be_there(&self) -> bool {
+        self.is_left || self.edits != self.looked
+    }
+}
+
 /// What changes while a node runs.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -148,6 +182,14 @@ pub(crate) struct State {
     pub replaced: HashMap<OperationId, Option<Looked>>,
     /// All that a tree does not hold, by the digest of the chunk that lists it: the head's, mostly.
     pub lacks: Option<(Digest, Vec<NotCapturedPath>)>,
+    /// What is known of changes since the last capture.
+    pub changes: Changes,
+    /// When a look last captured it, since the machine started.
+    pub stored_at: Option<Duration>,
+    /// Since when a swap file in use keeps it from being captured.
+    pub swap_file: Option<jiff::Timestamp>,
+    /// Since when its files are known not to be here.
+    pub missing: Option<jiff::Timestamp>,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
 }

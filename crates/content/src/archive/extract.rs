@@ -44,6 +44,8 @@ pub struct ExtractOptions {
 pub struct Extracted {
     /// The path extracted at with each of the first names in the archive, in the order met.
     pub files: Vec<TreePath>,
+    /// The directories that are entries themselves and not only parts of other names, as `files` are.
+    pub directories: Vec<TreePath>,
     /// How many entries were made.
     pub entries: u64,
     /// Bytes of all files together, holes included.
@@ -574,6 +576,7 @@ impl Extraction<'_> {
                 apply_xattr(&fd, xattr, value, FileKind::Directory)
                     .or_else(|fault| fault.settle(&path, xattr, &mut self.remarks, shown))?;
             }
+            self.extracted.directories.push(path);
         }
         self.extracted.remarks = self.remarks.finish();
         Ok(self.extracted)

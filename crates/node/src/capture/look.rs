@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cove_content::volumes::VolumeError;
 use cove_types::Classify;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::capture::late_writes::rescue_late_writes;
 use crate::capture::replaced::look_at_replaced;
 use crate::capture::snapshot::freeze;
-use crate::capture::{enqueue, generation, pool_failed};
+use crate::capture::{enqueue, generation, is_swap_file, pool_failed};
 use crate::node::{Inner, chain};
 use crate::volume::{Ended, Trouble, Turn, Volume};
 use crate::work::{Pending, Work};
@@ -39,14 +40,25 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
     if inner.stopping.load(Ordering::SeqCst) {
         return;
     }
+    let now = inner.env.since_boot();
+    let volumes = inner.all_volumes().into_iter().map(|volume| {
+        let begun = volume.state().changes.begin();
+        (volume, begun)
+    });
+    // before the files reach the disk, where a look sees them
+    let volumes: Vec<_> = volumes.collect();
     if let Err(error) = inner.pool.flush() {
         tracing::error!(error = chain(&error), "the pool cannot be written to");
     }
-    for volume in inner.all_volumes() {
+    for (volume, begun) in volumes {
         if inner.stopping.load(Ordering::SeqCst) {
             return;
         }
-        if let Err(error) = look_at(inner, &volume) {
+        let looked = look_at(inner, &volume, begun, now);
+        // a swap file is told by itself
+        if let Err(error) =
+            looked.or_else(|error| if is_swap_file(&error) { Ok(()) } else { Err(error) })
+        {
             let what = chain(&error);
             tracing::warn!(volume = %volume.id, what, "a volume was not looked at");
             let mut state = volume.state();
@@ -58,7 +70,12 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
     }
 }
 
-fn look_at(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
+fn look_at(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    begun: u64,
+    now: Duration,
+) -> Result<(), VolumeError> {
     {
         let state = volume.state();
         // what is captured already will be saved in its turn, and a look comes after it
@@ -70,11 +87,28 @@ fn look_at(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     let Ok(_turn) = volume.capture.try_lock() else { return Ok(()) };
     rescue_late_writes(inner, volume)?;
     look_at_replaced(inner, volume)?;
-    capture_changed(inner, volume)
+    let is_due = is_due(inner, volume, now);
+    capture_changed(inner, volume, begun, is_due)
 }
 
-/// Captures the present state when the head is another. It is the caller's turn to capture.
-fn capture_changed(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
+/// Whether what has changed is captured by a look that begins `now`, or left to a later one.
+fn is_due(inner: &Inner, volume: &Volume, now: Duration) -> bool {
+    let options = &inner.options;
+    let state = volume.state();
+    // what could not be captured is tried at each look
+    let is_late = state.swap_file.is_some()
+        || state.stored_at.is_none_or(|at| now.saturating_sub(at) >= options.store_every);
+    options.store_every <= options.look_every || is_late
+}
+
+/// Captures the present state when the head is another and it is due; `begun` is of before the files
+/// were written to disk. It is the caller's turn to capture.
+fn capture_changed(
+    inner: &Inner,
+    volume: &Arc<Volume>,
+    begun: u64,
+    is_due: bool,
+) -> Result<(), VolumeError> {
     let live = generation(inner, &volume.id)?;
     let unchanged = {
         let state = volume.state();
@@ -86,7 +120,15 @@ fn capture_changed(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeErro
                 .as_ref()
                 .is_some_and(|copy| copy.generation == live && Some(copy.tree) == tree)
     };
-    if unchanged { Ok(()) } else { background(inner, volume).map(drop) }
+    if !unchanged && is_due {
+        return background(inner, volume).map(drop);
+    }
+    let mut state = volume.state();
+    state.changes.looked(begun, !unchanged);
+    if unchanged {
+        state.swap_file = None;
+    }
+    Ok(())
 }
 
 /// Captures one volume when it has changed, after whatever is being captured now; for whoever needs
@@ -96,10 +138,11 @@ pub(crate) fn look_at_one(
     volume: &Arc<Volume>,
     _turn: Turn,
 ) -> Result<(), VolumeError> {
+    let begun = volume.state().changes.begin();
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
     let goes_on = {
         let state = volume.state();
         state.is_live() && !state.fenced
     };
-    if goes_on { capture_changed(inner, volume) } else { Ok(()) }
+    if goes_on { capture_changed(inner, volume, begun, true) } else { Ok(()) }
 }

@@ -141,6 +141,12 @@ pub(crate) fn swap(inner: &Inner, volume: &Volume, pending: &Pending) -> Result<
             .map_err(pool_failed("failed to put the state before aside"))?;
     }
     let put_aside = generation_at(inner, &stored)?;
+    {
+        // what had changed is in the state before
+        let mut state = volume.state();
+        let edits = state.changes.begin();
+        state.changes.looked(edits, false);
+    }
     let live_generation = generation_at(inner, &base_place)?;
     // of an entry that is not saved yet it is known when this is saved, after it
     let known = || entry_root(volume, entry).ok().map(|(tree, _)| tree);

@@ -23,7 +23,7 @@ use cove_content::read::in_volume;
 use cove_content::restore::{copy_tree, is_captured, restore_tree};
 use cove_content::tree;
 use cove_content::volumes::{Call, Progress, Restore, VolumeError};
-use cove_types::{EntryId, EntryKind, ErrorKind, TreePath};
+use cove_types::{EntryId, EntryKind, ErrorKind, OperationId, TreePath};
 use tokio::sync::oneshot;
 
 use crate::capture::built::Built;
@@ -273,7 +273,12 @@ fn path_of(bytes: &[u8]) -> Result<TreePath, VolumeError> {
 /// Where what a work restores waits until all of it is there. No snapshot sees it: it comes and goes
 /// while captures wait, and a start clears it first.
 fn staging(pending: &Pending) -> Result<TreePath, VolumeError> {
-    let name = [STAGING, pending.operation.to_string().as_bytes()].concat();
+    staging_of(&pending.operation)
+}
+
+/// Where what comes in by `operation` waits.
+pub(crate) fn staging_of(operation: &OperationId) -> Result<TreePath, VolumeError> {
+    let name = [STAGING, operation.to_string().as_bytes()].concat();
     TreePath::from_bytes(&name)
         .map_err(|error| VolumeError::failed("failed to name a place for files", error))
 }
@@ -409,6 +414,11 @@ pub(crate) fn remove_all(dir: &Dir, place: &Path, path: &TreePath) -> Result<(),
         dir.remove(&child, false)?;
     }
     dir.remove(path, true).map(drop)
+}
+
+/// Notes that something of a volume's staging directories could not be removed.
+pub(crate) fn litter(volume: &Volume) {
+    volume.state().is_littered = true;
 }
 
 /// Tries again to remove what an earlier restore of paths could not: it is in no state of the volume. It

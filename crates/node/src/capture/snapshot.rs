@@ -9,7 +9,9 @@ use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
 
 use crate::capture::replaced::snapshot_without;
 use crate::capture::restore_paths::tidy;
-use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed, refuse_trashed};
+use crate::capture::{
+    Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed,
+};
 use crate::node::{Inner, stored_row};
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
@@ -26,7 +28,23 @@ pub(crate) fn freeze(
     let stored = SubvolumePath::Stored(volume.id.clone(), pending.operation);
     // an attempt of the same call that was never written down: its caller was told nothing
     inner.pool.delete(&stored).map_err(pool_failed("failed to take a snapshot"))?;
-    pending.generation = snapshot_without(inner, volume, &live, &pending.operation)?;
+    let edits = volume.state().changes.begin();
+    let taken = snapshot_without(inner, volume, &live, &pending.operation);
+    {
+        let mut state = volume.state();
+        match &taken {
+            Ok(_) => {
+                state.changes.looked(edits, false);
+                state.stored_at = Some(begun);
+                state.swap_file = None;
+            }
+            Err(error) if is_swap_file(error) => {
+                state.swap_file.get_or_insert(inner.env.now());
+            }
+            Err(_) => {}
+        }
+    }
+    pending.generation = taken?;
     let row = stored_row(inner, pending);
     inner
         .wait(inner.database.put_stored(&row))

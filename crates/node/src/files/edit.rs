@@ -3,18 +3,24 @@
 use std::io::Read;
 
 use cove_btrfs::{Dir, FileKind, PathError, SubvolumePath};
-use cove_content::archive::{ExtractOptions, extract};
-use cove_content::read::project_root;
-use cove_content::volumes::{Edited, FileEdit, FileView, VolumeError};
+use cove_content::volumes::{Edited, FileView, VolumeError};
 use cove_types::{ErrorKind, TreePath};
 
-use crate::capture::{LIMITS, OWNER};
+use crate::capture::OWNER;
 use crate::files::{io, lawful, view_of};
 use crate::node::Inner;
 use crate::volume::Volume;
 
+/// A change of files that takes no turn.
+pub(crate) enum Edit {
+    Put(TreePath, Box<dyn Read + Send>),
+    MakeDirectory(TreePath),
+    Remove { path: TreePath, recursive: bool },
+    Move { from: TreePath, to: TreePath },
+}
+
 /// Changes files of the present state; durable when it returns.
-pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edited, VolumeError> {
+pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited, VolumeError> {
     let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let live = SubvolumePath::Volume(volume.id.clone());
     let dir = inner
@@ -23,15 +29,14 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: FileEdit) -> Result<Edi
         .map_err(|error| VolumeError::failed("failed to open the files", error))?;
     let one = |view: FileView| Edited { files: vec![view], remarks: Vec::new() };
     match edit {
-        FileEdit::Put(path, mut content) => put(&dir, &path, &mut *content).map(one),
-        FileEdit::MakeDirectory(path) => make_directory(&dir, &path).map(one),
-        FileEdit::Remove { path, recursive } => remove(&dir, &path, recursive).map(one),
-        FileEdit::Move { from, to } => move_to(&dir, &from, to).map(one),
-        FileEdit::Extract(path, mut stream) => extract_below(inner, &dir, &path, &mut *stream),
+        Edit::Put(path, mut content) => put(&dir, &path, &mut *content).map(one),
+        Edit::MakeDirectory(path) => make_directory(&dir, &path).map(one),
+        Edit::Remove { path, recursive } => remove(&dir, &path, recursive).map(one),
+        Edit::Move { from, to } => move_to(&dir, &from, to).map(one),
     }
 }
 
-fn seen(dir: &Dir, path: &TreePath) -> Result<FileView, VolumeError> {
+pub(super) fn seen(dir: &Dir, path: &TreePath) -> Result<FileView, VolumeError> {
     let at = lawful(path)?;
     let metadata = dir.metadata(&at).map_err(io(path))?;
     Ok(view_of(dir, path.clone(), &at, &metadata))
@@ -101,29 +106,6 @@ fn move_to(dir: &Dir, from: &TreePath, to: TreePath) -> Result<FileView, VolumeE
     seen(dir, &shown)
 }
 
-fn extract_below(
-    inner: &Inner,
-    dir: &Dir,
-    path: &TreePath,
-    stream: &mut dyn Read,
-) -> Result<Edited, VolumeError> {
-    make_directories(dir, path)?;
-    let at = lawful(path)?;
-    let options = ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: false };
-    let extracted = extract(stream, dir, &at, &options, &|_, _| {})
-        .map_err(|error| VolumeError::failed("failed to copy the files", error));
-    // what came before an error stays, and is told: it must be on disk all the same
-    inner
-        .pool
-        .flush()
-        .map_err(|error| VolumeError::failed("failed to write the files to disk", error))?;
-    let extracted = extracted?;
-    // from the subvolume's top, as the extraction names them
-    let shown = extracted.files.iter().filter_map(|found| found.below(&project_root()));
-    let files = shown.map(|shown| seen(dir, &shown)).collect::<Result<_, _>>()?;
-    Ok(Edited { files, remarks: extracted.remarks })
-}
-
 fn refuse_top(path: &TreePath) -> Result<(), VolumeError> {
     match path.is_top() {
         false => Ok(()),
@@ -135,7 +117,7 @@ fn refuse_top(path: &TreePath) -> Result<(), VolumeError> {
 }
 
 /// Makes a directory and those above it, owned by the workspace's user; durable.
-fn make_directories(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
+pub(super) fn make_directories(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
     let at = lawful(path)?;
     make_owned(dir, &at).map_err(io(path))?;
     dir.sync(&at).map_err(io(path))

@@ -50,7 +50,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
                     let _ = waiter.send(Ended::fenced());
                 }
                 // the whole store is lost then, mostly: known now and not at the next renewal
-                inner.renew.notify_one();
+                inner.hold.renew.notify_one();
                 continue;
             }
             Ok(Err(SaveError::Later { kind, what })) => {

@@ -7,6 +7,9 @@ use cove_types::{VolumeId, wire};
 use crate::claim::Holding;
 use crate::node::Inner;
 
+/// How long a change may be on its way to the store before that is a fault.
+const SAVING_FOR_S: i64 = 60;
+
 /// Whether each volume in use has its files here, and each subvolume its volume.
 fn copies(inner: &Inner) -> Result<String, String> {
     let places = inner.pool.list().map_err(|error| crate::node::chain(&error))?;
@@ -47,6 +50,22 @@ fn copies(inner: &Inner) -> Result<String, String> {
     Err(wrong.join("; "))
 }
 
+/// Whether what is captured is saved within the time that this takes.
+fn saving(inner: &Inner) -> Result<String, String> {
+    let rows = inner.wait(inner.database.pending()).map_err(|error| crate::node::chain(&error))?;
+    let Some(oldest_us) = rows.iter().map(|row| row.created_us).min() else {
+        return Ok("everything that was captured is saved".to_owned());
+    };
+    let waiting = match rows.len() {
+        1 => "1 change".to_owned(),
+        count => format!("{count} changes"),
+    };
+    match inner.now_us().saturating_sub(oldest_us) / 1_000_000 {
+        age_s if age_s < SAVING_FOR_S => Ok(format!("{waiting} being saved")),
+        age_s => Err(format!("{waiting} not saved yet, the oldest of {age_s} s ago")),
+    }
+}
+
 pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     let check = |name: &str, result: Result<String, String>, hint: &str| match result {
         Ok(what) => wire::Check { name: name.into(), ok: true, what, hint: None },
@@ -68,19 +87,20 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
         Location::ThisDisk => "this disk".to_owned(),
         Location::Url(url) => url,
     };
-    let store = match inner.holding() {
-        Holding::Held => Ok(format!("{place} answers and is held by this cove")),
-        Holding::HeldByAnother { age_seconds, .. } => {
-            Err(format!("{place} is held by another cove{}", crate::claim::last_seen(age_seconds)))
+    let (holding, silent) = (inner.holding(), inner.silent());
+    let store_hint = match holding {
+        Holding::HeldByAnother { .. } => "run `cove recover` to take it over",
+        Holding::Held | Holding::Unknown { .. } => "check the address and the keys",
+    };
+    let store = match (holding, silent) {
+        (_, Some((why, since))) => Err(format!("{place} does not answer since {since}: {why}")),
+        (Holding::Held, None) => Ok(format!("{place} answers and is held by this Cove")),
+        (Holding::HeldByAnother { age_seconds, .. }, None) => {
+            Err(format!("{place} is held by another Cove{}", crate::claim::last_seen(age_seconds)))
         }
-        Holding::Unknown { why } => Err(format!("{place} does not answer: {why}")),
+        (Holding::Unknown { why }, None) => Err(format!("{place} does not answer: {why}")),
     };
-    let waiting: usize = inner.all_volumes().iter().map(|volume| volume.state().queue.len()).sum();
-    let saved = if waiting == 0 {
-        Ok("everything that was captured is saved".to_owned())
-    } else {
-        Err(format!("{waiting} changes wait to be saved"))
-    };
+    let saved = saving(inner);
     let copies = copies(inner);
     let unread: Vec<String> = inner.unread().iter().map(ToString::to_string).collect();
     let heads = match unread.as_slice() {
@@ -97,7 +117,7 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     vec![
         check("pool room", room, "remove what is not needed, or give the pool more room"),
         check("pool writes", flushed, "look at the disk and at the kernel's log"),
-        check("object store", store, "check the address and the keys, or run `cove recover`"),
+        check("object store", store, store_hint),
         check(
             "one copy",
             one,

@@ -2,10 +2,10 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_content::entry::EntryRecord;
-use cove_content::head::HeadState;
 use cove_content::volumes::{VolumeError, VolumeStatus};
 use cove_types::{Durability, EntryId, ErrorKind, wire};
 
+use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
 use crate::node::Inner;
 use crate::save::Cause;
@@ -14,6 +14,8 @@ use crate::work::Work;
 
 /// Where more is to be read of what is lost.
 const LOST_HINT: &str = "the log in Cove's home says which operation it was";
+/// What helps when a swap file keeps a volume from being captured.
+const SWAP_HINT: &str = "`swapoff` the file, or keep swap files outside the project";
 /// What helps a volume that another Cove has taken over.
 const FENCED_HINT: &str =
     "what is not saved stays in the directory that `cove path` prints: copy it from there";
@@ -60,11 +62,16 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     let live = SubvolumePath::Volume(volume.id.clone());
     let here = inner.pool.find(&live).ok().flatten().is_some();
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
-    let holding = inner.holding();
+    let (holding, silent) = (inner.holding(), inner.silent());
     let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
-    let state = volume.state();
+    let mut state = volume.state();
     let document =
         state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let is_live = state.is_live();
+    let is_missing = !here && is_live && state.queue.is_empty();
+    let missing_since = is_missing.then(|| state.missing.unwrap_or_else(|| inner.env.now()));
+    state.missing = missing_since;
+    let state = state;
     let head = state.known.as_ref().map(|known| &known.head);
     let captured = state.queue.iter().any(|pending| {
         !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
@@ -75,6 +82,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         (Some(copy), false) => copy.unsaved_bytes.filter(|_| {
             state.looking.is_none()
                 && !state.fenced
+                && !state.changes.may_be_there()
                 && head.is_some_and(|head| head.now.tree == copy.tree)
         }),
     };
@@ -113,11 +121,10 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     if let Some(Trouble { what, since, .. }) = &state.reread {
         problem(what.clone(), *since, "nobody", None);
     }
-    let is_live = head.is_some_and(|head| head.state == HeadState::Live);
-    if !here && is_live && state.queue.is_empty() {
+    if let Some(since) = missing_since {
         problem(
             "its files are not on this machine".into(),
-            inner.env.now(),
+            since,
             "you",
             Some("`cove recover` brings them back, as far as they can be read"),
         );
@@ -125,23 +132,31 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     for (what, since, hint) in rescued(&state) {
         problem(what, since, "you", Some(&hint));
     }
+    if let Some(since) = state.swap_file {
+        problem(format!("not captured: {SWAP_FILE}"), since, "you", Some(SWAP_HINT));
+    }
+    if let (Holding::Held, Some((why, since))) = (&holding, &silent) {
+        problem(format!("the store does not answer: {why}"), *since, "operator", None);
+    }
     let store = match &holding {
         Holding::Held if state.fenced => "held_by_another",
+        Holding::Held if silent.is_some() => "unreachable",
         Holding::Held => match &state.saving {
             Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
             _ => "reachable",
         },
         Holding::HeldByAnother { .. } => {
             problem(
-                "the store is held by another cove: nothing is saved".into(),
-                inner.env.now(),
+                "the store is held by another Cove: nothing is saved".into(),
+                inner.held_since(),
                 "you",
                 Some("run `cove recover` to take it over"),
             );
             "held_by_another"
         }
         Holding::Unknown { why } => {
-            problem(format!("the store does not answer: {why}"), inner.env.now(), "operator", None);
+            let what = format!("the store does not answer: {why}");
+            problem(what, inner.held_since(), "operator", None);
             "unreachable"
         }
     };

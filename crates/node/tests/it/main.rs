@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod archives;
 mod away;
 mod door;
 mod gathering;
+mod holding;
 mod interruption;
 mod lacks;
+mod looks;
 mod mending;
 mod model;
 mod pool_faults;

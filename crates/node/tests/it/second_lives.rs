@@ -69,6 +69,7 @@ impl Home {
             node: format!("node-{name}").parse().unwrap(),
             holder: format!("cove-{name}").parse().unwrap(),
             team: "home".parse().unwrap(),
+            look_every: std::time::Duration::from_secs(24 * 3600),
             store_every: std::time::Duration::from_secs(24 * 3600),
             pin: *b"test-pin",
             cache: self.path("cache"),

@@ -23,6 +23,15 @@ use crate::door::Door;
 
 /// Looks are asked for, so that a test decides when there is one.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
+const SOON: Duration = Duration::from_millis(20);
+
+/// How often a node looks and stores.
+#[derive(Clone, Copy)]
+struct Every {
+    look: Duration,
+    store: Duration,
+}
+
 /// How long the world may take to do what it must.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -110,7 +119,7 @@ pub(crate) struct World {
     pub(crate) pool: AnyPool,
     /// The store as the node sees it.
     seen: Arc<dyn Store>,
-    store_every: Duration,
+    every: Every,
     calls: AtomicU64,
     dir: TempDir,
 }
@@ -143,7 +152,15 @@ impl World {
         let pool = AnyPool::fake(&dir.path().join("pool"));
         let seen = Arc::clone(store) as Arc<dyn Store>;
         let mut world = Self::with(name, store, seen, env, dir, pool).await;
-        world.store_every = Duration::from_millis(20);
+        world.every = Every { look: SOON, store: SOON };
+        world.restart().await;
+        world
+    }
+
+    /// The same, which looks by itself and stores what changed a day after it last did.
+    pub(crate) async fn that_looks(name: &str, store: &Arc<MemoryStore>, env: Env) -> Self {
+        let mut world = Self::with_clock(name, store, env).await;
+        world.every = Every { look: SOON, store: NEVER };
         world.restart().await;
         world
     }
@@ -165,26 +182,17 @@ impl World {
         pool: AnyPool,
     ) -> Self {
         std::fs::create_dir_all(dir.path().join("cache")).unwrap();
-        let node = start(name, &seen, &env, dir.path(), pool.get(), NEVER).await;
+        let every = Every { look: NEVER, store: NEVER };
+        let node = start(name, &seen, &env, dir.path(), pool.get(), every).await;
         let (name, store) = (name.to_owned(), Arc::clone(store));
-        Self {
-            name,
-            store,
-            env,
-            node,
-            pool,
-            seen,
-            store_every: NEVER,
-            calls: AtomicU64::new(1),
-            dir,
-        }
+        Self { name, store, env, node, pool, seen, every, calls: AtomicU64::new(1), dir }
     }
 
     /// Stops the node, as a crash does for what it remembers, and starts it again.
     pub(crate) async fn restart(&mut self) {
         self.node.stop().await;
         let (dir, pool) = (self.dir.path(), self.pool.get());
-        self.node = start(&self.name, &self.seen, &self.env, dir, pool, self.store_every).await;
+        self.node = start(&self.name, &self.seen, &self.env, dir, pool, self.every).await;
     }
 
     /// The node's database, for a look from outside.
@@ -317,14 +325,15 @@ async fn start(
     env: &Env,
     dir: &Path,
     pool: Arc<dyn Pool>,
-    store_every: Duration,
+    every: Every,
 ) -> Node {
     let database = NodeDatabase::open(&dir.join("node.db")).await.unwrap();
     let options = NodeOptions {
         node: format!("node-{name}").parse().unwrap(),
         holder: format!("cove-{name}").parse().unwrap(),
         team: "home".parse().unwrap(),
-        store_every,
+        look_every: every.look,
+        store_every: every.store,
         pin: *b"test-pin",
         cache: dir.join("cache"),
     };

@@ -1,0 +1,223 @@
+//! The hold on the store: renewed while a node runs, and asked about in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use cove_content::claim::{KEY, StoreRecord, Take};
+use cove_content::volumes::VolumeError;
+use cove_objects::{Key, ReadError};
+use cove_types::{Classify, ErrorKind};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval_at, timeout};
+
+use crate::claim::{Holding, claim_store};
+use crate::node::reread::reread_heads;
+use crate::node::{Inner, RETRY, chain};
+
+/// How often the hold is renewed.
+const RENEW: Duration = Duration::from_secs(20);
+/// How long a renewal may take; a first claim tries the store out and may take longer.
+const RENEW_WITHIN: Duration = Duration::from_secs(10);
+const CLAIM_WITHIN: Duration = Duration::from_secs(120);
+/// How often the store is looked at while something waits to be saved, and how old what is known of it
+/// may be when somebody asks.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a store may take for a question that is put to see whether it answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long whoever asks for a volume waits for that.
+const SHOW_WITHIN: Duration = Duration::from_millis(500);
+
+/// What is known of the store.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    known: RwLock<Known>,
+    /// Whether it is being asked.
+    is_asking: AtomicBool,
+    /// Wakes the task that renews the hold.
+    pub renew: Notify,
+}
+
+#[derive(Debug)]
+struct Known {
+    holding: Holding,
+    /// Since when that is so.
+    since: Timestamp,
+    /// Why the store does not answer, as of the last question, and since when.
+    silent: Option<(String, Timestamp)>,
+    /// When it was last asked, since the machine started.
+    asked: Duration,
+}
+
+impl Hold {
+    pub fn new(holding: Holding, since: Timestamp, asked: Duration) -> Self {
+        let known = Known { holding, since, silent: None, asked };
+        Self { known: RwLock::new(known), is_asking: AtomicBool::new(false), renew: Notify::new() }
+    }
+
+    fn read<T>(&self, of: impl FnOnce(&Known) -> T) -> T {
+        of(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, of: impl FnOnce(&mut Known) -> T) -> T {
+        of(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Inner {
+    pub fn holding(&self) -> Holding {
+        self.hold.read(|known| known.holding.clone())
+    }
+
+    /// Since when the hold is what it is.
+    pub fn held_since(&self) -> Timestamp {
+        self.hold.read(|known| known.since)
+    }
+
+    /// Why a store that was answering does not, and since when.
+    pub fn silent(&self) -> Option<(String, Timestamp)> {
+        self.hold.read(|known| known.silent.clone())
+    }
+
+    pub fn set_holding(&self, holding: Holding) {
+        let now = self.env.now();
+        self.hold.write(|known| {
+            if std::mem::discriminant(&known.holding) != std::mem::discriminant(&holding) {
+                known.since = now;
+            }
+            if !matches!(holding, Holding::Unknown { .. }) {
+                known.silent = None;
+            }
+            known.holding = holding;
+        });
+    }
+
+    fn set_silent(&self, why: String) {
+        let now = self.env.now();
+        self.hold.write(|known| {
+            let since = known.silent.as_ref().map_or(now, |(_, since)| *since);
+            known.silent = Some((why, since));
+        });
+    }
+
+    /// Whether somebody waits for the store.
+    fn is_awaited(&self) -> bool {
+        self.silent().is_some()
+            || self.all_volumes().iter().any(|volume| !volume.state().queue.is_empty())
+    }
+}
+
+/// Claims a store for the first time since the start; one that does not answer is left to the task that
+/// renews.
+pub(crate) async fn claim_within(
+    within: Duration,
+    claim: impl Future<Output = Result<Holding, VolumeError>>,
+) -> Result<Holding, VolumeError> {
+    match timeout(within, claim).await {
+        Ok(Err(error)) if error.kind() == ErrorKind::Precondition => Err(error),
+        Ok(Err(error)) => Ok(Holding::Unknown { why: chain(&error) }),
+        Ok(claimed) => claimed,
+        Err(_) => Ok(Holding::Unknown { why: silence(within) }),
+    }
+}
+
+fn silence(within: Duration) -> String {
+    format!("no answer within {} s", within.as_secs())
+}
+
+/// Asks the store who holds it, with one GET; what the answer says is known from then on.
+pub(crate) async fn ask(inner: &Inner) {
+    let asked = inner.env.since_boot();
+    inner.hold.write(|known| known.asked = asked);
+    let Ok(key) = Key::parse(KEY) else { return };
+    let found = match timeout(ANSWER_WITHIN, inner.remote.store().get(&key)).await {
+        Ok(Ok(found)) => found,
+        // a store that somebody emptied answers
+        Ok(Err(ReadError::NotFound { .. })) => return inner.hold.renew.notify_one(),
+        Ok(Err(error)) => return inner.set_silent(chain(&error)),
+        Err(_) => return inner.set_silent(silence(ANSWER_WITHIN)),
+    };
+    // what cannot be read is for the renewal to say
+    let Ok(record) = StoreRecord::decode(&found.bytes) else {
+        return inner.hold.renew.notify_one();
+    };
+    let was_held = inner.holding() == Holding::Held;
+    inner.hold.write(|known| known.silent = None);
+    if record.holder == inner.options.holder {
+        if !was_held {
+            inner.hold.renew.notify_one();
+        }
+        return;
+    }
+    let age = found.age;
+    let alive = age.is_none_or(|age| age < cove_content::claim::ALIVE_FOR);
+    let age_seconds = age.map(|age| age.as_secs());
+    let holding = Holding::HeldByAnother { holder: record.holder, age_seconds, alive };
+    if was_held {
+        tracing::error!(?holding, "the store is lost to another Cove");
+        inner.set_holding(holding);
+    }
+}
+
+/// Sees to it that what is known of the store is some seconds old at most, for whoever asks how a volume
+/// is; waits only a moment for a store that does not answer.
+pub(crate) async fn refresh(inner: &Arc<Inner>) {
+    let age = inner.env.since_boot().saturating_sub(inner.hold.read(|known| known.asked));
+    if age < LOOK || inner.hold.is_asking.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let asking = Arc::clone(inner);
+    let asked = tokio::spawn(async move {
+        ask(&asking).await;
+        asking.hold.is_asking.store(false, Ordering::SeqCst);
+    });
+    let _ = timeout(SHOW_WITHIN, asked).await;
+}
+
+/// Renews the hold, asks again soon where there is none, and looks at the store while something waits.
+pub(crate) async fn renew_in_turn(inner: Arc<Inner>) {
+    let mut renewals = interval_at(Instant::now() + RENEW, RENEW);
+    renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
+        let pause = if is_unknown { RETRY.0 } else { LOOK };
+        tokio::select! {
+            _ = renewals.tick() => renew(&inner).await,
+            () = inner.hold.renew.notified() => renew(&inner).await,
+            () = tokio::time::sleep(pause) => match is_unknown {
+                // a store that did not answer is asked again soon
+                true => renew(&inner).await,
+                false if inner.is_awaited() => ask(&inner).await,
+                false => {}
+            },
+        }
+    }
+}
+
+async fn renew(inner: &Arc<Inner>) {
+    let asked = inner.env.since_boot();
+    let store = Arc::clone(inner.remote.store());
+    let (me, signs) = (&inner.options.holder, &inner.signs);
+    let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
+    let within = if is_unknown { CLAIM_WITHIN } else { RENEW_WITHIN };
+    let claimed = timeout(within, claim_store(&store, &inner.env, me, Take::No, signs)).await;
+    inner.hold.write(|known| known.asked = asked);
+    let why = match claimed {
+        Ok(Ok(holding)) => {
+            if holding != Holding::Held && inner.holding() == Holding::Held {
+                tracing::error!(?holding, "the store is lost to another Cove");
+            }
+            inner.set_holding(holding);
+            let rereading = Arc::clone(inner);
+            let _ = tokio::task::spawn_blocking(move || reread_heads(&rereading)).await;
+            return;
+        }
+        Ok(Err(error)) => chain(&error),
+        Err(_) => silence(within),
+    };
+    match inner.holding() {
+        Holding::Unknown { .. } => inner.set_holding(Holding::Unknown { why }),
+        Holding::Held | Holding::HeldByAnother { .. } => inner.set_silent(why),
+    }
+}

@@ -1,0 +1,92 @@
+//! What is known of the store: that it does not answer, and that another has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cove_content::volumes::{Progress, Volumes};
+use cove_env::{Env, ManualClock, SeededChance};
+use cove_node::Holding;
+use cove_types::wire::Check;
+
+use crate::door::Door;
+use crate::world::{DEADLINE, World, is_root, memory, until};
+
+async fn check(world: &World, name: &str) -> Check {
+    let checks = world.node.doctor().await;
+    checks.into_iter().find(|check| check.name == name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_is_named_and_keeps_no_start_waiting() {
+    if !is_root("a_store_that_hangs_is_named_and_keeps_no_start_waiting") {
+        return;
+    }
+    let store = memory();
+    let door = Door::before(&store);
+    let mut world = World::behind("a", &store, &door).await;
+    let volume = world.create().await;
+    assert!(check(&world, "object store").await.ok);
+    let shut = door.shut();
+    let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
+    let saving = check(&world, "saving").await;
+    assert!(saving.ok, "it is just being saved: {}", saving.what);
+    assert!(saving.what.contains("being saved"), "{}", saving.what);
+    let named = check(&world, "object store").await;
+    assert!(!named.ok && named.what.contains("does not answer"), "{}", named.what);
+    let status = world.node.status(&volume).await.unwrap();
+    assert_eq!(status.store, "unreachable");
+    assert!(status.problems.iter().any(|problem| problem.what.contains("does not answer")));
+
+    drop(captured);
+    tokio::time::timeout(DEADLINE, world.restart()).await.expect("it starts without the store");
+    let holding = world.node.holding();
+    assert!(
+        matches!(&holding, Holding::Unknown { why } if why.contains("no answer")),
+        "{holding:?}"
+    );
+    drop(shut);
+    until("the store is taken once it answers", || async {
+        let holding = world.node.holding();
+        if holding == Holding::Held { Ok(()) } else { Err(format!("{holding:?}")) }
+    })
+    .await;
+    world.node.wait_saved(&volume).await.unwrap();
+    until("the store is well", || async {
+        let status = world.node.status(&volume).await.unwrap();
+        (status.store == "reachable").then_some(()).ok_or(format!("{status:?}"))
+    })
+    .await;
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_another_took_is_told_to_whoever_asks() {
+    if !is_root("a_store_that_another_took_is_told_to_whoever_asks") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
+    let env = Env::new(Arc::clone(&clock) as _, Arc::new(SeededChance::new(7)));
+    let store = memory();
+    let world = World::with_clock("a", &store, env).await;
+    let volume = world.create().await;
+    assert_eq!(world.node.status(&volume).await.unwrap().store, "reachable");
+    let other = World::fake("b", &store).await;
+    other.node.recover(true, Progress::default()).await.unwrap();
+    let told = |status: &cove_content::volumes::VolumeStatus| {
+        let told = status.problems.iter().find(|problem| problem.what.contains("another Cove"));
+        told.map(|problem| problem.since.clone())
+    };
+    // idle, and long before the hold would be renewed
+    clock.advance(Duration::from_secs(6));
+    let status = world.node.status(&volume).await.unwrap();
+    assert_eq!(status.store, "held_by_another");
+    let since = told(&status).expect("it is told");
+    clock.advance(Duration::from_secs(60));
+    let status = world.node.status(&volume).await.unwrap();
+    assert_eq!(told(&status), Some(since), "since the same moment");
+    let named = check(&world, "object store").await;
+    assert!(!named.ok && named.what.contains("another Cove"), "{}", named.what);
+    assert_eq!(named.hint.as_deref(), Some("run `cove recover` to take it over"));
+    other.node.stop().await;
+    world.node.stop().await;
+}
