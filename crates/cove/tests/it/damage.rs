@@ -427,3 +427,19 @@ fn a_head_that_was_away_for_a_moment_is_ours_when_it_is_back() {
         assert_eq!(cove.json(&["wait", "shop"])["project"]["durability"], "saved", "{harm:?}");
     }
 }
+#[test]
+fn a_file_that_is_hit_is_named_as_damaged() {
+    let Some(mut stored) = Stored::make() else { return };
+    let young = stored.young.clone();
+    for harm in HARMS {
+        stored.start_again();
+        let harmed = Harmed::new(&young, harm);
+        let hit = stored.cat(SAVES - 1, YOUNG);
+        assert_eq!(hit.code, 8, "{harm:?}: {}", hit.stderr);
+        assert!(hit.stderr.contains(&name(YOUNG)), "{harm:?}: {}", hit.stderr);
+        let place = format!("shop@{}:/", stored.entries[SAVES - 1]);
+        let output = stored.cove.cove(&["cp", &place, "out"]);
+        assert_eq!(output.code, 8, "{harm:?}: {}", output.stderr);
+        drop(harmed);
+    }
+}

@@ -93,6 +93,11 @@ impl Inner {
         });
     }
 
+    /// Takes in that the store has answered a save: what was known of its silence is over.
+    pub fn heard(&self) {
+        self.hold.write(|known| known.silent = None);
+    }
+
     fn set_silent(&self, why: String) {
         let now = self.env.now();
         self.hold.write(|known| {

@@ -164,6 +164,7 @@ pub(crate) fn put_head(
             }
         };
         if let Some(version) = done {
+            inner.heard();
             return Ok(Known { head: next, older, version });
         }
         let (mut version, mut damage) = (None, None);
