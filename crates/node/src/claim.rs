@@ -73,7 +73,7 @@ impl SignsOfLife {
         }
         if signs.another.is_none() {
             signs.another = Some(now);
-            tracing::error!("another copy of this cove holds the same store under the same name");
+            tracing::error!("another copy of this Cove holds the same store under the same name");
         }
     }
 

@@ -115,7 +115,7 @@ fn two_copies_of_one_home_keep_what_each_of_them_saves_and_say_so() {
         let all = told.iter().all(|told| told.contains("under the same name"));
         if all { Ok(()) } else { Err(format!("{told:?}")) }
     });
-    assert!(first.log().contains("another copy of this cove"), "{}", first.log());
+    assert!(first.log().contains("another copy of this Cove"), "{}", first.log());
 }
 
 /// The files of a store that came since.

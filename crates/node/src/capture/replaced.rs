@@ -168,7 +168,8 @@ fn look_at(
         Some(before) => generation(inner, &volume.id)? == before.generation,
         None => false,
     };
-    if !is_untouched {
+    // the last look sees what was written and has not reached the disk: a snapshot takes it along
+    if !is_untouched || !is_held {
         rescue_written(inner, volume, operation, &replaced, before)?;
     }
     if is_held {

@@ -1,7 +1,6 @@
 //! Removing what belongs to nothing.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
@@ -18,11 +17,9 @@ const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
 
 /// How long the answer of a call is known under its id, besides what the head tells.
 const RESULTS_FOR_S: i64 = 30 * 24 * 3600;
-/// How many bytes of footers are kept beside the database.
-const CACHE_BYTES: u64 = 1 << 30;
 
-/// Removes what was kept for a time that is over: subvolumes that restores swapped out, answers of calls,
-/// and the oldest of what may be lost at any time. May be repeated.
+/// Removes what was kept for a time that is over: subvolumes that restores swapped out, and answers of
+/// calls. May be repeated.
 ///
 /// # Errors
 ///
@@ -44,31 +41,7 @@ pub(crate) fn sweep_old(inner: &Inner) -> Result<(), StartError> {
         inner.wait(inner.database.delete_discarded(&row.operation))?;
     }
     inner.wait(inner.database.delete_results(now_us - RESULTS_FOR_S * 1_000_000))?;
-    trim(&inner.options.cache, CACHE_BYTES);
     Ok(())
-}
-
-/// Removes the oldest files of a directory until the rest has at most `bytes_max` bytes.
-fn trim(directory: &Path, bytes_max: u64) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    let mut files: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-        })
-        .collect();
-    files.sort_unstable();
-    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-    for (_, own, path) in files {
-        if bytes <= bytes_max {
-            return;
-        }
-        match std::fs::remove_file(&path) {
-            Ok(()) => bytes -= own,
-            Err(error) => tracing::warn!(path = %path.display(), %error, "a cached footer stays"),
-        }
-    }
 }
 
 /// Removes what no row knows: what was being built, snapshots of attempts that never became work; and

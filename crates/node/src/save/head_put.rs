@@ -95,7 +95,7 @@ pub(crate) fn put_or_begin_again(
     match put_head(inner, &volume.id, Some(known), next, older, Some(operation)) {
         // it took effect some time ago, and another copy has saved since: its head is not this one's
         Ok(found) if !is_answer(&found.head, operation) => {
-            let what = "another copy of this cove has saved meanwhile".to_owned();
+            let what = "another copy of this Cove has saved meanwhile".to_owned();
             Err(SaveError::Later { kind: ErrorKind::Conflict, what })
         }
         Ok(known) => Ok(Some(known)),

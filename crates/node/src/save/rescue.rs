@@ -56,7 +56,7 @@ impl Cause {
     pub fn problem(self) -> &'static str {
         match self {
             Self::AnotherCopy => {
-                "another copy of this cove has saved to this project, and its states are rescue entries"
+                "another copy of this Cove has saved to this project, and its states are rescue entries"
             }
             Self::Damage => {
                 "not everything could be read when the project was recovered, and the damaged state is a \
@@ -162,7 +162,7 @@ pub(crate) fn keep_foreign(
     let Lineage::Foreign { is_kept } = lineage else { return Ok((found, lineage)) };
     let (remembered, seq) = (remembered.seq, found.head.seq);
     let entry = rescue_id(&found.head.now, Cause::AnotherCopy);
-    tracing::warn!(%volume, remembered, seq, %entry, "another copy of this cove has saved: its state is kept");
+    tracing::warn!(%volume, remembered, seq, %entry, "another copy of this Cove has saved: its state is kept");
     if is_kept {
         return Ok((found, lineage));
     }

@@ -111,8 +111,8 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
         )),
     };
     let one = match inner.signs.another() {
-        None => Ok("nobody else goes by this cove's name".to_owned()),
-        Some(_) => Err("another copy of this cove holds the same store under the same name".into()),
+        None => Ok("nobody else goes by this Cove's name".to_owned()),
+        Some(_) => Err("another copy of this Cove holds the same store under the same name".into()),
     };
     vec![
         check("pool room", room, "remove what is not needed, or give the pool more room"),

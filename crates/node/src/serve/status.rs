@@ -112,7 +112,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     }
     if let Some(since) = inner.signs.another() {
         problem(
-            "another copy of this cove saves to the same store under the same name".into(),
+            "another copy of this Cove saves to the same store under the same name".into(),
             since,
             "you",
             Some("stop one of the two, or give the other a home and a store of its own"),
