@@ -628,9 +628,13 @@ impl Dir {
     /// Renames an entry to a place; what is there already takes the place of the entry, in the same
     /// moment, and nobody finds neither of them. Whether that was so. Durable on return.
     ///
+    /// A directory that stands for a nested subvolume in a snapshot goes from `to` and is not exchanged:
+    /// it has no reference that the kernel could take back, and an exchange with it ends the transaction
+    /// and leaves the whole filesystem read-only (`btrfs_rename_exchange`, Linux 6.18).
+    ///
     /// # Errors
     ///
-    /// `from` is not there or a parent is not; nothing has moved.
+    /// `from` is not there or stands for a nested subvolume, or a parent is not there; nothing has moved.
     pub fn rename_or_exchange(&self, from: &TreePath, to: &TreePath) -> Result<bool, PathError> {
         use rustix::fs::RenameFlags;
         const VERB: &str = "rename";
@@ -647,11 +651,25 @@ impl Dir {
                 rustix::fs::renameat_with(&from_parent, from_name, &to_parent, to_name, flags)
             })
         };
+        let stands_for_subvolume = |parent: &OwnedFd, name: &[u8]| {
+            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|found| Metadata::from(&found).stands_for_subvolume())
+        };
+        if stands_for_subvolume(&from_parent, from_name) {
+            return Err(failed(VERB, from)(Errno::INVAL));
+        }
         let is_exchanged = loop {
             match rename(RenameFlags::NOREPLACE) {
                 Ok(()) => break false,
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(failed(VERB, from)(errno)),
+            }
+            if stands_for_subvolume(&to_parent, to_name) {
+                self.unlocked(&places, || {
+                    rustix::fs::unlinkat(&to_parent, to_name, AtFlags::REMOVEDIR)
+                })
+                .map_err(failed(VERB, to))?;
+                continue;
             }
             match rename(RenameFlags::EXCHANGE) {
                 Ok(()) => break true,

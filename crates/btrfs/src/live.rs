@@ -366,6 +366,24 @@ fn an_active_swap_file_keeps_a_snapshot_from_being_made_and_is_named() {
 }
 
 #[test]
+fn what_stands_for_a_nested_subvolume_gives_way_and_the_pool_stays_writable() {
+    let Some(test) = Live::new() else { return };
+    let pool = test.pool();
+    pool.create(&live("v"), &volume("v")).unwrap();
+    let above = std::fs::File::open(pool.absolute(&live("v"))).unwrap();
+    crate::ioctl::create_subvolume(&above, b"nested", None).unwrap();
+    pool.snapshot(&live("v"), &live("fork"), Access::ReadWrite, &volume("v")).unwrap();
+    let dir = pool.open(&live("fork")).unwrap();
+    assert!(dir.metadata(&path("nested")).unwrap().stands_for_subvolume());
+    dir.create_dirs(&path("new"), 0o755).unwrap();
+    assert!(dir.rename_or_exchange(&path("nested"), &path("new")).is_err());
+    assert!(!dir.rename_or_exchange(&path("new"), &path("nested")).unwrap());
+    assert!(!dir.metadata(&path("nested")).unwrap().stands_for_subvolume());
+    assert!(dir.find(&path("new")).unwrap().is_none());
+    dir.write_file(&path("file"), None, &mut &b"written"[..]).unwrap();
+}
+
+#[test]
 fn a_replaced_file_leaves_no_name_behind() {
     let Some(test) = Live::new() else { return };
     let pool = test.pool();

@@ -3,6 +3,10 @@
 use cove_types::FileTime;
 use rustix::fs::{FileType, Stat, Statx, StatxAttributes};
 
+/// The inode of what stands, in a snapshot, for a subvolume that was nested there
+/// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID` in `linux/btrfs_tree.h`).
+const NESTED_SUBVOLUME_INODE: u64 = 2;
+
 /// What kind of thing a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
@@ -76,6 +80,15 @@ pub struct Flags {
     pub is_append_only: bool,
     /// `d`: backups are asked to leave it out.
     pub is_no_dump: bool,
+}
+
+impl Metadata {
+    /// Whether it stands, in a snapshot, for a subvolume that was nested at its place: an empty
+    /// directory that can only be removed.
+    #[must_use]
+    pub fn stands_for_subvolume(&self) -> bool {
+        self.kind == FileKind::Directory && self.inode == NESTED_SUBVOLUME_INODE
+    }
 }
 
 impl From<FileType> for FileKind {

@@ -29,7 +29,7 @@ use crate::chunk;
 use crate::chunks::Chunks;
 use crate::root::NotCapturedPath;
 use crate::session::Session;
-use crate::store::{NESTED_SUBVOLUME_INODE, SharedSink, StoreError, StoredTree, describe, lack};
+use crate::store::{SharedSink, StoreError, StoredTree, describe, lack};
 use crate::tree::{self, Content, Edits, Entry, Grid, Item, Key, Nodes, ReadError, Value};
 use crate::volumes::Progress;
 
@@ -364,7 +364,7 @@ impl Change<'_, '_, '_, '_> {
         origin: Option<TreePath>,
         metadata: &Metadata,
     ) -> Result<(), IncrementalError> {
-        if metadata.inode == NESTED_SUBVOLUME_INODE {
+        if metadata.stands_for_subvolume() {
             self.rows.insert((path.as_bytes().to_vec(), lack::NESTED));
             return Ok(());
         }

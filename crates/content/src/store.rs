@@ -26,9 +26,6 @@ use crate::tree::{
 };
 use crate::volumes::Progress;
 
-/// The inode that stands, in a snapshot, for a subvolume that was nested there
-/// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID` in `linux/btrfs_tree.h`).
-pub(crate) const NESTED_SUBVOLUME_INODE: u64 = 2;
 /// Set-uid and set-gid.
 pub(crate) const SET_ID_BITS: u32 = 0o6000;
 
@@ -161,7 +158,7 @@ impl Walk<'_, '_, '_, '_> {
             self.lacks(path, lack::DEVICE);
             return Ok(false);
         }
-        if metadata.kind == FileKind::Directory && metadata.inode == NESTED_SUBVOLUME_INODE {
+        if metadata.stands_for_subvolume() {
             self.lacks(path, lack::NESTED);
             return Ok(false);
         }

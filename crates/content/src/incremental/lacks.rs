@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::paths::cut;
 use super::{Change, IncrementalError, full};
 use crate::root::NotCapturedPath;
-use crate::store::{NESTED_SUBVOLUME_INODE, StoreError, lack};
+use crate::store::{StoreError, lack};
 use crate::tree;
 
 /// Up to how many names of a touched directory are compared with those of the new tree. More
@@ -80,10 +80,7 @@ impl Change<'_, '_, '_, '_> {
                 continue;
             };
             let may_be_directory = matches!(kind, FileType::Directory | FileType::Unknown);
-            if may_be_directory && {
-                let metadata = self.dir.metadata(&child)?;
-                metadata.kind == FileKind::Directory && metadata.inode == NESTED_SUBVOLUME_INODE
-            } {
+            if may_be_directory && self.dir.metadata(&child)?.stands_for_subvolume() {
                 self.rows.insert((child.as_bytes().to_vec(), lack::NESTED));
                 continue;
             }

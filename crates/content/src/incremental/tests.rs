@@ -489,6 +489,13 @@ fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
         17..20 => std::fs::rename(&some, &fresh).ok(),
         20 => {
             let other = seeded.pick(&all).clone();
+            // What stands for a nested subvolume must not be exchanged (`Dir::rename_or_exchange`).
+            let stands = |at: &Path| {
+                below(at).is_none_or(|at| dir.metadata(&at).is_ok_and(|m| m.stands_for_subvolume()))
+            };
+            if stands(&some) || stands(&other) {
+                return None;
+            }
             rustix::fs::renameat_with(CWD, &some, CWD, &other, RenameFlags::EXCHANGE).ok()
         }
         21 => {

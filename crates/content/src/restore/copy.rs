@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::RestoreError;
 use super::attributes::kept;
-use crate::store::{NESTED_SUBVOLUME_INODE, SET_ID_BITS};
+use crate::store::SET_ID_BITS;
 use crate::volumes::Progress;
 
 /// Bytes copied at once where the file system shares no extents.
@@ -21,9 +21,7 @@ const COPY_BYTES: usize = 1 << 20;
 /// Whether a tree has an entry for what `metadata` describes, in a read-only snapshot.
 #[must_use]
 pub fn is_captured(metadata: &Metadata) -> bool {
-    let is_nested =
-        metadata.kind == FileKind::Directory && metadata.inode == NESTED_SUBVOLUME_INODE;
-    metadata.kind != FileKind::Device && !is_nested
+    metadata.kind != FileKind::Device && !metadata.stands_for_subvolume()
 }
 
 /// Makes everything that `source`, the top of a read-only snapshot, holds at `from` again at
