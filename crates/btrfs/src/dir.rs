@@ -441,58 +441,110 @@ impl Dir {
     ) -> Result<(), PathError> {
         const VERB: &str = "write";
         let refused = failed(VERB, path);
-        let (parent, name) = self.parent_to_change(path, VERB)?;
-        let old = match look(&parent, name) {
-            Ok(metadata) => Some(metadata),
-            Err(Errno::NOENT) => None,
-            Err(errno) => return Err(refused(errno)),
-        };
-        if let Some(Metadata { kind: found @ FileKind::Directory, .. }) = old {
-            return Err(PathError::Kind { path: path.clone(), found, wanted: FileKind::File });
-        }
-        let old = old.filter(|old| old.kind == FileKind::File);
-        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or(NEW_FILE_MODE);
-        let owner = old.as_ref().map_or((WORKSPACE_ID, WORKSPACE_ID), |old| (old.uid, old.gid));
-
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let nameless = self.unlocked(&[(&parent, b".")], || {
-            rustix::fs::openat(&parent, c".", flags, mode_bits(0o600))
-        });
-        let (fd, mut temporary) = match nameless {
-            Ok(fd) => (fd, None),
+        let replaced = self.replaced(path)?;
+        let parent = &replaced.parent;
+        let (mut file, temporary) = match self.nameless(parent).map_err(&refused)? {
+            Some(file) => (file, None),
             // Some file systems (a laptop's, not a pool's) have no nameless files.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            None => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
                 let (fd, name) = with_temporary_name(|name| {
-                    rustix::fs::openat(&parent, name, flags, mode_bits(0o600))
+                    rustix::fs::openat(parent, name, flags, mode_bits(0o600))
                 })
                 .map_err(&refused)?;
-                (fd, Some(Temporary { dir: parent.as_fd(), name }))
+                (File::from(fd), Some(Temporary { dir: parent.as_fd(), name }))
             }
-            Err(errno) => return Err(refused(errno)),
         };
-        let mut file = File::from(fd);
         io::copy(content, &mut file).map_err(|source| PathError::Io {
             verb: VERB,
             path: path.clone(),
             source,
         })?;
+        self.put(path, &replaced, mode, &file, temporary)
+    }
+
+    /// A file without a name in this directory's file system, for [`place_file`](Self::place_file); `None`
+    /// when that has no such files. It goes with its last descriptor.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn nameless_file(&self) -> Result<Option<File>, PathError> {
+        self.nameless(&self.root).map_err(failed("write", &TreePath::top()))
+    }
+
+    /// Gives a nameless file of this directory's file system a name, or the place of the file that has it,
+    /// in one step and durably. Mode and owner are as of [`write_file`](Self::write_file).
+    ///
+    /// # Errors
+    ///
+    /// A directory is there, the parent is not, or the file is of another subvolume; then nothing has
+    /// changed.
+    pub fn place_file(
+        &self,
+        path: &TreePath,
+        mode: Option<u32>,
+        file: &File,
+    ) -> Result<(), PathError> {
+        let replaced = self.replaced(path)?;
+        self.put(path, &replaced, mode, file, None)
+    }
+
+    /// Looks at what a file is to replace.
+    fn replaced<'p>(&self, path: &'p TreePath) -> Result<Replaced<'p>, PathError> {
+        const VERB: &str = "write";
+        let (parent, name) = self.parent_to_change(path, VERB)?;
+        let old = match look(&parent, name) {
+            Ok(metadata) => Some(metadata),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(failed(VERB, path)(errno)),
+        };
+        if let Some(Metadata { kind: found @ FileKind::Directory, .. }) = old {
+            return Err(PathError::Kind { path: path.clone(), found, wanted: FileKind::File });
+        }
+        Ok(Replaced { parent, name, old: old.filter(|old| old.kind == FileKind::File) })
+    }
+
+    fn nameless(&self, parent: &OwnedFd) -> Result<Option<File>, Errno> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let made = self.unlocked(&[(parent, b".")], || {
+            rustix::fs::openat(parent, c".", flags, mode_bits(0o600))
+        });
+        match made {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Makes a file that is written, and has a temporary name at most, the one at `path`.
+    fn put<'t>(
+        &'t self,
+        path: &TreePath,
+        Replaced { parent, name, old }: &'t Replaced<'_>,
+        mode: Option<u32>,
+        file: &File,
+        mut temporary: Option<Temporary<'t>>,
+    ) -> Result<(), PathError> {
+        let refused = failed("write", path);
+        let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or(NEW_FILE_MODE);
+        let owner = old.as_ref().map_or((WORKSPACE_ID, WORKSPACE_ID), |old| (old.uid, old.gid));
         if rustix::process::geteuid().is_root() {
             let uid = rustix::fs::Uid::from_raw(owner.0);
             let gid = rustix::fs::Gid::from_raw(owner.1);
-            rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(&refused)?;
+            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(&refused)?;
         }
-        rustix::fs::fchmod(&file, mode_bits(mode)).map_err(&refused)?;
-        rustix::fs::fsync(&file).map_err(&refused)?;
+        rustix::fs::fchmod(file, mode_bits(mode)).map_err(&refused)?;
+        rustix::fs::fsync(file).map_err(&refused)?;
 
         if temporary.is_none() {
-            let nameless = by_descriptor(&file);
+            let nameless = by_descriptor(file);
             let link = |dir: BorrowedFd<'_>, name: &[u8]| {
                 rustix::fs::linkat(CWD, &*nameless, dir, name, AtFlags::SYMLINK_FOLLOW)
             };
             match link(parent.as_fd(), name) {
                 Ok(()) => {
-                    return rustix::fs::fsync(&parent).map_err(&refused);
+                    return rustix::fs::fsync(parent).map_err(&refused);
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(refused(errno)),
@@ -502,14 +554,14 @@ impl Dir {
             temporary = Some(Temporary { dir: beside, name });
         }
         if let Some(temporary) = temporary {
-            self.unlocked(&[(&parent, name), (&parent, b".")], || {
-                rustix::fs::renameat(temporary.dir, &*temporary.name, &parent, name)
+            self.unlocked(&[(parent, name), (parent, b".")], || {
+                rustix::fs::renameat(temporary.dir, &*temporary.name, parent, *name)
             })
             .map_err(&refused)?;
             // Renamed away: there is nothing to clean up.
             std::mem::forget(temporary);
         }
-        rustix::fs::fsync(&parent).map_err(&refused)
+        rustix::fs::fsync(parent).map_err(&refused)
     }
 
     /// Removes an entry, and what is below it when `recursive`. `false`: it was gone.
@@ -538,9 +590,7 @@ impl Dir {
                 if stat.st_dev != self.device {
                     return Err(PathError::OtherDevice { path: path.clone() });
                 }
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let top =
-                    rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(&refused)?;
+                let top = self.child_to_empty(&parent, name, path)?;
                 let mut moved_up = 0;
                 loop {
                     self.empty(&top, &top, 0, &mut moved_up, path)?;
@@ -555,6 +605,46 @@ impl Dir {
         }
         rustix::fs::fsync(&parent).map_err(&refused)?;
         Ok(true)
+    }
+
+    /// Opens a directory that is to be emptied: never another subvolume, nor what is mounted there, be
+    /// it of this subvolume.
+    fn child_to_empty(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+    ) -> Result<OwnedFd, PathError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let fd = match rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve) {
+            Err(Errno::XDEV) => return Err(PathError::OtherDevice { path: path.clone() }),
+            opened => opened.map_err(failed("remove", path))?,
+        };
+        if rustix::fs::fstat(&fd).map_err(failed("remove", path))?.st_dev != self.device {
+            return Err(PathError::OtherDevice { path: path.clone() });
+        }
+        Ok(fd)
+    }
+
+    /// Whether something is mounted at a directory, of whatever file system.
+    ///
+    /// # Errors
+    ///
+    /// It could not be looked up.
+    pub fn is_mount(&self, path: &TreePath) -> Result<bool, PathError> {
+        const VERB: &str = "look up";
+        if path.is_top() {
+            return Ok(false);
+        }
+        let (parent, name) = self.parent(path, OFlags::PATH, VERB)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&parent, name, flags, Mode::empty(), resolve) {
+            Ok(_) => Ok(false),
+            Err(Errno::XDEV) => Ok(true),
+            Err(errno) => Err(failed(VERB, path)(errno)),
+        }
     }
 
     /// Empties the directory `fd`, `depth` below `top`. What is too deep for one open
@@ -590,11 +680,7 @@ impl Dir {
                 }
                 continue;
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let below = rustix::fs::openat(fd, &*name, flags, Mode::empty()).map_err(&refused)?;
-            if rustix::fs::fstat(&below).map_err(&refused)?.st_dev != self.device {
-                return Err(PathError::OtherDevice { path: path.clone() });
-            }
+            let below = self.child_to_empty(fd, &name, path)?;
             self.empty(top, &below, depth + 1, moved_up, path)?;
             self.unlink(fd, &name, AtFlags::REMOVEDIR).map_err(&refused)?;
         }
@@ -885,6 +971,13 @@ fn chmod_nofollow(parent: &OwnedFd, name: &[u8], mode: u32) -> Result<(), Errno>
         return Err(Errno::OPNOTSUPP);
     }
     rustix::fs::chmod(by_descriptor(&fd), mode_bits(mode))
+}
+
+/// A place that a file is to have, and the file that has it.
+struct Replaced<'p> {
+    parent: OwnedFd,
+    name: &'p [u8],
+    old: Option<Metadata>,
 }
 
 /// A name that goes when the file it was for did not get its own.

@@ -84,6 +84,27 @@ fn until_nul(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
+/// `F_SETSIG` (`asm-generic/fcntl.h`), which `libc` does not name.
+const SET_SIGNAL: i32 = 10;
+
+/// Whether a file has another writer, by a read lease that is given back at once (fcntl(2)).
+///
+/// The signal of a broken lease is one that processes ignore unless they ask for it; with the usual
+/// one, an open for writing in just this moment would end this process.
+pub(crate) fn has_writers(file: impl AsFd) -> Result<bool, Errno> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and these commands take a number.
+    check(unsafe { libc::fcntl(fd, SET_SIGNAL, libc::SIGURG) })?;
+    // SAFETY: as above.
+    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) }) {
+        Err(Errno::AGAIN) => Ok(true),
+        // SAFETY: as above.
+        given => given
+            .and_then(|_| check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) }))
+            .map(|_| false),
+    }
+}
+
 // ---- subvolumes
 
 plain! {

@@ -40,6 +40,6 @@ pub use encoded::{ENCODED_PLAIN_BYTES_MAX, Encoded, read_encoded, write_encoded}
 pub use error::{PathError, PoolError};
 pub use fake::FakePool;
 pub use loop_pool::LoopPool;
-pub use metadata::{FileKind, Flags, Metadata};
+pub use metadata::{FileKind, Flags, Metadata, has_writers};
 pub use pool::{Pool, Space, Usage};
 pub use subvolume::{Access, Subvolume, SubvolumePath};

@@ -1,4 +1,4 @@
-//! What a directory entry is.
+//! What a directory entry is, and who writes it.
 
 use cove_types::FileTime;
 use rustix::fs::{FileType, Stat, Statx, StatxAttributes};
@@ -154,4 +154,17 @@ impl From<&Statx> for Metadata {
             },
         }
     }
+}
+
+/// Whether anybody has a regular file, open here for reading alone, open for writing or mapped so: by
+/// whatever mount, process, thread, socket or device.
+///
+/// A read lease is taken and given back. May be repeated; costs two calls.
+///
+/// # Errors
+///
+/// The file is not regular, or the file system or `/proc/sys/fs/leases-enable` allows no lease: it is
+/// not known.
+pub fn has_writers(file: &std::fs::File) -> std::io::Result<bool> {
+    crate::ioctl::has_writers(file).map_err(Into::into)
 }

@@ -340,9 +340,9 @@ impl NodeDatabase {
         row.as_ref().map(pending).transpose()
     }
 
-    /// All pending operations, oldest first.
+    /// All pending operations, in the order in which they were written down, whatever the clock said.
     pub async fn pending(&self) -> Result<Vec<PendingRow>, DatabaseError> {
-        let rows = sqlx::query("SELECT * FROM pending ORDER BY created_us, operation")
+        let rows = sqlx::query("SELECT * FROM pending ORDER BY rowid")
             .fetch_all(&self.0.readers)
             .await
             .map_err(failed("read the pending operations"))?;

@@ -117,7 +117,8 @@ impl FromRequestParts<App> for Asked {
                 .to_str()
                 .map_err(|_| Problem::invalid("header Idempotency-Key is not visible ASCII"))?
                 .to_owned(),
-            None => app.options.env.operation_id(0).to_string(),
+            // a text, and no operation id: which one it becomes follows from the head
+            None => format!("call-{}", app.options.env.operation_id(0)),
         };
         let request_id = request_id(parts)?.0.to_string();
         Ok(Self(cove_workspace::Request { key, principal: PRINCIPAL.to_owned(), request_id }))

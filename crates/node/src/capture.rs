@@ -84,7 +84,10 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         if row.request != call.request {
             return Err(VolumeError::OtherRequest);
         }
-        return ended(serde_json::from_str(&row.result).unwrap_or_default());
+        return ended(serde_json::from_str(&row.result).map_err(|error| VolumeError::Refused {
+            kind: ErrorKind::Corrupt,
+            what: format!("what operation {} came to cannot be read: {error}", call.operation),
+        })?);
     }
     let state = volume.state();
     let Some(known) = &state.known else { return Ok(Asked::New) };

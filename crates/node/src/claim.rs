@@ -7,7 +7,7 @@ use cove_content::claim::{ClaimError, KEY, Probe, Take, claim};
 use cove_content::head::{Nonce, Stamp};
 use cove_content::volumes::VolumeError;
 use cove_env::Env;
-use cove_objects::{Key, ReadError, Store};
+use cove_objects::{Key, ReadError, Rules, Store};
 use cove_types::StoreHolderId;
 use jiff::Timestamp;
 
@@ -106,8 +106,19 @@ pub(crate) async fn claim_store(
             let found = cove_objects::probe(store.as_ref(), env)
                 .await
                 .map_err(|source| VolumeError::failed("the store cannot be used", source))?;
-            let racers = found.racers;
-            Some(Probe { time: env.now(), racers, versioning: None, notes: Vec::new() })
+            let (versioning, notes) = match found.rules {
+                Rules::None => (Some(false), Vec::new()),
+                Rules::Versioning => {
+                    let note = "the store keeps old versions of objects, which cost room";
+                    (Some(true), vec![note.to_owned()])
+                }
+                Rules::Unreadable { why } => {
+                    (None, vec![format!("the rules of the store could not be read: {why}")])
+                }
+                // refused by the probe
+                Rules::Harmful { what } => (None, vec![what]),
+            };
+            Some(Probe { time: env.now(), racers: found.racers, versioning, notes })
         }
         Err(source) => {
             return Err(VolumeError::failed("failed to read who holds the store", source));

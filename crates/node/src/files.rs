@@ -45,7 +45,9 @@ pub(crate) fn find_here(
             None => return Ok(None),
         },
     };
-    if inner.pool.find(&here).ok().flatten().is_none() {
+    let found = inner.pool.find(&here);
+    // that it could not be looked for does not say that it is elsewhere
+    if found.map_err(|error| VolumeError::failed("failed to find the files", error))?.is_none() {
         return Ok(None);
     }
     let opened = inner.pool.open(&here);

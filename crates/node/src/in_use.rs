@@ -1,105 +1,387 @@
-//! Who has files of a volume open for writing.
+//! Who has files of a volume open.
+//!
+//! Two ways. `/proc` names processes, by whatever mount they reached a file: what they have open is known
+//! by the device of its subvolume and its inode, never by the text of a path alone. It cannot show a
+//! descriptor on its way through a socket, one that only a thread has, or a loop device; of one file a
+//! lease tells for certain whether anybody has it open for writing ([`cove_btrfs::has_writers`]).
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use cove_btrfs::{Dir, FileKind};
 use cove_content::volumes::VolumeError;
-use cove_types::escape_bytes;
+use cove_types::{TreePath, escape_bytes};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 /// `O_WRONLY` and `O_RDWR` in the octal `flags:` of `/proc/<pid>/fdinfo/<fd>` (`fcntl.h`).
 const WRITABLE: u32 = 0o3;
+/// The inode of a subvolume's top (`BTRFS_FIRST_FREE_OBJECTID` in `linux/btrfs_tree.h`).
+const SUBVOLUME_TOP: u64 = 256;
 
 /// Refuses when a process has a file below `top` open for writing or mapped shared and writable.
 ///
-/// Looks through `/proc` once; a process that ends or starts meanwhile may be missed, which a later
-/// look at the replaced subvolume makes good.
+/// Looks through `/proc` once; a process that ends or starts meanwhile may be missed, and so may a
+/// descriptor that `/proc` does not show, which a later look at the replaced files makes good.
 ///
 /// # Errors
 ///
 /// [`VolumeError::InUse`] names the first that was found.
 pub(crate) fn refuse_writers(top: &Path) -> Result<(), VolumeError> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Ok(()) };
-    let own = std::process::id();
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if pid == own {
-            continue;
-        }
-        let found = open_for_writing(&process.path(), top).or_else(|| mapped(&process.path(), top));
-        if let Some(path) = found {
-            let program = fs::read(process.path().join("comm")).unwrap_or_default();
-            let program = escape_bytes(program.trim_ascii());
-            return Err(VolumeError::InUse { pid, program, path });
-        }
-    }
-    Ok(())
-}
-
-/// Whether a process has anything at or below `top`: open in whatever way, mapped, or as its directory.
-/// A process that cannot be looked at counts as none.
-pub(crate) fn is_held(top: &Path) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else { return true };
-    let own = std::process::id().to_string();
-    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit()) && name != own;
-    processes.flatten().filter(|process| process.file_name().to_str().is_some_and(is_process)).any(
-        |process| {
-            let process = process.path();
-            let leads_there = |link: &Path| fs::read_link(link).is_ok_and(|to| to.starts_with(top));
-            let mut descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-            leads_there(&process.join("cwd"))
-                || leads_there(&process.join("root"))
-                || descriptors.any(|descriptor| leads_there(&descriptor.path()))
-                || maps(&process, top, |_| true).is_some()
-        },
-    )
-}
-
-fn open_for_writing(process: &Path, top: &Path) -> Option<String> {
-    let descriptors = fs::read_dir(process.join("fd")).ok()?;
-    for descriptor in descriptors.flatten() {
-        let Ok(target) = fs::read_link(descriptor.path()) else { continue };
-        if !target.starts_with(top) {
-            continue;
-        }
-        let about = process.join("fdinfo").join(descriptor.file_name());
-        let flags = fs::read_to_string(about).unwrap_or_default();
-        let flags = flags
-            .lines()
-            .find_map(|line| line.strip_prefix("flags:"))
-            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-        let is_file = fs::metadata(descriptor.path()).is_ok_and(|metadata| metadata.is_file());
-        if is_file && flags.is_some_and(|flags| flags & WRITABLE != 0) {
-            return Some(shown(&target, top));
-        }
-    }
-    None
-}
-
-/// What a process has mapped shared and writable below `top`.
-fn mapped(process: &Path, top: &Path) -> Option<String> {
-    maps(process, top, |rights| rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's'))
-}
-
-/// The first mapping of something below `top` with rights that `wanted` accepts.
-fn maps(process: &Path, top: &Path, wanted: impl Fn(&[u8]) -> bool) -> Option<String> {
-    let maps = fs::read(process.join("maps")).ok()?;
-    let top_bytes = top.as_os_str().as_encoded_bytes();
-    maps.split(|byte| *byte == b'\n').find_map(|line| {
-        // address perms offset dev inode path
-        let mut fields = line.splitn(2, |byte| *byte == b' ');
-        let (_, rest) = (fields.next()?, fields.next()?);
-        let at = rest.iter().position(|byte| *byte == b'/')?;
-        let path = &rest[at..];
-        (wanted(rest) && path.starts_with(top_bytes))
-            .then(|| escape_bytes(path.strip_prefix(top_bytes).unwrap_or(path)))
+    let place = Place::of(top);
+    let found = place.find(|usage| {
+        (usage.is_writable && usage.is_file && usage.is_there(&place))
+            .then(|| (usage.process.to_owned(), place.shown(usage.path)))
+    });
+    let Some((process, path)) = found else { return Ok(()) };
+    let program = fs::read(process.join("comm")).unwrap_or_default();
+    Err(VolumeError::InUse {
+        pid: pid(&process).unwrap_or(0),
+        program: escape_bytes(program.trim_ascii()),
+        path,
     })
 }
 
-fn shown(target: &Path, top: &Path) -> String {
-    let below = target.strip_prefix(top).unwrap_or(target);
-    let below = below.strip_prefix("files").unwrap_or(below);
-    escape_bytes(below.as_os_str().as_encoded_bytes())
+/// Whether anybody has something at or below `replaced` of a volume at `top`: a process has it open in
+/// whatever way, mapped, or as its directory, or a file has a writer that no process shows.
+///
+/// Costs a look through `/proc`, and, where that finds nobody, an open of each file. A file that cannot be
+/// looked at counts as held; a process, and an entry whose path is too long, as nothing.
+pub(crate) fn is_held(dir: &Dir, top: &Path, replaced: &TreePath) -> bool {
+    let place = Place::of(top);
+    let below = top.join(OsStr::from_bytes(replaced.as_bytes()));
+    let Ok(entries) = entries(dir, replaced) else { return true };
+    let inodes: HashSet<u64> = entries.iter().map(|entry| entry.inode).collect();
+    let by_process = place.find(|usage| {
+        let is_one = match usage.inode {
+            Some(inode) if place.device.is_some() => {
+                usage.is_there(&place) && inodes.contains(&inode)
+            }
+            _ => usage.path.starts_with(&below),
+        };
+        is_one.then_some(())
+    });
+    by_process.is_some()
+        || entries.iter().filter(|entry| entry.is_file).any(|entry| {
+            let held = || cove_btrfs::has_writers(&dir.open_file(&entry.path).ok()?).ok();
+            held().unwrap_or(true)
+        })
+}
+
+/// One thing of a replaced tree.
+struct Entry {
+    path: TreePath,
+    inode: u64,
+    is_file: bool,
+}
+
+/// All that is at and below a path, in this subvolume.
+fn entries(dir: &Dir, path: &TreePath) -> Result<Vec<Entry>, cove_btrfs::PathError> {
+    let mut entries = Vec::new();
+    let mut open = Vec::new();
+    if let Some(found) = dir.find(path)? {
+        open.push(path.clone());
+        entries.push(Entry { path: path.clone(), inode: found.inode, is_file: false });
+    }
+    while let Some(at) = open.pop() {
+        for (name, found) in dir.list(&at)? {
+            let Ok(path) = at.join(&name) else { continue };
+            if found.device != dir.device() {
+                continue;
+            }
+            if found.kind == FileKind::Directory {
+                open.push(path.clone());
+            }
+            let is_file = found.kind == FileKind::File;
+            entries.push(Entry { path, inode: found.inode, is_file });
+        }
+    }
+    Ok(entries)
+}
+
+/// A subvolume, as processes can be seen to use it.
+struct Place {
+    top: PathBuf,
+    /// Its device; none where `top` is no subvolume and has no device of its own.
+    device: Option<u64>,
+    /// The file system as `/proc/<pid>/mountinfo` and `maps` name it; empty when it is not known.
+    filesystem: Vec<u8>,
+}
+
+/// How a process uses something.
+struct Usage<'u> {
+    process: &'u Path,
+    /// As the kernel writes it for this process, which another mount may have changed.
+    path: &'u Path,
+    device: Option<u64>,
+    inode: Option<u64>,
+    is_file: bool,
+    is_writable: bool,
+}
+
+impl Usage<'_> {
+    fn is_there(&self, place: &Place) -> bool {
+        match place.device {
+            Some(device) if self.device.is_some() => self.device == Some(device),
+            _ => self.path.starts_with(&place.top),
+        }
+    }
+}
+
+impl Place {
+    fn of(top: &Path) -> Self {
+        // the kernel writes paths without links
+        let canonical = fs::canonicalize(top).unwrap_or_else(|_| top.to_owned());
+        let device = fs::metadata(top)
+            .ok()
+            .filter(|found| found.ino() == SUBVOLUME_TOP)
+            .map(|found| found.dev());
+        let mount = rustix::fs::statx(CWD, top, AtFlags::empty(), StatxFlags::MNT_ID)
+            .map(|found| found.stx_mnt_id);
+        let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let filesystem = mount.ok().and_then(|id| {
+            mount_lines(&mounts).find(|mount| mount.id == id).map(|mount| mount.filesystem.to_vec())
+        });
+        Self { top: canonical, device, filesystem: filesystem.unwrap_or_default() }
+    }
+
+    /// Shows each use of something that may be of this subvolume, by processes other than this one, until
+    /// `wanted` has found what it looks for.
+    fn find<T>(&self, mut wanted: impl FnMut(&Usage<'_>) -> Option<T>) -> Option<T> {
+        let own = std::process::id();
+        let mut namespaces = HashMap::new();
+        let processes = fs::read_dir("/proc").ok()?;
+        processes.flatten().map(|process| process.path()).find_map(|process| {
+            if pid(&process).is_none_or(|pid| pid == own) {
+                return None;
+            }
+            let namespace = fs::read_link(process.join("ns/mnt")).unwrap_or_default();
+            let mounts = namespaces
+                .entry(namespace)
+                .or_insert_with(|| Mounts::of(&process, &self.filesystem));
+            self.find_open(&process, mounts, &mut wanted)
+                .or_else(|| self.find_mapped(&process, &mut wanted))
+        })
+    }
+
+    fn find_open<T>(
+        &self,
+        process: &Path,
+        mounts: &Mounts,
+        wanted: &mut impl FnMut(&Usage<'_>) -> Option<T>,
+    ) -> Option<T> {
+        for link in ["cwd", "root"].map(|name| process.join(name)) {
+            let Ok(path) = fs::read_link(&link) else { continue };
+            if path.starts_with(&self.top) || mounts.points.iter().any(|at| path.starts_with(at)) {
+                let usage = usage(process, &link, &path, false);
+                if let Some(found) = wanted(&usage) {
+                    return Some(found);
+                }
+            }
+        }
+        for descriptor in fs::read_dir(process.join("fd")).ok()?.flatten() {
+            let link = descriptor.path();
+            let Ok(path) = fs::read_link(&link) else { continue };
+            // pipes, sockets and the like have no path
+            if !path.is_absolute() {
+                continue;
+            }
+            let about = fs::read(process.join("fdinfo").join(descriptor.file_name()));
+            let about = about.unwrap_or_default();
+            // a mount that hangs is never asked for anything
+            let is_candidate = path.starts_with(&self.top)
+                || number(&about, b"mnt_id:", 10).is_some_and(|id| mounts.may_be_ours(id));
+            if !is_candidate {
+                continue;
+            }
+            let flags = number(&about, b"flags:", 8).and_then(|flags| u32::try_from(flags).ok());
+            let is_writable = flags.is_some_and(|flags| flags & WRITABLE != 0);
+            if let Some(found) = wanted(&usage(process, &link, &path, is_writable)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn find_mapped<T>(
+        &self,
+        process: &Path,
+        wanted: &mut impl FnMut(&Usage<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let maps = fs::read(process.join("maps")).ok()?;
+        maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse).find_map(|mapping| {
+            let path = Path::new(OsStr::from_bytes(mapping.path));
+            // of btrfs the kernel names the file system here and not the subvolume
+            if mapping.filesystem != self.filesystem && !path.starts_with(&self.top) {
+                return None;
+            }
+            let link = process.join("map_files").join(OsStr::from_bytes(mapping.range));
+            wanted(&usage(process, &link, path, mapping.is_shared_writable))
+        })
+    }
+
+    /// A path as a message shows it: within the workspace where it is known to be in it.
+    fn shown(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.top).unwrap_or(path);
+        let below = below.strip_prefix("files").unwrap_or(below);
+        escape_bytes(below.as_os_str().as_bytes())
+    }
+}
+
+fn usage<'u>(process: &'u Path, link: &Path, path: &'u Path, is_writable: bool) -> Usage<'u> {
+    let found = fs::metadata(link).ok();
+    Usage {
+        process,
+        path,
+        device: found.as_ref().map(MetadataExt::dev),
+        inode: found.as_ref().map(MetadataExt::ino),
+        // what is not told apart is rather a file
+        is_file: found.as_ref().is_none_or(fs::Metadata::is_file),
+        is_writable,
+    }
+}
+
+fn pid(process: &Path) -> Option<u32> {
+    process.file_name()?.to_str()?.parse().ok()
+}
+
+/// The number behind a word at the start of a line.
+fn number(text: &[u8], word: &[u8], radix: u32) -> Option<u64> {
+    let value = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(word))?;
+    u64::from_str_radix(std::str::from_utf8(value.trim_ascii()).ok()?, radix).ok()
+}
+
+/// The mounts of one namespace.
+struct Mounts {
+    /// Whether each shows the file system that is asked for.
+    ours: HashMap<u64, bool>,
+    /// Where those are that do.
+    points: Vec<PathBuf>,
+}
+
+impl Mounts {
+    fn of(process: &Path, filesystem: &[u8]) -> Self {
+        let text = fs::read(process.join("mountinfo")).unwrap_or_default();
+        let mut mounts = Self { ours: HashMap::new(), points: Vec::new() };
+        for mount in mount_lines(&text) {
+            let is_ours = !filesystem.is_empty() && mount.filesystem == filesystem;
+            mounts.ours.insert(mount.id, is_ours);
+            if is_ours {
+                mounts.points.push(mount.point);
+            }
+        }
+        mounts
+    }
+
+    /// Whether a file of that mount may be of the file system: one that nobody lists was unmounted
+    /// while the file stayed open.
+    fn may_be_ours(&self, id: u64) -> bool {
+        self.ours.get(&id).copied().unwrap_or(true)
+    }
+}
+
+/// A line of `/proc/<pid>/mountinfo` (proc_pid_mountinfo(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'l> {
+    id: u64,
+    filesystem: &'l [u8],
+    point: PathBuf,
+}
+
+fn mount_lines(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| {
+        // id parent major:minor root point …
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let filesystem = fields.nth(1)?;
+        let point = PathBuf::from(OsStr::from_bytes(&unescaped(fields.nth(1)?)));
+        Some(Mount { id, filesystem, point })
+    })
+}
+
+/// A field in which the kernel writes blanks, line ends and backslashes as `\040` and the like.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = (byte == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(octal.unwrap_or(byte));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    bytes
+}
+
+/// A line of `/proc/<pid>/maps` that shows a file (proc_pid_maps(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'l> {
+    range: &'l [u8],
+    is_shared_writable: bool,
+    /// As in mountinfo, `major:minor` in decimal.
+    filesystem: Vec<u8>,
+    path: &'l [u8],
+}
+
+impl<'l> Mapping<'l> {
+    fn parse(line: &'l [u8]) -> Option<Self> {
+        // range rights offset major:minor inode path
+        let mut fields = line.splitn(6, |byte| *byte == b' ');
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+        let (major, minor) = device.split_once(':')?;
+        let hexadecimal = |text| u32::from_str_radix(text, 16).ok();
+        let filesystem = format!("{}:{}", hexadecimal(major)?, hexadecimal(minor)?).into_bytes();
+        let path = fields.nth(1)?.trim_ascii_start();
+        path.starts_with(b"/").then_some(Self {
+            range,
+            is_shared_writable: rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's'),
+            filesystem,
+            path,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_its_number_its_file_system_and_where_it_is() {
+        let line =
+            b"36 35 0:45 /volumes /mnt/a\\040b rw,noatime shared:1 - btrfs /dev/loop0 rw\n\nx";
+        let mounts: Vec<Mount<'_>> = mount_lines(line).collect();
+        let point = PathBuf::from("/mnt/a b");
+        assert_eq!(mounts, [Mount { id: 36, filesystem: b"0:45", point }]);
+    }
+
+    #[test]
+    fn a_mapping_of_a_file_is_told_apart_from_memory() {
+        let line = b"7f00-7f10 rw-s 00001000 00:2d 261                        /pool/v/files/a b";
+        assert_eq!(
+            Mapping::parse(line),
+            Some(Mapping {
+                range: b"7f00-7f10",
+                is_shared_writable: true,
+                filesystem: b"0:45".to_vec(),
+                path: b"/pool/v/files/a b",
+            })
+        );
+        assert_eq!(Mapping::parse(b"7f00-7f10 rw-p 00000000 00:00 0 "), None);
+        assert_eq!(Mapping::parse(b"7f00-7f10 rw-p 00000000 00:00 0        [heap]"), None);
+        let private = Mapping::parse(b"7f00-7f10 rw-p 0 00:2d 261 /a").unwrap();
+        assert!(!private.is_shared_writable);
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_descriptor_is_read_by_its_word() {
+        let about = b"pos:\t0\nflags:\t0100002\nmnt_id:\t36\nino:\t261\n";
+        assert_eq!(number(about, b"flags:", 8), Some(0o100_002));
+        assert_eq!(number(about, b"mnt_id:", 10), Some(36));
+        assert_eq!(number(about, b"inode:", 10), None);
+    }
 }

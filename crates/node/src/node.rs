@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     pub asking: Arc<Semaphore>,
     /// Permits for saving.
     pub saving: Arc<Semaphore>,
+    /// Held by the one recovery that may run.
+    pub recovering: tokio::sync::Mutex<()>,
     /// Ends all requests of the store.
     pub ending: watch::Sender<bool>,
     /// Whether what a crash interrupted is finished; nothing is saved before.
@@ -223,6 +225,7 @@ impl Node {
             stopping: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
             saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),
+            recovering: tokio::sync::Mutex::default(),
             ending,
             loaded: AtomicBool::new(false),
             tasks: std::sync::Mutex::default(),

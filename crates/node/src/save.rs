@@ -35,7 +35,7 @@ use cove_content::volumes::VolumeError;
 use cove_types::{Classify, EntryId, ErrorKind};
 
 use crate::capture::{asks_store, complete, give_up, is_lasting, is_unfinished, undo};
-use crate::node::{Inner, chain};
+use crate::node::{Inner, chain, document_digest};
 use crate::save::commit::commit;
 use crate::save::edit::{change_head, entry_edit};
 use crate::save::finish::finish;
@@ -57,15 +57,33 @@ pub(crate) fn save(
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
     let pending = finish_capture(inner, volume, pending)?;
-    let saved = attempt(inner, volume, &pending);
+    let saved = attempt(inner, volume, &pending).map_err(|error| kept(&pending, error));
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
         // the head is another than is remembered here: an answer was lost, or another copy saved
         let found = read_head(inner, &volume.id)?;
-        if let Some(known) = volume.state().known.clone() {
+        // bound apart: taking the head locks the state
+        let known = volume.state().known.clone();
+        if let Some(known) = known {
             take_head(inner, volume, &known.head, found, Some(&pending.operation))?;
         }
     }
     saved
+}
+
+/// What becomes of work that the head refuses: the files are those of the entry already where a restore has
+/// swapped them in, and the state before is in nothing else, so that it waits rather than being given up.
+fn kept(pending: &Pending, error: SaveError) -> SaveError {
+    let is_swapped = matches!(
+        pending.work,
+        Work::Restore { done: true, .. } | Work::RestorePaths { done: true, .. }
+    );
+    match error {
+        // of a snapshot that is gone there is nothing to wait for
+        SaveError::Refused { kind, what } if is_swapped && kind != ErrorKind::Corrupt => {
+            SaveError::Later { kind, what }
+        }
+        error => error,
+    }
 }
 
 /// Finishes what a crash or a fault left of the node's half of work. What cannot be finished is undone and
@@ -148,7 +166,15 @@ fn attempt(
         Work::Describe { document } => {
             let ended =
                 change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
-                    let (mut next, older) = known.next(|head| head.record_op(op.clone(), stamp))?;
+                    // the head's document is the one that its state names
+                    let root = Root {
+                        document: document_digest(document),
+                        parents: vec![known.head.now.digest()],
+                        ..known.head.now.clone()
+                    };
+                    let (mut next, older) = known.next(|head| {
+                        head.commit(plain(head, root.clone()), Some(op.clone()), stamp)
+                    })?;
                     next.document = Some(document.clone());
                     Ok((next, older))
                 })?;

@@ -427,13 +427,14 @@ impl Volumes for Node {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
-        let id = volume;
-        let volume = self.volume(&id)?;
+        let volume = self.volume(&volume)?;
         self.refuse_lost(&volume)?;
         if trashed {
-            self.wait_saved(&id).await?;
-        }
-        if trashed {
+            // of what fails of it, whoever asked for it is told
+            let waiting = volume.state().end_of_all();
+            for receiver in waiting {
+                end_of(&self.inner, receiver).await?;
+            }
             // what was written since the last look is not lost with the copy
             self.look_at(&volume).await?;
         }
@@ -444,11 +445,7 @@ impl Volumes for Node {
 
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
         let volume = self.volume(volume)?;
-        let waiting: Vec<oneshot::Receiver<Ended>> = {
-            let mut state = volume.state();
-            let operations: Vec<_> = state.queue.iter().map(|other| other.operation).collect();
-            operations.iter().map(|operation| state.end_of(operation)).collect()
-        };
+        let waiting = volume.state().end_of_all();
         for receiver in waiting {
             end(&self.inner, Asked::Pending(receiver)).await?;
         }
@@ -597,6 +594,7 @@ impl Volumes for Node {
 
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError> {
         let inner = Arc::clone(&self.inner);
+        let _only = self.inner.recovering.lock().await;
         blocking(move || {
             let (found, lost) = recover::recover(&inner, take, &progress)?;
             let volumes =

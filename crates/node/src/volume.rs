@@ -184,6 +184,8 @@ pub(crate) struct State {
     pub lacks: Option<(Digest, Vec<NotCapturedPath>)>,
     /// What is known of changes since the last capture.
     pub changes: Changes,
+    /// By how many plain bytes the snapshot of work in the queue differs from the last commit.
+    pub measured: Option<(OperationId, u64)>,
     /// When a look last captured it, since the machine started.
     pub stored_at: Option<Duration>,
     /// Since when a swap file in use keeps it from being captured.
@@ -199,8 +201,8 @@ pub(crate) struct Volume {
     pub id: VolumeId,
     /// Held for writing while the volume's subvolume is replaced by another, for reading while files are changed.
     pub place: RwLock<()>,
-    /// Held while work is captured: one at a time. Who waits for it holds no thread, and who has it
-    /// asks nothing of the store.
+    /// Held while work is captured: one at a time. Who waits for it holds no thread, and who has it asks
+    /// nothing of the store, but to finish after a start a fork of an entry that is not on this disk.
     pub capture: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
     /// Wakes the task that saves.
@@ -231,6 +233,12 @@ impl Volume {
         }
         drop(state);
         Held { volume: Arc::clone(self), operations }
+    }
+
+    /// The work in the queue besides one operation.
+    pub fn others(&self, operation: &OperationId) -> Vec<Pending> {
+        let state = self.state();
+        state.queue.iter().filter(|other| other.operation != *operation).cloned().collect()
     }
 
     /// Waits for the turn to capture something.
@@ -324,6 +332,12 @@ impl State {
         queued.unwrap_or_else(|| self.known.is_some() && !self.is_live())
     }
 
+    /// Notes why the work in front is not saved, and since when nothing has been.
+    pub fn troubled(&mut self, what: String, kind: ErrorKind, now: jiff::Timestamp) {
+        let since = self.saving.as_ref().map_or(now, |old| old.since);
+        self.saving = Some(Trouble { what, kind, since });
+    }
+
     /// Tells how `operation`, which is in the queue, will end.
     pub fn end_of(&mut self, operation: &OperationId) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();
@@ -336,6 +350,12 @@ impl State {
         waiting.retain(|other| !other.is_closed());
         waiting.push(sender);
         receiver
+    }
+
+    /// Tells how all that is in the queue will end.
+    pub fn end_of_all(&mut self) -> Vec<oneshot::Receiver<Ended>> {
+        let operations: Vec<_> = self.queue.iter().map(|other| other.operation).collect();
+        operations.iter().map(|operation| self.end_of(operation)).collect()
     }
 
     /// Tells how work will end that captures an entry which is not saved yet; `None` for another entry.

@@ -4,13 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cove, Objects, Settings, list, poll, text};
+use crate::harness::{Cove, Objects, Settings, list, poll, run, text};
 
 fn cove() -> Option<Cove> {
     let mut settings = Settings::with(Objects::Directory);
@@ -158,4 +162,111 @@ fn what_a_program_writes_after_its_file_was_restored_becomes_a_rescue() {
         (&json!("trashed"), &json!([]))
     );
     assert!(!cove.text(&["show", "shop"]).contains(&rescue));
+}
+
+/// A way to have a file open that no path of a process shows.
+enum Hidden {
+    /// By another mount.
+    Mount,
+    /// On its way through a socket.
+    Socket,
+    /// Under a loop device.
+    Loop,
+}
+
+/// Restores a path while something has it open in a way that is hard to see, and writes afterwards: what
+/// was written is in an entry.
+fn late_write_is_found(hidden: &Hidden) {
+    let Some(cove) = cove() else { return };
+    cove.text(&["new", "shop"]);
+    let dir = cove.path("shop").join("d");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("log"), vec![b'1'; 4096]).unwrap();
+    let entry = cove.snapshot("shop", "before");
+    fs::write(dir.join("log"), vec![b'2'; 4096]).unwrap();
+    let log = dir.join("log");
+    let restore = |more: &[&str]| {
+        cove.text(&[&["restore", "shop", &entry], more, &["--", "d/log"]].concat());
+        assert_eq!(fs::read(&log).unwrap(), vec![b'1'; 4096]);
+    };
+    let late = vec![b'3'; 4096];
+    let write = |file: &File| {
+        file.write_all_at(&late, 0).unwrap();
+        file.sync_all().unwrap();
+    };
+    let open = |at: &Path| OpenOptions::new().read(true).write(true).open(at).unwrap();
+    match hidden {
+        Hidden::Mount => {
+            let other = tempfile::tempdir().unwrap();
+            rustix::mount::mount_bind(&dir, other.path()).unwrap();
+            let file = open(&other.path().join("log"));
+            // it goes with the last descriptor
+            rustix::mount::unmount(other.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            let refused = cove.refuses(4, &["restore", "shop", &entry, "--", "d/log"]);
+            let own = std::process::id().to_string();
+            assert!(refused.contains(&own), "{refused}");
+            restore(&["--force"]);
+            write(&file);
+        }
+        Hidden::Socket => {
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            send(&one, &open(&log));
+            restore(&[]);
+            write(&receive(&other));
+        }
+        Hidden::Loop => {
+            let attached = run(Command::new("losetup").args(["--find", "--show"]).arg(&log), b"");
+            let device = attached.success().stdout;
+            restore(&[]);
+            write(&open(Path::new(device.trim())));
+            run(Command::new("losetup").args(["--detach", device.trim()]), b"").success();
+        }
+    }
+    poll("the rescue of late writes", || {
+        let entries = cove.json(&["timeline", "shop"]);
+        let entries = list(&entries["entries"]);
+        let rescue = entries.iter().find(|entry| entry["kind"] == "rescue");
+        let Some(rescue) = rescue else { return Err(format!("{entries:?}")) };
+        let found = cove.cove(&["files", "cat", &format!("shop@{}:/d/log", text(&rescue["id"]))]);
+        if found.stdout.as_bytes() == late { Ok(()) } else { Err(found.stdout) }
+    });
+}
+
+fn send(socket: &std::os::unix::net::UnixStream, file: &File) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let descriptors = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let bytes = [IoSlice::new(b"x")];
+    rustix::net::sendmsg(socket, &bytes, &mut control, SendFlags::empty()).unwrap();
+}
+
+fn receive(socket: &std::os::unix::net::UnixStream) -> File {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    rustix::net::recvmsg(socket, &mut bytes, &mut control, RecvFlags::empty()).unwrap();
+    let files = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    files.unwrap().into()
+}
+
+#[test]
+fn a_writer_that_came_by_another_mount_is_named_and_what_it_writes_late_is_kept() {
+    late_write_is_found(&Hidden::Mount);
+}
+
+#[test]
+fn what_is_written_by_a_descriptor_that_was_on_its_way_is_kept() {
+    late_write_is_found(&Hidden::Socket);
+}
+
+#[test]
+fn what_is_written_through_a_loop_device_is_kept() {
+    late_write_is_found(&Hidden::Loop);
 }

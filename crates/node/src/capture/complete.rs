@@ -96,7 +96,7 @@ pub(crate) fn complete(
     }
     write_down(inner, volume, &completed)?;
     if let Work::RestorePaths { .. } = &completed.work
-        && let Err(error) = clear_staged(inner, volume, &[])
+        && let Err(error) = clear_staged(inner, volume, &volume.others(&completed.operation))
     {
         tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced stays behind");
         volume.state().is_littered = true;

@@ -45,9 +45,11 @@ pub(crate) fn create(
     volume.state().document = Some(document.clone());
     let pending = pending_of(call, id, Work::Create { document, remarks });
     let row = pending_row(inner, &pending)?;
-    inner
-        .wait(inner.database.insert_pending(&row))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+    if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
+        let incoming = SubvolumePath::Incoming(call.operation);
+        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
+        return Err(VolumeError::failed("failed to write down what is to be saved", error));
+    }
     inner.adopt(&volume);
     let receiver = finish_here(inner, &volume, pending)?;
     Ok((volume, Asked::Pending(receiver)))

@@ -94,13 +94,24 @@ pub(crate) fn strip_copy(dir: &Dir, not_captured: &NotCaptured) -> Result<bool, 
         .map_err(|error| VolumeError::failed("failed to take away what is not captured", error))
 }
 
-/// Takes from a volume that was copied before it was known what its tree does not hold.
+/// Takes from a volume that was copied before it was known what its tree does not hold, while no restore
+/// swaps other files in; those of another subvolume than `uuid` stay as they are.
 pub(crate) fn strip_volume(
     inner: &Inner,
     id: &VolumeId,
+    uuid: Option<[u8; 16]>,
     not_captured: &NotCaptured,
 ) -> Result<(), VolumeError> {
     if not_captured.is_empty() {
+        return Ok(());
+    }
+    let volume = inner.find_volume(id);
+    let _place = volume
+        .as_ref()
+        .map(|volume| volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let there = SubvolumePath::Volume(id.clone());
+    let there = inner.pool.find(&there).map_err(pool_failed("failed to look at the volume"))?;
+    if uuid.is_some() && there.map(|there| there.uuid) != uuid {
         return Ok(());
     }
     let live = SubvolumePath::Volume(id.clone());

@@ -81,9 +81,11 @@ pub(crate) fn fork(
         local => Some(local),
     };
     let row = pending_row(inner, &pending)?;
-    inner
-        .wait(inner.database.insert_pending(&row))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be forked", error))?;
+    if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
+        let incoming = SubvolumePath::Incoming(call.operation);
+        inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
+        return Err(VolumeError::failed("failed to write down what is to be forked", error));
+    }
     finish_here(inner, volume, pending).map(Asked::Pending)
 }
 

@@ -85,10 +85,10 @@ fn look_at(
     }
     // somebody captures now; the next look comes soon
     let Ok(_turn) = volume.capture.try_lock() else { return Ok(()) };
-    rescue_late_writes(inner, volume)?;
-    look_at_replaced(inner, volume)?;
+    // what cannot be looked at beside the files keeps them from nothing
+    let beside = rescue_late_writes(inner, volume).and(look_at_replaced(inner, volume));
     let is_due = is_due(inner, volume, now);
-    capture_changed(inner, volume, begun, is_due)
+    capture_changed(inner, volume, begun, is_due).and(beside)
 }
 
 /// Whether what has changed is captured by a look that begins `now`, or left to a later one.

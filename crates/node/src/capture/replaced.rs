@@ -10,17 +10,19 @@
 //! becomes one rescue entry, which holds the volume with everything back where it was. Once nobody has
 //! any of it open, a last look is taken and it goes. No snapshot that is stored holds these directories.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_btrfs::{Access, Changes, Content, Dir, FileKind, SubvolumePath, Touched};
+use cove_btrfs::{Access, Changes, Content, Dir, FileKind, PathError, SubvolumePath, Touched};
 use cove_content::volumes::VolumeError;
-use cove_types::{EntryId, FileTime, OperationId, TreePath};
+use cove_types::{EntryId, ErrorKind, FileTime, OperationId, TreePath, escape_bytes};
 
 use crate::capture::late_writes::enqueue_rescue;
-use crate::capture::restore_paths::{name, remove_all};
+use crate::capture::restore_paths::name;
 use crate::capture::{generation, generation_at, path_failed, pool_failed, sub};
 use crate::files::make_owned;
 use crate::in_use::is_held;
@@ -72,11 +74,10 @@ pub(crate) fn find_all(inner: &Inner, volume: &Volume) -> Result<(), VolumeError
 }
 
 /// Removes what restores have replaced from a subvolume that takes writes and is nobody's yet.
-fn clear(inner: &Inner, of: &SubvolumePath) -> Result<(), VolumeError> {
+pub(crate) fn clear(inner: &Inner, of: &SubvolumePath) -> Result<(), VolumeError> {
     let dir = inner.pool.open(of).map_err(pool_failed("failed to open a subvolume"))?;
     for operation in list(&dir)? {
-        remove_all(&dir, &inner.pool.absolute(of), &place(&operation)?)
-            .map_err(path_failed("failed to remove a file"))?;
+        dir.remove(&place(&operation)?, true).map_err(path_failed("failed to remove a file"))?;
     }
     Ok(())
 }
@@ -94,13 +95,17 @@ pub(crate) fn snapshot_without(
 ) -> Result<u64, VolumeError> {
     let failed = || pool_failed("failed to take a snapshot");
     let stored = SubvolumePath::Stored(volume.id.clone(), *operation);
-    let dir = inner.pool.open(from).map_err(pool_failed("failed to open the volume"))?;
-    if volume.state().replaced.is_empty() || list(&dir)?.is_empty() {
+    let has_replaced = || -> Result<bool, VolumeError> {
+        let dir = inner.pool.open(from).map_err(pool_failed("failed to open the volume"))?;
+        Ok(!list(&dir)?.is_empty())
+    };
+    // of the volume's own subvolume that is known
+    let is_live = matches!(from, SubvolumePath::Volume(_));
+    if (is_live && volume.state().replaced.is_empty()) || !has_replaced()? {
         inner.pool.snapshot(from, &stored, Access::ReadOnly, &volume.id).map_err(failed())?;
         // a snapshot has the generation that it gives its source, and any later change a higher one
         return generation_at(inner, &stored);
     }
-    drop(dir);
     let between = SubvolumePath::Incoming(sub(operation, 3));
     inner.pool.delete(&between).map_err(failed())?;
     inner.pool.snapshot(from, &between, Access::ReadWrite, &volume.id).map_err(failed())?;
@@ -138,10 +143,8 @@ fn old_and_rest<'p>(replaced: &TreePath, path: &'p [u8]) -> Option<(&'p [u8], &'
 /// What was not looked at stays and is looked at again.
 pub(crate) fn look_at_replaced(inner: &Inner, volume: &Arc<Volume>) -> Result<(), VolumeError> {
     let replaced: Vec<OperationId> = volume.state().replaced.keys().copied().collect();
-    for operation in replaced {
-        look_at(inner, volume, &operation)?;
-    }
-    Ok(())
+    // one that cannot be looked at keeps nothing else from it
+    replaced.iter().map(|operation| look_at(inner, volume, operation)).fold(Ok(()), Result::and)
 }
 
 /// Looks at what a restore has just replaced, so that it goes at once when nobody has it open.
@@ -162,7 +165,8 @@ fn look_at(
     let top = inner.pool.absolute(&live);
     let replaced = place(operation)?;
     // before the look at what was written: nobody finds a way there any more
-    let is_held = is_held(&top.join(std::ffi::OsStr::new(&replaced.to_string())));
+    let dir = inner.pool.open(&live).map_err(pool_failed("failed to open the volume"))?;
+    let is_held = is_held(&dir, &top, &replaced);
     let before = volume.state().replaced.get(operation).copied().flatten();
     let is_untouched = match before {
         Some(before) => generation(inner, &volume.id)? == before.generation,
@@ -175,8 +179,17 @@ fn look_at(
     if is_held {
         return Ok(());
     }
-    let dir = inner.pool.open(&live).map_err(pool_failed("failed to open the volume"))?;
-    remove_all(&dir, &top, &replaced).map_err(path_failed("failed to remove a file"))?;
+    dir.remove(&replaced, true).map_err(|error| match error {
+        PathError::OtherDevice { .. } => VolumeError::Refused {
+            kind: ErrorKind::Precondition,
+            what: format!(
+                "what a restore replaced stays in {}: another subvolume or a mount is in it, to be moved \
+                 away or unmounted",
+                escape_bytes(top.join(OsStr::from_bytes(replaced.as_bytes())).as_os_str().as_bytes()),
+            ),
+        },
+        error => VolumeError::failed("failed to remove what a restore replaced", error),
+    })?;
     let looked = volume.state().replaced.remove(operation).flatten();
     match looked {
         Some(looked) => drop_look(inner, volume, operation, &looked.snapshot),
@@ -328,7 +341,7 @@ fn read_up_to(file: &mut File, piece: &mut [u8]) -> Option<usize> {
 }
 
 /// Makes a snapshot of the volume in which what was replaced is back in its place.
-fn put_back(
+pub(crate) fn put_back(
     inner: &Inner,
     volume: &Volume,
     from: &SubvolumePath,
@@ -340,7 +353,6 @@ fn put_back(
     inner.pool.delete(&between).map_err(failed())?;
     inner.pool.snapshot(from, &between, Access::ReadWrite, &volume.id).map_err(failed())?;
     let dir = inner.pool.open(&between).map_err(failed())?;
-    let top = inner.pool.absolute(&between);
     let moved = || path_failed("failed to put what was replaced back");
     for (old, _) in dir.list(replaced).map_err(moved())? {
         let Some(number) = old.strip_suffix(b".old") else { continue };
@@ -348,9 +360,14 @@ fn put_back(
         let path = dir.read_link(&at).map_err(moved())?;
         let path = TreePath::from_bytes(&path)
             .map_err(|error| VolumeError::failed("failed to put what was replaced back", error))?;
-        if dir.find(&path).map_err(moved())?.is_some() {
-            remove_all(&dir, &top, &path).map_err(moved())?;
+        // what has taken its place, or that of a directory above, is in the present state
+        for at in std::iter::successors(path.parent(), TreePath::parent) {
+            let found = dir.find(&at).map_err(moved())?;
+            if found.is_some_and(|found| found.kind != FileKind::Directory) {
+                dir.remove(&at, false).map_err(moved())?;
+            }
         }
+        dir.remove(&path, true).map_err(moved())?;
         if let Some(parent) = path.parent() {
             make_owned(&dir, &parent).map_err(moved())?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_btrfs::{Access, SubvolumePath};
 use cove_content::volumes::{Call, Restore, VolumeError};
 use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
-use cove_types::{Digest, EntryId, EntryKind, ErrorKind};
+use cove_types::{Digest, EntryId, EntryKind, ErrorKind, OperationId};
 
 use crate::capture::built::Built;
 use crate::capture::entry::{build_entry, entry_root};
@@ -17,7 +17,7 @@ use crate::capture::{
     sub,
 };
 use crate::in_use::refuse_writers;
-use crate::node::{Inner, stored_row};
+use crate::node::{Inner, chain, stored_row};
 use crate::recover::ensure_place;
 use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
@@ -46,7 +46,11 @@ pub(crate) fn restore(
     }
     refuse_restore(inner, volume, restore)?;
     tidy(inner, volume);
-    look_at_replaced(inner, volume)?;
+    if let Err(error) = look_at_replaced(inner, volume) {
+        // it goes with what is swapped out, and is looked at there
+        tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced is not looked at");
+    }
+    refuse_swap_file(inner, volume, &call.operation)?;
     let tree = entry_root(volume, &restore.entry).ok().map(|(tree, _)| tree);
     let incoming = SubvolumePath::Incoming(call.operation);
     built.put(&incoming)?;
@@ -55,7 +59,10 @@ pub(crate) fn restore(
         .find(&incoming)
         .map_err(pool_failed("failed to look at what was built"))?
         .map(|subvolume| subvolume.uuid)
-        .unwrap_or_default();
+        .ok_or_else(|| VolumeError::Refused {
+            kind: ErrorKind::Unavailable,
+            what: format!("what was built at {incoming} is not there any more"),
+        })?;
     let before = draft(
         inner,
         EntryId::derive(&call.operation, "before"),
@@ -100,6 +107,22 @@ pub(crate) fn refuse_restore(
         return Ok(());
     }
     refuse_writers(&inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
+}
+
+/// Refuses while a swap file in the volume is active: of what is swapped out no snapshot could be made.
+/// Costs a snapshot.
+fn refuse_swap_file(
+    inner: &Inner,
+    volume: &Volume,
+    operation: &OperationId,
+) -> Result<(), VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let tried = SubvolumePath::Incoming(sub(operation, 6));
+    inner
+        .pool
+        .snapshot(&live, &tried, Access::ReadOnly, &volume.id)
+        .map_err(pool_failed("failed to take a snapshot"))?;
+    inner.pool.delete(&tried).map(drop).map_err(pool_failed("failed to drop a snapshot"))
 }
 
 /// Swaps a restored subvolume in, snapshots what was swapped out and puts it aside; may be repeated from

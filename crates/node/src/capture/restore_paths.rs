@@ -13,13 +13,10 @@
 //!
 //! What was there is kept apart afterwards (`replaced.rs`): programs may still write into it.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
-use cove_btrfs::{Dir, FileKind, Metadata, PathError, SubvolumePath};
-use cove_content::read::in_volume;
+use cove_btrfs::{Dir, FileKind, Metadata, SubvolumePath};
+use cove_content::read::{in_volume, project_root};
 use cove_content::restore::{copy_tree, is_captured, restore_tree};
 use cove_content::tree;
 use cove_content::volumes::{Call, Progress, Restore, VolumeError};
@@ -146,7 +143,7 @@ pub(crate) fn restore_paths(
     });
     if let Err(error) = staged {
         // nothing of the volume has changed, and the same call may come again
-        if let Err(left) = clear_staged(inner, volume, &[]) {
+        if let Err(left) = clear_staged(inner, volume, &volume.others(&pending.operation)) {
             tracing::warn!(error = chain(&left), "a part of a restore stays behind");
         }
         volume.state().stored.remove(&pending.operation);
@@ -201,8 +198,12 @@ fn refuse_paths(
         let at = lawful(path)?;
         refuse_others_above(&live, &at, path)?;
         let now = live.find(&at).map_err(path_failed("failed to look at the files"))?;
-        if now.is_none() && !is_there(&then, &source.place(n, &at)?)? {
-            return Err(VolumeError::NoPath { path: path.clone() });
+        match now {
+            None if !is_there(&then, &source.place(n, &at)?)? => {
+                return Err(VolumeError::NoPath { path: path.clone() });
+            }
+            Some(now) => refuse_others_below(&live, &at, &now)?,
+            None => {}
         }
     }
     Ok(())
@@ -229,6 +230,41 @@ fn refuse_others_above(
             kind: ErrorKind::Precondition,
             what: format!("what was a directory above {shown} is {what} now"),
         });
+    }
+    Ok(())
+}
+
+/// Refuses a path with another subvolume or a mount at or below it: what is in there is in no entry, and
+/// would go with what is replaced. Costs a walk.
+fn refuse_others_below(live: &Dir, at: &TreePath, now: &Metadata) -> Result<(), VolumeError> {
+    let refused = |path: &TreePath| {
+        let shown = path.below(&project_root()).unwrap_or_else(|| path.clone());
+        VolumeError::Refused {
+            kind: ErrorKind::Precondition,
+            what: format!(
+                "{shown} is another subvolume or a mount, of which no entry holds anything: move it \
+                 away or unmount it first"
+            ),
+        }
+    };
+    if now.kind != FileKind::Directory {
+        return Ok(());
+    }
+    if now.device != live.device() {
+        return Err(refused(at));
+    }
+    let mut open = vec![at.clone()];
+    while let Some(path) = open.pop() {
+        for (name, found) in live.list(&path).map_err(path_failed("failed to look at the files"))? {
+            let Ok(child) = path.join(&name) else { continue };
+            if found.kind != FileKind::Directory {
+                continue;
+            }
+            if found.device != live.device() || live.is_mount(&child).unwrap_or(false) {
+                return Err(refused(&child));
+            }
+            open.push(child);
+        }
     }
     Ok(())
 }
@@ -359,7 +395,7 @@ pub(crate) fn clear_staged(
             && name.starts_with(STAGING)
             && !needed.contains(&path)
         {
-            retire(inner, volume, &live, &path)?;
+            retire(volume, &live, &path)?;
         }
     }
     Ok(())
@@ -367,12 +403,7 @@ pub(crate) fn clear_staged(
 
 /// Puts a staging directory that is not needed any more among what restores have replaced, or removes it
 /// when it has replaced nothing.
-fn retire(
-    inner: &Inner,
-    volume: &Volume,
-    live: &Dir,
-    staging: &TreePath,
-) -> Result<(), VolumeError> {
+fn retire(volume: &Volume, live: &Dir, staging: &TreePath) -> Result<(), VolumeError> {
     let names = live.list(staging).map_err(path_failed("failed to look at the files"))?;
     let operation = staging.as_bytes().strip_prefix(STAGING);
     let operation = operation.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
@@ -383,37 +414,7 @@ fn retire(
         volume.state().replaced.insert(operation, None);
         return rename(live, staging, &replaced::place(&operation)?);
     }
-    let place = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));
-    remove_all(live, &place, staging).map_err(path_failed("failed to remove a file"))
-}
-
-/// Removes a directory of ours, into which nobody else can go, with the subvolumes in it. `place` is
-/// where `dir` is.
-pub(crate) fn remove_all(dir: &Dir, place: &Path, path: &TreePath) -> Result<(), PathError> {
-    match dir.remove(path, true) {
-        Err(PathError::OtherDevice { .. }) => {}
-        removed => return removed.map(drop),
-    }
-    for (name, metadata) in dir.list(path)? {
-        let Ok(child) = path.join(&name) else { continue };
-        if metadata.kind != FileKind::Directory {
-            continue;
-        }
-        if metadata.device == dir.device() {
-            remove_all(dir, place, &child)?;
-            continue;
-        }
-        let nested_place = place.join(OsStr::from_bytes(child.as_bytes()));
-        let nested = Dir::from_path(&nested_place)?;
-        for (name, _) in nested.list(&TreePath::top())? {
-            if let Ok(path) = TreePath::top().join(&name) {
-                remove_all(&nested, &nested_place, &path)?;
-            }
-        }
-        // an empty one goes as a directory does
-        dir.remove(&child, false)?;
-    }
-    dir.remove(path, true).map(drop)
+    live.remove(staging, true).map(drop).map_err(path_failed("failed to remove a file"))
 }
 
 /// Notes that something of a volume's staging directories could not be removed.
@@ -551,8 +552,7 @@ pub(crate) fn undo_paths(
         undo_path(&live, &path, &places, inodes.get(n).copied().flatten())?;
         mend_above(inner, volume, pending, &live, &path);
     }
-    let place = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));
-    remove_all(&live, &place, &staging).map_err(path_failed("failed to remove a file"))?;
+    live.remove(&staging, true).map_err(path_failed("failed to remove a file"))?;
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }

@@ -1,6 +1,8 @@
 //! Changing files of the present state.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 
 use cove_btrfs::{Dir, FileKind, PathError, SubvolumePath};
 use cove_content::volumes::{Edited, FileView, VolumeError};
@@ -14,13 +16,27 @@ use crate::volume::Volume;
 /// A change of files that takes no turn.
 pub(crate) enum Edit {
     Put(TreePath, Box<dyn Read + Send>),
+    /// The same, with content that was received into a file without a name.
+    Place(TreePath, File),
     MakeDirectory(TreePath),
-    Remove { path: TreePath, recursive: bool },
-    Move { from: TreePath, to: TreePath },
+    Remove {
+        path: TreePath,
+        recursive: bool,
+    },
+    Move {
+        from: TreePath,
+        to: TreePath,
+    },
 }
 
 /// Changes files of the present state; durable when it returns.
+///
+/// Content is received before anything waits for this: a caller may send it as slowly as it likes.
 pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited, VolumeError> {
+    let edit = match edit {
+        Edit::Put(path, content) => receive(inner, volume, path, content)?,
+        other => other,
+    };
     let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let live = SubvolumePath::Volume(volume.id.clone());
     let dir = inner
@@ -29,7 +45,8 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited,
         .map_err(|error| VolumeError::failed("failed to open the files", error))?;
     let one = |view: FileView| Edited { files: vec![view], remarks: Vec::new() };
     match edit {
-        Edit::Put(path, mut content) => put(&dir, &path, &mut *content).map(one),
+        Edit::Put(path, mut content) => put(&dir, &path, &mut Body::Stream(&mut *content)).map(one),
+        Edit::Place(path, file) => put(&dir, &path, &mut Body::File(file)).map(one),
         Edit::MakeDirectory(path) => make_directory(&dir, &path).map(one),
         Edit::Remove { path, recursive } => remove(&dir, &path, recursive).map(one),
         Edit::Move { from, to } => move_to(&dir, &from, to).map(one),
@@ -48,15 +65,62 @@ fn is_directory(dir: &Dir, shown: &TreePath, at: &TreePath) -> Result<bool, Volu
     Ok(found.is_some_and(|found| found.kind == FileKind::Directory))
 }
 
-fn put(dir: &Dir, path: &TreePath, content: &mut dyn Read) -> Result<FileView, VolumeError> {
+/// What a file is to hold.
+enum Body<'b> {
+    Stream(&'b mut dyn Read),
+    File(File),
+}
+
+/// Receives content into a file without a name, where the pool has such files.
+fn receive(
+    inner: &Inner,
+    volume: &Volume,
+    path: TreePath,
+    mut content: Box<dyn Read + Send>,
+) -> Result<Edit, VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let dir = inner
+        .pool
+        .open(&live)
+        .map_err(|error| VolumeError::failed("failed to open the files", error))?;
+    // before anything is received for nothing
+    refuse_directory(&dir, &path)?;
+    let Some(mut file) = dir.nameless_file().map_err(io(&path))? else {
+        return Ok(Edit::Put(path, content));
+    };
+    std::io::copy(&mut content, &mut file)
+        .map_err(|source| io(&path)(PathError::Io { verb: "write", path: path.clone(), source }))?;
+    Ok(Edit::Place(path, file))
+}
+
+fn refuse_directory(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
     refuse_top(path)?;
-    let at = lawful(path)?;
-    if is_directory(dir, path, &at)? {
+    if is_directory(dir, path, &lawful(path)?)? {
         let path = path.clone();
         return Err(VolumeError::WrongKind { path, found: "a directory", wanted: "a file" });
     }
-    dir.write_file(&at, None, content).map_err(io(path))?;
+    Ok(())
+}
+
+fn put(dir: &Dir, path: &TreePath, content: &mut Body<'_>) -> Result<FileView, VolumeError> {
+    refuse_directory(dir, path)?;
+    let at = lawful(path)?;
+    match content {
+        Body::Stream(stream) => dir.write_file(&at, None, stream),
+        Body::File(file) if is_of(file, dir) => dir.place_file(&at, None, file),
+        // a restore has swapped other files in meanwhile
+        Body::File(file) => file
+            .rewind()
+            .map_err(|source| PathError::Io { verb: "write", path: at.clone(), source })
+            .and_then(|()| dir.write_file(&at, None, file)),
+    }
+    .map_err(io(path))?;
     seen(dir, path)
+}
+
+/// Whether a file is of a directory's subvolume.
+fn is_of(file: &File, dir: &Dir) -> bool {
+    file.metadata().is_ok_and(|found| found.dev() == dir.device())
 }
 
 fn make_directory(dir: &Dir, path: &TreePath) -> Result<FileView, VolumeError> {

@@ -165,6 +165,15 @@ pub(crate) async fn ask(inner: &Inner) {
     }
 }
 
+/// One look at the store at a time, until this is dropped.
+struct Asking(Arc<Inner>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.hold.is_asking.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Sees to it that what is known of the store is some seconds old at most, for whoever asks how a volume
 /// is; waits only a moment for a store that does not answer.
 pub(crate) async fn refresh(inner: &Arc<Inner>) {
@@ -172,11 +181,8 @@ pub(crate) async fn refresh(inner: &Arc<Inner>) {
     if age < LOOK || inner.hold.is_asking.swap(true, Ordering::SeqCst) {
         return;
     }
-    let asking = Arc::clone(inner);
-    let asked = tokio::spawn(async move {
-        ask(&asking).await;
-        asking.hold.is_asking.store(false, Ordering::SeqCst);
-    });
+    let asking = Asking(Arc::clone(inner));
+    let asked = tokio::spawn(async move { ask(&asking.0).await });
     let _ = timeout(SHOW_WITHIN, asked).await;
 }
 

@@ -16,7 +16,10 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
     loop {
         let next = volume.state().queue.front().cloned();
         let Some(pending) = next else {
-            save::bring_lacks(&inner, &volume).await;
+            if inner.holding() == Holding::Held {
+                let Ok(_permit) = Arc::clone(&inner.saving).acquire_owned().await else { return };
+                save::bring_lacks(&inner, &volume).await;
+            }
             volume.wake.notified().await;
             continue;
         };
@@ -55,11 +58,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             }
             Ok(Err(SaveError::Later { kind, what })) => {
                 tracing::warn!(volume = %volume.id, operation = %pending.operation, kind = ?kind, what, "saving waits");
-                {
-                    let mut state = volume.state();
-                    let since = state.saving.as_ref().map_or(inner.env.now(), |old| old.since);
-                    state.saving = Some(Trouble { what, kind, since });
-                }
+                volume.state().troubled(what, kind, inner.env.now());
                 // new work, or a head that was missing, may change the answer
                 let _ = tokio::time::timeout(wait, volume.wake.notified()).await;
                 wait = (wait * 2).min(RETRY.1);
@@ -67,6 +66,8 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             }
             Err(error) => {
                 tracing::error!(volume = %volume.id, %error, "saving ended without an answer");
+                let what = "saving ended without an answer; the log has why".to_owned();
+                volume.state().troubled(what, ErrorKind::Internal, inner.env.now());
                 tokio::time::sleep(RETRY.1).await;
                 continue;
             }
@@ -78,7 +79,17 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
                 save::record_failure(&failing.0, &failing.1, &failing.2, &failing.3)
             })
             .await;
-            if !matches!(recorded, Ok(Ok(()))) {
+            let (what, kind) = match recorded {
+                Ok(Ok(())) => (None, ErrorKind::Internal),
+                Ok(Err(SaveError::Refused { kind, what } | SaveError::Later { kind, what })) => {
+                    (Some(what), kind)
+                }
+                Ok(Err(SaveError::Fenced { what })) => (Some(what), ErrorKind::Precondition),
+                Err(error) => (Some(error.to_string()), ErrorKind::Internal),
+            };
+            if let Some(what) = what {
+                tracing::warn!(volume = %volume.id, operation = %pending.operation, what, "a failure is not written down yet");
+                volume.state().troubled(what, kind, inner.env.now());
                 tokio::time::sleep(RETRY.1).await;
                 continue;
             }

@@ -29,7 +29,7 @@ impl SaveError {
             Self::Refused { kind, what } | Self::Later { kind, what } => {
                 VolumeError::Refused { kind, what }
             }
-            Self::Fenced { what } => VolumeError::Refused { kind: ErrorKind::Conflict, what },
+            Self::Fenced { what } => VolumeError::Refused { kind: ErrorKind::Precondition, what },
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::save::{op, stamp};
 use crate::volume::{Ended, Known, State, Volume};
 use crate::work::{Pending, Work};
 
+/// How much of why work failed stands in the head, in bytes.
+const FAILURE_BYTES: usize = 190;
+
 pub(crate) fn result_row(
     inner: &Inner,
     pending: &Pending,
@@ -170,7 +173,7 @@ pub(crate) fn record_failure(
             .map_err(|error| SaveError::later("failed to write down a failure", &error));
     };
     let mut message = what.clone();
-    message.truncate(message.char_indices().take_while(|(at, _)| *at < 190).count());
+    message.truncate(message.floor_char_boundary(FAILURE_BYTES));
     let failed =
         Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_content::document::ProjectDocument;
 use cove_content::head::{Create, Head};
 use cove_content::root::{NotCaptured, Root};
-use cove_database::Finished;
+use cove_database::{CopyRow, Finished};
 use cove_types::{EntryId, ErrorKind, VolumeId};
 
 use crate::capture::strip_volume;
@@ -56,7 +56,12 @@ pub(crate) fn fork(
     let not_captured = if is_exact { NotCaptured::default() } else { root.not_captured.clone() };
     let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
     for (target, document) in targets {
-        strip_volume(inner, target, &not_captured)
+        // an earlier attempt has put its head, and it has been used since
+        let is_known = |fork: std::sync::Arc<Volume>| fork.state().known.is_some();
+        if inner.find_volume(target).is_some_and(is_known) {
+            continue;
+        }
+        strip_volume(inner, target, None, &not_captured)
             .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
         let mut document = document.clone();
         if let Some(forked) = &mut document.forked_from {
@@ -81,15 +86,25 @@ pub(crate) fn fork(
         let operation = Some(&pending.operation);
         let made = put_head(inner, target, None, head.clone(), Vec::new(), operation)?;
         let (made, _) = keep_foreign(inner, target, &head, made, operation)?;
-        finished.heads.push(head_row(inner, &made)?);
-        let Some(fork) = inner.find_volume(target) else { continue };
+        let fork = inner.find_volume(target);
+        let copy = fork.as_ref().and_then(|fork| fork.state().copy.clone()).map(|copy| CopyRow {
+            tree: root.tree,
+            seq: made.head.seq,
+            unsaved_bytes: Some(0),
+            ..copy
+        });
+        // written before its own task may save: later, it would be what is older
+        let written = Finished {
+            heads: vec![head_row(inner, &made)?],
+            copies: copy.iter().cloned().collect(),
+            ..Finished::default()
+        };
+        inner
+            .wait(inner.database.finish(&written))
+            .map_err(|error| SaveError::later("failed to write down a fork", &error))?;
+        let Some(fork) = fork else { continue };
         let mut state = fork.state();
-        if let Some(copy) = &mut state.copy {
-            copy.tree = root.tree;
-            copy.seq = made.head.seq;
-            copy.unsaved_bytes = Some(0);
-            finished.copies.push(copy.clone());
-        }
+        state.copy = copy.or(state.copy.take());
         state.document = Some(document);
         state.saved_at = Some(inner.env.now());
         state.known = Some(made);

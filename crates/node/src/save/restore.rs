@@ -29,13 +29,17 @@ pub(crate) fn restore(
         kind: ErrorKind::NotFound,
         what: format!("entry {entry} is not in this project's timeline"),
     })?;
-    let is_exact = matches!(pending.work, Work::Restore { tree: Some(_), .. });
+    let Work::Restore { tree, uuid, .. } = &pending.work else {
+        let what = "a restore was mistaken for other work".to_owned();
+        return Err(SaveError::Later { kind: ErrorKind::Internal, what });
+    };
+    let is_exact = tree.is_some();
     let not_captured = match is_exact {
         true => NotCaptured::default(),
         false => {
             // what it lacks was not known when it was copied; the next look says what is left
             let lacks = target.root.not_captured.clone();
-            strip_volume(inner, &volume.id, &lacks)
+            strip_volume(inner, &volume.id, Some(*uuid), &lacks)
                 .map_err(|error| SaveError::later("failed to finish a restore", &error))?;
             lacks
         }

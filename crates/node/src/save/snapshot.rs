@@ -87,7 +87,11 @@ fn lost(inner: &Inner, volume: &Volume, pending: &Pending) -> SaveError {
     let what = format!("the snapshot of a {} is gone from this node", pending.work.kind());
     tracing::error!(volume = %volume.id, operation = %pending.operation, what);
     let since = inner.env.now();
-    volume.state().lost.push(Trouble { what: what.clone(), kind, since });
+    let mut state = volume.state();
+    // said once, however often it is tried
+    if !state.lost.iter().any(|known| known.what == what) {
+        state.lost.push(Trouble { what: what.clone(), kind, since });
+    }
     SaveError::Refused { kind, what }
 }
 
@@ -121,6 +125,9 @@ fn changed(
             return Ok(None);
         }
     };
+    if !matches!(pending.work, Work::Restore { .. }) {
+        volume.state().measured = Some((pending.operation, changes.plain_bytes));
+    }
     let lacks: Vec<NotCapturedPath> = match now.not_captured.all {
         Some(digest) => {
             let listed = chunks.chunk(&digest).ok();

@@ -7,7 +7,7 @@ use cove_types::{Durability, EntryId, ErrorKind, wire};
 
 use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
-use crate::node::Inner;
+use crate::node::{Inner, chain};
 use crate::save::Cause;
 use crate::volume::{Known, State, Trouble, Volume};
 use crate::work::Work;
@@ -58,9 +58,32 @@ fn rescued(state: &State) -> Vec<(String, jiff::Timestamp, String)> {
         .collect()
 }
 
+/// How many plain bytes of the files, as they were looked at last, the head does not have: 0 exactly when
+/// it is that state, none when it is not known.
+fn unsaved_bytes(state: &State) -> Option<u64> {
+    let head = state.known.as_ref().map(|known| &known.head)?;
+    let captured = state.queue.iter().rfind(|pending| {
+        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
+    });
+    if let Some(captured) = captured {
+        // a change without bytes, of a name or a mode, is one nevertheless
+        let (_, bytes) = state.measured.filter(|(of, _)| *of == captured.operation)?;
+        return (bytes > 0).then_some(bytes);
+    }
+    // a look that failed, a lost volume or files of another state than the head's say nothing
+    let copy = state.copy.as_ref()?;
+    let is_known = state.looking.is_none()
+        && !state.fenced
+        && !state.changes.may_be_there()
+        && head.now.tree == copy.tree;
+    copy.unsaved_bytes.filter(|_| is_known)
+}
+
 pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
-    let here = inner.pool.find(&live).ok().flatten().is_some();
+    let found = inner.pool.find(&live);
+    // where it could not be looked for, nothing is missing as far as is known
+    let here = !matches!(found, Ok(None));
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
     let (holding, silent) = (inner.holding(), inner.silent());
     let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
@@ -73,19 +96,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     state.missing = missing_since;
     let state = state;
     let head = state.known.as_ref().map(|known| &known.head);
-    let captured = state.queue.iter().any(|pending| {
-        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
-    });
-    let unsaved_bytes = match (&state.copy, captured || head.is_none()) {
-        (_, true) | (None, _) => None,
-        // a look that failed, a lost volume or files of another state than the head's say nothing
-        (Some(copy), false) => copy.unsaved_bytes.filter(|_| {
-            state.looking.is_none()
-                && !state.fenced
-                && !state.changes.may_be_there()
-                && head.is_some_and(|head| head.now.tree == copy.tree)
-        }),
-    };
+    let unsaved_bytes = unsaved_bytes(&state);
     let counts = head.map(|head| head.now.counts).unwrap_or_default();
     let mut problems = Vec::new();
     let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
@@ -120,6 +131,10 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     }
     if let Some(Trouble { what, since, .. }) = &state.reread {
         problem(what.clone(), *since, "nobody", None);
+    }
+    if let Err(error) = &found {
+        let what = format!("its files could not be looked at: {}", chain(error));
+        problem(what, inner.env.now(), "operator", None);
     }
     if let Some(since) = missing_since {
         problem(
