@@ -118,6 +118,8 @@ pub struct DiscardedRow {
 pub struct Finished {
     /// Operations that are not pending any more.
     pub operations: Vec<OperationId>,
+    /// Operations that are pending from now on.
+    pub pending: Vec<PendingRow>,
     /// The head as acknowledged.
     pub heads: Vec<HeadRow>,
     /// The copies' completion records.
@@ -155,7 +157,8 @@ impl NodeDatabase {
     ///
     /// # Errors
     ///
-    /// Nothing of it was written.
+    /// Nothing of it was written; so too when an operation that is to begin is pending already
+    /// (`AlreadyExists`).
     pub async fn finish(&self, finished: &Finished) -> Result<(), DatabaseError> {
         let failed = || failed("write the end of an operation");
         let mut transaction = self.0.writer.begin().await.map_err(failed())?;
@@ -176,6 +179,9 @@ impl NodeDatabase {
         }
         for operation in &finished.operations {
             delete_pending(&mut transaction, operation).await?;
+        }
+        for row in &finished.pending {
+            insert_pending(&mut transaction, row).await?;
         }
         transaction.commit().await.map_err(failed())
     }
@@ -308,23 +314,9 @@ impl NodeDatabase {
     ///
     /// The operation is pending already (`AlreadyExists`).
     pub async fn insert_pending(&self, row: &PendingRow) -> Result<(), DatabaseError> {
-        sqlx::query(
-            "INSERT INTO pending (operation, volume, kind, principal, request, body, created_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(row.operation.to_string())
-        .bind(row.volume.as_str())
-        .bind(row.kind.as_str())
-        .bind(row.principal.as_str())
-        .bind(row.request.as_slice())
-        .bind(row.body.as_str())
-        .bind(row.created_us)
-        .execute(&self.0.writer)
-        .await
-        .map_err(exists_or_failed("write a pending operation", || {
-            format!("operation {}", row.operation)
-        }))?;
-        Ok(())
+        let what = "write a pending operation";
+        let mut writer = self.0.writer.acquire().await.map_err(failed(what))?;
+        insert_pending(&mut writer, row).await
     }
 
     /// The pending operation `operation`.
@@ -551,6 +543,29 @@ async fn put_result(writer: &mut SqliteConnection, row: &ResultRow) -> Result<()
     .execute(writer)
     .await
     .map_err(failed("write a result"))?;
+    Ok(())
+}
+
+async fn insert_pending(
+    writer: &mut SqliteConnection,
+    row: &PendingRow,
+) -> Result<(), DatabaseError> {
+    sqlx::query(
+        "INSERT INTO pending (operation, volume, kind, principal, request, body, created_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(row.operation.to_string())
+    .bind(row.volume.as_str())
+    .bind(row.kind.as_str())
+    .bind(row.principal.as_str())
+    .bind(row.request.as_slice())
+    .bind(row.body.as_str())
+    .bind(row.created_us)
+    .execute(writer)
+    .await
+    .map_err(exists_or_failed("write a pending operation", || {
+        format!("operation {}", row.operation)
+    }))?;
     Ok(())
 }
 

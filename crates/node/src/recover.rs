@@ -2,6 +2,7 @@
 
 mod adopt;
 mod copy;
+mod found;
 mod lost;
 
 pub(crate) use copy::ensure_place;
@@ -21,6 +22,7 @@ use crate::claim::{Holding, claim_store};
 use crate::node::{Inner, chain};
 use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
+use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
 use crate::save::{SaveError, bring_older, put_head, remember};
 use crate::volume::{Known, Volume};
@@ -41,7 +43,7 @@ pub(crate) fn recover(
     inner: &Arc<Inner>,
     take: bool,
     progress: &Progress,
-) -> Result<(Vec<Arc<Volume>>, Vec<wire::Lost>), VolumeError> {
+) -> Result<Recovered, VolumeError> {
     let how = if take { Take::Force } else { Take::Recover };
     let store = Arc::clone(inner.remote.store());
     let (me, signs) = (&inner.options.holder, &inner.signs);
@@ -64,18 +66,30 @@ pub(crate) fn recover(
     let mut named: Vec<VolumeId> = named.into_iter().filter_map(|(volume, _)| volume).collect();
     // of two heads that name one project, the one that is in use here keeps it
     named.sort_by_key(|id| inner.find_volume(id).is_none());
-    let mut recovery = Recovery { inner, projects: HashMap::new(), lost: Vec::new() };
-    let mut found = Vec::new();
+    let (projects, recovered) = (HashMap::new(), Recovered::default());
+    let mut recovery = Recovery { inner, projects, recovered };
     let total = named.len() as u64;
-    for (number, id) in named.into_iter().enumerate() {
+    for (number, id) in named.iter().enumerate() {
         progress.update(|progress| {
             "recovering".clone_into(&mut progress.step);
             progress.done_files = number as u64;
             progress.total_files = Some(total);
         });
-        found.extend(recovery.volume(&id));
+        let volume = recovery.volume(id);
+        recovery.recovered.volumes.extend(volume);
     }
-    Ok((found, recovery.lost))
+    let mut recovered = recovery.recovered;
+    recovered.lost.extend(unknown(inner, &named));
+    Ok(recovered)
+}
+
+/// What a recovery has found.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    pub volumes: Vec<Arc<Volume>>,
+    pub lost: Vec<wire::Lost>,
+    /// Snapshots that were in no head and are being saved.
+    pub rescues: Vec<Rescue>,
 }
 
 /// A recovery under way.
@@ -83,7 +97,7 @@ struct Recovery<'a> {
     inner: &'a Arc<Inner>,
     /// Whose project is whose.
     projects: HashMap<ProjectId, Subject>,
-    lost: Vec<wire::Lost>,
+    recovered: Recovered,
 }
 
 impl Recovery<'_> {
@@ -96,23 +110,27 @@ impl Recovery<'_> {
             Ok(Some(found)) => found,
             Ok(None) => return None,
             Err(why) => {
-                self.lost.push(subject.lost(why));
+                self.recovered.lost.push(subject.lost(why));
                 return None;
             }
         };
         if head.volume != *id {
             let other = Subject::new(&head.volume, head.document.as_ref());
-            self.lost.push(subject.lost(format!("the object there is the head of {other}")));
+            self.recovered
+                .lost
+                .push(subject.lost(format!("the object there is the head of {other}")));
             return None;
         }
         let Some(document) = head.document.clone() else {
-            self.lost.push(subject.lost("its head does not say which project it is".into()));
+            self.recovered
+                .lost
+                .push(subject.lost("its head does not say which project it is".into()));
             return None;
         };
         subject = Subject::new(id, Some(&document));
         if let Some(other) = self.projects.get(&document.id) {
             let why = format!("{other} is the same project");
-            self.lost.push(subject.lost(why));
+            self.recovered.lost.push(subject.lost(why));
             return None;
         }
         self.projects.insert(document.id.clone(), subject.clone());
@@ -120,7 +138,7 @@ impl Recovery<'_> {
         let is_here = match self.inner.pool.find(&here) {
             Ok(found) => found.is_some(),
             Err(error) => {
-                self.lost.push(subject.lost(chain(&error)));
+                self.recovered.lost.push(subject.lost(chain(&error)));
                 return None;
             }
         };
@@ -132,7 +150,7 @@ impl Recovery<'_> {
         match recovered {
             Ok(volume) => Some(volume),
             Err(why) => {
-                self.lost.push(subject.lost(why));
+                self.recovered.lost.push(subject.lost(why));
                 None
             }
         }
@@ -187,7 +205,9 @@ impl Recovery<'_> {
         let subject = Subject::new(id, Some(document));
         let was_ours = head.holder == inner.options.node;
         let (known, sealing) = self.seal(id, (head, version))?;
-        let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
+        let remembered = inner.find_volume(id);
+        let is_new = remembered.is_none();
+        let volume = remembered.unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
         {
             let mut state = volume.state();
             state.document.clone_from(&known.head.document);
@@ -195,10 +215,16 @@ impl Recovery<'_> {
             state.known = Some(known.clone());
             state.fenced = false;
         }
-        // from here on the project is listed, whatever of its files can be read
-        remember(inner, &volume, known).map_err(said)?;
         if let Err(error) = bring_older(inner, &volume).map_err(said) {
-            self.lost.push(subject.lost_part("its older entries", error));
+            self.recovered.lost.push(subject.lost_part("its older entries", error));
+        }
+        // from here on the project is listed, whatever of its files can be read
+        let known = volume.state().known.clone().unwrap_or(known);
+        if is_new {
+            let rescues = remember_with_found(inner, &volume, &known, &subject)?;
+            self.recovered.rescues.extend(rescues);
+        } else {
+            remember(inner, &volume, known).map_err(said)?;
         }
         let made = match is_here {
             true => adopt_local(inner, &volume, was_ours),
@@ -209,8 +235,8 @@ impl Recovery<'_> {
             false => copy_here(inner, &volume, sealing, &subject),
         });
         match made {
-            Ok(lost) => self.lost.extend(lost),
-            Err(why) => self.lost.push(subject.lost_part("its files", why)),
+            Ok(lost) => self.recovered.lost.extend(lost),
+            Err(why) => self.recovered.lost.push(subject.lost_part("its files", why)),
         }
         inner.adopt(&volume);
         Ok(volume)

@@ -18,10 +18,10 @@ mod snapshot;
 
 pub(crate) use error::SaveError;
 pub(crate) use finish::record_failure;
-pub(crate) use head_put::{put_head, read_head, remember};
+pub(crate) use head_put::{head_row, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older};
-pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_id, rescue_of};
+pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_draft, rescue_id, rescue_of};
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use cove_content::head::{
 use cove_content::retention::roll_off;
 use cove_content::root::Root;
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, EntryId, ErrorKind};
+use cove_types::{Classify, Digest, EntryId, ErrorKind};
 
 use crate::capture::{asks_store, complete, give_up, is_lasting, is_unfinished, undo};
 use crate::node::{Inner, chain, document_digest};
@@ -134,18 +134,18 @@ fn attempt(
                 create_head(inner, volume, pending, document)?;
             }
             let ended = Ended { remarks: remarks.clone(), ..Ended::default() };
-            commit(inner, volume, pending, ended, false, |head, root, _, stamp, op| {
+            commit(inner, volume, pending, ended, never, |head, root, _, stamp, op| {
                 head.commit(plain(head, root), op, stamp)
             })
         }
         Work::Background => {
-            commit(inner, volume, pending, Ended::default(), true, |head, root, _, stamp, op| {
+            commit(inner, volume, pending, Ended::default(), is_now, |head, root, _, stamp, op| {
                 head.commit(plain(head, root), op, stamp)
             })
         }
         Work::Snapshot { entry, keep } | Work::RestorePaths { before: entry, keep, .. } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
-            commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
+            commit(inner, volume, pending, ended, never, |head, root, made, stamp, op| {
                 let record = EntryRecord { root: root.clone(), ..entry.clone() };
                 made.rolled_off = rolled_off(head, &record, *keep);
                 let commit = Commit {
@@ -194,15 +194,13 @@ fn attempt(
         }
         Work::Rescue { entry } => {
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
-            let is_there = volume
-                .state()
-                .known
-                .as_ref()
-                .is_some_and(|known| known.find_entry(&entry.id).is_some());
+            // files of another state than the head's take its place at their next commit
+            let here = volume.state().copy.as_ref().map(|copy| copy.tree);
+            let is_kept = |head: &Head, root: &Root| keeps(head, here, root);
             // a state beside the present one, which is left alone
-            commit(inner, volume, pending, ended, false, |head, root, _, stamp, op| {
+            commit(inner, volume, pending, ended, is_kept, |head, root, _, stamp, op| {
                 let record = EntryRecord { root, ..entry.clone() };
-                if is_there {
+                if head.find_entry(&record.id).is_some() {
                     let locations = head.locations.clone();
                     head.replace_entry_root(&record.id, record.root.clone(), locations, op, stamp)
                 } else {
@@ -211,6 +209,24 @@ fn attempt(
             })
         }
     }
+}
+
+/// Whether a state is the head's present one.
+pub(crate) fn is_now(head: &Head, root: &Root) -> bool {
+    *root == head.now
+}
+
+/// Nothing that is asked for is there before it is put.
+pub(crate) fn never(_: &Head, _: &Root) -> bool {
+    false
+}
+
+/// Whether a state stays without a further entry: it is one already, or it is the present one and `here`,
+/// what the files descend from, as well.
+fn keeps(head: &Head, here: Option<Digest>, root: &Root) -> bool {
+    let mut entries = head.entries.iter().map(|entry| entry.root.tree);
+    let is_now = root.tree == head.now.tree && here == Some(head.now.tree);
+    is_now || entries.any(|tree| tree == root.tree)
 }
 
 /// A commit of `root` that brings no entry; its locations come later.

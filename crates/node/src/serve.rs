@@ -595,8 +595,13 @@ impl Volumes for Node {
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError> {
         let inner = Arc::clone(&self.inner);
         let _only = self.inner.recovering.lock().await;
+        let recovered = blocking(move || recover::recover(&inner, take, &progress)).await?;
+        let recover::Recovered { volumes: found, mut lost, rescues } = recovered;
+        for rescue in rescues {
+            lost.extend(rescue.lost(&self.inner).await);
+        }
+        let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let (found, lost) = recover::recover(&inner, take, &progress)?;
             let volumes =
                 found.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
             Ok(Recovered { volumes, lost })

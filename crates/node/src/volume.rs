@@ -241,6 +241,26 @@ impl Volume {
         state.queue.iter().filter(|other| other.operation != *operation).cloned().collect()
     }
 
+    /// Takes work out of the queue until the next start, with its snapshot, which nothing drops then.
+    /// Returns what whoever waits for it is told.
+    pub fn set_aside(
+        &self,
+        pending: &Pending,
+        why: &str,
+        since: jiff::Timestamp,
+    ) -> (Ended, Vec<oneshot::Sender<Ended>>) {
+        let what =
+            format!("what a {} would save stays on this machine: {why}", pending.work.kind());
+        let kind = ErrorKind::Exhausted;
+        let mut state = self.state();
+        state.queue.retain(|other| other.operation != pending.operation);
+        state.stored.remove(&pending.operation);
+        state.saving = None;
+        state.lost.push(Trouble { what: what.clone(), kind, since });
+        let waiting = state.waiting.remove(&pending.operation).unwrap_or_default();
+        (Ended { failure: Some((kind, what)), ..Ended::default() }, waiting)
+    }
+
     /// Waits for the turn to capture something.
     pub async fn turn(&self) -> Turn {
         Arc::clone(&self.capture).lock_owned().await

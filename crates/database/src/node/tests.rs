@@ -102,6 +102,27 @@ async fn an_acknowledged_write_survives_a_power_cut() {
 }
 
 #[tokio::test]
+async fn work_that_begins_with_what_it_is_of_is_written_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory).await;
+    let finished = Finished {
+        heads: vec![head_of("a")],
+        stored: vec![stored_of("a", 1)],
+        pending: vec![pending_of("a", 1), pending_of("a", 2)],
+        ..Finished::default()
+    };
+    database.insert_pending(&pending_of("a", 2)).await.unwrap();
+    let error = database.finish(&finished).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(database.heads().await.unwrap(), []);
+    assert_eq!(database.pending().await.unwrap(), [pending_of("a", 2)]);
+    database.delete_pending(&operation(2)).await.unwrap();
+    database.finish(&finished).await.unwrap();
+    assert_eq!(database.pending().await.unwrap(), [pending_of("a", 1), pending_of("a", 2)]);
+    assert_eq!(database.heads().await.unwrap(), [head_of("a")]);
+}
+
+#[tokio::test]
 async fn an_operation_that_is_pending_is_not_begun_again() {
     let directory = tempfile::tempdir().unwrap();
     let database = open(&directory).await;
@@ -117,6 +138,7 @@ async fn the_end_of_an_operation_is_written_whole() {
     let database = open(&directory).await;
     database.insert_pending(&pending_of("a", 1)).await.unwrap();
     let finished = Finished {
+        pending: Vec::new(),
         operations: vec![operation(1)],
         heads: vec![head_of("a")],
         copies: vec![copy_of("a")],

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use cove_types::ErrorKind;
+use tokio::sync::oneshot;
 
 use crate::claim::Holding;
 use crate::node::{Inner, RETRY};
 use crate::save;
 use crate::save::SaveError;
 use crate::volume::{Ended, Trouble, Volume};
+use crate::work::{Pending, Work};
 
 /// The task of one volume: saves its work in the order in which it was captured.
 pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
@@ -37,6 +39,12 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
         .await;
         let ended = match saved {
             Ok(Ok(ended)) => ended,
+            Ok(Err(SaveError::Refused { kind, what })) if is_set_aside(&pending, kind) => {
+                tracing::error!(volume = %volume.id, operation = %pending.operation, what, "a rescue waits");
+                let (ended, waiting) = volume.set_aside(&pending, &what, inner.env.now());
+                tell(waiting, &ended);
+                continue;
+            }
             Ok(Err(SaveError::Refused { kind, what })) => {
                 Ended { failure: Some((kind, what)), ..Ended::default() }
             }
@@ -49,9 +57,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
                     state.saving = Some(Trouble { what, kind: ErrorKind::Precondition, since });
                     std::mem::take(&mut state.waiting)
                 };
-                for waiter in waiting.into_values().flatten() {
-                    let _ = waiter.send(Ended::fenced());
-                }
+                tell(waiting.into_values().flatten().collect(), &Ended::fenced());
                 // the whole store is lost then, mostly: known now and not at the next renewal
                 inner.hold.renew.notify_one();
                 continue;
@@ -100,8 +106,18 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             state.saving = None;
             state.waiting.remove(&pending.operation).unwrap_or_default()
         };
-        for waiter in waiting {
-            let _ = waiter.send(ended.clone());
-        }
+        tell(waiting, &ended);
     }
+}
+
+fn tell(waiting: Vec<oneshot::Sender<Ended>>, ended: &Ended) {
+    for waiter in waiting {
+        let _ = waiter.send(ended.clone());
+    }
+}
+
+/// Whether work that is refused is kept for a later start: what it would save is in nothing else, and it is
+/// the timeline that has no room.
+fn is_set_aside(pending: &Pending, kind: ErrorKind) -> bool {
+    matches!(pending.work, Work::Rescue { .. }) && kind == ErrorKind::Exhausted
 }

@@ -43,13 +43,13 @@ impl Made {
 
 /// Stores the work's snapshot and puts the head that `transition` makes of it.
 ///
-/// `quiet`: an unchanged state is no reason for a PUT.
+/// A state that the head has already (`is_there`) is no reason for a PUT, unless all of it is put anew.
 pub(crate) fn commit(
     inner: &Arc<Inner>,
     volume: &Volume,
     pending: &Pending,
     mut ended: Ended,
-    quiet: bool,
+    is_there: impl Fn(&Head, &Root) -> bool,
     transition: impl Fn(&Head, Root, &mut Made, Stamp, Option<Op>) -> Result<Head, TransitionError>,
 ) -> Result<Ended, SaveError> {
     for _ in 0..PUT_ATTEMPTS {
@@ -70,14 +70,15 @@ pub(crate) fn commit(
             store_snapshot(inner, volume, &before, pending, &mut session, &chunks, !mends)?;
         // the same state, though perhaps with packs listed meanwhile
         let known = current.borrow().clone();
-        if quiet && root == known.head.now && !mends {
-            return finish(inner, volume, pending, &known, ended, true);
-        }
-        let stamp = stamp(inner);
         let joined = known
             .head
             .join(known.older.clone())
             .map_err(|error| SaveError::later("failed to read older entries", &error))?;
+        if is_there(&joined, &root) && !mends {
+            ended.entry = None;
+            return finish(inner, volume, pending, &known, ended, true);
+        }
+        let stamp = stamp(inner);
         let mut made = Made { entry: ended.entry, rolled_off: Vec::new() };
         let told = made.told();
         let mut next =

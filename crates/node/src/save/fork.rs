@@ -15,7 +15,7 @@ use crate::save::commit::commit;
 use crate::save::finish::result_row;
 use crate::save::head_put::{head_row, put_head};
 use crate::save::rescue::keep_foreign;
-use crate::save::{known_of, op, plain, stamp};
+use crate::save::{is_now, known_of, op, plain, stamp};
 use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};
 
@@ -30,7 +30,7 @@ pub(crate) fn fork(
 ) -> Result<Ended, SaveError> {
     if entry.is_none() {
         let now = Pending { work: Work::Background, ..pending.clone() };
-        commit(inner, volume, &now, Ended::default(), true, |head, root, _, stamp, op| {
+        commit(inner, volume, &now, Ended::default(), is_now, |head, root, _, stamp, op| {
             head.commit(plain(head, root), op, stamp)
         })
         .map_err(|error| match error {

@@ -30,16 +30,19 @@ pub(crate) enum Cause {
     Damage,
     /// The files were on this disk when a project was recovered, and they are others than the store's.
     FoundHere,
+    /// A snapshot was on this disk when a project was recovered, and what it was taken for is not known.
+    CapturedHere,
 }
 
 impl Cause {
-    const ALL: [Self; 3] = [Self::AnotherCopy, Self::Damage, Self::FoundHere];
+    const ALL: [Self; 4] = [Self::AnotherCopy, Self::Damage, Self::FoundHere, Self::CapturedHere];
 
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::AnotherCopy => "another copy",
             Self::Damage => "damage",
             Self::FoundHere => "found here",
+            Self::CapturedHere => "captured here",
         }
     }
 
@@ -49,6 +52,7 @@ impl Cause {
             Self::AnotherCopy => "saved by another copy of this Cove",
             Self::Damage => "could not be read in full when the project was recovered",
             Self::FoundHere => "was on this machine when the project was recovered",
+            Self::CapturedHere => "captured on this machine; what it was called is lost",
         }
     }
 
@@ -64,6 +68,10 @@ impl Cause {
             }
             Self::FoundHere => {
                 "the files that were on this machine when the project was recovered are a rescue entry"
+            }
+            Self::CapturedHere => {
+                "snapshots that were captured on this machine and not saved when its record of them was \
+                 lost are rescue entries"
             }
         }
     }
@@ -81,10 +89,13 @@ impl Cause {
 
 /// The entry that keeps `state`.
 pub(crate) fn rescue_of(inner: &Inner, id: EntryId, cause: Cause, state: Root) -> EntryRecord {
+    EntryRecord { saved_ms: Some(0), root: state, ..rescue_draft(inner, id, cause) }
+}
+
+/// An entry that keeps a state which is still to be stored.
+pub(crate) fn rescue_draft(inner: &Inner, id: EntryId, cause: Cause) -> EntryRecord {
     EntryRecord {
         message: Some(cause.message().to_owned()),
-        saved_ms: Some(0),
-        root: state,
         ..draft(inner, id, EntryKind::Rescue, "cove", Some(cause.as_str().to_owned()))
     }
 }

@@ -11,7 +11,7 @@ use crate::capture::strip_volume;
 use crate::node::Inner;
 use crate::save::SaveError;
 use crate::save::commit::commit;
-use crate::save::{known_of, plain, rolled_off};
+use crate::save::{known_of, never, plain, rolled_off};
 use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};
 
@@ -45,7 +45,7 @@ pub(crate) fn restore(
         }
     };
     let ended = Ended { entry: Some(before.id), ..Ended::default() };
-    commit(inner, volume, pending, ended, false, |head, root, made, stamp, op| {
+    commit(inner, volume, pending, ended, never, |head, root, made, stamp, op| {
         let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
         let is_entry =
             head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);

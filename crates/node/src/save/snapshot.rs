@@ -7,11 +7,11 @@ use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::session::Session;
 use cove_content::store::store_tree;
 use cove_content::volumes::Progress;
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, Digest, ErrorKind};
 
 use crate::node::{Inner, chain, document_digest};
-use crate::save::SaveError;
 use crate::save::lacks::note_lacks;
+use crate::save::{Cause, SaveError};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
@@ -95,6 +95,18 @@ fn lost(inner: &Inner, volume: &Volume, pending: &Pending) -> SaveError {
     SaveError::Refused { kind, what }
 }
 
+/// The state in the head that has `tree`, if what changed since then may be applied to it.
+///
+/// That is the present one alone, so that a copy of another state is compared as a whole. Snapshots that
+/// were found on this disk are of the files that were found with them, which may be an entry.
+fn state_of<'a>(known: &'a Known, work: &Work, tree: Digest) -> Option<&'a Root> {
+    let captured_here = Some(Cause::CapturedHere.as_str());
+    let is_found =
+        matches!(work, Work::Rescue { entry } if entry.cause.as_deref() == captured_here);
+    let entries = known.entries().map(|entry| &entry.root).filter(|_| is_found);
+    std::iter::once(&known.head.now).chain(entries).find(|root| root.tree == tree)
+}
+
 /// The tree by what changed since the last commit's snapshot; `None` when that cannot be told.
 fn changed(
     Turn { inner, volume, pending, known }: &Turn<'_>,
@@ -103,7 +115,6 @@ fn changed(
     session: &mut Session<'_>,
     chunks: &Chunks,
 ) -> Result<Option<cove_content::store::StoredTree>, SaveError> {
-    let now = &known.head.now;
     let (base, tree) = match &pending.work {
         // what was swapped out descends from the base before, not from the restored state
         Work::Restore { base_before: Some(base), .. } => *base,
@@ -114,9 +125,7 @@ fn changed(
             (copy.base, copy.tree)
         }
     };
-    if tree != now.tree {
-        return Ok(None);
-    }
+    let Some(old) = state_of(known, &pending.work, tree) else { return Ok(None) };
     let base = SubvolumePath::Stored(volume.id.clone(), base);
     let changes = match inner.pool.changes(&base, place) {
         Ok(changes) => changes,
@@ -125,10 +134,10 @@ fn changed(
             return Ok(None);
         }
     };
-    if !matches!(pending.work, Work::Restore { .. }) {
+    if !matches!(pending.work, Work::Restore { .. } | Work::Rescue { .. }) {
         volume.state().measured = Some((pending.operation, changes.plain_bytes));
     }
-    let lacks: Vec<NotCapturedPath> = match now.not_captured.all {
+    let lacks: Vec<NotCapturedPath> = match old.not_captured.all {
         Some(digest) => {
             let listed = chunks.chunk(&digest).ok();
             match listed.and_then(|listed| NotCaptured::decode_all(&listed).ok()) {
@@ -136,9 +145,9 @@ fn changed(
                 None => return Ok(None),
             }
         }
-        None => now.not_captured.list.clone(),
+        None => old.not_captured.list.clone(),
     };
-    if lacks.len() as u64 != now.not_captured.count {
+    if lacks.len() as u64 != old.not_captured.count {
         // the list was too long to be kept whole
         return Ok(None);
     }
@@ -148,7 +157,7 @@ fn changed(
         dir,
         &names,
         chunks,
-        cove_content::incremental::OldTree { root: &now.tree, not_captured: &lacks },
+        cove_content::incremental::OldTree { root: &old.tree, not_captured: &lacks },
         session,
         &Progress::default(),
     );

@@ -5,8 +5,10 @@
 mod archives;
 mod away;
 mod door;
+mod found;
 mod gathering;
 mod holding;
+mod home;
 mod interruption;
 mod lacks;
 mod looks;

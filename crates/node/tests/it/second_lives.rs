@@ -1,231 +1,17 @@
-//! Homes that live twice: an old copy put back, two copies at once, databases or pools that are gone.
+//! Homes that live twice: an old copy put back, two copies at once, pools that are gone.
 //! Nothing that any of them saved is lost, and nothing that was on the disk is.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use cove_content::document::ProjectDocument;
 use cove_content::head::Head;
-use cove_content::volumes::{
-    Call, Moment, NewEntry, Progress, Restore, Source, VerifyLevel, VolumeError, VolumeStatus,
-    Volumes,
-};
+use cove_content::volumes::{Moment, Progress, Volumes};
 use cove_database::NodeDatabase;
-use cove_env::Env;
-use cove_node::{Node, NodeOptions};
-use cove_objects::{Fault, Key, MemoryStore, Request, Store};
-use cove_testkit::trees::{Description, describe};
-use cove_types::{EntryId, EntryKind, ProjectId, TreePath, VolumeId};
-use tempfile::TempDir;
+use cove_objects::{Fault, Key, MemoryStore, Request};
+use cove_types::{EntryKind, VolumeId};
 
-use crate::world::{AnyPool, is_root, memory, until};
-
-/// A home on a disk, which may be copied while nothing runs there.
-struct Home {
-    dir: TempDir,
-    is_real: bool,
-    store: Arc<MemoryStore>,
-    env: Env,
-    running: Option<(Node, AnyPool)>,
-}
-
-impl Home {
-    fn new(store: &Arc<MemoryStore>, is_real: bool) -> Self {
-        let (dir, store) = (tempfile::tempdir().unwrap(), Arc::clone(store));
-        Self { dir, is_real, store, env: Env::system(), running: None }
-    }
-
-    /// A home and everything in it once more.
-    fn copy(&self) -> Self {
-        assert!(self.running.is_none(), "a home is copied while nothing runs there");
-        let copy = Self::new(&self.store, self.is_real);
-        copied(self.dir.path(), copy.dir.path());
-        copy
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Starts a node there, under the names that its database keeps.
-    async fn up(&mut self) {
-        std::fs::create_dir_all(self.path("cache")).unwrap();
-        let pool = match self.is_real {
-            true => AnyPool::on_loop(self.dir.path()),
-            false => AnyPool::fake(&self.path("pool")),
-        };
-        let database = NodeDatabase::open(&self.path("node.db")).await.unwrap();
-        let name = match database.find_setting("name").await.unwrap() {
-            Some(name) => name,
-            None => {
-                let name = self.env.operation_id(0).to_string().to_lowercase();
-                database.put_setting("name", &name).await.unwrap();
-                name
-            }
-        };
-        let options = NodeOptions {
-            node: format!("node-{name}").parse().unwrap(),
-            holder: format!("cove-{name}").parse().unwrap(),
-            team: "home".parse().unwrap(),
-            look_every: std::time::Duration::from_secs(24 * 3600),
-            store_every: std::time::Duration::from_secs(24 * 3600),
-            pin: *b"test-pin",
-            cache: self.path("cache"),
-        };
-        let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        let node =
-            Node::start(pool.get(), store, database, self.env.clone(), options).await.unwrap();
-        self.running = Some((node, pool));
-    }
-
-    async fn down(&mut self) {
-        let (node, pool) = self.running.take().unwrap();
-        node.stop().await;
-        drop(node);
-        drop(pool);
-    }
-
-    fn node(&self) -> &Node {
-        &self.running.as_ref().unwrap().0
-    }
-
-    fn call(&self, seq: u32) -> Call {
-        Call {
-            operation: self.env.operation_id(seq),
-            principal: "tester".into(),
-            request: *b"request.",
-            progress: Progress::default(),
-        }
-    }
-
-    async fn create(&self, slug: &str) -> VolumeId {
-        let call = self.call(0);
-        let volume = VolumeId::derive("tester", &call.operation, 0);
-        let document = ProjectDocument {
-            id: ProjectId::derive("tester", &call.operation, 0),
-            name: slug.into(),
-            slug: slug.parse().unwrap(),
-            config: serde_json::Map::new(),
-            graph: serde_json::Map::new(),
-            forked_from: None,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            unknown: serde_json::Map::new(),
-        };
-        let made = self.node().create(call, volume.clone(), document, Source::Empty);
-        made.await.unwrap().saved.await.unwrap();
-        volume
-    }
-
-    async fn status(&self, volume: &VolumeId) -> VolumeStatus {
-        self.node().status(volume).await.unwrap()
-    }
-
-    async fn files(&self, volume: &VolumeId) -> PathBuf {
-        self.status(volume).await.path.unwrap()
-    }
-
-    async fn write(&self, volume: &VolumeId, name: &str, text: &str) {
-        std::fs::write(self.files(volume).await.join(name), text).unwrap();
-    }
-
-    /// Saves the present state as the background does.
-    async fn look(&self, volume: &VolumeId) {
-        let now = (volume.clone(), Moment::Now);
-        self.node().diff(now.clone(), now).await.unwrap();
-    }
-
-    async fn snapshot(&self, volume: &VolumeId) -> EntryId {
-        let entry = NewEntry {
-            kind: EntryKind::Manual,
-            author: "tester".into(),
-            message: None,
-            label: None,
-            keep: 3,
-        };
-        let made = self.node().snapshot(self.call(u32::MAX), volume.clone(), entry).await.unwrap();
-        made.saved.await.unwrap().entry.record.id
-    }
-
-    async fn text(
-        &self,
-        volume: &VolumeId,
-        moment: &Moment,
-        name: &str,
-    ) -> Result<String, VolumeError> {
-        let path = TreePath::from_bytes(name.as_bytes()).unwrap();
-        let (_, mut reader) = self.node().read(volume, moment, &path, None).await?;
-        let read = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
-            text
-        });
-        Ok(read.await.unwrap())
-    }
-
-    /// What file `name` holds at each live entry that has it, and now.
-    async fn texts(&self, volume: &VolumeId, name: &str) -> Vec<String> {
-        let mut texts = Vec::new();
-        for view in self.node().entries(volume).await.unwrap() {
-            if view.record.is_live() {
-                let moment = Moment::Entry(view.record.id);
-                texts.extend(self.text(volume, &moment, name).await.ok());
-            }
-        }
-        texts.extend(self.text(volume, &Moment::Now, name).await.ok());
-        texts
-    }
-
-    async fn rescues(&self, volume: &VolumeId) -> usize {
-        let entries = self.node().entries(volume).await.unwrap();
-        let is_rescue = |record: &cove_content::entry::EntryRecord| {
-            record.is_live() && record.kind == EntryKind::Rescue
-        };
-        entries.iter().filter(|view| is_rescue(&view.record)).count()
-    }
-
-    async fn assert_whole(&self, volume: &VolumeId) {
-        let level = VerifyLevel::Read { part: 1, of: 1 };
-        let verified = self.node().verify(volume, level).await.unwrap();
-        assert!(verified.problems.is_empty(), "{:?}", verified.problems);
-    }
-
-    async fn problems(&self, volume: &VolumeId) -> Vec<String> {
-        let status = self.status(volume).await;
-        status.problems.into_iter().map(|problem| problem.what).collect()
-    }
-
-    fn head(&self, volume: &VolumeId) -> Head {
-        Head::decode(&self.store.contents()[&head_key(volume)]).unwrap()
-    }
-
-    async fn recover(&self) -> (Vec<VolumeId>, Vec<String>) {
-        let recovered = self.node().recover(true, Progress::default()).await.unwrap();
-        let lost = recovered.lost.into_iter().map(|lost| format!("{}: {}", lost.what, lost.why));
-        (recovered.volumes.into_iter().map(|status| status.volume).collect(), lost.collect())
-    }
-
-    /// What the doctor finds wrong.
-    async fn ills(&self) -> Vec<String> {
-        let checks = self.node().doctor().await;
-        checks.into_iter().filter(|check| !check.ok).map(|check| check.what).collect()
-    }
-
-    async fn rescued(&self, volume: &VolumeId, cause: &str) -> Vec<EntryId> {
-        let entries = self.node().entries(volume).await.unwrap();
-        let of_cause =
-            entries.into_iter().filter(|view| view.record.cause.as_deref() == Some(cause));
-        of_cause.map(|view| view.record.id).collect()
-    }
-
-    async fn restore(&self, volume: &VolumeId, entry: EntryId) {
-        let restore =
-            Restore { entry, paths: Vec::new(), force: true, author: "tester".into(), keep: 3 };
-        let made = self.node().restore(self.call(u32::MAX), volume.clone(), restore).await.unwrap();
-        made.saved.await.unwrap();
-    }
-}
+use crate::home::{Home, head_key, on_both_pools, tree};
+use crate::world::{is_root, memory, until};
 
 /// Packs that came since, and their bytes.
 fn packs_since(store: &MemoryStore, before: &BTreeMap<Key, Bytes>) -> Vec<(Key, Bytes)> {
@@ -237,28 +23,6 @@ fn noise(seed: u32, words: u32) -> Vec<u8> {
     (0..words)
         .flat_map(|n| n.wrapping_mul(n ^ seed).wrapping_mul(0x9e37_79b9).to_le_bytes())
         .collect()
-}
-
-fn head_key(volume: &VolumeId) -> Key {
-    Key::parse(&format!("teams/home/volumes/{volume}/head")).unwrap()
-}
-
-/// Copies a directory with everything that the file system keeps of it.
-fn copied(from: &Path, to: &Path) {
-    #[expect(clippy::disallowed_methods, reason = "what people copy homes with")]
-    let status = std::process::Command::new("cp")
-        .args(["-a", "--sparse=always"])
-        .arg(from.join("."))
-        .arg(to)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-type Tree = BTreeMap<Vec<u8>, Description>;
-
-fn tree(files: &Path) -> Tree {
-    describe(files).unwrap()
 }
 
 async fn an_old_copy_of_the_home_loses_nothing(is_real: bool) {
@@ -422,13 +186,6 @@ async fn a_damaged_file_is_named_and_all_the_rest_comes_back(is_real: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_fake_pool_a_damaged_file_is_named_and_all_the_rest_comes_back() {
-    if is_root("on_the_fake_pool_a_damaged_file_is_named_and_all_the_rest_comes_back") {
-        a_damaged_file_is_named_and_all_the_rest_comes_back(false).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_present_state_that_is_lost_leaves_the_newest_entry_that_is_not() {
     if !is_root("a_present_state_that_is_lost_leaves_the_newest_entry_that_is_not") {
         return;
@@ -521,77 +278,6 @@ async fn heads_that_are_anothers_are_named_and_the_rest_comes_back() {
     second.down().await;
 }
 
-fn forget_node(home: &Home) {
-    for name in ["node.db", "node.db-wal", "node.db-shm"] {
-        let _ = std::fs::remove_file(home.path(name));
-    }
-}
-
-async fn files_that_no_database_knows_are_kept(is_real: bool) {
-    let store = memory();
-    let mut home = Home::new(&store, is_real);
-    home.up().await;
-    let volume = home.create("shop").await;
-    home.write(&volume, "version", "saved").await;
-    home.look(&volume).await;
-    home.down().await;
-    forget_node(&home);
-
-    // the head's state: simply adopted
-    home.up().await;
-    let ills = home.ills().await;
-    assert!(ills.iter().any(|what| what.contains(volume.as_str())), "{ills:?}");
-    let (found, lost) = home.recover().await;
-    assert_eq!((found, lost.len()), (vec![volume.clone()], 0), "{lost:?}");
-    assert_eq!(home.rescues(&volume).await, 0);
-    assert_eq!(home.status(&volume).await.unsaved_bytes, Some(0));
-    assert_eq!(home.text(&volume, &Moment::Now, "version").await.unwrap(), "saved");
-    home.write(&volume, "version", "never saved").await;
-    home.down().await;
-    forget_node(&home);
-
-    // another state: an entry beside the store's
-    home.up().await;
-    let (_, lost) = home.recover().await;
-    assert_eq!(lost, [""; 0]);
-    assert_eq!(home.text(&volume, &Moment::Now, "version").await.unwrap(), "saved");
-    let rescued = home.rescued(&volume, "found here").await;
-    assert_eq!(rescued.len(), 1);
-    let found = home.text(&volume, &Moment::Entry(rescued[0]), "version").await.unwrap();
-    assert_eq!(found, "never saved");
-    let problems = home.problems(&volume).await;
-    assert!(problems.iter().any(|what| what.contains("on this machine")), "{problems:?}");
-    home.restore(&volume, rescued[0]).await;
-    assert_eq!(home.text(&volume, &Moment::Now, "version").await.unwrap(), "never saved");
-    home.assert_whole(&volume).await;
-    home.write(&volume, "version", "after").await;
-    home.down().await;
-
-    // the record of the copy alone is gone: the head was ours, and what is here comes after it
-    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
-    database.delete_copy(&volume).await.unwrap();
-    database.close().await;
-    home.up().await;
-    let (_, lost) = home.recover().await;
-    assert_eq!(lost, [""; 0]);
-    assert_eq!(home.text(&volume, &Moment::Now, "version").await.unwrap(), "after");
-    home.look(&volume).await;
-    home.assert_whole(&volume).await;
-    home.down().await;
-    let mut second = Home::new(&store, false);
-    second.up().await;
-    second.recover().await;
-    assert_eq!(second.text(&volume, &Moment::Now, "version").await.unwrap(), "after");
-    second.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_the_fake_pool_files_that_no_database_knows_are_kept() {
-    if is_root("on_the_fake_pool_files_that_no_database_knows_are_kept") {
-        files_that_no_database_knows_are_kept(false).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_head_that_cannot_be_read_comes_from_the_store_again() {
     if !is_root("a_kept_head_that_cannot_be_read_comes_from_the_store_again") {
@@ -646,21 +332,10 @@ async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
     // captured, and its snapshot goes with the pool
     store.fail_when(|request: &Request| request.is_write().then_some(Fault::BeforeEffect));
     home.write(&volume, "version", "captured").await;
-    let entry = NewEntry {
-        kind: EntryKind::Manual,
-        author: "tester".into(),
-        message: None,
-        label: None,
-        keep: 3,
-    };
-    let captured = home.node().snapshot(home.call(u32::MAX), volume.clone(), entry).await;
-    drop(captured.unwrap().saved);
+    drop(home.capture(&home.call(u32::MAX), &volume).await.saved);
     home.down().await;
     store.heal();
-    match is_real {
-        true => std::fs::remove_file(home.path("pool.img")).unwrap(),
-        false => std::fs::remove_dir_all(home.path("pool")).unwrap(),
-    }
+    home.lose_pool();
     home.up().await;
     let (_, lost) = home.recover().await;
     assert_eq!(lost, [""; 0]);
@@ -673,10 +348,7 @@ async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
     assert_eq!(home.text(&volume, &Moment::Now, "version").await.unwrap(), "saved");
     home.snapshot(&volume).await;
     home.down().await;
-    match is_real {
-        true => std::fs::remove_file(home.path("pool.img")).unwrap(),
-        false => std::fs::remove_dir_all(home.path("pool")).unwrap(),
-    }
+    home.lose_pool();
     home.up().await;
     let problems = home.problems(&volume).await;
     assert!(problems.iter().any(|what| what.contains("not on this machine")), "{problems:?}");
@@ -692,62 +364,9 @@ async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
     home.down().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_the_fake_pool_a_pool_that_is_gone_is_said_and_mended() {
-    if is_root("on_the_fake_pool_a_pool_that_is_gone_is_said_and_mended") {
-        a_pool_that_is_gone_is_said_and_mended(false).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_the_fake_pool_an_old_copy_of_the_home_loses_nothing() {
-    if is_root("on_the_fake_pool_an_old_copy_of_the_home_loses_nothing") {
-        an_old_copy_of_the_home_loses_nothing(false).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_the_fake_pool_two_copies_that_save_in_turn_lose_nothing() {
-    if is_root("on_the_fake_pool_two_copies_that_save_in_turn_lose_nothing") {
-        two_copies_that_save_in_turn_lose_nothing(false).await;
-    }
-}
-
-mod live {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_old_copy_of_the_home_loses_nothing() {
-        if is_root("an_old_copy_of_the_home_loses_nothing") {
-            super::an_old_copy_of_the_home_loses_nothing(true).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn two_copies_that_save_in_turn_lose_nothing() {
-        if is_root("two_copies_that_save_in_turn_lose_nothing") {
-            super::two_copies_that_save_in_turn_lose_nothing(true).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_damaged_file_is_named_and_all_the_rest_comes_back() {
-        if is_root("a_damaged_file_is_named_and_all_the_rest_comes_back") {
-            super::a_damaged_file_is_named_and_all_the_rest_comes_back(true).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn files_that_no_database_knows_are_kept() {
-        if is_root("files_that_no_database_knows_are_kept") {
-            super::files_that_no_database_knows_are_kept(true).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_pool_that_is_gone_is_said_and_mended() {
-        if is_root("a_pool_that_is_gone_is_said_and_mended") {
-            super::a_pool_that_is_gone_is_said_and_mended(true).await;
-        }
-    }
-}
+on_both_pools!(
+    an_old_copy_of_the_home_loses_nothing,
+    two_copies_that_save_in_turn_lose_nothing,
+    a_damaged_file_is_named_and_all_the_rest_comes_back,
+    a_pool_that_is_gone_is_said_and_mended,
+);
