@@ -15,6 +15,7 @@ use cove_content::claim::Take;
 use cove_content::document::ProjectDocument;
 use cove_content::head::{Head, HeadObject, HeadState, Nonce, Stamp};
 use cove_content::volumes::{Progress, VolumeError};
+use cove_database::DatabaseError;
 use cove_objects::Version;
 use cove_types::{ErrorKind, OperationId, ProjectId, VolumeId, wire};
 
@@ -24,8 +25,9 @@ use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
-use crate::save::{SaveError, bring_older, put_head, remember};
+use crate::save::{SaveError, bring_older, keep_unknown, put_head, remember};
 use crate::volume::{Known, Volume};
+use crate::work::Work;
 
 /// How often a head is sealed anew that changes meanwhile.
 const SEALS_MAX: u32 = 4;
@@ -144,8 +146,11 @@ impl Recovery<'_> {
         };
         let complete = known.filter(|volume| is_here && volume.state().copy.is_some());
         let recovered = match complete {
-            Some(volume) => still_ours(self.inner, &head, volume),
-            None => self.take(id, (head, version), &document, is_here),
+            Some(volume) if is_still_ours(self.inner, &head, &volume) => {
+                volume.state().fenced = false;
+                Ok(volume)
+            }
+            _ => self.take(id, (head, version), &document, is_here),
         };
         match recovered {
             Ok(volume) => Some(volume),
@@ -193,7 +198,9 @@ impl Recovery<'_> {
         }
     }
 
-    /// Takes a volume over that has no complete copy here, and makes one.
+    /// Takes a volume over of which this node has no complete copy, or one that another Cove has changed
+    /// since, and makes one. Files that are here and are another state than the store's become an entry
+    /// and are put aside.
     fn take(
         &mut self,
         id: &VolumeId,
@@ -204,16 +211,20 @@ impl Recovery<'_> {
         let inner = self.inner;
         let subject = Subject::new(id, Some(document));
         let was_ours = head.holder == inner.options.node;
-        let (known, sealing) = self.seal(id, (head, version))?;
         let remembered = inner.find_volume(id);
         let is_new = remembered.is_none();
         let volume = remembered.unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
+        // nothing looks at its files or saves what waits for it until they are those of the store
+        let capture = Arc::clone(&volume.capture);
+        let _turn = capture.blocking_lock();
+        volume.state().fenced = true;
+        let (known, sealing) = self.seal(id, (head, version))?;
         {
             let mut state = volume.state();
             state.document.clone_from(&known.head.document);
             state.saved_at = Some(known.head.time);
             state.known = Some(known.clone());
-            state.fenced = false;
+            state.saving = None;
         }
         if let Err(error) = bring_older(inner, &volume).map_err(said) {
             self.recovered.lost.push(subject.lost_part("its older entries", error));
@@ -226,14 +237,24 @@ impl Recovery<'_> {
         } else {
             remember(inner, &volume, known).map_err(said)?;
         }
+        drop_background(inner, &volume).map_err(|error| chain(&error))?;
+        let captures = !volume.state().queue.is_empty();
+        if captures {
+            // what was captured here before is saved after this, as the present state for a moment
+            let known = volume.state().known.clone().ok_or("it has no head")?;
+            let kept = keep_unknown(inner, id, &known).map_err(said)?;
+            remember(inner, &volume, kept).map_err(said)?;
+        }
         let made = match is_here {
-            true => adopt_local(inner, &volume, was_ours),
+            true => adopt_local(inner, &volume, was_ours && is_new),
             false => Ok(false),
         };
         let made = made.and_then(|is_made| match is_made {
             true => Ok(Vec::new()),
             false => copy_here(inner, &volume, sealing, &subject),
         });
+        // files that could be neither kept nor replaced are never saved over the store's state
+        volume.state().fenced = made.is_err() && !is_new;
         match made {
             Ok(lost) => self.recovered.lost.extend(lost),
             Err(why) => self.recovered.lost.push(subject.lost_part("its files", why)),
@@ -243,22 +264,27 @@ impl Recovery<'_> {
     }
 }
 
-/// A volume whose copy is here, when the store knows no other owner.
+/// Forgets what was captured for nobody in particular: the files themselves are newer.
+fn drop_background(inner: &Inner, volume: &Volume) -> Result<(), DatabaseError> {
+    let dropped: Vec<OperationId> = {
+        let state = volume.state();
+        let background = state.queue.iter().filter(|work| matches!(work.work, Work::Background));
+        background.map(|work| work.operation).collect()
+    };
+    for operation in dropped {
+        inner.wait(inner.database.delete_pending(&operation))?;
+        volume.state().queue.retain(|work| work.operation != operation);
+    }
+    Ok(())
+}
+
+/// Whether the store knows no other owner of a volume whose copy is here.
 ///
 /// A state that another copy of this Cove saved meanwhile is met, and kept, when this one saves next.
-fn still_ours(inner: &Inner, head: &Head, volume: Arc<Volume>) -> Result<Arc<Volume>, String> {
-    let mut state = volume.state();
-    let known = state.known.as_ref().map(|known| known.head.epoch);
+fn is_still_ours(inner: &Inner, head: &Head, volume: &Volume) -> bool {
+    let known = volume.state().known.as_ref().map(|known| known.head.epoch);
     // a change whose answer was lost leaves a newer seq of this same owner
-    if head.holder != inner.options.node || known.is_some_and(|epoch| head.epoch != epoch) {
-        return Err(format!(
-            "another Cove has changed it since: its state here was kept in {} and is not the store's",
-            inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())).display()
-        ));
-    }
-    state.fenced = false;
-    drop(state);
-    Ok(volume)
+    head.holder == inner.options.node && known.is_none_or(|epoch| head.epoch == epoch)
 }
 
 fn said(error: SaveError) -> String {

@@ -270,3 +270,121 @@ fn what_is_written_by_a_descriptor_that_was_on_its_way_is_kept() {
 fn what_is_written_through_a_loop_device_is_kept() {
     late_write_is_found(&Hidden::Loop);
 }
+
+/// The content of a file at the newest rescue entry.
+fn rescued(cove: &Cove, path: &str, expected: &str) {
+    poll("the rescue of late writes", || {
+        let entries = cove.json(&["timeline", "shop"]);
+        let entries = list(&entries["entries"]);
+        let rescues = entries.iter().filter(|entry| entry["kind"] == "rescue");
+        let found: Vec<String> = rescues
+            .map(|entry| format!("shop@{}:/{path}", text(&entry["id"])))
+            .map(|place| cove.cove(&["files", "cat", &place]).stdout)
+            .collect();
+        if found.iter().any(|found| found == expected) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+}
+
+#[test]
+fn what_is_written_after_a_restore_of_its_path_and_a_whole_one_becomes_a_rescue() {
+    let Some(cove) = cove() else { return };
+    cove.text(&["new", "shop"]);
+    let dir = cove.path("shop").join("d");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("log"), b"first\n").unwrap();
+    let entry = cove.snapshot("shop", "before");
+    let mut log = OpenOptions::new().append(true).open(dir.join("log")).unwrap();
+    log.write_all(b"second\n").unwrap();
+    log.sync_all().unwrap();
+    cove.text(&["restore", "shop", &entry, "--force", "--", "d/log"]);
+    fs::write(cove.path("shop").join("other"), b"other").unwrap();
+    cove.text(&["restore", "shop", &entry, "--force"]);
+    log.write_all(b"late\n").unwrap();
+    log.sync_all().unwrap();
+    rescued(&cove, "d/log", "first\nsecond\nlate\n");
+}
+
+#[test]
+fn a_late_write_is_kept_also_when_a_file_has_the_place_of_its_directory() {
+    let Some(cove) = cove() else { return };
+    cove.text(&["new", "shop"]);
+    let dir = cove.path("shop").join("d");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("log"), b"first\n").unwrap();
+    let entry = cove.snapshot("shop", "before");
+    let mut log = OpenOptions::new().append(true).open(dir.join("log")).unwrap();
+    cove.text(&["restore", "shop", &entry, "--force", "--", "d/log"]);
+    fs::remove_dir_all(&dir).unwrap();
+    fs::write(&dir, b"no directory").unwrap();
+    log.write_all(b"late\n").unwrap();
+    log.sync_all().unwrap();
+    rescued(&cove, "d/log", "first\nlate\n");
+    // and what is written now is saved by itself
+    poll("the present state to be saved", || {
+        let shown = cove.json(&["show", "shop"]);
+        let health = &shown["project"]["health"]["state"];
+        let is_saved = shown["project"]["unsaved_bytes"] == 0;
+        if is_saved && health != "at_risk" { Ok(()) } else { Err(format!("{shown}")) }
+    });
+}
+
+#[test]
+fn a_restore_of_a_path_goes_into_no_mount_and_no_other_subvolume() {
+    let Some(cove) = cove() else { return };
+    cove.text(&["new", "shop"]);
+    let root = cove.path("shop");
+    let at = root.join("d/mnt");
+    fs::create_dir_all(&at).unwrap();
+    fs::create_dir(root.join("data")).unwrap();
+    fs::write(root.join("data/file"), b"of the workspace").unwrap();
+    let entry = cove.snapshot("shop", "before");
+    fs::write(root.join("d/new"), b"new").unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), b"outside").unwrap();
+    // what is mounted may be of this very subvolume
+    for (source, file) in
+        [(outside.path(), outside.path().join("file")), (&root.join("data"), root.join("data/file"))]
+    {
+        rustix::mount::mount_bind(source, &at).unwrap();
+        let refused = cove.cove(&["restore", "shop", &entry, "--force", "--", "d"]);
+        let removed = cove.cove(&["files", "rm", "-r", "shop:/d"]);
+        rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert_eq!(refused.code, 4, "{refused:?}");
+        assert!(refused.stderr.contains("d/mnt"), "{refused:?}");
+        assert_ne!(removed.code, 0, "{removed:?}");
+        assert!(file.exists(), "{} is gone", file.display());
+        fs::create_dir_all(&at).unwrap();
+    }
+    fs::remove_dir(&at).unwrap();
+    let made = run(Command::new("btrfs").args(["subvolume", "create"]).arg(&at), b"");
+    assert_eq!(made.code, 0, "{made:?}");
+    fs::write(at.join("file"), b"of the subvolume").unwrap();
+    let refused = cove.refuses(4, &["restore", "shop", &entry, "--force", "--", "d"]);
+    assert!(refused.contains("d/mnt"), "{refused}");
+    assert_eq!(fs::read(at.join("file")).unwrap(), b"of the subvolume");
+    run(Command::new("btrfs").args(["subvolume", "delete"]).arg(&at), b"").success();
+    cove.text(&["restore", "shop", &entry, "--", "d"]);
+    assert!(!root.join("d/new").exists());
+}
+
+#[test]
+fn an_upload_that_comes_slowly_keeps_nobody_waiting() {
+    let Some(cove) = cove() else { return };
+    cove.text(&["new", "shop"]);
+    fs::write(cove.path("shop").join("file"), b"first").unwrap();
+    let entry = cove.snapshot("shop", "before");
+    let mut put = cove.command(&["files", "put", "shop:/slow"]);
+    put.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut put = put.spawn().unwrap();
+    let mut body = put.stdin.take().unwrap();
+    body.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    // it is under way: its file has no name yet
+    fs::write(cove.path("shop").join("file"), b"second").unwrap();
+    cove.text(&["restore", "shop", &entry]);
+    cove.snapshot("shop", "after");
+    assert!(!cove.path("shop").join("slow").exists());
+    drop(body);
+    assert!(put.wait().unwrap().success());
+    assert_eq!(fs::read(cove.path("shop").join("slow")).unwrap(), vec![b'x'; 1 << 20]);
+    assert_eq!(fs::read(cove.path("shop").join("file")).unwrap(), b"first");
+}

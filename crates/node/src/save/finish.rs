@@ -158,6 +158,11 @@ fn is_fork(volume: &Volume, pending: &Pending) -> bool {
     })
 }
 
+/// As much of a message as stands in the head.
+fn cut(message: &str) -> &str {
+    &message[..message.floor_char_boundary(FAILURE_BYTES)]
+}
+
 /// Writes into the head, and then down, that work has failed for good.
 pub(crate) fn record_failure(
     inner: &Arc<Inner>,
@@ -172,8 +177,7 @@ pub(crate) fn record_failure(
             .wait(inner.database.delete_pending(&pending.operation))
             .map_err(|error| SaveError::later("failed to write down a failure", &error));
     };
-    let mut message = what.clone();
-    message.truncate(message.floor_char_boundary(FAILURE_BYTES));
+    let message = cut(what).to_owned();
     let failed =
         Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
@@ -184,5 +188,22 @@ pub(crate) fn record_failure(
             kind: ErrorKind::Conflict,
             what: "the head has changed, and a failure is to be written into the new one".into(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_letters() {
+        assert_eq!(cut("x: \u{e9}"), "x: \u{e9}");
+        for start in ["", "x", "xy"] {
+            let long = format!("{start}{}", "\u{65e5}".repeat(100));
+            let kept = cut(&long);
+            assert!(
+                long.starts_with(kept) && (FAILURE_BYTES - 2..=FAILURE_BYTES).contains(&kept.len())
+            );
+        }
     }
 }

@@ -131,6 +131,7 @@ async fn a_swap_file_in_use_is_told_at_once_and_until_it_is_not() {
     let world = World::on_loop("a", &memory()).await;
     let volume = world.create().await;
     let files = world.files(&volume).await;
+    let entry = world.snapshot(&volume).await;
     let Some(swap) = Swap::on(files.join("swap")) else {
         eprintln!("SKIPPED: this machine takes no swap file");
         world.node.stop().await;
@@ -147,6 +148,13 @@ async fn a_swap_file_in_use_is_told_at_once_and_until_it_is_not() {
     assert_eq!(problem.who_acts, "you");
     assert!(!problem.what.contains("vol-"), "{}", problem.what);
     assert!(problem.hint.is_some_and(|hint| hint.contains("swapoff")));
+    // nor is anything swapped out of which no state could be captured
+    std::fs::write(files.join("text"), "now").unwrap();
+    let Err(error) = world.restore_as(&world.call(), &volume, &entry, &[]).await else {
+        panic!("restored")
+    };
+    assert_eq!(error.kind(), ErrorKind::Precondition);
+    assert_eq!(std::fs::read_to_string(files.join("text")).unwrap(), "now");
     drop(swap);
     world.snapshot(&volume).await;
     assert_eq!(told(&world.node.status(&volume).await.unwrap()), None, "gone when it works");
