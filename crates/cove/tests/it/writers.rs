@@ -342,9 +342,10 @@ fn a_restore_of_a_path_goes_into_no_mount_and_no_other_subvolume() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("file"), b"outside").unwrap();
     // what is mounted may be of this very subvolume
-    for (source, file) in
-        [(outside.path(), outside.path().join("file")), (&root.join("data"), root.join("data/file"))]
-    {
+    for (source, file) in [
+        (outside.path(), outside.path().join("file")),
+        (&root.join("data"), root.join("data/file")),
+    ] {
         rustix::mount::mount_bind(source, &at).unwrap();
         let refused = cove.cove(&["restore", "shop", &entry, "--force", "--", "d"]);
         let removed = cove.cove(&["files", "rm", "-r", "shop:/d"]);
@@ -373,7 +374,8 @@ fn an_upload_that_comes_slowly_keeps_nobody_waiting() {
     cove.text(&["new", "shop"]);
     fs::write(cove.path("shop").join("file"), b"first").unwrap();
     let entry = cove.snapshot("shop", "before");
-    let mut put = cove.command(&["files", "put", "shop:/slow"]);
+    let mut put = cove.program();
+    put.args(["files", "put", "shop:/slow"]);
     put.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
     let mut put = put.spawn().unwrap();
     let mut body = put.stdin.take().unwrap();
