@@ -19,5 +19,5 @@ pub use node::{
 };
 pub use server::{
     AuditRecord, AuditRow, OperationRow, OperationState, OperationUpdate, ProjectRow, ProjectState,
-    ServerDatabase,
+    ServerDatabase, Verified,
 };

@@ -13,8 +13,13 @@ use crate::connections::{
 };
 use crate::error::{exists_or_failed, failed};
 
-const SCHEMA: Schema =
-    Schema { name: "server", migrations: &[include_str!("../migrations/server/0001.sql")] };
+const SCHEMA: Schema = Schema {
+    name: "server",
+    migrations: &[
+        include_str!("../migrations/server/0001.sql"),
+        include_str!("../migrations/server/0002.sql"),
+    ],
+};
 
 /// Defines a state that a column holds as a word.
 macro_rules! state {
@@ -93,8 +98,21 @@ pub struct ProjectRow {
     pub trashed_us: Option<i64>,
     /// The project document, as JSON.
     pub document: String,
-    /// When it was last verified, and how many problems that found.
-    pub verified: Option<(i64, u64)>,
+    /// What the last check found.
+    pub verified: Option<Verified>,
+}
+
+/// What a check of a project found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// When.
+    pub at_us: i64,
+    /// How many problems.
+    pub problems: u64,
+    /// How deep it looked, 0 to 2.
+    pub level: u32,
+    /// Which part of how many was read, where it read: `(1, 1)` is everything.
+    pub part: Option<(u32, u32)>,
 }
 
 /// A call under its key.
@@ -317,16 +335,21 @@ impl ServerDatabase {
     pub async fn set_verified(
         &self,
         id: &ProjectId,
-        at_us: i64,
-        problems: u64,
+        verified: &Verified,
     ) -> Result<(), DatabaseError> {
-        sqlx::query("UPDATE projects SET verified_us = $2, verified_problems = $3 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(at_us)
-            .bind(crate::connections::stored(problems))
-            .execute(&self.0.writer)
-            .await
-            .map_err(failed("write the end of a check"))?;
+        sqlx::query(
+            "UPDATE projects SET verified_us = $2, verified_problems = $3, verified_level = $4, \
+             verified_part = $5, verified_of = $6 WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(verified.at_us)
+        .bind(crate::connections::stored(verified.problems))
+        .bind(i64::from(verified.level))
+        .bind(verified.part.map(|(part, _)| i64::from(part)))
+        .bind(verified.part.map(|(_, of)| i64::from(of)))
+        .execute(&self.0.writer)
+        .await
+        .map_err(failed("write the end of a check"))?;
         Ok(())
     }
 
@@ -514,13 +537,13 @@ impl ServerDatabase {
 
 /// The columns of `projects`, as every statement names them.
 const PROJECT_INSERT: &str = "INSERT INTO projects (id, slug, name, volume, state, created_us, \
-     trashed_us, document, verified_us, verified_problems) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+     trashed_us, document, verified_us, verified_problems, verified_level, verified_part, \
+     verified_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 /// A project that is there already takes all but its check's end from the row.
 const PROJECT_PUT: &str = "INSERT INTO projects (id, slug, name, volume, state, created_us, \
-     trashed_us, document, verified_us, verified_problems) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+     trashed_us, document, verified_us, verified_problems, verified_level, verified_part, \
+     verified_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
      ON CONFLICT (id) DO UPDATE SET slug = excluded.slug, name = excluded.name, \
      volume = excluded.volume, state = excluded.state, created_us = excluded.created_us, \
      trashed_us = excluded.trashed_us, document = excluded.document";
@@ -550,8 +573,11 @@ async fn write_project(
         .bind(row.created_us)
         .bind(row.trashed_us)
         .bind(row.document.as_str())
-        .bind(row.verified.map(|(at_us, _)| at_us))
-        .bind(row.verified.map(|(_, problems)| crate::connections::stored(problems)))
+        .bind(row.verified.map(|verified| verified.at_us))
+        .bind(row.verified.map(|verified| crate::connections::stored(verified.problems)))
+        .bind(row.verified.map(|verified| i64::from(verified.level)))
+        .bind(row.verified.and_then(|verified| Some(i64::from(verified.part?.0))))
+        .bind(row.verified.and_then(|verified| Some(i64::from(verified.part?.1))))
         .execute(writer)
         .await
         .map_err(exists_or_failed("write a project", || format!("project {}", row.slug)))?;
@@ -598,9 +624,6 @@ async fn insert_audit(writer: &mut SqliteConnection, row: &AuditRow) -> Result<(
 }
 
 fn project(row: &SqliteRow) -> Result<ProjectRow, DatabaseError> {
-    let verified_us = integer_or_null(row, "projects", "verified_us")?;
-    let problems = integer_or_null(row, "projects", "verified_problems")?;
-    let verified = verified_us.zip(problems.and_then(|count| u64::try_from(count).ok()));
     Ok(ProjectRow {
         id: parsed(row, "projects", "id")?,
         slug: parsed(row, "projects", "slug")?,
@@ -610,8 +633,22 @@ fn project(row: &SqliteRow) -> Result<ProjectRow, DatabaseError> {
         created_us: integer(row, "projects", "created_us")?,
         trashed_us: integer_or_null(row, "projects", "trashed_us")?,
         document: text(row, "projects", "document")?,
-        verified,
+        verified: verified(row)?,
     })
+}
+
+fn verified(row: &SqliteRow) -> Result<Option<Verified>, DatabaseError> {
+    let number = |column| {
+        let value = integer_or_null(row, "projects", column)?;
+        Ok(value.and_then(|value| u32::try_from(value).ok()))
+    };
+    let at_us = integer_or_null(row, "projects", "verified_us")?;
+    let problems = integer_or_null(row, "projects", "verified_problems")?;
+    let problems = problems.and_then(|count| u64::try_from(count).ok());
+    let part = number("verified_part")?.zip(number("verified_of")?);
+    let level = number("verified_level")?;
+    let known = at_us.zip(problems).zip(level);
+    Ok(known.map(|((at_us, problems), level)| Verified { at_us, problems, level, part }))
 }
 
 fn operation(row: &SqliteRow) -> Result<OperationRow, DatabaseError> {

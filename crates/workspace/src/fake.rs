@@ -77,6 +77,8 @@ struct State {
     /// A file whose bytes from there on cannot be read.
     damaged: Option<(TreePath, u64)>,
     lost: Vec<wire::Lost>,
+    /// Whether each volume has a pack that only reading it finds damaged.
+    rots: bool,
 }
 
 /// The volumes. Cloning shares them.
@@ -115,6 +117,11 @@ impl Fake {
     /// Has the bytes of a file from `at` on be lost.
     pub fn damage(&self, path: &TreePath, at: u64) {
         self.state().damaged = Some((path.clone(), at));
+    }
+
+    /// Whether each volume has a pack that only reading it finds damaged.
+    pub fn rot(&self, rots: bool) {
+        self.state().rots = rots;
     }
 
     /// Has the next recovery name something as lost.
@@ -839,10 +846,20 @@ impl Volumes for Fake {
         Ok(Edited { files, remarks: Vec::new() })
     }
 
-    async fn verify(&self, volume: &VolumeId, _: VerifyLevel) -> Result<Verified, VolumeError> {
-        let entries = self.state().get(volume)?.entries.len() as u64 + 1;
+    async fn verify(&self, volume: &VolumeId, level: VerifyLevel) -> Result<Verified, VolumeError> {
+        let state = self.state();
+        let entries = state.get(volume)?.entries.len() as u64 + 1;
+        let is_found = state.rots && matches!(level, VerifyLevel::Read { .. });
+        let rotten = || wire::VerifyProblem {
+            what: "a pack is damaged".into(),
+            project: None,
+            entry: None,
+            object: None,
+            paths: Vec::new(),
+            nearest_good: None,
+        };
         Ok(Verified {
-            problems: Vec::new(),
+            problems: is_found.then(rotten).into_iter().collect(),
             checked: wire::Checked { projects: 1, entries, ..wire::Checked::default() },
         })
     }

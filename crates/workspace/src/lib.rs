@@ -15,6 +15,7 @@ mod reconcile;
 mod request;
 mod search;
 mod shape;
+mod verification;
 mod workspaces;
 
 pub use error::{Failure, WorkspaceError};

@@ -6,6 +6,7 @@ use cove_types::{Durability, NodeId, escape_bytes, wire};
 use jiff::Timestamp;
 
 use crate::error::in_project;
+use crate::verification;
 
 /// What is the same for all projects here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub(crate) fn project(
     let document = &status.document;
     let saved_at = status.saved_at.as_ref().map(ToString::to_string);
     let trashed_at = status.trashed_at.or_else(|| row.trashed_us.and_then(moment));
-    let last_verify = row.verified.and_then(|(at_us, problems)| {
-        Some(wire::LastVerify { at: moment(at_us)?.to_string(), problems })
+    let last_verify = row.verified.and_then(|last| {
+        Some(wire::LastVerify { at: moment(last.at_us)?.to_string(), problems: last.problems })
     });
     let problems = problems(row, status, last_verify.as_ref(), rescues);
     let health = wire::Health {
@@ -78,7 +79,7 @@ fn problems(
 ) -> Vec<wire::Problem> {
     let slug = &row.slug;
     let mut problems = Vec::new();
-    if let Some(last) = last_verify.filter(|last| last.problems > 0) {
+    if let Some((last, check)) = last_verify.zip(row.verified).filter(|(last, _)| last.problems > 0) {
         let count = match last.problems {
             1 => "1 problem".to_owned(),
             count => format!("{count} problems"),
@@ -87,7 +88,7 @@ fn problems(
             what: format!("the last verify found {count}"),
             since: last.at.clone(),
             who_acts: "operator".into(),
-            hint: Some(format!("`cove verify {slug}` names them")),
+            hint: Some(format!("`cove verify {slug} {}` names them", verification::flags(&check))),
         });
     }
     problems.extend(

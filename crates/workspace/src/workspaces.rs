@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) naming: tokio::sync::Mutex<()>,
     /// Names that a rename or an undelete is about to take.
     pub(crate) reserved: Mutex<HashSet<Slug>>,
+    /// Held while what a check found is laid over what the one before it found.
+    pub(crate) verifying: tokio::sync::Mutex<()>,
 }
 
 /// A name that nobody else takes while this lives.
@@ -90,6 +92,7 @@ impl Workspaces {
             operations,
             naming: tokio::sync::Mutex::default(),
             reserved: Mutex::default(),
+            verifying: tokio::sync::Mutex::default(),
         }))
     }
 

@@ -96,11 +96,14 @@ async fn a_project_is_changed_in_place_and_keeps_the_end_of_its_check() {
     let database = open(&directory).await;
     let row = project_of(1, "shop", ProjectState::Creating);
     database.insert_projects(std::slice::from_ref(&row)).await.unwrap();
-    database.set_verified(&row.id, 9, 2).await.unwrap();
+    let verified = Verified { at_us: 9, problems: 2, level: 2, part: Some((3, 8)) };
+    database.set_verified(&row.id, &verified).await.unwrap();
     let changed = ProjectRow { state: ProjectState::Live, ..row.clone() };
     database.put_projects(std::slice::from_ref(&changed)).await.unwrap();
     let found = database.find_project(&row.id).await.unwrap().unwrap();
-    assert_eq!((found.state, found.verified), (ProjectState::Live, Some((9, 2))));
+    assert_eq!((found.state, found.verified), (ProjectState::Live, Some(verified)));
+    database.replace_projects(std::slice::from_ref(&found)).await.unwrap();
+    assert_eq!(database.projects().await.unwrap(), [found]);
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use cove_content::volumes::VerifyLevel;
 use cove_types::{FileTime, TreePath, wire::Problem};
 
 use super::*;
@@ -63,12 +64,12 @@ async fn unsaved_work_without_a_store_is_at_risk() {
 #[tokio::test]
 async fn a_project_that_verify_found_damaged_is_at_risk() {
     let (mut row, status) = known().await;
-    row.verified = Some((0, 1));
+    row.verified = Some(verification::verified(VerifyLevel::Located, 0, 1));
     let shown = project(&row, &status, &[], &place());
     assert_eq!(shown.health.state, "at_risk");
     let problem = &shown.health.problems[0];
     assert_eq!(problem.what, "the last verify found 1 problem");
-    assert_eq!(problem.hint.as_deref(), Some("`cove verify shop` names them"));
+    assert_eq!(problem.hint.as_deref(), Some("`cove verify shop --level 1` names them"));
     assert_eq!(shown.health.last_verify.unwrap().at, "1970-01-01T00:00:00Z");
 }
 

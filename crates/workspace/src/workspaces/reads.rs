@@ -13,7 +13,7 @@ use super::faults::Reach;
 use super::{Workspaces, about};
 use crate::operations::Known;
 use crate::search::{self, LinePattern, Lines, NamePattern};
-use crate::{Failure, WorkspaceError, shape};
+use crate::{Failure, WorkspaceError, shape, verification};
 
 /// How far an operation is, as [`Workspaces::operation`] answers.
 fn operation(id: &OperationId, known: Known) -> wire::Operation {
@@ -286,7 +286,8 @@ impl Workspaces {
     }
 
     /// Checks one project in the store, or all of them, those in the trash too. How it ended is shown
-    /// with the project from then on.
+    /// with the project from then on; what it found, until a check that looks at as much finds
+    /// nothing.
     pub async fn verify(
         &self,
         slug: Option<&Slug>,
@@ -314,7 +315,12 @@ impl Workspaces {
                 inner.volumes.verify(&row.volume, level).await.map_err(about(&row.slug))?;
             let problems = verified.problems.len() as u64;
             let at_us = inner.env.now().as_microsecond();
-            inner.database.set_verified(&row.id, at_us, problems).await?;
+            let new = verification::verified(level, at_us, problems);
+            let verifying = inner.verifying.lock().await;
+            let known = inner.database.find_project(&row.id).await?.and_then(|row| row.verified);
+            let kept = verification::remembered(known, new);
+            inner.database.set_verified(&row.id, &kept).await?;
+            drop(verifying);
             reply.problems.extend(verified.problems.into_iter().map(|problem| {
                 wire::VerifyProblem { project: Some(row.slug.to_string()), ..problem }
             }));

@@ -579,6 +579,27 @@ async fn what_verify_found_is_shown_with_the_project() {
 }
 
 #[tokio::test]
+async fn a_shallower_check_does_not_clear_what_a_deeper_one_found() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let read = VerifyLevel::Read { part: 1, of: 1 };
+    for (level, rots, problems, state) in [
+        (read, true, 1, "at_risk"),
+        (VerifyLevel::Located, true, 0, "at_risk"),
+        (read, false, 0, "ok"),
+    ] {
+        server.fake.rot(rots);
+        let reply = server.workspaces.verify(Some(&slug("shop")), level).await.unwrap();
+        assert_eq!(reply.problems.len(), problems, "{level:?}");
+        let health = server.workspaces.show(&slug("shop")).await.unwrap().project.health;
+        assert_eq!(health.state, state, "{level:?}");
+        if let Some(problem) = health.problems.first() {
+            assert_eq!(problem.hint.as_deref(), Some("`cove verify shop --level 2` names them"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn unlawful_keys_and_messages_are_refused() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
