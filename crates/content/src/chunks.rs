@@ -203,7 +203,11 @@ impl Chunks {
     /// It could not be read, or is lost or damaged.
     pub fn whole_index(&self, index: &IndexRef) -> Result<(IndexTable, Bytes), ChunkError> {
         let key = self.remote.index_key(&index.id);
-        let object = self.remote.get(&key).map_err(|source| ChunkError::Read { source })?;
+        // its length is known; another is another index
+        let object = self
+            .remote
+            .get_at_most(&key, index.bytes)
+            .map_err(|source| ChunkError::Read { source })?;
         let check = || {
             let table = index::check_whole(&object.bytes)?;
             match table.id == index.id && object.bytes.len() as u64 == index.bytes {
@@ -559,9 +563,12 @@ impl ChunkError {
         match self {
             Self::Missing { .. } => None,
             Self::Damaged { object, .. } => Some(object.clone()),
-            Self::Read { source: ReadError::NotFound { key } | ReadError::Cut { key, .. } } => {
-                Some(key.clone())
-            }
+            Self::Read {
+                source:
+                    ReadError::NotFound { key }
+                    | ReadError::Cut { key, .. }
+                    | ReadError::TooLong { key, .. },
+            } => Some(key.clone()),
             Self::Read { .. } => None,
         }
     }
@@ -584,6 +591,10 @@ impl ChunkError {
                     ReadError::NotFound { key } => ReadError::NotFound { key: key.clone() },
                     ReadError::Cut { key, size, end } => {
                         ReadError::Cut { key: key.clone(), size: *size, end: *end }
+                    }
+                    ReadError::TooLong { key, size, bytes_max } => {
+                        let (key, size, bytes_max) = (key.clone(), *size, *bytes_max);
+                        ReadError::TooLong { key, size, bytes_max }
                     }
                     ReadError::Unknown { key, source } | ReadError::Denied { key, source } => {
                         let source = source.to_string().into();

@@ -35,7 +35,7 @@ pub const ALIVE_FOR: Duration = Duration::from_secs(60);
 const ATTEMPTS: u32 = 3;
 
 /// The longest record that is read.
-const RECORD_BYTES_MAX: usize = 64 << 10;
+pub const RECORD_BYTES_MAX: usize = 64 << 10;
 
 /// The features that this version knows: none.
 const KNOWN_FEATURES: u64 = 0;
@@ -276,7 +276,7 @@ struct Found {
 }
 
 async fn find(store: &dyn Store) -> Result<Option<Found>, ClaimError> {
-    match store.get(&key()).await {
+    match store.get(&key(), RECORD_BYTES_MAX as u64).await {
         Ok(object) => {
             let record = StoreRecord::decode(&object.bytes)
                 .map_err(|source| ClaimError::Record { source })?;

@@ -1,15 +1,18 @@
 //! Entries: named snapshots as records of the head.
 
 use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label, escape_bytes};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::DecodeError;
 use crate::root::Root;
 
-/// The most entries of a volume, those in the trash included.
+/// The most entries of a volume, those in the trash included; these give way to others.
 pub const ENTRIES_MAX: usize = 256;
+
+/// How long an entry stays in the trash while there is room for it.
+pub const TRASH_TIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1000;
@@ -86,6 +89,15 @@ impl EntryRecord {
         check_text("volume_snapshot", self.volume_snapshot.as_deref(), TEXT_BYTES_MAX)?;
         check_text("message", self.message.as_deref(), MESSAGE_BYTES_MAX)
     }
+}
+
+/// How many more entries a volume with `entries` (all of them) can take in one change that
+/// puts those named in `trash` in the trash: what is there gives way.
+///
+/// A caller that has to know before it begins adds to `entries` what is still to be saved.
+pub fn room<'a>(entries: impl IntoIterator<Item = &'a EntryRecord>, trash: &[EntryId]) -> usize {
+    let stays = |entry: &&EntryRecord| entry.is_live() && !trash.contains(&entry.id);
+    ENTRIES_MAX.saturating_sub(entries.into_iter().filter(stays).count())
 }
 
 /// Refuses text that is too long or would act on a terminal. A line break or tab

@@ -12,6 +12,8 @@ use cove_objects::{Key, Listed, Object, Put, ReadError, Store, Version, WriteErr
 use cove_types::{Classify, ErrorKind, IndexId, PackId, TeamId, VolumeId};
 use tokio::runtime::Handle;
 
+use crate::head::HEAD_BYTES_READ_MAX;
+
 /// One team's part of an object store. Cloning is cheap.
 ///
 /// Its methods block: call them from a blocking thread, never from a task.
@@ -64,13 +66,22 @@ impl Remote {
         self.key(&format!("indexes/{index}"))
     }
 
-    /// A whole object.
+    /// A whole head or record: an object of at most [`HEAD_BYTES_READ_MAX`].
     ///
     /// # Errors
     ///
     /// [`ReadError`]; `NotFound` only when the store said so.
     pub fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        self.runtime.block_on(self.store.get(key))
+        self.get_at_most(key, HEAD_BYTES_READ_MAX as u64)
+    }
+
+    /// A whole object of at most `bytes_max` bytes, which it costs in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_at_most(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
+        self.runtime.block_on(self.store.get(key, bytes_max))
     }
 
     /// A part of an object, of exactly the length asked for.
@@ -173,11 +184,12 @@ impl Remote {
 /// Writes an object whose name is used once, asking again while the answer is unknown.
 ///
 /// A refusal after an unknown answer is this call's own success, because nobody
-/// else knows the name.
+/// else knows the name. A refusal of the first attempt is not: something else has the name.
 ///
 /// # Errors
 ///
 /// The last [`WriteError`], after `attempts` tries; the object may be there.
+/// [`WriteError::NameIsUsed`]: another object has the name, and the caller takes a fresh one.
 pub async fn put_once(
     store: &dyn Store,
     key: &Key,
@@ -188,6 +200,9 @@ pub async fn put_once(
     let mut tried = 0;
     loop {
         match store.put_if_absent(key, bytes.clone()).await {
+            Ok(Put::Refused) if tried == 0 => {
+                return Err(WriteError::NameIsUsed { key: key.to_string() });
+            }
             Ok(Put::Done(_) | Put::Refused) => return Ok(()),
             Err(error) => {
                 tried += 1;
@@ -201,3 +216,6 @@ pub async fn put_once(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

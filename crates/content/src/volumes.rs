@@ -455,7 +455,7 @@ pub enum VolumeError {
     Unknown { operation: OperationId },
     #[error("the store is held by another Cove")]
     HeldByAnother,
-    #[error("a project has at most 256 entries, and this one has that many")]
+    #[error("a project has at most 256 entries in its timeline, and this one has that many")]
     TooManyEntries,
     #[error("{what}")]
     Refused { kind: ErrorKind, what: String },

@@ -12,8 +12,15 @@ use crate::connections::{
 };
 use crate::error::{exists_or_failed, failed};
 
-const SCHEMA: Schema =
-    Schema { name: "node", migrations: &[include_str!("../migrations/node/0001.sql")] };
+mod held;
+
+const SCHEMA: Schema = Schema {
+    name: "node",
+    migrations: &[
+        include_str!("../migrations/node/0001.sql"),
+        include_str!("../migrations/node/0002.sql"),
+    ],
+};
 
 /// A head, as last acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +48,7 @@ pub struct CopyRow {
     pub seq: u32,
     /// The subvolume's generation at the last look.
     pub generation: u64,
-    /// Plain bytes changed since the last commit, as of the last look.
+    /// Plain bytes changed since the last commit, as of the last look; absent where nobody counted.
     pub unsaved_bytes: Option<u64>,
     /// When that look was.
     pub looked_us: i64,
@@ -56,7 +63,7 @@ pub struct StoredRow {
     pub operation: OperationId,
     /// The entry that it is.
     pub entry: Option<EntryId>,
-    /// The root, as JSON; absent until it is stored.
+    /// The digest of the tree, as text; absent until it is stored.
     pub root: Option<String>,
     /// When it was made.
     pub captured_us: i64,
@@ -272,7 +279,7 @@ impl NodeDatabase {
         rows.iter().map(stored_row).collect()
     }
 
-    /// Says which root a snapshot is (JSON).
+    /// Says which tree a snapshot is: its digest, as text.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cove_content::claim::{ClaimError, KEY, Probe, Take, claim};
+use cove_content::claim::{ClaimError, KEY, Probe, RECORD_BYTES_MAX, Take, claim};
 use cove_content::head::{Nonce, Stamp};
 use cove_content::volumes::VolumeError;
 use cove_env::Env;
@@ -100,7 +100,7 @@ pub(crate) async fn claim_store(
 ) -> Result<Holding, VolumeError> {
     let key = Key::parse(KEY)
         .map_err(|error| VolumeError::failed("failed to name the store's record", error))?;
-    let probe = match store.get(&key).await {
+    let probe = match store.get(&key, RECORD_BYTES_MAX as u64).await {
         Ok(_) => None,
         Err(ReadError::NotFound { .. }) => {
             let found = cove_objects::probe(store.as_ref(), env)

@@ -61,8 +61,8 @@ impl EndingStore {
 
 #[async_trait]
 impl Store for EndingStore {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        self.read(key.as_str(), self.store.get(key)).await
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
+        self.read(key.as_str(), self.store.get(key, bytes_max)).await
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {

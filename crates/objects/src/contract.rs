@@ -8,6 +8,9 @@ use futures::future::join_all;
 
 use crate::{Key, Listed, Put, ReadError, Store, Version};
 
+/// More than any object here has.
+pub(crate) const MAX: u64 = u64::MAX;
+
 /// How hard to race: a real server answers contended writes slowly.
 #[derive(Clone, Copy)]
 pub(crate) struct Races {
@@ -19,6 +22,7 @@ pub(crate) struct Races {
 pub(crate) async fn keep_all(store: &dyn Store, place: &str, races: Races) {
     absence_is_said_definitely(store, &format!("{place}absent/")).await;
     what_was_put_is_read(store, &format!("{place}put/")).await;
+    an_object_that_is_too_long_is_not_read(store, &format!("{place}long/")).await;
     an_object_is_created_once(store, &format!("{place}create/")).await;
     an_object_changes_only_from_the_version_that_was_read(store, &format!("{place}match/")).await;
     a_range_is_exact_or_an_error(store, &format!("{place}range/")).await;
@@ -44,17 +48,17 @@ async fn create(store: &dyn Store, key: &Key, bytes: impl Into<Bytes>) -> Versio
 pub(crate) async fn absence_is_said_definitely(store: &dyn Store, place: &str) {
     let absent = key(place, "deep/in/absent");
     let is_not_found = |error: &ReadError| matches!(error, ReadError::NotFound { .. });
-    assert!(is_not_found(&store.get(&absent).await.unwrap_err()));
+    assert!(is_not_found(&store.get(&absent, MAX).await.unwrap_err()));
     assert!(is_not_found(&store.get_range(&absent, 0..1).await.unwrap_err()));
     assert!(is_not_found(&store.get_tail(&absent, 1).await.unwrap_err()));
     let version = Version("\"d41d8cd98f00b204e9800998ecf8427e\"".into());
     assert_eq!(store.put_if_match(&absent, "x".into(), &version).await.unwrap(), Put::Refused);
-    assert!(is_not_found(&store.get(&absent).await.unwrap_err()), "a refused update creates");
+    assert!(is_not_found(&store.get(&absent, MAX).await.unwrap_err()), "a refused update creates");
 
     // Neither is the way to an object an object.
     create(store, &absent, "there").await;
-    assert!(is_not_found(&store.get(&key(place, "deep")).await.unwrap_err()));
-    assert!(is_not_found(&store.get(&key(place, "deep/in")).await.unwrap_err()));
+    assert!(is_not_found(&store.get(&key(place, "deep"), MAX).await.unwrap_err()));
+    assert!(is_not_found(&store.get(&key(place, "deep/in"), MAX).await.unwrap_err()));
 }
 
 pub(crate) async fn what_was_put_is_read(store: &dyn Store, place: &str) {
@@ -64,9 +68,24 @@ pub(crate) async fn what_was_put_is_read(store: &dyn Store, place: &str) {
         let key = key(place, name);
         let bytes = Bytes::from(bytes);
         let version = create(store, &key, bytes.clone()).await;
-        let object = store.get(&key).await.unwrap();
+        let object = store.get(&key, MAX).await.unwrap();
         assert!(object.bytes == bytes, "{name} comes back otherwise");
         assert_eq!(object.version, version, "of {name}");
+    }
+}
+
+pub(crate) async fn an_object_that_is_too_long_is_not_read(store: &dyn Store, place: &str) {
+    let (digits, empty) = (key(place, "digits"), key(place, "empty"));
+    create(store, &digits, "0123456789").await;
+    create(store, &empty, "").await;
+    assert_eq!(store.get(&digits, 10).await.unwrap().bytes, "0123456789");
+    assert_eq!(store.get(&empty, 0).await.unwrap().bytes, "");
+    for bytes_max in [0, 1, 9] {
+        let error = store.get(&digits, bytes_max).await.unwrap_err();
+        assert!(
+            matches!(&error, ReadError::TooLong { size: 10, bytes_max: max, .. } if *max == bytes_max),
+            "at most {bytes_max} of 10 bytes: {error:?}"
+        );
     }
 }
 
@@ -75,7 +94,7 @@ pub(crate) async fn an_object_is_created_once(store: &dyn Store, place: &str) {
     create(store, &key, "first").await;
     assert_eq!(store.put_if_absent(&key, "second".into()).await.unwrap(), Put::Refused);
     assert_eq!(store.put_if_absent(&key, "first".into()).await.unwrap(), Put::Refused);
-    assert_eq!(store.get(&key).await.unwrap().bytes, "first");
+    assert_eq!(store.get(&key, MAX).await.unwrap().bytes, "first");
 }
 
 pub(crate) async fn an_object_changes_only_from_the_version_that_was_read(
@@ -90,12 +109,12 @@ pub(crate) async fn an_object_changes_only_from_the_version_that_was_read(
     assert_ne!(first, second);
     let stale = store.put_if_match(&key, "third".into(), &first).await.unwrap();
     assert_eq!(stale, Put::Refused);
-    let read = store.get(&key).await.unwrap();
+    let read = store.get(&key, MAX).await.unwrap();
     assert_eq!((read.bytes, &read.version), ("second".into(), &second));
     store.delete(&key).await.unwrap();
     let gone = store.put_if_match(&key, "fourth".into(), &second).await.unwrap();
     assert_eq!(gone, Put::Refused, "an update brings a deleted object back");
-    store.get(&key).await.unwrap_err();
+    store.get(&key, MAX).await.unwrap_err();
 }
 
 pub(crate) async fn a_range_is_exact_or_an_error(store: &dyn Store, place: &str) {
@@ -172,15 +191,15 @@ pub(crate) async fn deleting_is_idempotent(store: &dyn Store, place: &str) {
     create(store, &other, "y").await;
     store.delete(&gone).await.unwrap();
     store.delete(&gone).await.unwrap();
-    assert!(matches!(store.get(&gone).await, Err(ReadError::NotFound { .. })));
-    assert_eq!(store.get(&other).await.unwrap().bytes, "y");
+    assert!(matches!(store.get(&gone, MAX).await, Err(ReadError::NotFound { .. })));
+    assert_eq!(store.get(&other, MAX).await.unwrap().bytes, "y");
     create(store, &gone, "again").await;
 }
 
 pub(crate) async fn an_age_is_the_stores(store: &dyn Store, place: &str) {
     let key = key(place, "fresh");
     create(store, &key, "x").await;
-    let age = store.get(&key).await.unwrap().age.expect("each of our stores says it");
+    let age = store.get(&key, MAX).await.unwrap().age.expect("each of our stores says it");
     assert!(age.as_secs() < 60, "a fresh object is {age:?} old");
     let listed = store.list(place, None, 10).await.unwrap();
     let age = listed[0].age.expect("each of our stores says it");
@@ -196,7 +215,7 @@ pub(crate) async fn of_racing_creates_one_wins(store: &dyn Store, place: &str, r
         let done: Vec<_> =
             puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
         assert_eq!(done.len(), 1, "winners of round {round}: {done:?}");
-        let object = store.get(&key).await.unwrap();
+        let object = store.get(&key, MAX).await.unwrap();
         assert_eq!((object.bytes, &Put::Done(object.version)), (done[0].1.clone(), done[0].0));
     }
 }
@@ -212,7 +231,7 @@ pub(crate) async fn of_racing_updates_one_wins(store: &dyn Store, place: &str, r
         let done: Vec<_> =
             puts.iter().zip(bodies).filter(|(put, _)| **put != Put::Refused).collect();
         assert_eq!(done.len(), 1, "winners of round {round}: {done:?}");
-        let object = store.get(&key).await.unwrap();
+        let object = store.get(&key, MAX).await.unwrap();
         let winner = (done[0].1.clone(), done[0].0);
         assert_eq!((object.bytes, &Put::Done(object.version.clone())), winner);
         assert!(seen.insert(object.version.0.clone()), "a version came twice");

@@ -10,7 +10,12 @@
 //!
 //! **Invariant:** an object's file has all of its bytes on disk before it has its
 //! name. A file whose fsync failed never gets a name: the kernel forgets the failure
-//! and the bytes, and a second fsync would succeed without them.
+//! and the bytes, and a second fsync would succeed without them. For the same reason a name
+//! whose directory's fsync failed counts for nothing until a fresh file has taken it and
+//! that was on disk.
+//!
+//! **Invariant:** nothing is said of objects while the directory that was opened is not the one
+//! at its path, as when its disk was unmounted or another was mounted over it.
 //!
 //! **Invariant:** nobody but the owner reaches what was made here, though a workspace's user
 //! may stand before the directory: directories are 0700 and files 0600.
@@ -49,6 +54,8 @@ pub struct DirectoryStore {
 #[derive(Debug)]
 struct Disk {
     objects: PathBuf,
+    /// `objects` as it was opened; held, so that no other directory gets its number.
+    opened: File,
     temporary: PathBuf,
     lock: PathBuf,
     clock: File,
@@ -60,6 +67,8 @@ struct Disk {
     names: AtomicU64,
     /// Directories whose own entry is known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Files that have their name, though not for certain on disk: an fsync failed.
+    doubtful: Mutex<HashSet<PathBuf>>,
     /// Which fsync from now on fails, for tests; 0 is none.
     fail_fsync: AtomicU64,
 }
@@ -67,6 +76,10 @@ struct Disk {
 /// What is reached by its owner alone.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// The longest object that is compared with the version that an update is for. Nobody who
+/// read it within a bound has the version of a longer one.
+const PRESENT_BYTES_MAX: u64 = 64 << 20;
 
 /// The names that lie directly in a store's directory.
 const OWN_NAMES: [&str; 5] = ["objects", "temporary", "lock", "users", "clock"];
@@ -113,6 +126,24 @@ impl DirectoryStore {
     ///
     /// The directory cannot be made, locked or written.
     pub fn open(directory: &Path, env: Env) -> Result<Self, OpenError> {
+        Self::open_or_make(directory, env)
+    }
+
+    /// Opens the store in `directory`, where one was before: none is made.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Gone`] when there is none; otherwise as [`open`](Self::open).
+    pub fn open_known(directory: &Path, env: Env) -> Result<Self, OpenError> {
+        match std::fs::symlink_metadata(directory.join("objects")) {
+            Err(error) if is_absence(&error) => Err(OpenError::Gone {
+                directory: cove_types::escape_bytes(directory.as_os_str().as_encoded_bytes()),
+            }),
+            _ => Self::open_or_make(directory, env),
+        }
+    }
+
+    fn open_or_make(directory: &Path, env: Env) -> Result<Self, OpenError> {
         let disk = Disk::open(directory, env).map_err(|source| OpenError::Directory {
             directory: cove_types::escape_bytes(directory.as_os_str().as_encoded_bytes()),
             source,
@@ -140,16 +171,22 @@ impl DirectoryStore {
         key: &str,
         work: impl FnOnce(&Disk) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let result = self.blocking(work).await.and_then(|result| result);
-        result.map_err(|error| {
-            let key = key.to_owned();
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    ReadError::NotFound { key }
-                }
-                io::ErrorKind::PermissionDenied => ReadError::Denied { key, source: error.into() },
-                _ => ReadError::Unknown { key, source: error.into() },
-            }
+        let work = move |disk: &Disk| (work(disk), disk.check_is_here());
+        let (result, is_here) = match self.blocking(work).await {
+            Ok(done) => done,
+            Err(error) => (Err(error), Ok(())),
+        };
+        let key = key.to_owned();
+        if let Err(error) = is_here {
+            return Err(ReadError::Unknown { key, source: error.into() });
+        }
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::NotFound { key },
+            io::ErrorKind::PermissionDenied => ReadError::Denied { key, source: error.into() },
+            _ => match error.downcast::<ReadError>() {
+                Ok(error) => error,
+                Err(error) => ReadError::Unknown { key, source: error.into() },
+            },
         })
     }
 
@@ -158,6 +195,14 @@ impl DirectoryStore {
         key: &Key,
         work: impl FnOnce(&Disk) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, WriteError> {
+        let work = move |disk: &Disk| {
+            let away = |error: io::Error| Failure::Maybe(error);
+            disk.check_is_here().map_err(away)?;
+            let done = work(disk)?;
+            // what was done elsewhere meanwhile is not done
+            disk.check_is_here().map_err(away)?;
+            Ok(done)
+        };
         let result = self.blocking(work).await;
         let key = key.to_string();
         match result {
@@ -225,6 +270,8 @@ impl Disk {
             lock: directory.join("lock"),
             is_remote: is_remote(&objects)?,
             durable: Mutex::new(HashSet::from([objects.clone()])),
+            doubtful: Mutex::default(),
+            opened: File::open(&objects)?,
             objects,
             temporary,
             _users: users,
@@ -244,12 +291,75 @@ impl Disk {
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    fn read_object(&self, key: &Key) -> io::Result<(Vec<u8>, std::fs::Metadata)> {
-        let mut file = self.open_object(key)?;
+    /// All of an object; one that is longer than `bytes_max` is not read.
+    fn read_object(&self, key: &Key, bytes_max: u64) -> io::Result<(Vec<u8>, std::fs::Metadata)> {
+        let file = self.open_object(key)?;
         let metadata = file.metadata()?;
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.read_to_end(&mut bytes)?;
+        let size = metadata.len();
+        let mut bytes = Vec::new();
+        if size <= bytes_max {
+            bytes.reserve_exact(usize::try_from(size).map_err(io::Error::other)?);
+            file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+        }
+        let size = size.max(bytes.len() as u64);
+        if size > bytes_max {
+            let key = key.to_string();
+            return Err(io::Error::other(ReadError::TooLong { key, size, bytes_max }));
+        }
         Ok((bytes, metadata))
+    }
+
+    /// Refuses to go on where the path of `objects` leads to another directory than it did, or
+    /// to none. One look at an inode.
+    fn check_is_here(&self) -> io::Result<()> {
+        let away =
+            || io::Error::other("the directory of the store is not there: is its disk mounted?");
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let opened = identity(self.opened.metadata()?);
+        match std::fs::metadata(&self.objects) {
+            Ok(there) if identity(there.clone()) == opened => Ok(()),
+            Ok(_) => Err(away()),
+            Err(error) if is_absence(&error) => Err(away()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the object at `path` on disk when an earlier fsync of its name failed: the kernel
+    /// has forgotten that failure, so a fresh file with the same bytes takes the name.
+    fn settle(&self, path: &Path) -> io::Result<()> {
+        if !self.doubtful().contains(path) {
+            return Ok(());
+        }
+        let settle = || {
+            let _lock = self.lock()?;
+            match std::fs::read(path) {
+                Ok(bytes) => {
+                    let temporary = self.write_temporary(&bytes)?;
+                    std::fs::rename(&temporary, path)?;
+                    self.sync_name(path)?;
+                }
+                Err(error) if is_absence(&error) => {}
+                Err(error) => return Err(error),
+            }
+            self.doubtful().remove(path);
+            Ok(())
+        };
+        // whatever it was, it says nothing about the object
+        settle().map_err(|error: io::Error| io::Error::other(error))
+    }
+
+    /// Has the name `path` on disk. When that fails the name is doubtful, and
+    /// [`settle`](Self::settle) sees to it before anything else is said of the object.
+    fn sync_name(&self, path: &Path) -> io::Result<()> {
+        let synced = self.sync_directory(path.parent().unwrap_or(&self.objects));
+        if synced.as_ref().is_err_and(|error| !is_absence(error)) {
+            self.doubtful().insert(path.to_owned());
+        }
+        synced
+    }
+
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.doubtful.lock().expect("no holder of this lock panics")
     }
 
     /// The time by the clock that stamps the files here, since 1970; our own clock may
@@ -311,18 +421,22 @@ impl Disk {
             _ if std::fs::symlink_metadata(above)?.is_dir() => {}
             _ => return Err(io::ErrorKind::NotADirectory.into()),
         }
-        self.sync_directory(above.parent().unwrap_or(&self.objects))?;
+        if let Err(error) = self.sync_directory(above.parent().unwrap_or(&self.objects)) {
+            // made afresh by the next attempt: a second fsync of this one would prove nothing
+            let _ = std::fs::remove_dir(above);
+            return Err(error);
+        }
         self.durable.lock().expect("no holder of this lock panics").insert(above.to_owned());
         Ok(())
     }
 
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Put, Failure> {
         let path = self.path(key);
-        let parent = path.parent().unwrap_or(&self.objects);
         self.make_durable_parents(&path).map_err(Failure::Before)?;
         if std::fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
             return Err(Failure::Before(io::ErrorKind::IsADirectory.into()));
         }
+        self.settle(&path).map_err(Failure::Maybe)?;
         let temporary = self.write_temporary(bytes).map_err(Failure::Before)?;
         let named = rustix::fs::renameat_with(
             rustix::fs::CWD,
@@ -333,12 +447,12 @@ impl Disk {
         );
         match named {
             Ok(()) => {
-                self.sync_directory(parent).map_err(Failure::Maybe)?;
+                self.sync_name(&path).map_err(Failure::Maybe)?;
                 Ok(Put::Done(version_of(bytes)))
             }
             Err(rustix::io::Errno::EXIST) => {
                 let _ = std::fs::remove_file(&temporary);
-                self.refuse(parent)
+                self.refuse(&path)
             }
             Err(error) => {
                 let _ = std::fs::remove_file(&temporary);
@@ -349,15 +463,15 @@ impl Disk {
 
     fn update(&self, key: &Key, bytes: &[u8], version: &Version) -> Result<Put, Failure> {
         let path = self.path(key);
-        let parent = path.parent().unwrap_or(&self.objects);
+        self.settle(&path).map_err(Failure::Maybe)?;
         // Written before the lock is taken, so that others wait for a rename only.
         let temporary = self.write_temporary(bytes).map_err(Failure::Before)?;
         let refuse = || {
             let _ = std::fs::remove_file(&temporary);
-            self.refuse(parent)
+            self.refuse(&path)
         };
         let _lock = self.lock().map_err(Failure::Before)?;
-        match self.read_object(key) {
+        match self.read_object(key, PRESENT_BYTES_MAX) {
             Ok((present, _)) if version_of(&present) == *version => {}
             Ok(_) => return refuse(),
             Err(error) if is_absence(&error) => return refuse(),
@@ -367,14 +481,14 @@ impl Disk {
             }
         }
         std::fs::rename(&temporary, &path).map_err(Failure::Maybe)?;
-        self.sync_directory(parent).map_err(Failure::Maybe)?;
+        self.sync_name(&path).map_err(Failure::Maybe)?;
         Ok(Put::Done(version_of(bytes)))
     }
 
     /// Refuses, once what the refusal is about is on disk: the caller may find its own
     /// write of before there and take it for done.
-    fn refuse(&self, parent: &Path) -> Result<Put, Failure> {
-        match self.sync_directory(parent) {
+    fn refuse(&self, path: &Path) -> Result<Put, Failure> {
+        match self.sync_name(path) {
             Err(error) if !is_absence(&error) => Err(Failure::Maybe(error)),
             _ => Ok(Put::Refused),
         }
@@ -396,6 +510,7 @@ impl Disk {
     }
 
     fn read_at(&self, key: &Key, at: impl FnOnce(u64) -> u64, bytes: u64) -> io::Result<Part> {
+        self.settle(&self.path(key))?;
         let mut file = self.open_object(key)?;
         let size = file.metadata()?.len();
         let start = at(size);
@@ -495,11 +610,12 @@ fn is_remote(path: &Path) -> io::Result<bool> {
 
 #[async_trait]
 impl Store for DirectoryStore {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
         self.counters.get();
         let asked = key.clone();
         self.read(key.as_str(), move |disk| {
-            let (bytes, metadata) = disk.read_object(&asked)?;
+            disk.settle(&disk.path(&asked))?;
+            let (bytes, metadata) = disk.read_object(&asked, bytes_max)?;
             let version = version_of(&bytes);
             Ok(Object { bytes: bytes.into(), version, age: age(&metadata, disk.now()) })
         })

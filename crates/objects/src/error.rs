@@ -20,6 +20,9 @@ pub enum ReadError {
     /// The object is there and is shorter than what was asked for.
     #[error("object {key} ends at byte {size}, before the end {end} of what was asked for")]
     Cut { key: String, size: u64, end: u64 },
+    /// The object is there and is longer than any that may be there.
+    #[error("object {key} has {size} bytes, more than the {bytes_max} that are possible")]
+    TooLong { key: String, size: u64, bytes_max: u64 },
 }
 
 impl Classify for ReadError {
@@ -28,7 +31,7 @@ impl Classify for ReadError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Unknown { .. } => ErrorKind::Unavailable,
             Self::Denied { .. } => ErrorKind::Denied,
-            Self::Cut { .. } => ErrorKind::Corrupt,
+            Self::Cut { .. } | Self::TooLong { .. } => ErrorKind::Corrupt,
         }
     }
 }
@@ -46,6 +49,9 @@ pub enum WriteError {
     /// There is no room for it; nothing was written.
     #[error("the store has no room for object {key}")]
     Exhausted { key: String, source: Box<dyn Error + Send + Sync> },
+    /// A name that is used once is used already, and not by this write: nothing was written.
+    #[error("object {key} is there already, under a name that is used once")]
+    NameIsUsed { key: String },
 }
 
 impl Classify for WriteError {
@@ -54,6 +60,7 @@ impl Classify for WriteError {
             Self::Unknown { .. } => ErrorKind::Unavailable,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Exhausted { .. } => ErrorKind::Exhausted,
+            Self::NameIsUsed { .. } => ErrorKind::AlreadyExists,
         }
     }
 }
@@ -68,12 +75,16 @@ pub enum OpenError {
     /// The directory cannot be made, locked or written.
     #[error("failed to open the object directory {directory}")]
     Directory { directory: String, source: std::io::Error },
+    /// A store was here, and now there is none: its disk is not mounted, most likely.
+    #[error("object directory {directory} is empty or away, and a store was there")]
+    Gone { directory: String },
 }
 
 impl Classify for OpenError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Settings { .. } => ErrorKind::Invalid,
+            Self::Gone { .. } => ErrorKind::Unavailable,
             Self::Directory { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

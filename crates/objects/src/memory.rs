@@ -234,11 +234,15 @@ fn since(then: jiff::Timestamp, now: jiff::Timestamp) -> Option<std::time::Durat
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
         self.counters.get();
         let now = self.env.now();
         self.read(Request::Get(key.clone()), |state| {
             let (bytes, then) = state.get(key)?;
+            let size = bytes.len() as u64;
+            if size > bytes_max {
+                return Err(ReadError::TooLong { key: key.to_string(), size, bytes_max });
+            }
             Ok(Object { bytes: bytes.clone(), version: version_of(bytes), age: since(*then, now) })
         })
         .await

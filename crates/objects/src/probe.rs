@@ -7,6 +7,9 @@ use futures::future::join_all;
 
 use crate::{Key, Put, ReadError, Store, Version, WriteError};
 
+/// The longest object that is read back; those of the probe are some bytes long.
+const BYTES_MAX: u64 = 64 << 10;
+
 /// How many writers race. Real servers answer eight within seconds, more within minutes.
 const RACERS: usize = 4;
 
@@ -178,7 +181,7 @@ async fn expect_state(
     bytes: &Bytes,
     version: &Version,
 ) -> Result<(), ProbeError> {
-    match store.get(key).await {
+    match store.get(key, BYTES_MAX).await {
         Ok(object) if object.bytes == *bytes && object.version == *version => Ok(()),
         Ok(object) if object.bytes == *bytes => {
             Err(not("an object is read with another version than it was written with"))

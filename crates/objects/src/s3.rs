@@ -35,6 +35,9 @@ use crate::{
 /// The most objects that S3 lists in one answer.
 const PAGE_MAX: usize = 1_000;
 
+/// The most that is read where a part was asked for and the store gives all or nothing.
+const WHOLE_BYTES_MAX: u64 = 64 << 20;
+
 /// How often a read is asked again after an answer that says nothing, and how long
 /// after the first time it may still be asked again.
 const READ_ATTEMPTS: u32 = 4;
@@ -165,8 +168,14 @@ impl S3Store {
         Path::from(format!("{}{key}", self.prefix))
     }
 
-    /// One GET: all that was asked for, whole, with what its headers say.
-    async fn get_once(&self, key: &Key, range: Option<GetRange>) -> Result<Part, ReadError> {
+    /// One GET: all that was asked for, whole, with what its headers say. When these
+    /// announce more than `bytes_max`, the body is not read.
+    async fn get_once(
+        &self,
+        key: &Key,
+        range: Option<GetRange>,
+        bytes_max: u64,
+    ) -> Result<Part, ReadError> {
         self.counters.get();
         let slot = Slot::default();
         let is_part = range.is_some();
@@ -189,6 +198,10 @@ impl S3Store {
         let GetResult { payload, meta, range, .. } = result;
         let object_store::GetResultPayload::Stream(mut stream) = payload;
         let wanted = range.end - range.start;
+        if wanted > bytes_max {
+            let (key, size) = (key.to_string(), meta.size);
+            return Err(ReadError::TooLong { key, size, bytes_max });
+        }
         let room = usize::try_from(wanted).map_err(|error| unknown(error.into()))?;
         // A length that lies must not make us take more memory than what then comes.
         let mut bytes = BytesMut::with_capacity(room.min(32 << 20));
@@ -208,7 +221,10 @@ impl S3Store {
 
     /// A range of some bytes; `Err(Cut)` when the object ends before.
     async fn get_range_once(&self, key: &Key, range: &Range<u64>) -> Result<Bytes, ReadError> {
-        let part = match self.get_once(key, Some(GetRange::Bounded(range.clone()))).await {
+        let part = match self
+            .get_once(key, Some(GetRange::Bounded(range.clone())), range.end - range.start)
+            .await
+        {
             Ok(part) => part,
             Err(error) => return Err(self.cut_or(key, range, error).await),
         };
@@ -237,14 +253,15 @@ impl S3Store {
     }
 
     async fn tail_once(&self, key: &Key, bytes: u64) -> Result<(Bytes, u64), ReadError> {
-        match self.get_once(key, Some(GetRange::Suffix(bytes.max(1)))).await {
+        match self.get_once(key, Some(GetRange::Suffix(bytes.max(1))), bytes.max(1)).await {
             Ok(part) => {
                 let tail = if bytes == 0 { Bytes::new() } else { part.bytes };
                 Ok((tail, part.meta.size))
             }
             // An empty object has no last byte: 416, or 200 where a part was asked for.
             Err(ReadError::Unknown { source, .. }) if source.is::<OutOfRange>() => {
-                let Part { bytes: all, meta, .. } = self.get_once(key, None).await?;
+                let Part { bytes: all, meta, .. } =
+                    self.get_once(key, None, WHOLE_BYTES_MAX.max(bytes)).await?;
                 let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(all.len());
                 Ok((all.slice(all.len() - wanted..), meta.size))
             }
@@ -428,8 +445,9 @@ fn write_error(key: &Key, answer: &Answer, error: object_store::Error) -> WriteE
 
 #[async_trait]
 impl Store for S3Store {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        let Part { bytes, meta, answer, .. } = patiently!(self, self.get_once(key, None))?;
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
+        let Part { bytes, meta, answer, .. } =
+            patiently!(self, self.get_once(key, None, bytes_max))?;
         let Some(etag) = meta.e_tag else {
             let source = "the answer has no etag".into();
             return Err(ReadError::Unknown { key: key.to_string(), source });

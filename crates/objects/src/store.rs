@@ -60,8 +60,10 @@ pub enum Put {
 /// No key may continue another by `/` (`a` and `a/b`): a directory cannot hold both.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// All of the object. Costs memory of its size.
-    async fn get(&self, key: &Key) -> Result<Object, ReadError>;
+    /// All of an object of at most `bytes_max` bytes. Costs memory of its size; of a longer one,
+    /// whoever wrote it, no more than a buffer of the connection is read:
+    /// [`ReadError::TooLong`].
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError>;
 
     /// The bytes `range` of the object: exactly those, or [`ReadError::Cut`] when it
     /// ends before. An empty range asks the store nothing.

@@ -273,7 +273,7 @@ fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
             "`cove recover` brings the store's volumes to this machine".into()
         }
         VolumeError::TooManyEntries => {
-            format!("unpin entries, so that retention makes room: `cove unpin {name}@ENTRY`")
+            format!("put entries in the trash, which gives way to others: `cove rm {name}@ENTRY`")
         }
         VolumeError::NoEntry { .. } => format!("`cove timeline {name}` lists the entries"),
         VolumeError::Exists { .. }

@@ -54,9 +54,9 @@ impl Watched {
 
 #[async_trait]
 impl Store for Watched {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
         self.ask(key, 0..u64::MAX).await;
-        self.store.get(key).await
+        self.store.get(key, bytes_max).await
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {

@@ -3,7 +3,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::MESSAGE_BYTES_MAX;
+use crate::entry::{MESSAGE_BYTES_MAX, TRASH_TIME, room};
 use crate::locations::{IndexRef, PackRef};
 use crate::root::{NotCaptured, NotCapturedPath};
 use crate::sample::{
@@ -352,16 +352,6 @@ fn an_entry_that_is_there_is_said_to_be_there() {
 }
 
 #[test]
-fn a_volume_has_at_most_256_entries() {
-    let mut head = with_entries(0..16);
-    head.older = Some(Older { digest: Digest([1; 32]), count: 240 });
-    refused(
-        head.add_entry(entry(99, EntryKind::Manual), &[], None, stamp(2)),
-        &expect!["volume vol-1 has 256 entries, the most that are possible"],
-    );
-}
-
-#[test]
 fn a_restore_keeps_the_present_state() {
     let head = head();
     let replace = Replace {
@@ -486,10 +476,57 @@ fn a_deleted_volume_keeps_the_entries_that_are_held() {
     assert!(matches!(left.delete(&[], None, stamp(9)).unwrap(), HeadObject::Tombstone(_)));
 }
 
+fn in_trash(head: &Head, n: u32, since: u8) -> Head {
+    let trash = EntryEdit { state: Some(EntryState::Trashed), ..EntryEdit::default() };
+    head.edit_entry(&entry_id(n), trash, None, stamp(since)).unwrap()
+}
+
+fn after(since: u8, passed: jiff::SignedDuration) -> Stamp {
+    Stamp { time: stamp(since).time + passed, nonce: stamp(since).nonce }
+}
+
 #[test]
-fn entries_leave_the_trash_for_ever() {
-    let head = with_entries(0..3);
-    let left = head.delete_entries(&[entry_id(1), entry_id(77)], None, stamp(9)).unwrap();
-    assert_eq!(left.entry_count(), 2);
-    assert_eq!(left.find_entry(&entry_id(1)), None);
+fn what_was_in_the_trash_for_seven_days_leaves_the_list_at_a_commit() {
+    let head = in_trash(&in_trash(&with_entries(0..3), 1, 10), 2, 11);
+    let at = |passed| head.commit(commit_of(head.now.clone()), None, after(10, passed)).unwrap();
+    assert_eq!(at(TRASH_TIME).entry_count(), 3);
+    let left = at(TRASH_TIME + jiff::SignedDuration::from_millis(1));
+    assert_eq!(left.entries.iter().map(|e| e.id).collect::<Vec<_>>(), [entry_id(2), entry_id(0)]);
+    // a head that names older ones is left as it is: they are part of the count
+    let mut short = with_entries(0..20);
+    short = in_trash(&short, 19, 10);
+    short.spill(vec![]).unwrap();
+    let late = after(10, TRASH_TIME * 2);
+    let kept = short.commit(commit_of(short.now.clone()), None, late).unwrap();
+    assert_eq!(kept.entry_count(), 20);
+}
+
+#[test]
+fn in_a_full_list_the_trash_gives_way_and_no_live_entry_does() {
+    let full = with_entries(0..256);
+    assert_eq!(room(&full.entries, &[]), 0);
+    assert_eq!(room(&full.entries, &[entry_id(7)]), 1);
+    let new = |n| entry(n, EntryKind::Manual);
+    refused(
+        full.add_entry(new(300), &[], None, stamp(9)),
+        &expect!["volume vol-1 has 256 entries in its timeline, the most that are possible"],
+    );
+    // 5 was put there before 9
+    let trashed = in_trash(&in_trash(&full, 5, 3), 9, 4);
+    assert_eq!(room(&trashed.entries, &[]), 2);
+    let one = trashed.add_entry(new(300), &[], None, stamp(9)).unwrap();
+    assert_eq!((one.entry_count(), one.find_entry(&entry_id(5))), (256, None));
+    let two = one.add_entry(new(301), &[], None, stamp(9)).unwrap();
+    assert_eq!((two.entry_count(), two.find_entry(&entry_id(9))), (256, None));
+    assert!(two.add_entry(new(302), &[], None, stamp(9)).is_err());
+    // what rolls off with it makes room for it
+    let rolled = two.add_entry(new(302), &[entry_id(0)], None, stamp(9)).unwrap();
+    assert_eq!((rolled.entry_count(), rolled.find_entry(&entry_id(0))), (256, None));
+    // a head that does not hold all of them asks for the others first
+    let mut spilled = trashed;
+    spilled.spill(vec![]).unwrap();
+    refused(
+        spilled.add_entry(new(300), &[], None, stamp(9)),
+        &expect!["the older entries of volume vol-1 are not loaded"],
+    );
 }

@@ -7,7 +7,7 @@ use super::{
     BACKGROUND, FORMAT, Head, HeadObject, HeadState, OPS_MAX, Op, OpRecord, RootFrame, Stamp,
     Tombstone, TombstoneState, label_twice,
 };
-use crate::entry::{ENTRIES_MAX, EntryRecord};
+use crate::entry::{ENTRIES_MAX, EntryRecord, TRASH_TIME};
 use crate::locations::Locations;
 use crate::root::Root;
 
@@ -34,8 +34,8 @@ pub enum TransitionError {
     /// Two live entries would have one label.
     #[error("label \"{label}\" is taken by another entry")]
     LabelTaken { label: Label },
-    /// No room for another entry, those in the trash included.
-    #[error("volume {volume} has 256 entries, the most that are possible")]
+    /// No room for another entry; those in the trash have given way already.
+    #[error("volume {volume} has 256 entries in its timeline, the most that are possible")]
     TooManyEntries { volume: VolumeId },
     /// The caller has to join the older entries first.
     #[error("the older entries of volume {volume} are not loaded")]
@@ -154,7 +154,8 @@ impl Head {
         head
     }
 
-    /// The next state, with the entries that come and go with it.
+    /// The next state, with the entries that come and go with it. When all entries are joined,
+    /// those that were in the trash for [`TRASH_TIME`] leave the head.
     ///
     /// # Errors
     ///
@@ -174,6 +175,7 @@ impl Head {
         next.locations = commit.locations;
         next.root_frame = commit.root_frame;
         next.trash_entries(&commit.trash, stamp.time)?;
+        next.empty_trash(stamp.time);
         for entry in commit.add.into_iter().rev() {
             next.insert_entry(entry)?;
         }
@@ -252,24 +254,6 @@ impl Head {
         if named {
             next.check_labels()?;
         }
-        Ok(next)
-    }
-
-    /// The head without the entries `ids`, for ever: what was long enough in the trash.
-    /// Ids that are not there are no error.
-    ///
-    /// # Errors
-    ///
-    /// [`TransitionError::OlderNotJoined`] when there are older entries.
-    pub fn delete_entries(
-        &self,
-        ids: &[EntryId],
-        op: Option<Op>,
-        stamp: Stamp,
-    ) -> Result<Self, TransitionError> {
-        self.check_joined()?;
-        let mut next = self.next(op, stamp)?;
-        next.entries.retain(|entry| !ids.contains(&entry.id));
         Ok(next)
     }
 
@@ -473,11 +457,38 @@ impl Head {
             return Err(TransitionError::EntryIsThere { entry: entry.id });
         }
         if self.entry_count() >= ENTRIES_MAX {
-            return Err(TransitionError::TooManyEntries { volume: self.volume.clone() });
+            self.make_room()?;
         }
         let labelled = entry.label.is_some();
         self.entries.insert(0, entry);
         if labelled { self.check_labels() } else { Ok(()) }
+    }
+
+    /// Drops from the list what was in the trash for [`TRASH_TIME`]; the bytes stay in the
+    /// store. Time is the writer's: what a wrong clock drops too early is named by no entry any
+    /// more, and nothing else.
+    fn empty_trash(&mut self, now: Timestamp) {
+        if self.older.is_none() {
+            self.entries.retain(|entry| {
+                entry.is_live()
+                    || entry.trashed_at.is_none_or(|since| now.duration_since(since) <= TRASH_TIME)
+            });
+        }
+    }
+
+    /// Drops from the list what was put in the trash first, so that another entry can come.
+    fn make_room(&mut self) -> Result<(), TransitionError> {
+        self.check_joined()?;
+        let trashed = self.entries.iter().enumerate().filter(|(_, entry)| !entry.is_live());
+        // of one moment, the older entry: the newest are first
+        let first = trashed.min_by_key(|(n, entry)| (entry.trashed_at, std::cmp::Reverse(*n)));
+        match first.map(|(n, _)| n) {
+            Some(n) => {
+                self.entries.remove(n);
+                Ok(())
+            }
+            None => Err(TransitionError::TooManyEntries { volume: self.volume.clone() }),
+        }
     }
 }
 

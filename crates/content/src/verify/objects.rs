@@ -6,7 +6,7 @@ use super::VerifyError;
 use super::hits::Fault;
 use crate::chunks::{ChunkError, Chunks, NamedPacks};
 use crate::decode::DecodeError;
-use crate::pack::{Pack, by_frame, check_frame};
+use crate::pack::{PACK_BYTES_MAX, Pack, by_frame, check_frame};
 
 /// Reads the packs and indexes of `part` (of `of`) whole and checks each byte; gives what is lost
 /// or damaged.
@@ -32,7 +32,10 @@ pub(super) fn read(
     }
     for (pack, bytes_named) in packs.into_iter().filter(|(pack, _)| in_part(&pack.0, part, of)) {
         let key = stored.remote().pack_key(&pack);
-        let object = stored.remote().get(&key).map_err(|source| ChunkError::Read { source });
+        let object = stored
+            .remote()
+            .get_at_most(&key, PACK_BYTES_MAX)
+            .map_err(|source| ChunkError::Read { source });
         let checked_pack = object.and_then(|object| {
             checked.packs_read += 1;
             checked.bytes_read += object.bytes.len() as u64;

@@ -175,7 +175,10 @@ async fn deleting_what_is_gone_succeeds_and_changing_it_does_not() {
     database.delete_stored(&volume("a"), &operation(1)).await.unwrap();
     database.delete_pending(&operation(1)).await.unwrap();
     database.delete_discarded(&operation(1)).await.unwrap();
-    let error = database.set_root(&volume("a"), &operation(1), "{}").await.unwrap_err();
+    let error = database
+        .set_root(&volume("a"), &operation(1), &Digest::of(b"tree").to_string())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let error = database.update_pending(&operation(1), "{}").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -276,4 +279,18 @@ async fn a_database_that_is_cut_is_found_damaged() {
         Err(error) => Err(error),
     };
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_store_that_was_held_is_remembered_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let (here, other) = ("file:///srv/objects", "s3://bucket/a");
+    let database = open(&directory).await;
+    assert!(!database.was_held(here).await.unwrap());
+    database.put_held(here, 1).await.unwrap();
+    database.put_held(here, 2).await.unwrap();
+    database.close().await;
+    let database = open(&directory).await;
+    assert!(database.was_held(here).await.unwrap());
+    assert!(!database.was_held(other).await.unwrap());
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use cove_content::claim::{KEY, StoreRecord, Take};
+use cove_content::claim::{KEY, RECORD_BYTES_MAX, StoreRecord, Take};
 use cove_content::volumes::VolumeError;
 use cove_objects::{Key, ReadError};
 use cove_types::{Classify, ErrorKind};
@@ -136,13 +136,15 @@ pub(crate) async fn ask(inner: &Inner) {
     let asked = inner.env.since_boot();
     inner.hold.write(|known| known.asked = asked);
     let Ok(key) = Key::parse(KEY) else { return };
-    let found = match timeout(ANSWER_WITHIN, inner.remote.store().get(&key)).await {
-        Ok(Ok(found)) => found,
-        // a store that somebody emptied answers
-        Ok(Err(ReadError::NotFound { .. })) => return inner.hold.renew.notify_one(),
-        Ok(Err(error)) => return inner.set_silent(chain(&error)),
-        Err(_) => return inner.set_silent(silence(ANSWER_WITHIN)),
-    };
+    let found =
+        match timeout(ANSWER_WITHIN, inner.remote.store().get(&key, RECORD_BYTES_MAX as u64)).await
+        {
+            Ok(Ok(found)) => found,
+            // a store that somebody emptied answers
+            Ok(Err(ReadError::NotFound { .. })) => return inner.hold.renew.notify_one(),
+            Ok(Err(error)) => return inner.set_silent(chain(&error)),
+            Err(_) => return inner.set_silent(silence(ANSWER_WITHIN)),
+        };
     // what cannot be read is for the renewal to say
     let Ok(record) = StoreRecord::decode(&found.bytes) else {
         return inner.hold.renew.notify_one();

@@ -45,7 +45,7 @@ pub(crate) fn check(
     };
     let head = match inner.remote.get(&key) {
         Ok(object) => Head::decode(&object.bytes).map_err(|error| chain(&error)),
-        Err(error @ (ReadError::NotFound { .. } | ReadError::Cut { .. })) => Err(chain(&error)),
+        Err(error @ (ReadError::NotFound { .. } | ReadError::TooLong { .. })) => Err(chain(&error)),
         Err(error) => return Err(VolumeError::failed("failed to read the head", error)),
     };
     let head = match head {
@@ -114,7 +114,9 @@ pub(crate) fn check_record(inner: &Inner) -> Result<Option<wire::VerifyProblem>,
         .map_err(|error| VolumeError::failed("failed to name the store's record", error))?;
     let what = match inner.remote.get(&key) {
         Ok(object) => StoreRecord::decode(&object.bytes).err().map(|error| chain(&error)),
-        Err(error @ (ReadError::NotFound { .. } | ReadError::Cut { .. })) => Some(chain(&error)),
+        Err(error @ (ReadError::NotFound { .. } | ReadError::TooLong { .. })) => {
+            Some(chain(&error))
+        }
         Err(error) => return Err(VolumeError::failed("failed to read who holds the store", error)),
     };
     Ok(what.map(|what| {

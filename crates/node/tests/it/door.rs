@@ -42,9 +42,9 @@ impl Drop for Shut<'_> {
 
 #[async_trait]
 impl Store for Door {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
         self.pass().await;
-        self.store.get(key).await
+        self.store.get(key, bytes_max).await
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::{self, Races, key};
+use crate::contract::{self, MAX, Races, key};
 
 fn open(directory: &Path) -> DirectoryStore {
     DirectoryStore::open(directory, Env::system()).unwrap()
@@ -51,11 +51,11 @@ async fn a_failed_fsync_is_unknown_and_asked_again_ends_definitely() {
         store.fail_fsync_after(step);
         let error = store.put_if_absent(&head, "x".into()).await.unwrap_err();
         assert!(matches!(error, WriteError::Unknown { .. }), "step {step}: {error:?}");
-        assert_eq!(store.get(&head).await.is_ok(), is_there, "step {step}");
+        assert_eq!(store.get(&head, MAX).await.is_ok(), is_there, "step {step}");
         assert_eq!(temporaries(directory.path()), 0, "step {step}");
         let again = store.put_if_absent(&head, "x".into()).await.unwrap();
         assert_eq!(again == Put::Refused, is_there, "step {step}");
-        assert_eq!(store.get(&head).await.unwrap().bytes, "x");
+        assert_eq!(store.get(&head, MAX).await.unwrap().bytes, "x");
     }
     for (step, text) in [(0, "x"), (1, "y")] {
         let directory = tempfile::tempdir().unwrap();
@@ -67,8 +67,35 @@ async fn a_failed_fsync_is_unknown_and_asked_again_ends_definitely() {
         store.fail_fsync_after(step);
         let error = store.put_if_match(&head, "y".into(), &version).await.unwrap_err();
         assert!(matches!(error, WriteError::Unknown { .. }), "step {step}: {error:?}");
-        assert_eq!(store.get(&head).await.unwrap().bytes, text, "step {step}");
+        assert_eq!(store.get(&head, MAX).await.unwrap().bytes, text, "step {step}");
     }
+}
+
+#[tokio::test]
+async fn a_name_whose_fsync_failed_counts_once_a_fresh_file_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let pack = key("", "packs/one");
+    let file = directory.path().join("objects/packs/one");
+    let _ = store.put_if_absent(&key("", "packs/other"), "o".into()).await.unwrap();
+    // the file is on disk, its name perhaps not
+    store.fail_fsync_after(1);
+    let error = store.put_if_absent(&pack, "x".into()).await.unwrap_err();
+    assert!(matches!(error, WriteError::Unknown { .. }), "{error:?}");
+    let first = std::fs::metadata(&file).unwrap().ino();
+    // a second fsync of that directory would succeed; the name is not taken for durable by it
+    for step in [0, 1] {
+        store.fail_fsync_after(step);
+        let error = store.put_if_absent(&pack, "x".into()).await.unwrap_err();
+        assert!(matches!(error, WriteError::Unknown { .. }), "step {step}: {error:?}");
+        store.fail_fsync_after(step);
+        let error = store.get(&pack, MAX).await.unwrap_err();
+        assert!(matches!(error, ReadError::Unknown { .. }), "step {step}: {error:?}");
+    }
+    assert_eq!(store.get(&pack, MAX).await.unwrap().bytes, "x");
+    assert_ne!(std::fs::metadata(&file).unwrap().ino(), first);
+    assert_eq!(store.put_if_absent(&pack, "x".into()).await.unwrap(), Put::Refused);
+    assert_eq!(temporaries(directory.path()), 0);
 }
 
 #[tokio::test]
@@ -102,6 +129,49 @@ async fn a_directory_that_is_lost_is_no_empty_store() {
     std::fs::remove_dir(directory.path().join("objects")).unwrap();
     let error = store.list("", None, 1).await.unwrap_err();
     assert!(matches!(error, ReadError::Unknown { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_objects_while_the_disk_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (head, absent) = (key("", "volume/head"), key("", "volume/absent"));
+    let Put::Done(version) = store.put_if_absent(&head, "x".into()).await.unwrap() else {
+        panic!("an empty store has a head")
+    };
+    let (here, away) = (directory.path().join("objects"), directory.path().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    // an empty mount point, and another disk with an empty store
+    for is_empty in [true, false] {
+        if !is_empty {
+            std::fs::create_dir(&here).unwrap();
+        }
+        for key in [&head, &absent] {
+            let unknown = |error| matches!(error, ReadError::Unknown { .. });
+            assert!(unknown(store.get(key, MAX).await.unwrap_err()));
+            assert!(unknown(store.get_range(key, 0..1).await.unwrap_err()));
+            assert!(unknown(store.get_tail(key, 1).await.unwrap_err()));
+            assert!(unknown(store.list("", None, 1).await.unwrap_err()));
+            let unknown = |error| matches!(error, WriteError::Unknown { .. });
+            assert!(unknown(store.put_if_absent(key, "y".into()).await.unwrap_err()));
+            assert!(unknown(store.put_if_match(key, "y".into(), &version).await.unwrap_err()));
+            assert!(unknown(store.delete(key).await.unwrap_err()));
+        }
+    }
+    std::fs::remove_dir(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    assert_eq!(store.get(&head, MAX).await.unwrap().bytes, "x");
+    assert!(matches!(store.get(&absent, MAX).await, Err(ReadError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_store_that_was_there_is_not_made_afresh() {
+    let directory = tempfile::tempdir().unwrap();
+    let gone = DirectoryStore::open_known(directory.path(), Env::system()).unwrap_err();
+    assert!(matches!(gone, OpenError::Gone { .. }), "{gone:?}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    drop(open(directory.path()));
+    DirectoryStore::open_known(directory.path(), Env::system()).unwrap();
 }
 
 #[tokio::test]

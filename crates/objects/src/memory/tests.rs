@@ -4,7 +4,7 @@ use std::time::Duration;
 use cove_env::{ManualClock, SeededChance};
 
 use super::*;
-use crate::contract::{self, Races, key};
+use crate::contract::{self, MAX, Races, key};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -23,12 +23,12 @@ async fn a_fault_before_the_effect_has_none_and_one_after_it_has() {
         assert_eq!(store.contents().contains_key(&head), is_there, "{fault:?}");
     }
     store.fail_next(1, Fault::AfterEffect);
-    assert!(matches!(store.get(&head).await, Err(ReadError::Unknown { .. })));
+    assert!(matches!(store.get(&head, MAX).await, Err(ReadError::Unknown { .. })));
     store.fail_next(1, Fault::Denied);
-    assert!(matches!(store.get(&head).await, Err(ReadError::Denied { .. })));
+    assert!(matches!(store.get(&head, MAX).await, Err(ReadError::Denied { .. })));
     store.fail_next(1, Fault::Exhausted);
     assert!(matches!(store.delete(&head).await, Err(WriteError::Exhausted { .. })));
-    assert_eq!(store.get(&head).await.unwrap().bytes, "x");
+    assert_eq!(store.get(&head, MAX).await.unwrap().bytes, "x");
 }
 
 #[tokio::test]
@@ -37,10 +37,10 @@ async fn a_fault_is_met_where_the_test_says() {
     let (head, pack) = (key("", "head"), key("", "pack"));
     store.fail_after(1, Fault::BeforeEffect);
     assert_ne!(store.put_if_absent(&head, "x".into()).await.unwrap(), Put::Refused);
-    store.get(&head).await.unwrap_err();
-    store.get(&head).await.unwrap();
+    store.get(&head, MAX).await.unwrap_err();
+    store.get(&head, MAX).await.unwrap();
     store.fail_when(|request| (request.key() == "pack").then_some(Fault::BeforeEffect));
-    store.get(&head).await.unwrap();
+    store.get(&head, MAX).await.unwrap();
     store.put_if_absent(&pack, "y".into()).await.unwrap_err();
     store.heal();
     assert_ne!(store.put_if_absent(&pack, "y".into()).await.unwrap(), Put::Refused);
@@ -55,7 +55,7 @@ async fn an_age_moves_with_the_clock_of_the_store() {
     let head = key("", "head");
     assert_ne!(store.put_if_absent(&head, "x".into()).await.unwrap(), Put::Refused);
     clock.advance(Duration::from_secs(90));
-    assert_eq!(store.get(&head).await.unwrap().age, Some(Duration::from_secs(90)));
+    assert_eq!(store.get(&head, MAX).await.unwrap().age, Some(Duration::from_secs(90)));
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ struct Sinful(MemoryStore, Sin);
 
 #[async_trait]
 impl Store for Sinful {
-    async fn get(&self, key: &Key) -> Result<Object, ReadError> {
-        self.0.get(key).await
+    async fn get(&self, key: &Key, bytes_max: u64) -> Result<Object, ReadError> {
+        self.0.get(key, bytes_max).await
     }
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, ReadError> {
         self.0.get_range(key, range).await
@@ -36,7 +36,7 @@ impl Store for Sinful {
     async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<Put, WriteError> {
         match self.1 {
             Sin::RefusesAll => return Ok(Put::Refused),
-            Sin::LooksFirst if self.0.get(key).await.is_ok() => return Ok(Put::Refused),
+            Sin::LooksFirst if self.0.get(key, u64::MAX).await.is_ok() => return Ok(Put::Refused),
             Sin::CreatesAlways | Sin::LooksFirst => {}
             _ => return self.0.put_if_absent(key, bytes).await,
         }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::contract::{self, Races};
+use crate::contract::{self, MAX, Races};
 
 /// The server of all tests here; `None` when they may be skipped.
 fn server() -> Option<&'static S3Server> {
@@ -55,7 +55,7 @@ mod live {
         let Some(server) = server() else { return };
         let config = S3Config { bucket: "no-such-bucket".into(), ..config(server, "") };
         let store = S3Store::open(config, Env::system()).unwrap();
-        let found = store.get(&head()).await;
+        let found = store.get(&head(), MAX).await;
         assert!(matches!(found, Err(ReadError::Unknown { .. })), "{found:?}");
         let listed = store.list("", None, 10).await;
         assert!(matches!(listed, Err(ReadError::Unknown { .. })), "{listed:?}");
@@ -66,7 +66,7 @@ mod live {
         let Some(server) = server() else { return };
         let config = S3Config { secret_key: "wrong".into(), ..config(server, "") };
         let store = S3Store::open(config, Env::system()).unwrap();
-        let found = store.get(&head()).await;
+        let found = store.get(&head(), MAX).await;
         assert!(matches!(found, Err(ReadError::Denied { .. })), "{found:?}");
         let put = store.put_if_absent(&head(), "x".into()).await;
         assert!(matches!(put, Err(WriteError::Denied { .. })), "{put:?}");
@@ -160,7 +160,7 @@ fn head() -> Key {
 #[tokio::test]
 async fn an_object_is_absent_only_when_the_store_says_that_the_key_is() {
     let script = Script::start(|_| error("404 Not Found", "NoSuchKey")).await;
-    let found = script.store().get(&head()).await;
+    let found = script.store().get(&head(), MAX).await;
     assert!(matches!(found, Err(ReadError::NotFound { .. })), "{found:?}");
     assert_eq!(script.requests(), 1, "a definite answer is not asked for again");
 
@@ -177,7 +177,7 @@ async fn an_object_is_absent_only_when_the_store_says_that_the_key_is() {
         let shown = String::from_utf8_lossy(&not_said).into_owned();
         let script = Script::start(move |_| not_said.clone()).await;
         let store = script.store();
-        let found = store.get(&head()).await;
+        let found = store.get(&head(), MAX).await;
         assert!(matches!(found, Err(ReadError::Unknown { .. })), "{shown}: {found:?}");
         let listed = store.list("", None, 10).await;
         assert!(matches!(listed, Err(ReadError::Unknown { .. })), "{shown}: {listed:?}");
@@ -222,6 +222,7 @@ async fn a_write_is_refused_only_by_412_and_asked_once_whatever_the_answer() {
                 Err(WriteError::Unknown { .. }) => "unknown",
                 Err(WriteError::Denied { .. }) => "denied",
                 Err(WriteError::Exhausted { .. }) => "exhausted",
+                Err(WriteError::NameIsUsed { .. }) => "the name is used",
             };
             assert_eq!(is, said, "{shown}");
         }
@@ -241,17 +242,29 @@ async fn a_read_is_asked_again_after_an_answer_that_says_nothing() {
         _ => answer("200 OK", HEAD, "whole"),
     })
     .await;
-    let object = script.store().get(&head()).await.unwrap();
+    let object = script.store().get(&head(), MAX).await.unwrap();
     assert_eq!(object.bytes, "whole");
     assert_eq!(object.age, Some(Duration::from_secs(90)), "by the store's clock at both ends");
     assert_eq!(script.requests(), 4);
 }
 
 #[tokio::test]
+async fn an_object_whose_length_is_too_great_is_refused_by_its_headers() {
+    // no byte of it comes: whoever waited for the body would find it cut, and ask again
+    let script = Script::start(|_| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 5368709120\r\n{HEAD}\r\n").into_bytes()
+    })
+    .await;
+    let error = script.store().get(&head(), 16 << 10).await.unwrap_err();
+    assert!(matches!(error, ReadError::TooLong { size: 5_368_709_120, .. }), "{error:?}");
+    assert_eq!(script.requests(), 1);
+}
+
+#[tokio::test]
 async fn who_is_not_allowed_is_told_so_at_once() {
     let script = Script::start(|_| error("403 Forbidden", "AccessDenied")).await;
     let store = script.store();
-    let denied = store.get(&head()).await;
+    let denied = store.get(&head(), MAX).await;
     assert!(matches!(denied, Err(ReadError::Denied { .. })), "{denied:?}");
     let denied = store.delete(&head()).await;
     assert!(matches!(denied, Err(WriteError::Denied { .. })), "{denied:?}");
@@ -261,7 +274,7 @@ async fn who_is_not_allowed_is_told_so_at_once() {
 #[tokio::test]
 async fn an_error_names_what_the_store_said_and_no_secret() {
     let script = Script::start(|_| error("403 Forbidden", "AccessDenied")).await;
-    let Err(ReadError::Denied { source, .. }) = script.store().get(&head()).await else {
+    let Err(ReadError::Denied { source, .. }) = script.store().get(&head(), MAX).await else {
         panic!("it is denied")
     };
     assert_eq!(source.to_string(), "the store answered 403 (AccessDenied)");
@@ -278,7 +291,7 @@ async fn a_store_that_is_away_is_told_once_and_in_one_line() {
     let (silence, pause) = (Duration::from_secs(5), Duration::from_millis(1));
     let store = S3Store::open_with(config, Env::system(), silence, pause).unwrap();
     let said = format!("{at} does not answer: connection refused");
-    let read = store.get(&head()).await.unwrap_err();
+    let read = store.get(&head(), MAX).await.unwrap_err();
     assert_eq!(std::error::Error::source(&read).unwrap().to_string(), said);
     let written = store.put_if_absent(&head(), "a".into()).await.unwrap_err();
     assert_eq!(std::error::Error::source(&written).unwrap().to_string(), said);
