@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_content::entry::EntryRecord;
 use cove_content::head::Replace;
 use cove_content::root::{NotCaptured, Root};
-use cove_types::{EntryId, ErrorKind};
+use cove_types::EntryId;
 
 use crate::capture::strip_volume;
 use crate::node::Inner;
@@ -25,10 +25,7 @@ pub(crate) fn restore(
     keep: u32,
 ) -> Result<Ended, SaveError> {
     let known = known_of(volume)?;
-    let target = known.find_entry(entry).cloned().ok_or_else(|| SaveError::Refused {
-        kind: ErrorKind::NotFound,
-        what: format!("entry {entry} is not in this project's timeline"),
-    })?;
+    let target = known.get_entry(entry).map_err(SaveError::refused)?.clone();
     let is_exact = matches!(pending.work, Work::Restore { tree: Some(_), .. });
     let not_captured = match is_exact {
         true => NotCaptured::default(),
