@@ -579,6 +579,13 @@ impl ChunkError {
         self.kind() == ErrorKind::Corrupt
     }
 
+    /// Whether asking again is of no use: what is lost, damaged or kept from us stays as it is, so
+    /// that nothing is unsavable because of it.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        self.is_damage() || self.kind() == ErrorKind::Denied
+    }
+
     /// The same damage as an error of its own.
     fn said_again(&self) -> Self {
         match self {

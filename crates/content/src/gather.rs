@@ -94,7 +94,7 @@ fn look(chunks: &Chunks, next: &Head) -> Result<Option<(GatherPlan, Sources)>, G
         for index in &plan.merge {
             match chunks.whole_index(index) {
                 Ok(index) => merged.push(index),
-                Err(error) if is_lasting(&error) => {
+                Err(error) if error.is_lasting() => {
                     warn(&remote.index_key(&index.id), &error, "an index is not merged");
                     damaged.indexes.push(index.id);
                     continue 'plan;
@@ -104,12 +104,6 @@ fn look(chunks: &Chunks, next: &Head) -> Result<Option<(GatherPlan, Sources)>, G
         }
         return Ok(Some((plan, Sources { footers, merged })));
     }
-}
-
-/// Whether asking again is of no use: what is lost, damaged or kept from us stays as it is, so
-/// that nothing is unsavable because of it.
-fn is_lasting(error: &ChunkError) -> bool {
-    error.is_damage() || error.kind() == ErrorKind::Denied
 }
 
 fn warn(key: &Key, error: &ChunkError, message: &str) {
@@ -156,7 +150,7 @@ impl Copy<'_> {
                     Ok(frames) => {
                         frames.into_iter().try_for_each(|frame| self.frame(&frame))?;
                     }
-                    Err(error) if is_lasting(&error) => {
+                    Err(error) if error.is_lasting() => {
                         warn(key, &error, "a pack is not rewritten");
                         left.insert(pack.id);
                     }

@@ -225,6 +225,29 @@ pub struct Older {
     pub count: u32,
 }
 
+/// What could be had of the entries that a head only names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OlderEntries {
+    /// Those of the lists that could be read, the newest first.
+    pub entries: Vec<EntryRecord>,
+    /// The lists that are lost or damaged, the newest first.
+    pub unread: Vec<Older>,
+}
+
+impl OlderEntries {
+    /// How many entries these are, those that nobody can read included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.entries.len() + count_of(&self.unread)
+    }
+}
+
+/// How many entries lists hold.
+fn count_of<'a>(lists: impl IntoIterator<Item = &'a Older>) -> usize {
+    let count = |list: &Older| usize::try_from(list.count).unwrap_or(usize::MAX);
+    lists.into_iter().map(count).fold(0, usize::saturating_add)
+}
+
 /// The frame that holds the root node of the tree of now, so that a cold read needs
 /// no index for it. In JSON `[pack, offset, bytes]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,6 +319,11 @@ pub struct Head {
     /// The others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older: Option<Older>,
+    /// Further lists, of entries before those of `older`, that could not be read when others were
+    /// moved out, the newest first. What they hold is part of the timeline as soon as they can be
+    /// read again; a head never drops one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Older>,
     /// Where the chunks of now and of all entries lie.
     pub locations: Locations,
     /// Where the first node of the present tree lies.
@@ -480,8 +508,12 @@ impl Head {
     /// How many entries the volume has, the older ones included.
     #[must_use]
     pub fn entry_count(&self) -> usize {
-        let older = self.older.map_or(0, |older| older.count);
-        self.entries.len() + usize::try_from(older).unwrap_or(usize::MAX)
+        self.entries.len().saturating_add(count_of(self.lists()))
+    }
+
+    /// The lists of entries that the head only names, the newest first.
+    pub fn lists(&self) -> impl Iterator<Item = &Older> {
+        self.older.iter().chain(&self.unread)
     }
 
     /// The entry `id`, if it lies in the head itself.
@@ -501,7 +533,22 @@ impl Head {
         }
     }
 
-    /// Reads the chunk of the older entries.
+    /// Reads a chunk of older entries, one of those that `list` is.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when it is not what [`spill`](Self::spill) wrote, or does not hold as many
+    /// as the head says.
+    pub fn decode_list(list: &Older, chunk: &[u8]) -> Result<Vec<EntryRecord>, DecodeError> {
+        let entries = Self::decode_older(chunk)?;
+        if entries.len() != count_of([list]) {
+            let reason = format!("it has {} entries, the head says {}", entries.len(), list.count);
+            return Err(DecodeError::damaged("list of older entries", reason));
+        }
+        Ok(entries)
+    }
+
+    /// Reads a chunk of older entries.
     ///
     /// # Errors
     ///
@@ -523,24 +570,39 @@ impl Head {
         Ok(entries)
     }
 
-    /// This head with all entries in it: `older` are those of the chunk that it names.
+    /// This head with all entries in it that can be read: `older` are those of the lists that it
+    /// names. It goes on naming the others.
     ///
     /// Whatever looks at all entries (a label, an entry that is not among the newest)
     /// needs such a head; [`spill`](Self::spill) makes it short again. Nothing counts as a
     /// change.
     ///
+    /// An entry of a list that was away may meet one that came meanwhile: of two with one id the
+    /// newer is kept, and of two live ones with one label the newer keeps the label.
+    ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the chunk does not hold as many as the head says.
-    pub fn join(&self, older: Vec<EntryRecord>) -> Result<Self, DecodeError> {
-        let count = self.entry_count() - self.entries.len();
-        if older.len() != count {
-            let reason = format!("it has {} entries, the head says {count}", older.len());
+    /// [`DecodeError`] when these are not as many as the head says.
+    pub fn join(&self, older: &OlderEntries) -> Result<Self, DecodeError> {
+        let count = count_of(self.lists());
+        if older.count() != count {
+            let reason = format!("it has {} entries, the head says {count}", older.count());
             return Err(DecodeError::damaged("list of older entries", reason));
         }
         let mut joined = self.clone();
-        joined.entries.extend(older);
         joined.older = None;
+        joined.unread.clone_from(&older.unread);
+        for entry in &older.entries {
+            if joined.find_entry(&entry.id).is_some() {
+                continue;
+            }
+            let mut entry = entry.clone();
+            let same = |other: &EntryRecord| other.is_live() && other.label == entry.label;
+            if entry.is_live() && entry.label.is_some() && joined.entries.iter().any(same) {
+                entry.label = None;
+            }
+            joined.entries.push(entry);
+        }
         Ok(joined)
     }
 
@@ -552,19 +614,21 @@ impl Head {
     }
 
     /// Moves the oldest entries out of a head that would be too long, in front of
-    /// `older`, those of the chunk that it names (empty when it names none).
+    /// `older`, those of the lists that it names (empty when it names none). A list that could not
+    /// be read is named beside the new one.
     ///
     /// Gives the chunk that is to be stored before the head, and which the head then
     /// names; nothing when all fits. It is asked before the packs of a commit are
     /// finished, because the chunk goes into one of them.
     #[must_use]
-    pub fn spill(&mut self, older: Vec<EntryRecord>) -> Option<Vec<u8>> {
+    pub fn spill(&mut self, older: OlderEntries) -> Option<Vec<u8>> {
         if !self.needs_spill() {
             return None;
         }
         let mut kept = self.entries.len().min(ENTRIES_IN_HEAD_SPILLED);
         let mut entries = std::mem::take(&mut self.entries);
-        entries.extend(older);
+        entries.extend(older.entries);
+        self.unread = older.unread;
         loop {
             let moved = &entries[kept..];
             let chunk = json::canonical(&moved);
@@ -597,7 +661,7 @@ impl Head {
         if self.entries.len() > ENTRIES_IN_HEAD_MAX || self.entry_count() > ENTRIES_MAX {
             return damaged("it has too many entries");
         }
-        if self.older.is_some_and(|older| older.count == 0) {
+        if self.lists().any(|list| list.count == 0) {
             return damaged("it names a chunk of no older entries");
         }
         for (n, entry) in self.entries.iter().enumerate() {

@@ -187,6 +187,8 @@ pub struct VolumeStatus {
     pub bytes: wire::Bytes,
     /// How many live entries it has.
     pub entries: u32,
+    /// How many more, live or in the trash, nobody can read: the list of them is lost or damaged.
+    pub unread_entries: u32,
     /// What its tree does not hold.
     pub not_captured: Vec<wire::NotCaptured>,
     /// How many paths that are in all.
@@ -360,7 +362,8 @@ pub trait Volumes: Send + Sync + 'static {
     /// One volume.
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError>;
 
-    /// The entries of a volume, newest first, trashed ones included.
+    /// The entries of a volume, newest first, trashed ones included; without those that nobody can
+    /// read, which [`VolumeStatus::unread_entries`] counts.
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError>;
 
     /// What differs between two moments, in the order of paths (from the project's root).
@@ -435,6 +438,8 @@ pub enum VolumeError {
     Exists { volume: VolumeId },
     #[error("entry {entry} is not in this project's timeline")]
     NoEntry { entry: EntryId },
+    #[error("{count} of the older entries cannot be read: the list of them is lost or damaged")]
+    EntriesUnread { count: u32 },
     #[error("label {label} names entry {entry} already")]
     LabelTaken { label: Label, entry: EntryId },
     #[error("{path} does not exist")]
@@ -491,6 +496,7 @@ impl Classify for VolumeError {
             | Self::InUse { .. }
             | Self::TooManyEntries
             | Self::HeldByAnother => ErrorKind::Precondition,
+            Self::EntriesUnread { .. } => ErrorKind::Corrupt,
             Self::OtherRequest | Self::TooOld => ErrorKind::Conflict,
             Self::Unknown { .. } => ErrorKind::TimedOut,
             Self::Refused { kind, .. } | Self::Failed { kind, .. } => *kind,

@@ -89,7 +89,7 @@ pub(crate) fn stored(
     let tree = match moment {
         Moment::Now => known.head.now.tree,
         Moment::Entry(entry) => {
-            let record = known.find_entry(entry).ok_or(VolumeError::NoEntry { entry: *entry })?;
+            let record = known.get_entry(entry)?;
             record.root.tree
         }
     };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use cove_btrfs::{Pool, PoolError, SubvolumePath};
 use cove_content::chunks::PackCache;
 use cove_content::claim::Take;
-use cove_content::head::Head;
+use cove_content::head::{Head, OlderEntries};
 use cove_content::remote::Remote;
 use cove_content::volumes::VolumeError;
 use cove_database::{DatabaseError, NodeDatabase, StoredRow};
@@ -252,8 +252,11 @@ impl Node {
             let mut state = volume.state();
             state.document.clone_from(&head.document);
             state.saved_at = jiff::Timestamp::from_microsecond(row.saved_us).ok();
-            state.known =
-                Some(Known { head, older: Vec::new(), version: Version(row.version.clone()) });
+            state.known = Some(Known {
+                head,
+                older: OlderEntries::default(),
+                version: Version(row.version.clone()),
+            });
         }
         for row in inner.database.copies().await? {
             let volume = volume_of(&mut volumes, &row.volume);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use cove_btrfs::SubvolumePath;
 use cove_content::claim::Take;
 use cove_content::document::ProjectDocument;
-use cove_content::head::{Head, HeadObject, HeadState, Nonce, Stamp};
+use cove_content::head::{Head, HeadObject, HeadState, Nonce, OlderEntries, Stamp};
 use cove_content::volumes::{Progress, VolumeError};
 use cove_database::DatabaseError;
 use cove_objects::Version;
@@ -25,7 +25,7 @@ use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
-use crate::save::{SaveError, bring_older, keep_unknown, put_head, remember};
+use crate::save::{SaveError, bring_older, keep_unknown, put_head, remember, unread};
 use crate::volume::{Known, Volume};
 use crate::work::Work;
 
@@ -187,8 +187,15 @@ impl Recovery<'_> {
             let stamp = Stamp { time: inner.env.now(), nonce: Nonce(inner.env.random()) };
             let sealed = head.seal(inner.options.node.clone(), stamp);
             let sealed = sealed.map_err(|error| chain(&error))?;
-            let before = Known { head, older: Vec::new(), version };
-            match put_head(inner, id, Some(&before), sealed, Vec::new(), Some(&sealing)) {
+            let before = Known { head, older: OlderEntries::default(), version };
+            match put_head(
+                inner,
+                id,
+                Some(&before),
+                sealed,
+                OlderEntries::default(),
+                Some(&sealing),
+            ) {
                 Ok(known) => return Ok((known, sealing)),
                 Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) if tried < SEALS_MAX => {
                     found = self.find_head(id)?.ok_or("it was deleted meanwhile")?;
@@ -244,6 +251,11 @@ impl Recovery<'_> {
             let known = volume.state().known.clone().ok_or("it has no head")?;
             let kept = keep_unknown(inner, id, &known).map_err(said)?;
             remember(inner, &volume, kept).map_err(said)?;
+        }
+        let count = unread(&volume);
+        if count > 0 {
+            let why = VolumeError::EntriesUnread { count }.to_string();
+            self.recovered.lost.push(subject.lost_part("its older entries", why));
         }
         let made = match is_here {
             true => adopt_local(inner, &volume, was_ours && is_new),

@@ -20,7 +20,7 @@ pub(crate) use error::SaveError;
 pub(crate) use finish::record_failure;
 pub(crate) use head_put::{head_row, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
-pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older};
+pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older, unread};
 pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_draft, rescue_id, rescue_of};
 
 use std::sync::Arc;

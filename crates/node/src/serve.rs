@@ -154,19 +154,27 @@ impl Node {
         }
         self.known_entry(volume, entry).await?;
         let state = volume.state();
-        let found = state.known.as_ref().and_then(|known| known.find_entry(entry));
-        found.map(drop).ok_or(VolumeError::NoEntry { entry: *entry })
+        let missing = VolumeError::NoEntry { entry: *entry };
+        state.known.as_ref().map_or(Err(missing), |known| known.get_entry(entry).map(drop))
     }
 
     /// Asks the store for the older entries when this one is not among those that are here.
     async fn known_entry(&self, volume: &Arc<Volume>, entry: &EntryId) -> Result<(), VolumeError> {
-        let is_here = volume.state().entries().iter().any(|view| view.record.id == *entry);
-        if is_here { Ok(()) } else { self.all_entries(volume).await }
+        let is_here = || volume.state().entries().iter().any(|view| view.record.id == *entry);
+        if is_here() {
+            return Ok(());
+        }
+        self.all_entries(volume).await?;
+        let known = volume.state().known.clone();
+        match known {
+            Some(known) if !is_here() => known.get_entry(entry).map(drop),
+            _ => Ok(()),
+        }
     }
 
-    /// Asks the store for the older entries, unless they are here.
+    /// Asks the store for the older entries, unless they are here. What cannot be read is left out.
     async fn all_entries(&self, volume: &Arc<Volume>) -> Result<(), VolumeError> {
-        if volume.state().known.as_ref().is_none_or(Known::is_whole) {
+        if volume.state().known.as_ref().is_none_or(Known::is_loaded) {
             return Ok(());
         }
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
-use cove_content::head::{Head, HeadState, OpResult, TransitionError};
+use cove_content::head::{Head, HeadState, OlderEntries, OpResult, TransitionError};
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
-use cove_content::volumes::EntryView;
+use cove_content::volumes::{EntryView, VolumeError};
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
 use cove_types::{Digest, Durability, EntryId, ErrorKind, OperationId, VolumeId};
@@ -23,23 +23,46 @@ use crate::work::{Edit, Pending, Work};
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub head: Head,
-    pub older: Vec<EntryRecord>,
+    pub older: OlderEntries,
     pub version: Version,
 }
 
 impl Known {
     /// Whether the entries that the head only names are here too.
     pub fn is_whole(&self) -> bool {
-        self.head.older.is_none_or(|named| self.older.len() == named.count as usize)
+        self.is_loaded() && self.older.unread.is_empty()
+    }
+
+    /// Whether it is known of all entries that the head only names that they are here or cannot be read.
+    pub fn is_loaded(&self) -> bool {
+        self.head.entries.len() + self.older.count() == self.head.entry_count()
+    }
+
+    /// How many entries are in lists that cannot be read.
+    pub fn unread(&self) -> u32 {
+        self.older.unread.iter().map(|list| list.count).fold(0, u32::saturating_add)
     }
 
     /// All entries, the newest first.
     pub fn entries(&self) -> impl Iterator<Item = &EntryRecord> {
-        self.head.entries.iter().chain(&self.older)
+        self.head.entries.iter().chain(&self.older.entries)
     }
 
     pub fn find_entry(&self, id: &EntryId) -> Option<&EntryRecord> {
         self.entries().find(|entry| entry.id == *id)
+    }
+
+    /// The entry `id`.
+    ///
+    /// # Errors
+    ///
+    /// It is not in the timeline, or may be in a list that cannot be read.
+    pub fn get_entry(&self, id: &EntryId) -> Result<&EntryRecord, VolumeError> {
+        let missing = || match self.unread() {
+            0 => VolumeError::NoEntry { entry: *id },
+            count => VolumeError::EntriesUnread { count },
+        };
+        self.find_entry(id).ok_or_else(missing)
     }
 
     /// Applies a transition, with the older entries joined where it needs them. Gives the next head,
@@ -47,21 +70,19 @@ impl Known {
     pub fn next(
         &self,
         transition: impl Fn(&Head) -> Result<Head, TransitionError>,
-    ) -> Result<(Head, Vec<EntryRecord>), TransitionError> {
+    ) -> Result<(Head, OlderEntries), TransitionError> {
         match transition(&self.head) {
-            Err(TransitionError::OlderNotJoined { volume }) => {
+            Err(
+                TransitionError::OlderNotJoined { volume }
+                | TransitionError::OlderUnread { volume, .. },
+            ) => {
                 let joined = self
                     .head
-                    .join(self.older.clone())
+                    .join(&self.older)
                     .map_err(|_| TransitionError::OlderNotJoined { volume })?;
-                Ok((transition(&joined)?, Vec::new()))
-            }
-            Err(TransitionError::NoSuchEntry { volume, entry }) if !self.older.is_empty() => {
-                let joined = self
-                    .head
-                    .join(self.older.clone())
-                    .map_err(|_| TransitionError::NoSuchEntry { volume, entry })?;
-                Ok((transition(&joined)?, Vec::new()))
+                let next = transition(&joined)?;
+                let unread = next.unread.clone();
+                Ok((next, OlderEntries { entries: Vec::new(), unread }))
             }
             next => Ok((next?, self.older.clone())),
         }
@@ -192,6 +213,8 @@ pub(crate) struct State {
     pub swap_file: Option<jiff::Timestamp>,
     /// Since when its files are known not to be here.
     pub missing: Option<jiff::Timestamp>,
+    /// Since when some of its entries are known to be in a list that cannot be read.
+    pub unread: Option<jiff::Timestamp>,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
 }

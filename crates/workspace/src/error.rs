@@ -276,6 +276,9 @@ fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
             format!("put entries in the trash, which gives way to others: `cove rm {name}@ENTRY`")
         }
         VolumeError::NoEntry { .. } => format!("`cove timeline {name}` lists the entries"),
+        VolumeError::EntriesUnread { .. } => {
+            format!("`cove verify {name}` names the object; everything else goes on without them")
+        }
         VolumeError::Exists { .. }
         | VolumeError::NoPath { .. }
         | VolumeError::WrongKind { .. }

@@ -55,6 +55,8 @@ struct Volume {
     seq: u32,
     trashed_at: Option<jiff::Timestamp>,
     saved_at: Option<jiff::Timestamp>,
+    /// How many of the oldest entries nobody can read.
+    unread: usize,
 }
 
 /// What an operation came to.
@@ -122,6 +124,13 @@ impl Fake {
     /// Whether each volume has a pack that only reading it finds damaged.
     pub fn rot(&self, rots: bool) {
         self.state().rots = rots;
+    }
+
+    /// Has the list of the oldest entries of a volume be lost.
+    pub fn lose_entries(&self, volume: &VolumeId, count: usize) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            volume.unread = count;
+        }
     }
 
     /// Has the next recovery name something as lost.
@@ -251,6 +260,7 @@ impl State {
             unsaved_bytes: Some(if saved { 0 } else { logical }),
             bytes: wire::Bytes { logical, unique: logical, shared: 0 },
             entries: u32::try_from(volume.live().count()).unwrap_or(u32::MAX),
+            unread_entries: u32::try_from(volume.unread).unwrap_or(u32::MAX),
             not_captured: Vec::new(),
             not_captured_count: 0,
             problems: Vec::new(),
@@ -275,7 +285,7 @@ impl State {
 impl Volume {
     fn new(document: ProjectDocument, tree: Tree) -> Self {
         let (entries, trashed_at, saved_at) = (Vec::new(), None, None);
-        Self { document, tree, entries, seq: 1, trashed_at, saved_at }
+        Self { document, tree, entries, seq: 1, trashed_at, saved_at, unread: 0 }
     }
 
     fn live(&self) -> impl Iterator<Item = &EntryRecord> {
@@ -676,7 +686,14 @@ impl Volumes for Fake {
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
         let state = self.state();
-        Ok(state.get(volume)?.entries.iter().rev().map(|(record, _)| view(record)).collect())
+        let volume = state.get(volume)?;
+        Ok(volume
+            .entries
+            .iter()
+            .skip(volume.unread)
+            .rev()
+            .map(|(record, _)| view(record))
+            .collect())
     }
 
     async fn diff(

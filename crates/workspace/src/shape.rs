@@ -79,7 +79,8 @@ fn problems(
 ) -> Vec<wire::Problem> {
     let slug = &row.slug;
     let mut problems = Vec::new();
-    if let Some((last, check)) = last_verify.zip(row.verified).filter(|(last, _)| last.problems > 0) {
+    if let Some((last, check)) = last_verify.zip(row.verified).filter(|(last, _)| last.problems > 0)
+    {
         let count = match last.problems {
             1 => "1 problem".to_owned(),
             count => format!("{count} problems"),

@@ -189,10 +189,32 @@ impl Inner {
                         let entry = entry.to_string();
                         Err(WorkspaceError::EntryInTrash { slug: slug.clone(), entry })
                     }
-                    _ => Err(missing),
+                    _ => Err(self.missing_or_unread(slug, volume, missing).await?),
                 }
             }
             resolved => resolved,
+        }
+    }
+
+    /// `missing`, that there is no such entry, unless it may be one of those that nobody can read.
+    pub(crate) async fn missing_or_unread(
+        &self,
+        slug: &Slug,
+        volume: &VolumeId,
+        missing: WorkspaceError,
+    ) -> Result<WorkspaceError, WorkspaceError> {
+        self.refuse_unread(slug, volume).await.map(|()| missing)
+    }
+
+    /// Refuses what has to know all entries, when some cannot be read.
+    pub(crate) async fn refuse_unread(
+        &self,
+        slug: &Slug,
+        volume: &VolumeId,
+    ) -> Result<(), WorkspaceError> {
+        match self.volumes.status(volume).await.map_err(about(slug))?.unread_entries {
+            0 => Ok(()),
+            count => Err(about(slug)(VolumeError::EntriesUnread { count })),
         }
     }
 

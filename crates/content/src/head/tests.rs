@@ -37,11 +37,12 @@ fn the_bytes_of_a_head_are_these() {
     let mut head =
         head.add_entry(entry(1, EntryKind::Manual), &[], Some(op(1, 2)), stamp(2)).unwrap();
     head.older = Some(Older { digest: Digest([4; 32]), count: 3 });
+    head.unread = vec![Older { digest: Digest([5; 32]), count: 2 }];
     let failed =
         OpResult::Failed { kind: ErrorKind::Exhausted, message: "the pool is full".into() };
     let head = head.record_op(Op { result: failed, ..op(2, 3) }, stamp(3)).unwrap();
     let bytes = head.encode().unwrap();
-    expect![[r#"{"check":"fe6577e76267f23915aedbfb44038c31","entries":[{"author":"ada","captured_ms":12,"consistency":"instant","id":"ihoxftkksedb","kind":"manual","root":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"state":"live","time":"2026-11-01T00:00:01Z"}],"epoch":1,"format":1,"holder":"a","locations":{"indexes":[["03030303030303030303030303030303",728,12,88]],"packs":[["01010101010101010101010101010101",4000,608]]},"nonce":"0303030303030303","now":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"older":{"count":3,"digest":"0404040404040404040404040404040404040404040404040404040404040404"},"ops":[{"id":"00000000010101010101010101010101","kind":"snapshot","request":"0101010101010101","result":{"done":{}},"seq":1},{"id":"00000001020202020202020202020202","kind":"snapshot","request":"0202020202020202","result":{"done":{}},"seq":2},{"id":"00000002030303030303030303030303","kind":"snapshot","request":"0303030303030303","result":{"failed":{"kind":"exhausted","message":"the pool is full"}},"seq":3}],"ops_from":0,"project":"prj-1","root_frame":["01010101010101010101010101010101",144,99],"seq":3,"state":"live","time":"2026-11-01T00:00:03Z","volume":"vol-1"}"#]].assert_eq(std::str::from_utf8(&bytes).unwrap());
+    expect![[r#"{"check":"8ef19732474e6d9e86e52620c1243ea2","entries":[{"author":"ada","captured_ms":12,"consistency":"instant","id":"ihoxftkksedb","kind":"manual","root":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"state":"live","time":"2026-11-01T00:00:01Z"}],"epoch":1,"format":1,"holder":"a","locations":{"indexes":[["03030303030303030303030303030303",728,12,88]],"packs":[["01010101010101010101010101010101",4000,608]]},"nonce":"0303030303030303","now":{"counts":{"data_bytes":60000,"depth":3,"entries":7,"logical_bytes":70000},"document":"d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0","level":1,"tree":"0101010101010101010101010101010101010101010101010101010101010101"},"older":{"count":3,"digest":"0404040404040404040404040404040404040404040404040404040404040404"},"ops":[{"id":"00000000010101010101010101010101","kind":"snapshot","request":"0101010101010101","result":{"done":{}},"seq":1},{"id":"00000001020202020202020202020202","kind":"snapshot","request":"0202020202020202","result":{"done":{}},"seq":2},{"id":"00000002030303030303030303030303","kind":"snapshot","request":"0303030303030303","result":{"failed":{"kind":"exhausted","message":"the pool is full"}},"seq":3}],"ops_from":0,"project":"prj-1","root_frame":["01010101010101010101010101010101",144,99],"seq":3,"state":"live","time":"2026-11-01T00:00:03Z","unread":[{"count":2,"digest":"0505050505050505050505050505050505050505050505050505050505050505"}],"volume":"vol-1"}"#]].assert_eq(std::str::from_utf8(&bytes).unwrap());
     assert_eq!(Head::decode(&bytes).unwrap(), head);
 }
 
@@ -113,6 +114,8 @@ fn an_unlawful_head_is_neither_written_nor_read() {
         Head { entries: (0..17).map(|n| entry(n, EntryKind::Manual)).collect(), ..head() },
         Head { older: Some(Older { digest: Digest([1; 32]), count: 257 }), ..head() },
         Head { older: Some(Older { digest: Digest([1; 32]), count: 0 }), ..head() },
+        Head { unread: vec![Older { digest: Digest([1; 32]), count: 0 }], ..head() },
+        Head { unread: vec![Older { digest: Digest([1; 32]), count: 200 }; 2], ..head() },
         Head { ops: vec![twice.clone(), twice], ..head() },
         Head { ops: vec![OpRecord { seq: 2, ..head().ops[0].clone() }], ..head() },
         Head { locations: Locations { packs: vec![pack_ref(1, 1)], ..head().locations }, ..head() },
@@ -178,7 +181,7 @@ fn largest() -> Head {
 fn the_largest_head_fits_once_its_entries_are_moved_out() {
     let mut head = largest();
     assert!(matches!(head.encode(), Err(EncodeError::TooLong { .. })));
-    let older = head.spill(vec![]).unwrap();
+    let older = head.spill(OlderEntries::default()).unwrap();
     assert_eq!(Head::decode_older(&older).unwrap().len(), head.entry_count() - head.entries.len());
     assert!(head.encode().unwrap().len() <= HEAD_BYTES_MAX);
 }
@@ -195,11 +198,11 @@ fn the_largest_entries_are_a_chunk() {
 #[test]
 fn sixteen_entries_lie_in_the_head_and_the_seventeenth_moves_the_oldest_out() {
     let mut head = with_entries(0..16);
-    assert_eq!(head.spill(vec![]), None);
+    assert_eq!(head.spill(OlderEntries::default()), None);
     head.encode().unwrap();
     let mut head = with_entries(0..17);
     assert!(head.needs_spill());
-    let chunk = head.spill(vec![]).unwrap();
+    let chunk = head.spill(OlderEntries::default()).unwrap();
     let older = Head::decode_older(&chunk).unwrap();
     let numbers = |entries: &[EntryRecord]| {
         entries.iter().map(|e| e.time.as_second() % 86_400).collect::<Vec<_>>()
@@ -214,21 +217,92 @@ fn sixteen_entries_lie_in_the_head_and_the_seventeenth_moves_the_oldest_out() {
 #[test]
 fn entries_that_move_out_come_before_those_that_did() {
     let mut head = with_entries(0..17);
-    let first = Head::decode_older(&head.spill(vec![]).unwrap()).unwrap();
+    let first = moved(&mut head, OlderEntries::default());
     for n in 17..26 {
         head = head.add_entry(entry(n, EntryKind::Manual), &[], None, stamp(2)).unwrap();
     }
-    let second = Head::decode_older(&head.spill(first.clone()).unwrap()).unwrap();
-    assert!(second.ends_with(&first));
-    let all = head.join(second).unwrap();
+    let second = moved(&mut head, first.clone());
+    assert!(second.entries.ends_with(&first.entries));
+    let all = head.join(&second).unwrap();
     assert_eq!(all.entries, with_entries(0..26).entries);
     assert_eq!((all.older, all.entry_count()), (None, 26));
-    assert!(head.join(first).is_err());
+    assert!(head.join(&first).is_err());
+}
+
+/// Moves entries out of `head`; gives what it only names then.
+fn moved(head: &mut Head, older: OlderEntries) -> OlderEntries {
+    let chunk = head.spill(older).unwrap();
+    let entries = Head::decode_list(&head.older.unwrap(), &chunk).unwrap();
+    OlderEntries { entries, unread: head.unread.clone() }
+}
+
+/// The entries of `head` and those that were read, and the lists that were not.
+fn all_of(head: &Head, older: &OlderEntries) -> (Vec<EntryRecord>, Vec<Older>) {
+    let joined = head.join(older).unwrap();
+    (joined.entries, joined.unread)
+}
+
+#[test]
+fn a_list_that_cannot_be_read_stays_named_while_others_come_and_joins_again_when_it_can() {
+    let mut head = with_entries(0..17);
+    let lost = moved(&mut head, OlderEntries::default());
+    let lists = vec![head.older.unwrap()];
+    let mut older = OlderEntries { entries: vec![], unread: lists.clone() };
+    for n in 17..60 {
+        head = head.join(&older).unwrap();
+        head = head.add_entry(entry(n, EntryKind::Manual), &[], None, stamp(2)).unwrap();
+        older = match head.needs_spill() {
+            true => moved(&mut head, OlderEntries { entries: vec![], ..older }),
+            false => OlderEntries { entries: vec![], ..older },
+        };
+        let bytes = head.encode().unwrap();
+        assert_eq!(Head::decode(&bytes).unwrap(), head);
+        assert_eq!(head.unread, lists, "at {n}");
+        assert_eq!(head.entry_count(), n as usize + 1);
+    }
+    assert_eq!(all_of(&head, &older), (with_entries(9..60).entries, lists));
+    older = OlderEntries { entries: [older.entries, lost.entries].concat(), unread: vec![] };
+    assert_eq!(all_of(&head, &older), (with_entries(0..60).entries, vec![]));
+}
+
+#[test]
+fn an_entry_that_comes_back_leaves_its_label_to_a_newer_one_and_is_there_once() {
+    let label: Label = "v1".parse().unwrap();
+    let labelled = |n| EntryRecord { label: Some(label.clone()), ..entry(n, EntryKind::Manual) };
+    let mut head = head();
+    head.entries = vec![labelled(5), entry(4, EntryKind::Manual)];
+    head.unread = vec![Older { digest: Digest([1; 32]), count: 3 }];
+    let mut trashed = labelled(2);
+    trash(&mut trashed);
+    let back = vec![entry(4, EntryKind::Rescue), labelled(3), trashed.clone()];
+    let joined = head.join(&OlderEntries { entries: back, unread: vec![] }).unwrap();
+    let expected = [head.entries, vec![entry(3, EntryKind::Manual), trashed]].concat();
+    assert_eq!(joined.entries, expected);
+    joined.encode().unwrap();
+}
+
+fn trash(entry: &mut EntryRecord) {
+    (entry.state, entry.trashed_at) = (EntryState::Trashed, Some(stamp(9).time));
+}
+
+#[test]
+fn nothing_is_decided_of_an_entry_that_may_be_in_a_list_which_cannot_be_read() {
+    let mut head = with_entries(0..3);
+    head.unread = vec![Older { digest: Digest([1; 32]), count: 3 }];
+    let unknown = expect![
+        "whether volume vol-1 has entry gqam4yywiome is not known: a list of its older entries is lost or damaged"
+    ];
+    let edited = head.edit_entry(&entry_id(5), EntryEdit::default(), None, stamp(3));
+    assert_eq!(edited.as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
+    refused(edited, &unknown);
+    // what needs none of them goes on
+    head.edit_entry(&entry_id(1), EntryEdit::default(), None, stamp(3)).unwrap();
+    head.commit(commit_of(head.now.clone()), None, stamp(3)).unwrap();
 }
 
 #[test]
 fn other_bytes_are_no_older_entries() {
-    let chunk = with_entries(0..17).spill(vec![]).unwrap();
+    let chunk = with_entries(0..17).spill(OlderEntries::default()).unwrap();
     assert!(Head::decode_older(&[chunk.as_slice(), b" "].concat()).is_err());
     assert!(Head::decode_older(&chunk[..chunk.len() - 1]).is_err());
     assert!(Head::decode_older(b"[{}]").is_err());
@@ -420,16 +494,16 @@ fn two_live_entries_never_have_one_label() {
 #[test]
 fn what_needs_all_entries_asks_for_them() {
     let mut head = with_entries(0..17);
-    let older = Head::decode_older(&head.spill(vec![]).unwrap()).unwrap();
+    let older = moved(&mut head, OlderEntries::default());
     let pin = EntryEdit { pinned: Some(true), ..EntryEdit::default() };
     refused(
         head.edit_entry(&entry_id(0), pin.clone(), None, stamp(3)),
         &expect!["the older entries of volume vol-1 are not loaded"],
     );
     let mut pinned =
-        head.join(older).unwrap().edit_entry(&entry_id(0), pin, None, stamp(3)).unwrap();
-    let older = Head::decode_older(&pinned.spill(vec![]).unwrap()).unwrap();
-    assert!(older.last().unwrap().pinned);
+        head.join(&older).unwrap().edit_entry(&entry_id(0), pin, None, stamp(3)).unwrap();
+    let older = moved(&mut pinned, OlderEntries::default());
+    assert!(older.entries.last().unwrap().pinned);
     let missing = with_entries(0..1).edit_entry(&entry_id(5), EntryEdit::default(), None, stamp(3));
     refused(missing, &expect!["volume vol-1 has no entry gqam4yywiome"]);
 }
@@ -495,7 +569,7 @@ fn what_was_in_the_trash_for_seven_days_leaves_the_list_at_a_commit() {
     // a head that names older ones is left as it is: they are part of the count
     let mut short = with_entries(0..20);
     short = in_trash(&short, 19, 10);
-    short.spill(vec![]).unwrap();
+    short.spill(OlderEntries::default()).unwrap();
     let late = after(10, TRASH_TIME * 2);
     let kept = short.commit(commit_of(short.now.clone()), None, late).unwrap();
     assert_eq!(kept.entry_count(), 20);
@@ -524,7 +598,7 @@ fn in_a_full_list_the_trash_gives_way_and_no_live_entry_does() {
     assert_eq!((rolled.entry_count(), rolled.find_entry(&entry_id(0))), (256, None));
     // a head that does not hold all of them asks for the others first
     let mut spilled = trashed;
-    spilled.spill(vec![]).unwrap();
+    spilled.spill(OlderEntries::default()).unwrap();
     refused(
         spilled.add_entry(new(300), &[], None, stamp(9)),
         &expect!["the older entries of volume vol-1 are not loaded"],

@@ -40,6 +40,12 @@ pub enum TransitionError {
     /// The caller has to join the older entries first.
     #[error("the older entries of volume {volume} are not loaded")]
     OlderNotJoined { volume: VolumeId },
+    /// It may be in a list that nobody can read.
+    #[error(
+        "whether volume {volume} has entry {entry} is not known: a list of its older entries is \
+         lost or damaged"
+    )]
+    OlderUnread { volume: VolumeId, entry: EntryId },
     /// It changed 2³² times.
     #[error("volume {volume} has changed as often as is possible")]
     SeqExhausted { volume: VolumeId },
@@ -52,6 +58,7 @@ impl Classify for TransitionError {
             Self::EntryIsThere { .. } | Self::LabelTaken { .. } => ErrorKind::AlreadyExists,
             Self::NoSuchEntry { .. } => ErrorKind::NotFound,
             Self::TooManyEntries { .. } | Self::SeqExhausted { .. } => ErrorKind::Exhausted,
+            Self::OlderUnread { .. } => ErrorKind::Corrupt,
             Self::NotADescendant { .. }
             | Self::BeforeIsNotNow { .. }
             | Self::OlderNotJoined { .. } => ErrorKind::Internal,
@@ -142,6 +149,7 @@ impl Head {
             document: None,
             entries: create.entries,
             older: None,
+            unread: Vec::new(),
             locations: create.locations,
             root_frame: create.root_frame,
             ops: Vec::new(),
@@ -330,7 +338,8 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`TransitionError::OlderNotJoined`] when entries are held and there are older ones.
+    /// [`TransitionError::OlderNotJoined`] when entries are held and there are older ones;
+    /// [`OlderUnread`](TransitionError::OlderUnread) when one may be in a list that cannot be read.
     pub fn delete(
         &self,
         held: &[EntryId],
@@ -339,6 +348,7 @@ impl Head {
     ) -> Result<HeadObject, TransitionError> {
         if !held.is_empty() {
             self.check_joined()?;
+            self.check_readable(held)?;
         }
         let id = op.as_ref().map(|op| op.id);
         let mut next = self.next(op, stamp)?;
@@ -428,6 +438,16 @@ impl Head {
         }
     }
 
+    /// Refuses to decide about entries that may be in a list which cannot be read.
+    fn check_readable(&self, ids: &[EntryId]) -> Result<(), TransitionError> {
+        match ids.iter().find(|id| self.find_entry(id).is_none()) {
+            Some(id) if !self.unread.is_empty() => {
+                Err(TransitionError::OlderUnread { volume: self.volume.clone(), entry: *id })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_labels(&self) -> Result<(), TransitionError> {
         self.check_joined()?;
         match label_twice(&self.entries) {
@@ -439,7 +459,8 @@ impl Head {
     fn entry_mut(&mut self, id: &EntryId) -> Result<&mut EntryRecord, TransitionError> {
         let volume = self.volume.clone();
         let missing = match self.older {
-            None => TransitionError::NoSuchEntry { volume, entry: *id },
+            None if self.unread.is_empty() => TransitionError::NoSuchEntry { volume, entry: *id },
+            None => TransitionError::OlderUnread { volume, entry: *id },
             Some(_) => TransitionError::OlderNotJoined { volume },
         };
         self.entries.iter_mut().find(|entry| entry.id == *id).ok_or(missing)

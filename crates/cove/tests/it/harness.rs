@@ -138,7 +138,7 @@ impl Cove {
     }
 
     /// The program in this Cove's environment and no other.
-    fn program(&self) -> Command {
+    pub fn program(&self) -> Command {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_cove"));
         self.environment_of(&mut command);

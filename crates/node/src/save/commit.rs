@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cove_content::chunks::Chunks;
 use cove_content::entry::EntryRecord;
 use cove_content::gather::gather;
-use cove_content::head::{Head, Op, RootFrame, Stamp, TransitionError};
+use cove_content::head::{Head, OlderEntries, Op, RootFrame, Stamp, TransitionError};
 use cove_content::locations::{Locations, PackRef};
 use cove_content::root::Root;
 use cove_content::session::{Session, SessionError};
@@ -17,7 +17,7 @@ use crate::node::{Inner, chain};
 use crate::save::SaveError;
 use crate::save::finish::finish;
 use crate::save::head_put::{PUT_ATTEMPTS, put_head, put_or_begin_again, remember};
-use crate::save::older::chunks_of;
+use crate::save::older::{chunks_of, moved_out};
 use crate::save::snapshot::{StoredRoot, Turn, store_snapshot};
 use crate::save::{known_of, op, stamp};
 use crate::volume::{Ended, Known, Volume};
@@ -72,7 +72,7 @@ pub(crate) fn commit(
         let known = current.borrow().clone();
         let joined = known
             .head
-            .join(known.older.clone())
+            .join(&known.older)
             .map_err(|error| SaveError::later("failed to read older entries", &error))?;
         if is_there(&joined, &root) && !mends {
             ended.entry = None;
@@ -163,11 +163,10 @@ fn put_stored(
     if let Some(lacks) = chunk_of_lacks {
         session.put_meta(Digest::of(&lacks), &lacks).map_err(failed)?;
     }
-    let mut older = Vec::new();
-    if let Some(chunk) = next.spill(Vec::new()) {
+    let mut older = OlderEntries { entries: Vec::new(), unread: next.unread.clone() };
+    if let Some(chunk) = next.spill(older.clone()) {
         session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
-        older = Head::decode_older(&chunk)
-            .map_err(|error| SaveError::later("failed to move older entries", &error))?;
+        older = moved_out(&next, &chunk)?;
     }
     let packed = session.finish(&next.record()).map_err(failed)?;
     // as late as a record can say it: only the head's own PUT is still to come

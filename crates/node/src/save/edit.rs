@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use cove_content::entry::EntryRecord;
 use cove_content::gather::gather;
-use cove_content::head::{EntryEdit, Head, Op, Stamp, TransitionError};
+use cove_content::head::{EntryEdit, Head, OlderEntries, Op, Stamp, TransitionError};
 use cove_content::session::{Session, SessionError};
 use cove_content::volumes::Progress;
 use cove_types::{Digest, EntryId, EntryState, ErrorKind};
@@ -13,7 +12,7 @@ use crate::node::Inner;
 use crate::save::SaveError;
 use crate::save::finish::finish;
 use crate::save::head_put::{PUT_ATTEMPTS, put_or_begin_again};
-use crate::save::older::chunks_of;
+use crate::save::older::{chunks_of, moved_out};
 use crate::save::{known_of, op, stamp};
 use crate::volume::{Ended, Known, Volume};
 use crate::work::{Edit, Pending};
@@ -52,7 +51,7 @@ pub(crate) fn change_head(
     volume: &Volume,
     pending: &Pending,
     ended: Ended,
-    transition: impl Fn(&Known, Stamp, Op) -> Result<(Head, Vec<EntryRecord>), TransitionError>,
+    transition: impl Fn(&Known, Stamp, Op) -> Result<(Head, OlderEntries), TransitionError>,
 ) -> Result<Ended, SaveError> {
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
@@ -74,8 +73,7 @@ pub(crate) fn change_head(
             next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
             next = gather(&chunks, next, &inner.env, inner.options.pin)
                 .map_err(|error| SaveError::later("failed to gather packs", &error))?;
-            older = Head::decode_older(&chunk)
-                .map_err(|error| SaveError::later("failed to move older entries", &error))?;
+            older = moved_out(&next, &chunk)?;
         }
         if let Some(known) =
             put_or_begin_again(inner, volume, &known, next, older, &pending.operation)?

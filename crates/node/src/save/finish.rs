@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use cove_content::head::{Op, OpResult};
-use cove_database::{CopyRow, Finished, ResultRow};
+use cove_database::{CopyRow, Finished, ResultRow, StoredRow};
 use cove_types::{EntryId, ErrorKind, OperationId};
 
 use crate::capture::sub;
@@ -111,17 +111,19 @@ pub(crate) fn finish(
         let needed = needed_by_others(&state, pending);
         let live: Vec<EntryId> =
             known.entries().filter(|entry| entry.is_live()).map(|entry| entry.id).collect();
-        unneeded.extend(state.stored.values().filter_map(|row| {
-            row.entry.is_none_or(|entry| !live.contains(&entry)).then_some(row.operation)
-        }));
+        // one that may be in a list which cannot be read is neither gone nor in the trash
+        let is_gone = |row: &StoredRow| {
+            row.entry.is_none_or(|entry| match known.unread() {
+                0 => !live.contains(&entry),
+                _ => known.find_entry(&entry).is_some_and(|entry| !entry.is_live()),
+            })
+        };
+        unneeded.extend(state.stored.values().filter(|row| is_gone(row)).map(|row| row.operation));
         unneeded.retain(|operation| {
             Some(*operation) != base
                 && *operation != pending.operation
                 && !needed.contains(operation)
-                && state
-                    .stored
-                    .get(operation)
-                    .is_none_or(|row| row.entry.is_none_or(|entry| !live.contains(&entry)))
+                && state.stored.get(operation).is_none_or(is_gone)
         });
         unneeded.sort_unstable();
         unneeded.dedup();

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use cove_content::document::ProjectDocument;
-use cove_content::head::{Create, Head};
+use cove_content::head::{Create, Head, OlderEntries};
 use cove_content::root::{NotCaptured, Root};
 use cove_database::{CopyRow, Finished};
-use cove_types::{EntryId, ErrorKind, VolumeId};
+use cove_types::{EntryId, VolumeId};
 
 use crate::capture::strip_volume;
 use crate::node::{Inner, document_digest};
@@ -42,14 +42,7 @@ pub(crate) fn fork(
     let known = known_of(volume)?;
     let root = match entry {
         None => known.head.now.clone(),
-        Some(entry) => {
-            known.find_entry(entry).map(|entry| entry.root.clone()).ok_or_else(|| {
-                SaveError::Refused {
-                    kind: ErrorKind::NotFound,
-                    what: format!("entry {entry} is not in this project's timeline"),
-                }
-            })?
-        }
+        Some(entry) => known.get_entry(entry).map_err(SaveError::refused)?.root.clone(),
     };
     // of exact copies nothing is missing; of others what is missing is taken away, and their next look
     // says so
@@ -84,7 +77,7 @@ pub(crate) fn fork(
         let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
         head.document = Some(document.clone());
         let operation = Some(&pending.operation);
-        let made = put_head(inner, target, None, head.clone(), Vec::new(), operation)?;
+        let made = put_head(inner, target, None, head.clone(), OlderEntries::default(), operation)?;
         let (made, _) = keep_foreign(inner, target, &head, made, operation)?;
         let fork = inner.find_volume(target);
         let copy = fork.as_ref().and_then(|fork| fork.state().copy.clone()).map(|copy| CopyRow {

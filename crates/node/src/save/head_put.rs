@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cove_content::commit::{Next, Outcome, ReadHead, after_put};
 use cove_content::document::ProjectDocument;
-use cove_content::entry::EntryRecord;
-use cove_content::head::{Create, Head, HeadObject, Op};
+use cove_content::head::{Create, Head, HeadObject, OlderEntries, Op};
 use cove_content::locations::Locations;
 use cove_content::root::Root;
 use cove_database::HeadRow;
@@ -57,7 +56,8 @@ pub(crate) fn create_head(
     let mut head = Head::create(create, first, stamp(inner));
     head.document = Some(document.clone());
     let operation = Some(&pending.operation);
-    let found = put_head(inner, &volume.id, None, head.clone(), Vec::new(), operation)?;
+    let found =
+        put_head(inner, &volume.id, None, head.clone(), OlderEntries::default(), operation)?;
     let (known, _) = keep_foreign(inner, &volume.id, &head, found, operation)?;
     remember(inner, volume, known)
 }
@@ -89,7 +89,7 @@ pub(crate) fn put_or_begin_again(
     volume: &Volume,
     known: &Known,
     next: Head,
-    older: Vec<EntryRecord>,
+    older: OlderEntries,
     operation: &OperationId,
 ) -> Result<Option<Known>, SaveError> {
     match put_head(inner, &volume.id, Some(known), next, older, Some(operation)) {
@@ -134,7 +134,7 @@ pub(crate) fn put_head(
     volume: &VolumeId,
     known: Option<&Known>,
     next: Head,
-    older: Vec<EntryRecord>,
+    older: OlderEntries,
     operation: Option<&OperationId>,
 ) -> Result<Known, SaveError> {
     let key = inner.remote.head_key(volume);

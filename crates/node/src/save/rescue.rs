@@ -17,7 +17,7 @@ use crate::node::Inner;
 use crate::save::SaveError;
 use crate::save::head_put::{PUT_ATTEMPTS, put_head, read_head, remember};
 use crate::save::lineage::{Lineage, lineage};
-use crate::save::older::{chunks_of, read_older};
+use crate::save::older::{chunks_of, moved_out, read_older};
 use crate::save::stamp;
 use crate::volume::{Known, Volume};
 
@@ -167,7 +167,7 @@ pub(crate) fn keep_foreign(
 ) -> Result<(Known, Lineage), SaveError> {
     let joined = found
         .head
-        .join(found.older.clone())
+        .join(&found.older)
         .map_err(|error| SaveError::later("failed to read older entries", &error))?;
     let lineage = lineage(remembered, &joined, operation);
     let Lineage::Foreign { is_kept } = lineage else { return Ok((found, lineage)) };
@@ -221,8 +221,7 @@ pub(crate) fn put_beside(
     }
     if let Some(chunk) = next.spill(older.clone()) {
         session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
-        older = Head::decode_older(&chunk)
-            .map_err(|error| SaveError::later("failed to move older entries", &error))?;
+        older = moved_out(&next, &chunk)?;
     }
     let packed = session.finish(&next.record()).map_err(failed)?;
     next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));

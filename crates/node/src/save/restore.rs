@@ -25,10 +25,7 @@ pub(crate) fn restore(
     keep: u32,
 ) -> Result<Ended, SaveError> {
     let known = known_of(volume)?;
-    let target = known.find_entry(entry).cloned().ok_or_else(|| SaveError::Refused {
-        kind: ErrorKind::NotFound,
-        what: format!("entry {entry} is not in this project's timeline"),
-    })?;
+    let target = known.get_entry(entry).map_err(SaveError::refused)?.clone();
     let Work::Restore { tree, uuid, .. } = &pending.work else {
         let what = "a restore was mistaken for other work".to_owned();
         return Err(SaveError::Later { kind: ErrorKind::Internal, what });

@@ -94,6 +94,9 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     let is_missing = !here && is_live && state.queue.is_empty();
     let missing_since = is_missing.then(|| state.missing.unwrap_or_else(|| inner.env.now()));
     state.missing = missing_since;
+    let unread = state.known.as_ref().map_or(0, Known::unread);
+    let unread_since = (unread > 0).then(|| state.unread.unwrap_or_else(|| inner.env.now()));
+    state.unread = unread_since;
     let state = state;
     let head = state.known.as_ref().map(|known| &known.head);
     let unsaved_bytes = unsaved_bytes(&state);
@@ -143,6 +146,10 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
             "you",
             Some("`cove recover` brings them back, as far as they can be read"),
         );
+    }
+    if let Some(since) = unread_since {
+        let what = VolumeError::EntriesUnread { count: unread }.to_string();
+        problem(what, since, "operator", Some("`cove verify` names the object"));
     }
     for (what, since, hint) in rescued(&state) {
         problem(what, since, "you", Some(&hint));
@@ -194,6 +201,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         },
         entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
             .unwrap_or(u32::MAX),
+        unread_entries: unread,
         not_captured: state
             .not_captured()
             .iter()

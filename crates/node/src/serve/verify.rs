@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_content::chunks::{Chunks, PackCache};
 use cove_content::claim::{self, StoreRecord};
 use cove_content::entry::EntryRecord;
-use cove_content::head::Head;
+use cove_content::head::{Head, Older};
 use cove_content::verify::{self, State, Subject};
 use cove_content::volumes::{Verified, VerifyLevel, VolumeError};
 use cove_objects::{Key, ReadError};
@@ -69,13 +69,20 @@ pub(crate) fn check(
     let stored = Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
     read_lacks(volume, &head.now.not_captured, &stored);
     let mut entries = head.entries.clone();
-    match older(&stored, &head)? {
-        Ok(older) => entries.extend(older),
-        Err(problem) => {
-            verified.problems.push(problem);
-            // their trees may be whole, and they are checked as this node knows them
-            let is_same = head.older == known.head.older;
-            entries.extend(known.older.iter().filter(|_| is_same).cloned());
+    let lists = older(&stored, &head)?;
+    let is_damaged = lists.iter().any(Result::is_err);
+    let is_here = known.is_whole() && head.lists().eq(known.head.lists());
+    if is_damaged && is_here {
+        // their trees may be whole, and they are checked as this node knows them; the next save puts
+        // the list anew from here
+        entries.extend(known.older.entries.iter().cloned());
+        volume.state().mend = true;
+    }
+    for list in lists {
+        match list {
+            Ok(_) if is_damaged && is_here => {}
+            Ok(list) => entries.extend(list),
+            Err(problem) => verified.problems.push(problem),
         }
     }
     let mut states = vec![State { entry: None, root: head.now.clone() }];
@@ -141,26 +148,24 @@ fn note_whole(volume: &Volume, entries: &[EntryRecord], problems: &[wire::Verify
     }
 }
 
-/// The older entries as the store has them, or what is wrong with them.
+/// The older entries as the store has them, list by list, or what is wrong with a list.
 fn older(
     stored: &Chunks,
     head: &Head,
-) -> Result<Result<Vec<EntryRecord>, wire::VerifyProblem>, VolumeError> {
-    let Some(named) = head.older else { return Ok(Ok(Vec::new())) };
-    let problem = |what: String, object| {
-        let what = format!("the older entries: {what}");
-        Ok(Err(wire::VerifyProblem { what, object, ..unsaved_problem() }))
+) -> Result<Vec<Result<Vec<EntryRecord>, wire::VerifyProblem>>, VolumeError> {
+    let problem = |list: &Older, what: String, object| {
+        let what = format!("the list of {} older entries: {what}", list.count);
+        wire::VerifyProblem { what, object, ..unsaved_problem() }
     };
-    let chunk = match stored.chunk(&named.digest) {
-        Ok(chunk) => chunk,
-        Err(error) if error.is_damage() => return problem(chain(&error), error.object()),
-        Err(error) => return Err(VolumeError::failed("failed to read older entries", error)),
+    let read = |list: &Older| match stored.chunk(&list.digest) {
+        Ok(chunk) => {
+            let entries = Head::decode_list(list, &chunk);
+            Ok(entries.map_err(|error| problem(list, chain(&error), None)))
+        }
+        Err(error) if error.is_damage() => Ok(Err(problem(list, chain(&error), error.object()))),
+        Err(error) => Err(VolumeError::failed("failed to read older entries", error)),
     };
-    let decoded = Head::decode_older(&chunk).and_then(|older| {
-        head.join(older.clone())?;
-        Ok(older)
-    });
-    decoded.map(Ok).or_else(|error| problem(chain(&error), None))
+    head.lists().map(read).collect()
 }
 
 /// Says in each problem which live entry without a problem was made nearest to its state.

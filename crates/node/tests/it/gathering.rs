@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cove_content::head::Head;
 use cove_content::locations::PACKS_MAX;
-use cove_content::volumes::{Moment, Verified, VerifyLevel, Volumes};
+use cove_content::volumes::{EntryEdit, Moment, Verified, VerifyLevel, VolumeError, Volumes};
 use cove_objects::{Fault, Key, Request};
 use cove_testkit::trees::{describe, difference};
 use cove_types::VolumeId;
@@ -165,6 +165,87 @@ async fn the_nearest_good_entry_is_named_and_lost_older_entries_are_found_at_lev
         world.store.set(&key, whole);
     }
     assert_eq!(found, 1, "one pack has it");
+    assert_eq!(verify(&world, &volume, ALL).await.problems, []);
+    world.node.stop().await;
+}
+
+/// The packs that hold a chunk of older entries.
+async fn packs_of_older(world: &World, volume: &VolumeId) -> Vec<Key> {
+    let packs: Vec<_> =
+        world.store.contents().into_keys().filter(|key| key.as_str().contains("/packs/")).collect();
+    let mut found = Vec::new();
+    for key in packs {
+        let whole = world.store.contents()[&key].clone();
+        world.store.remove(&key);
+        let problems = verify(world, volume, VerifyLevel::Agree).await.problems;
+        if problems.iter().any(|problem| problem.what.contains("older entries")) {
+            found.push(key.clone());
+        }
+        world.store.set(&key, whole);
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_list_of_older_entries_keeps_nothing_from_being_saved_and_comes_back() {
+    if !is_root("a_lost_list_of_older_entries_keeps_nothing_from_being_saved_and_comes_back") {
+        return;
+    }
+    let mut world = World::fake("a", &memory()).await;
+    let volume = world.create().await;
+    let files = world.files(&volume).await;
+    let mut entries = Vec::new();
+    for n in 0..20 {
+        std::fs::write(files.join("file"), format!("{n}").repeat(100)).unwrap();
+        entries.push(world.snapshot(&volume).await);
+    }
+    let list = head(&world, &volume).older.unwrap();
+    world.restart().await;
+    let [key] = packs_of_older(&world, &volume).await.try_into().unwrap();
+    let whole = world.store.contents()[&key].clone();
+    world.restart().await;
+    world.store.remove(&key);
+
+    // as many as make entries move out twice
+    for n in 20..45 {
+        std::fs::write(files.join("file"), format!("{n}").repeat(100)).unwrap();
+        match n % 5 {
+            0 => world.look(&volume).await,
+            _ => entries.push(world.snapshot(&volume).await),
+        }
+    }
+    let at = head(&world, &volume);
+    assert_eq!(at.unread, [list], "the list that is lost is named");
+    assert!(at.older.is_some_and(|newer| newer != list));
+    assert_eq!(at.entry_count(), entries.len());
+    let problems = verify(&world, &volume, VerifyLevel::Agree).await.problems;
+    let of_list =
+        |problem: &&cove_types::wire::VerifyProblem| problem.what.contains("older entries");
+    assert_eq!(problems.iter().filter(of_list).count(), 1, "{problems:?}");
+    let health = world.node.status(&volume).await.unwrap();
+    assert_eq!(health.unread_entries, list.count);
+    assert!(health.problems.iter().any(|problem| problem.what.contains("cannot be read")));
+
+    // what needs the list is refused as unknown, also after a start, and nothing else is
+    world.restart().await;
+    let edit = |entry, edit| world.node.edit_entry(world.call(), volume.clone(), entry, edit);
+    let refused = edit(entries[0], EntryEdit::Pin(true)).await.unwrap_err();
+    assert!(matches!(refused, VolumeError::EntriesUnread { .. }), "{refused:?}");
+    let label = EntryEdit::Label(Some("v1".parse().unwrap()));
+    edit(entries[30], label).await.unwrap();
+    world.restore(&volume, &entries[30]).await;
+
+    // it is there again
+    world.store.set(&key, whole);
+    std::fs::write(files.join("file"), "again").unwrap();
+    world.look(&volume).await;
+    let at = head(&world, &volume);
+    assert_eq!(at.unread, []);
+    let views = world.node.entries(&volume).await.unwrap();
+    for (n, entry) in entries.iter().enumerate() {
+        assert!(views.iter().any(|view| view.record.id == *entry), "entry {n} of {}", views.len());
+    }
+    edit(entries[0], EntryEdit::Pin(true)).await.unwrap();
     assert_eq!(verify(&world, &volume, ALL).await.problems, []);
     world.node.stop().await;
 }

@@ -464,13 +464,16 @@ async fn trashed_entry(
     let entries = inner.volumes.entries(volume).await.map_err(about(slug))?;
     let found = match resolve(slug, at, &entries, |record| !record.is_live()) {
         // One that is live already is worth another message.
-        Err(WorkspaceError::NoEntry { .. }) => {
-            match resolve(slug, at, &entries, EntryRecord::is_live)? {
-                Moment::Entry(entry) => Err(WorkspaceError::EntryNotInTrash {
+        Err(missing @ WorkspaceError::NoEntry { .. }) => {
+            match resolve(slug, at, &entries, EntryRecord::is_live) {
+                Ok(Moment::Entry(entry)) => Err(WorkspaceError::EntryNotInTrash {
                     slug: slug.clone(),
                     entry: entry.to_string(),
                 }),
-                now => Ok(now),
+                Err(WorkspaceError::NoEntry { .. }) => {
+                    Err(inner.missing_or_unread(slug, volume, missing).await?)
+                }
+                other => other,
             }
         }
         found => found,

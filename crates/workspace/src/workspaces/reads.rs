@@ -72,6 +72,9 @@ impl Workspaces {
     }
 
     /// The entries of a project, the newest first; those in the trash too when `include_trashed`.
+    ///
+    /// Entries that nobody can read are left out, and the project's health says so; the trash is
+    /// not listed without them.
     pub async fn timeline(
         &self,
         slug: &Slug,
@@ -79,6 +82,9 @@ impl Workspaces {
     ) -> Result<wire::EntriesReply, WorkspaceError> {
         let row = self.inner().live(slug).await?;
         let entries = self.inner().volumes.entries(&row.volume).await.map_err(about(slug))?;
+        if include_trashed {
+            self.inner().refuse_unread(slug, &row.volume).await?;
+        }
         let wanted = entries.iter().filter(|view| include_trashed || view.record.is_live());
         Ok(wire::EntriesReply { entries: wanted.map(shape::entry).collect() })
     }

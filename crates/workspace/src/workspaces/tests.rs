@@ -671,6 +671,35 @@ async fn what_is_wrong_with_a_path_is_told_in_the_projects_words() {
 }
 
 #[tokio::test]
+async fn what_needs_entries_that_nobody_can_read_is_refused_and_the_rest_goes_on() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let lost = server.snapshot("shop", "1").await.entry;
+    let kept = server.snapshot("shop", "2").await.entry;
+    server.fake.lose_entries(&shop.volume.parse().unwrap(), 1);
+    let unread = |error: WorkspaceError| {
+        let (kind, what, _) = told(&error);
+        assert_eq!(
+            (kind, what.as_str()),
+            (
+                ErrorKind::Corrupt,
+                "1 of the older entries cannot be read: the list of them is lost or damaged"
+            )
+        );
+    };
+    let of_lost = at_moment(&format!("shop@{}", lost.id));
+    unread(server.workspaces.pin(&ask("p"), &of_lost, true).await.unwrap_err());
+    unread(server.workspaces.undelete(&ask("u"), &of_lost).await.unwrap_err());
+    unread(server.workspaces.timeline(&slug("shop"), true).await.unwrap_err());
+    let of_kept = at_moment(&format!("shop@{}", kept.id));
+    server.workspaces.pin(&ask("q"), &of_kept, true).await.unwrap();
+    let newest = server.snapshot("shop", "3").await.entry;
+    let listed = server.workspaces.timeline(&slug("shop"), false).await.unwrap().entries;
+    let ids: Vec<_> = listed.into_iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [newest.id, kept.id]);
+}
+
+#[tokio::test]
 async fn an_entry_in_the_trash_is_said_to_be_there() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
