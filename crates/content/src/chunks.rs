@@ -398,13 +398,9 @@ impl Chunks {
         }
     }
 
-    /// The encoded frame of a chunk that lies alone in it, checked against the digest, with the plain
-    /// bytes; for writing it as it is.
-    ///
-    /// # Errors
-    ///
-    /// As [`chunk`](Self::chunk).
-    pub fn frame(&self, place: &Place) -> Result<Bytes, ChunkError> {
+    /// The encoded bytes of the frame in which a chunk lies, as the store gave them: checked against
+    /// nothing.
+    fn frame(&self, place: &Place) -> Result<Bytes, ChunkError> {
         let at = (place.pack, place.row.frame_offset);
         if let Some(frame) = lock(&self.frames).find(&at) {
             return Ok(frame);
@@ -471,10 +467,17 @@ impl Chunks {
                 let from = (part.start - whole.start) as usize;
                 let to = (part.end - whole.start) as usize;
                 let offset = u32::try_from(part.start).unwrap_or(u32::MAX);
-                frames.keep((*pack, offset), bytes.slice(from..to), to - from);
+                frames.keep((*pack, offset), own_part(&bytes, from..to), to - from);
             }
         }
     }
+}
+
+/// A part of what one request brought, which keeps no more in memory than twice its length: a
+/// slice keeps all of the buffer.
+fn own_part(bytes: &Bytes, part: Range<usize>) -> Bytes {
+    let part = bytes.slice(part);
+    if part.len() * 2 < bytes.len() { Bytes::copy_from_slice(&part) } else { part }
 }
 
 /// The packs that a set of locations names.

@@ -58,9 +58,15 @@ pub const OPS_MAX: usize = 32;
 /// The kind under which background commits are recorded; they share one slot.
 pub const BACKGROUND: &str = "background";
 
-/// The longest kind of an operation and the longest text of its failure, in bytes.
+/// The longest kind of an operation and the longest text of its failure, in bytes; the text has as
+/// many in JSON, where a control character is six.
 const OP_KIND_BYTES_MAX: usize = 32;
 const OP_FAILURE_BYTES_MAX: usize = 200;
+
+/// The longest list of operations that is written, in bytes of JSON: 32 that failed, without their
+/// texts, or that name two entries each; or one that names all entries. With it, the most packs and indexes, the longest roots and a
+/// document of 2 KiB a head without entries has less than [`HEAD_BYTES_MAX`].
+const OPS_BYTES_MAX: usize = 7 << 10;
 
 /// The features that this version knows: none.
 const KNOWN_FEATURES: u64 = 0;
@@ -474,8 +480,8 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`EncodeError`]; after [`spill`](Self::spill), and with its locations
-    /// gathered, a lawful head is never too long.
+    /// [`EncodeError`]. After [`spill`](Self::spill) a head that the transitions made is too long
+    /// only by its document, or by fields that a newer version wrote.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         self.check()
             .map_err(|source| EncodeError::Unlawful { volume: self.volume.clone(), source })?;

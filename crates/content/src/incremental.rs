@@ -201,7 +201,7 @@ impl Change<'_, '_, '_, '_> {
                 continue;
             };
             let is_listed = || {
-                let absent = [lack::DEVICE, lack::NESTED];
+                let absent = [lack::DEVICE, lack::NESTED, lack::UNREADABLE];
                 absent.iter().any(|what| old_rows.contains(&(gone.clone(), *what)))
             };
             if self.old_entry(gone)?.is_none() && !is_listed() {
@@ -394,13 +394,23 @@ pub enum IncrementalError {
     NeedsFullStore { why: String },
     /// The files could not be read or not be put.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The old tree could not be read.
     #[error("failed to read what is stored")]
     Old(#[from] ReadError),
     /// The pool did not tell the names of a hard-linked file.
     #[error("failed to look up the names of a file")]
     Names(#[source] PoolError),
+}
+
+impl From<StoreError> for IncrementalError {
+    fn from(source: StoreError) -> Self {
+        // a full store leaves out and names what the disk does not give
+        match source.is_unreadable() {
+            true => Self::NeedsFullStore { why: source.to_string() },
+            false => Self::Store(source),
+        }
+    }
 }
 
 impl From<PathError> for IncrementalError {

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cove_env::Env;
@@ -27,6 +28,9 @@ use crate::volumes::Progress;
 const UPLOADS: usize = 3;
 /// After how many packs a session has them listed, so that a restart goes on from them: 256 MiB or more.
 const LISTED_AFTER: usize = 16;
+/// After how long it has them listed though there are fewer: a slow line would lose hours by a restart,
+/// and one that is cut each half hour would never end.
+const LISTED_WITHIN: Duration = Duration::from_secs(600);
 /// How often a pack is sent while the answer is unknown.
 const UPLOAD_ATTEMPTS: u32 = 6;
 
@@ -48,6 +52,8 @@ pub struct Session<'a> {
     pack: PackWriter,
     finished: Vec<(PackRef, Arc<PackIndex>)>,
     list: Option<List<'a>>,
+    /// When packs were listed last, or it began; by the clock that only goes forward.
+    listed: Duration,
     uploads: Vec<JoinHandle<Result<(), WriteError>>>,
     slots: Arc<Semaphore>,
     progress: Progress,
@@ -94,13 +100,15 @@ impl<'a> Session<'a> {
             pack: PackWriter::new(pack_id(env, pin), volume, id),
             finished: Vec::new(),
             list: None,
+            listed: env.since_boot(),
             uploads: Vec::new(),
             slots: Arc::new(Semaphore::new(UPLOADS)),
             progress,
         }
     }
 
-    /// Has `list` called with each few hundred MiB of packs, once they are in the store.
+    /// Has `list` called with each few hundred MiB of packs, and with those of each ten minutes, once
+    /// they are in the store.
     #[must_use]
     pub fn listing(mut self, list: List<'a>) -> Self {
         self.list = Some(list);
@@ -194,13 +202,16 @@ impl<'a> Session<'a> {
             let next = PackWriter::new(pack_id(&self.env, self.pin), &self.volume, self.id);
             let full = std::mem::replace(&mut self.pack, next);
             self.upload(full, &[])?;
-            if self.finished.len() >= LISTED_AFTER && self.list.is_some() {
+            let since = self.env.since_boot().saturating_sub(self.listed);
+            let is_due = self.finished.len() >= LISTED_AFTER || since >= LISTED_WITHIN;
+            if is_due && self.list.is_some() {
                 self.reap(true)?;
                 let packs: Vec<PackRef> = self.finished.iter().map(|(pack, _)| *pack).collect();
                 if let Some(list) = &mut self.list {
                     list(&packs)?;
                 }
                 self.finished.clear();
+                self.listed = self.env.since_boot();
             }
         }
         Ok(())
@@ -324,3 +335,6 @@ impl Classify for SessionError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub(crate) mod lack {
     pub(crate) const NESTED: &str = "nested subvolume";
     /// The path is a directory of which some children are no entries.
     pub(crate) const LONG: &str = "a path over 4,095 bytes or 256 names";
+    /// The path is no entry of the tree.
+    pub(crate) const UNREADABLE: &str = "a file that the disk does not give";
     /// The path is an entry, without these bits.
     pub(crate) const SET_ID: &str = "setuid or setgid bit";
     /// The path is an entry, without this flag; so of the next two.
@@ -55,9 +57,13 @@ pub(crate) mod lack {
 
     /// What a word says; `None` for one that is none of these.
     pub(crate) fn find(what: &str) -> Option<&'static str> {
-        [DEVICE, NESTED, LONG].into_iter().chain(PARTS).find(|known| *known == what)
+        [DEVICE, NESTED, LONG, UNREADABLE].into_iter().chain(PARTS).find(|known| *known == what)
     }
 }
+
+/// Up to how many files that the disk does not give are left out. More are a disk that fails as a
+/// whole, and a state without them would stand for one in which they are deleted.
+const UNREADABLE_MAX: usize = 100;
 
 /// The label that SELinux gives to every file by its own rules: no loss, and no news.
 const MACHINE_LABEL: &[u8] = b"security.selinux";
@@ -78,7 +84,8 @@ pub struct StoredTree {
 ///
 /// # Errors
 ///
-/// [`StoreError`]; an entry that a tree cannot hold is no error but is listed.
+/// [`StoreError`]; an entry that a tree cannot hold is no error but is listed, and so are up to a hundred
+/// files of which the disk does not give all bytes (EIO, as by a wrong checksum).
 pub fn store_tree(
     dir: &Dir,
     session: &mut Session<'_>,
@@ -91,6 +98,7 @@ pub fn store_tree(
         builder: Builder::new(SharedSink(&session)),
         linked: HashMap::new(),
         not_captured: Vec::new(),
+        unreadable: 0,
         progress,
     };
     walk.directory(&TreePath::top())?;
@@ -130,6 +138,7 @@ struct Walk<'w, 'r, 's, 'k> {
     builder: Builder<SharedSink<'r, 's, 'k>>,
     linked: HashMap<u64, Linked>,
     not_captured: Vec<NotCapturedPath>,
+    unreadable: usize,
     progress: &'w Progress,
 }
 
@@ -167,7 +176,18 @@ impl Walk<'_, '_, '_, '_> {
             self.linked.insert(metadata.inode, linked);
             return Ok(true);
         }
-        let (described, lists) = read_entry(self.dir, path, metadata, self.session)?;
+        let (described, lists) = match read_entry(self.dir, path, metadata, self.session) {
+            Err(error)
+                if metadata.kind == FileKind::File
+                    && error.is_unreadable()
+                    && self.unreadable < UNREADABLE_MAX =>
+            {
+                self.unreadable += 1;
+                self.lacks(path, lack::UNREADABLE);
+                return Ok(false);
+            }
+            read => read?,
+        };
         self.push(path, &described, &lists)?;
         let bytes = described.entry.size().unwrap_or(0);
         self.progress.update(|progress| {
@@ -378,24 +398,24 @@ pub(crate) fn read_chunk(
 ) -> Result<Digest, ChunkFailure> {
     let want = usize::try_from(bytes).expect("a chunk has at most 128 KiB");
     if want == GRID_BYTES as usize {
-        match read_encoded(file, offset, want, buffer)? {
-            Encoded::Hole { .. } => return Ok(Digest::HOLE),
-            Encoded::Zstd { frame } => {
-                let plain = frame::decompress(&frame, GRID_BYTES).map_err(|source| {
-                    std::io::Error::new(std::io::ErrorKind::InvalidData, source)
-                })?;
-                if is_zeros(&plain) {
-                    return Ok(Digest::HOLE);
-                }
-                if plain.len() == want {
+        match read_encoded(file, offset, want, buffer) {
+            Ok(Encoded::Hole { .. }) => return Ok(Digest::HOLE),
+            Ok(Encoded::Zstd { frame }) => match frame::decompress(&frame, GRID_BYTES) {
+                Ok(plain) if is_zeros(&plain) => return Ok(Digest::HOLE),
+                Ok(plain) if plain.len() == want => {
                     let digest = Digest::of(&plain);
                     session.borrow_mut().put_frame(digest, &frame)?;
                     return Ok(digest);
                 }
+                // no frame, or not of this chunk: what the kernel itself makes of it counts
+                Ok(_) | Err(_) => file.read_exact_at(&mut buffer[..want], offset)?,
+            },
+            Ok(Encoded::Plain { len }) if len == want => {}
+            Ok(Encoded::Plain { .. }) => file.read_exact_at(&mut buffer[..want], offset)?,
+            Err(error) if is_unreadable(&error) => {
                 file.read_exact_at(&mut buffer[..want], offset)?;
             }
-            Encoded::Plain { len } if len == want => {}
-            Encoded::Plain { .. } => file.read_exact_at(&mut buffer[..want], offset)?,
+            Err(error) => return Err(error.into()),
         }
     } else {
         file.read_exact_at(&mut buffer[..want], offset)?;
@@ -460,6 +480,21 @@ pub enum StoreError {
     Session(#[from] SessionError),
 }
 
+impl StoreError {
+    /// Whether the disk does not have what a file says that it has: asking again changes nothing.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if is_unreadable(source))
+    }
+}
+
+/// Whether an error of a read is of the data itself: EIO, as btrfs answers where a checksum is wrong,
+/// EUCLEAN or EBADMSG.
+pub(crate) fn is_unreadable(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_data = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    Errno::from_io_error(error).is_some_and(|errno| of_data.contains(&errno))
+}
+
 impl Classify for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -471,3 +506,6 @@ impl Classify for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

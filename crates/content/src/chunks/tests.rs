@@ -297,3 +297,12 @@ fn a_store_that_does_not_answer_is_no_damage_and_content_that_is_lost_is_stored_
     let now = volume.head.now.clone();
     assert_holds(volume.cold(), &now, &files);
 }
+
+#[test]
+fn a_small_part_of_a_request_does_not_keep_all_of_it_in_memory() {
+    let request = Bytes::from(vec![7; 4 << 20]);
+    let is_within = |part: &Bytes| request.as_ptr_range().contains(&part.as_ptr());
+    let small = own_part(&request, 100..128 << 10);
+    assert!(!is_within(&small) && small == request[100..128 << 10]);
+    assert!(is_within(&own_part(&request, 0..3 << 20)));
+}

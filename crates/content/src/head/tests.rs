@@ -177,6 +177,76 @@ fn largest() -> Head {
     head
 }
 
+fn any_result() -> impl Strategy<Value = OpResult> {
+    let failed = "[\\x00-\\x7fé]{0,250}"
+        .prop_map(|message| OpResult::Failed { kind: ErrorKind::Precondition, message });
+    let done = (0..256_u32)
+        .prop_map(|n| OpResult::Done { entries: (0..n).map(entry_id).collect(), tree: None });
+    prop_oneof![failed, done]
+}
+
+/// A head with the most of everything, as long texts as there can be in its document, and these
+/// operations.
+fn largest_after(results: &[OpResult]) -> Head {
+    let mut head = Head { ops: Vec::new(), ..largest() };
+    head.document = Some(ProjectDocument {
+        id: "p".repeat(63).parse().unwrap(),
+        name: "\"".repeat(200),
+        slug: "s".repeat(40).parse().unwrap(),
+        config: Map::new(),
+        graph: Map::new(),
+        forked_from: None,
+        created_at: stamp(1).time,
+        unknown: Map::new(),
+    });
+    for (n, result) in results.iter().enumerate() {
+        let op = Op { kind: "k".repeat(32), result: result.clone(), ..op(head.seq, n as u8) };
+        head = head.record_op(op, stamp(1)).unwrap();
+    }
+    let _ = head.spill(vec![]);
+    head
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_head_is_too_long_whatever_its_operations_say(
+        results in prop::collection::vec(any_result(), 1..70),
+    ) {
+        let head = largest_after(&results);
+        prop_assert!(head.encode().is_ok(), "{:?}", head.encode());
+        // the last one is told whole, as far as a text goes
+        let (last, told) = (results.last().unwrap(), &head.ops.last().unwrap().result);
+        match (last, told) {
+            (OpResult::Failed { message, .. }, OpResult::Failed { message: told, .. }) => {
+                prop_assert!(message.starts_with(told) && (message.len() < 33 || told.len() >= 33));
+            }
+            (last, told) => prop_assert_eq!(last, told),
+        }
+    }
+}
+
+#[test]
+fn of_the_oldest_failures_the_texts_go_first_and_then_the_operations() {
+    let failed =
+        |text: &str| OpResult::Failed { kind: ErrorKind::Precondition, message: text.repeat(200) };
+    let head = largest_after(&vec![failed("\u{1}"); 40]);
+    let texts: Vec<usize> = head
+        .ops
+        .iter()
+        .map(|op| match &op.result {
+            OpResult::Failed { message, .. } => message.len(),
+            OpResult::Done { .. } => panic!("none succeeded"),
+        })
+        .collect();
+    assert_eq!((texts.len(), texts[0], texts[31]), (32, 0, 33));
+    assert!(texts.is_sorted(), "{texts:?}");
+    let all = OpResult::Done { entries: (0..256).map(entry_id).collect(), tree: None };
+    let head = largest_after(&[all.clone(), all.clone(), all]);
+    assert_eq!((head.ops.len(), head.ops_from), (1, 4_000_000_002));
+    head.encode().unwrap();
+}
+
 #[test]
 fn the_largest_head_fits_once_its_entries_are_moved_out() {
     let mut head = largest();

@@ -4,10 +4,11 @@ use cove_types::{Classify, EntryId, EntryState, ErrorKind, Label, NodeId, Projec
 use jiff::Timestamp;
 
 use super::{
-    BACKGROUND, FORMAT, Head, HeadObject, HeadState, OPS_MAX, Op, OpRecord, RootFrame, Stamp,
-    Tombstone, TombstoneState, label_twice,
+    BACKGROUND, FORMAT, Head, HeadObject, HeadState, OP_FAILURE_BYTES_MAX, OPS_BYTES_MAX, OPS_MAX,
+    Op, OpRecord, OpResult, RootFrame, Stamp, Tombstone, TombstoneState, label_twice,
 };
 use crate::entry::{ENTRIES_MAX, EntryRecord, TRASH_TIME};
+use crate::json;
 use crate::locations::Locations;
 use crate::root::Root;
 
@@ -407,19 +408,38 @@ impl Head {
     }
 
     /// Records that `op` takes effect with this head, and forgets the oldest beyond
-    /// [`OPS_MAX`].
+    /// [`OPS_MAX`]. Where the list would be longer than [`OPS_BYTES_MAX`], the oldest failures lose
+    /// their texts, and then the oldest operations are forgotten.
     fn remember(&mut self, op: Op) {
-        let Op { id, request, kind, result } = op;
+        let Op { id, request, kind, mut result } = op;
+        if let OpResult::Failed { message, .. } = &mut result {
+            shorten(message);
+        }
         // A background commit is asked about only while it is the last one.
         self.ops
             .retain(|other| other.id != id && !(kind == BACKGROUND && other.kind == BACKGROUND));
         self.ops.push(OpRecord { id, request, kind, result, seq: self.seq });
         while self.ops.len() > OPS_MAX {
-            let forgotten = self.ops.remove(0);
-            // Whoever had seen the head with which it took effect did not ask for it
-            // afterwards; whoever had not may have.
-            self.ops_from = self.ops_from.max(forgotten.seq);
+            self.forget_oldest();
         }
+        while self.ops.len() > 1 && json::canonical(&self.ops).len() > OPS_BYTES_MAX {
+            let before = self.ops.len() - 1;
+            let said = self.ops[..before].iter_mut().find_map(|op| match &mut op.result {
+                OpResult::Failed { message, .. } if !message.is_empty() => Some(message),
+                _ => None,
+            });
+            match said {
+                Some(message) => message.clear(),
+                None => self.forget_oldest(),
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let forgotten = self.ops.remove(0);
+        // Whoever had seen the head with which it took effect did not ask for it
+        // afterwards; whoever had not may have.
+        self.ops_from = self.ops_from.max(forgotten.seq);
     }
 
     fn check_live(&self) -> Result<(), TransitionError> {
@@ -517,5 +537,22 @@ impl Head {
 fn trash(entry: &mut EntryRecord, time: Timestamp) {
     if entry.state == EntryState::Live {
         (entry.state, entry.trashed_at) = (EntryState::Trashed, Some(time));
+    }
+}
+
+/// Cuts a text to as many characters as have [`OP_FAILURE_BYTES_MAX`] bytes in JSON.
+fn shorten(message: &mut String) {
+    let in_json = |c: char| match c {
+        '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
+        '\0'..='\u{1f}' => 6,
+        c => c.len_utf8(),
+    };
+    let mut bytes = 0;
+    let too_many = message.char_indices().find(|(_, c)| {
+        bytes += in_json(*c);
+        bytes > OP_FAILURE_BYTES_MAX
+    });
+    if let Some((end, _)) = too_many {
+        message.truncate(end);
     }
 }

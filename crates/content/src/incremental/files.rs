@@ -243,6 +243,20 @@ pub(super) fn dirty_chunks(
     joined
 }
 
+/// Tells of numbers that come in ascending order whether they are in one of `ranges`, which are in
+/// order and apart: all of them cost one walk over the ranges.
+pub(super) fn within(ranges: &[Range<u64>]) -> impl FnMut(u64) -> bool {
+    let mut left = ranges;
+    move |number| {
+        while let [first, rest @ ..] = left
+            && first.end <= number
+        {
+            left = rest;
+        }
+        left.first().is_some_and(|range| range.contains(&number))
+    }
+}
+
 /// A file of which some chunks are read again.
 struct Patching<'p, 'c, 'r, 's, 'k> {
     change: &'p Change<'c, 'r, 's, 'k>,
@@ -297,6 +311,7 @@ impl Patching<'_, '_, '_, '_, '_> {
         }
         let mut lists = Vec::new();
         let mut buffer = vec![0; GRID_BYTES as usize];
+        let mut is_dirty = within(dirty);
         for group in partly {
             cleared.push(offset(group)..offset(group + 1));
             let first = group * per;
@@ -304,7 +319,7 @@ impl Patching<'_, '_, '_, '_, '_> {
             let mut digests = self.old_group(group)?;
             digests.resize(usize::try_from(count).unwrap_or(GROUP_CHUNKS), Digest::HOLE);
             for (number, digest) in (first..).zip(&mut digests) {
-                if dirty.iter().any(|range| range.contains(&number)) {
+                if is_dirty(number) {
                     *digest = self.chunk(number, &mut buffer)?;
                 }
             }
@@ -350,3 +365,6 @@ impl Patching<'_, '_, '_, '_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

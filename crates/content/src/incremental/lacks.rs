@@ -84,7 +84,8 @@ impl Change<'_, '_, '_, '_> {
                 self.rows.insert((child.as_bytes().to_vec(), lack::NESTED));
                 continue;
             }
-            if !self.rows.contains(&(child.as_bytes().to_vec(), lack::DEVICE)) {
+            let is_no_entry = |what| self.rows.contains(&(child.as_bytes().to_vec(), what));
+            if !is_no_entry(lack::DEVICE) && !is_no_entry(lack::UNREADABLE) {
                 found.insert(name);
             }
         }

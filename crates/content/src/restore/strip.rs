@@ -12,7 +12,7 @@ use super::RestoreError;
 use super::attributes::{kept, needs_removal};
 use super::copy::is_captured;
 use crate::root::NotCaptured;
-use crate::store::SET_ID_BITS;
+use crate::store::{SET_ID_BITS, is_unreadable, lack};
 
 /// Takes everything from the writable copy at `dir` that the tree of its state, which lacks
 /// `not_captured`, does not hold. Costs a walk when that does not list every path itself.
@@ -32,9 +32,17 @@ pub fn strip(dir: &Dir, not_captured: &NotCaptured) -> Result<bool, RestoreError
         walk(dir, &TreePath::top(), &mut is_exact)?;
         return Ok(is_exact);
     }
-    for lack in &not_captured.list {
-        let path = TreePath::parse(&lack.path)?;
+    for listed in &not_captured.list {
+        let path = TreePath::parse(&listed.path)?;
         let Some(metadata) = dir.find(&path)? else { continue };
+        if listed.what == lack::UNREADABLE {
+            match reads(dir, &path, &metadata)? {
+                // somebody has put another one there since, or the disk gives it again
+                true => is_exact = false,
+                false => remove(dir, &path)?,
+            }
+            continue;
+        }
         if is_captured(&metadata) {
             is_exact &= strip_entry(dir, &path, &metadata)?;
         } else {
@@ -58,6 +66,19 @@ fn walk(dir: &Dir, path: &TreePath, is_exact: &mut bool) -> Result<(), RestoreEr
         }
     }
     Ok(())
+}
+
+/// Whether the disk gives all of a file. What is no file was put in its place.
+fn reads(dir: &Dir, path: &TreePath, metadata: &Metadata) -> Result<bool, RestoreError> {
+    if metadata.kind != FileKind::File {
+        return Ok(true);
+    }
+    let mut file = dir.open_file(path)?;
+    match std::io::copy(&mut file, &mut std::io::sink()) {
+        Ok(_) => Ok(true),
+        Err(error) if is_unreadable(&error) => Ok(false),
+        Err(source) => Err(RestoreError::Write { path: path.clone(), source }),
+    }
 }
 
 /// Removes an entry that is in no tree; its directory keeps its time.

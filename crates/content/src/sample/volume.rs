@@ -68,6 +68,11 @@ impl StoredVolume {
 
     /// Puts the present files and gives the head that is to be put, not gathered.
     pub(crate) fn store(&self) -> Head {
+        self.store_edited(|_| {})
+    }
+
+    /// As [`store`](Self::store), of what `edit` makes of the items of the tree.
+    pub(crate) fn store_edited(&self, edit: impl FnOnce(&mut Vec<Item>)) -> Head {
         let known = self.chunks();
         let volume = self.head.volume.clone();
         let mut session = Session::new(&known, &self.env, &volume, [7; 8], Progress::default());
@@ -79,6 +84,7 @@ impl StoredVolume {
             items.extend(self.items(&path(&format!("files/{name}")), bytes, &mut session));
         }
         items.sort_by(|a, b| a.key.cmp(&b.key));
+        edit(&mut items);
         let mut builder = Builder::new(&mut session as &mut dyn NodeSink);
         items.into_iter().for_each(|item| builder.push(item).unwrap());
         let root = builder.finish().unwrap();

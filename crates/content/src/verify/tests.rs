@@ -180,6 +180,46 @@ fn what_was_below_a_lost_node_is_named_from_memory_and_else_by_its_bounds() {
 }
 
 #[test]
+fn a_tree_that_makes_no_sense_is_found_though_all_of_it_is_there() {
+    let mut volume = StoredVolume::new();
+    volume.files.insert("a".into(), b"a".to_vec());
+    volume.save();
+    assert_eq!(verify(&volume, None).unwrap().0, []);
+    let top = crate::sample::volume::path("files");
+    let next = volume.store_edited(|items| items.retain(|item| item.key != tree::Key::entry(&top)));
+    volume.set(next);
+    let found = verify(&volume, None).unwrap().0;
+    let said: Vec<(&str, &[String])> =
+        found.iter().map(|problem| (problem.what.as_str(), &problem.paths[..])).collect();
+    let what =
+        "the tree is not of its form: its parent is not a directory of the tree; 1 file is hit";
+    // of the present state and of the entry that holds it
+    assert_eq!(said, [(what, &["a".to_owned()][..]); 2]);
+}
+
+#[test]
+fn a_head_whose_document_is_another_than_its_state_names_contradicts_itself() {
+    let mut head = crate::sample::head();
+    assert_eq!(contradictions(&head), Vec::<String>::new());
+    let document = crate::document::ProjectDocument {
+        id: "prj-1".parse().unwrap(),
+        name: "shop".into(),
+        slug: "shop".parse().unwrap(),
+        config: serde_json::Map::new(),
+        graph: serde_json::Map::new(),
+        forked_from: None,
+        created_at: crate::sample::stamp(1).time,
+        unknown: serde_json::Map::new(),
+    };
+    head.now.document = Digest::of(&document.encode());
+    head.document = Some(document);
+    assert_eq!(contradictions(&head), Vec::<String>::new());
+    head.document.as_mut().unwrap().name = "store".into();
+    let said = ["the head's document is not the one that its present state names"];
+    assert_eq!(contradictions(&head), said);
+}
+
+#[test]
 fn the_shares_together_read_each_object_once_and_one_finds_what_is_damaged() {
     let volume = volume();
     let (_, all) = verify(&volume, Some((1, 1))).unwrap();
