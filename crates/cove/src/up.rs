@@ -340,7 +340,12 @@ fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
     Ok(Opened::Loop(Arc::new(pool)))
 }
 
-fn open_store(args: &UpArgs, env: &Env) -> Result<Arc<dyn Store>, Failure> {
+/// Opens the store; a directory that had one before is never taken for a fresh one.
+async fn open_store(
+    args: &UpArgs,
+    env: &Env,
+    database: &NodeDatabase,
+) -> Result<Arc<dyn Store>, Failure> {
     let own = format!("file://{}", args.home.join("objects").display());
     let url = parse_url(args.objects.as_deref().unwrap_or(&own))
         .map_err(|error| Failure::caused("failed to use the object store", &error, error.kind()))?;
@@ -349,7 +354,28 @@ fn open_store(args: &UpArgs, env: &Env) -> Result<Arc<dyn Store>, Failure> {
     };
     Ok(match url {
         StoreUrl::Directory(dir) => {
-            Arc::new(DirectoryStore::open(&dir, env.clone()).map_err(refused)?)
+            let place = dir.display().to_string();
+            let failed = |error: cove_database::DatabaseError| {
+                database_failure("failed to read the node's database", &error, error.kind())
+            };
+            let store = match database.was_held(&place).await.map_err(failed)? {
+                true => DirectoryStore::open_known(&dir, env.clone()),
+                false => DirectoryStore::open(&dir, env.clone()),
+            };
+            let store = store.map_err(|error| {
+                let is_gone = matches!(error, cove_objects::OpenError::Gone { .. });
+                let failure = refused(error);
+                match is_gone {
+                    true => failure.hint(format!(
+                        "mount the disk that it lies on and start again; if it is gone for good, \
+                         `mkdir -p {place}/objects` lets Cove begin an empty one"
+                    )),
+                    false => failure,
+                }
+            })?;
+            let now_us = env.now().as_microsecond();
+            database.put_held(&place, now_us).await.map_err(failed)?;
+            Arc::new(store)
         }
         StoreUrl::S3 { bucket, prefix } => {
             let keys = environment::aws()?;
@@ -399,7 +425,7 @@ async fn serve(
     };
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
-    let store = open_store(args, &env)?;
+    let store = open_store(args, &env, &node_database).await?;
     let parse = |error: cove_types::ParseError| {
         Failure::caused("a kept name cannot be used", &error, error.kind())
     };

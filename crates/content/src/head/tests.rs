@@ -203,7 +203,7 @@ fn largest_after(results: &[OpResult]) -> Head {
         let op = Op { kind: "k".repeat(32), result: result.clone(), ..op(head.seq, n as u8) };
         head = head.record_op(op, stamp(1)).unwrap();
     }
-    let _ = head.spill(vec![]);
+    let _ = head.spill(OlderEntries::default());
     head
 }
 

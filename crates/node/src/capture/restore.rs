@@ -11,7 +11,7 @@ use crate::capture::built::Built;
 use crate::capture::entry::{build_entry, entry_root};
 use crate::capture::replaced::{look_at_replaced, snapshot_without};
 use crate::capture::restore_paths::tidy;
-use crate::capture::snapshot::draft;
+use crate::capture::snapshot::{draft, refuse_full};
 use crate::capture::{
     Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
     sub,
@@ -99,10 +99,7 @@ pub(crate) fn refuse_restore(
     restore: &Restore,
 ) -> Result<(), VolumeError> {
     refuse_trashed(volume)?;
-    let entries = volume.state().entries().len();
-    if entries >= cove_content::entry::ENTRIES_MAX {
-        return Err(VolumeError::TooManyEntries);
-    }
+    refuse_full(volume, EntryKind::BeforeRestore, restore.keep)?;
     if restore.force {
         return Ok(());
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::entry::EntryRecord;
+use cove_content::entry::{EntryRecord, room};
+use cove_content::retention::roll_off;
 use cove_content::volumes::{Call, NewEntry, VolumeError};
 use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
 
@@ -13,6 +14,7 @@ use crate::capture::{
     Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed,
 };
 use crate::node::{Inner, stored_row};
+use crate::save::unread;
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
 
@@ -97,6 +99,34 @@ pub(crate) fn refuse_label(
     }
 }
 
+/// Refuses a further entry of a kind where the list has no room for it, not even once retention has put
+/// in the trash what it would: what is captured after that could not be saved.
+pub(crate) fn refuse_full(volume: &Volume, kind: EntryKind, keep: u32) -> Result<(), VolumeError> {
+    let records: Vec<EntryRecord> = {
+        let state = volume.state();
+        let queued = state.queue.iter().filter_map(|pending| match &pending.work {
+            Work::Rescue { entry } => Some(entry.clone()),
+            _ => None,
+        });
+        state.entries().into_iter().map(|view| view.record).chain(queued).collect()
+    };
+    let unread = unread(volume) as usize;
+    let counted = records.first().cloned().map(|record| EntryRecord {
+        kind,
+        pinned: false,
+        state: EntryState::Live,
+        ..record
+    });
+    let trash = counted.map_or_else(Vec::new, |new| {
+        let live: Vec<_> = records.iter().filter(|record| record.is_live()).cloned().collect();
+        roll_off(&live, keep, &new, &[])
+    });
+    match room(&records, &trash) > unread {
+        true => Ok(()),
+        false => Err(VolumeError::TooManyEntries),
+    }
+}
+
 /// Captures the present state as an entry.
 pub(crate) fn snapshot(
     inner: &Inner,
@@ -110,6 +140,7 @@ pub(crate) fn snapshot(
         asked => return Ok(asked),
     }
     refuse_trashed(volume)?;
+    refuse_full(volume, entry.kind, entry.keep)?;
     if let Some(label) = &entry.label {
         refuse_label(volume, label, None)?;
     }
