@@ -238,14 +238,16 @@ pub(crate) fn lines_with(
         }
         if pattern.is_in(&line) {
             let shown = &line[..shown_bytes(&line)];
-            matches.push(wire::Match {
-                path: path.to_owned(),
-                line: number,
-                text: escape_bytes(shown).replace("\\x09", "\t"),
-            });
+            matches.push(wire::Match { path: path.to_owned(), line: number, text: escaped(shown) });
         }
     }
     Ok(Lines::Found(matches))
+}
+
+/// A line as it is shown: with its TABs, and all else escaped.
+fn escaped(line: &[u8]) -> String {
+    let parts: Vec<String> = line.split(|byte| *byte == b'\t').map(escape_bytes).collect();
+    parts.join("\t")
 }
 
 /// How much of a line is shown: no character is cut.

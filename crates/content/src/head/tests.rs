@@ -525,6 +525,19 @@ fn the_state_before_a_restore_gets_the_last_write() {
 }
 
 #[test]
+fn a_pinned_entry_does_not_go_to_the_trash() {
+    let pin = |pinned| EntryEdit { pinned: Some(pinned), ..EntryEdit::default() };
+    let trash = EntryEdit { state: Some(EntryState::Trashed), ..EntryEdit::default() };
+    let head = with_entries(0..1).edit_entry(&entry_id(0), pin(true), None, stamp(3)).unwrap();
+    refused(
+        head.edit_entry(&entry_id(0), trash.clone(), None, stamp(4)),
+        &expect![[r#"entry 0000000000000000 is pinned"#]],
+    );
+    let unpinned = head.edit_entry(&entry_id(0), pin(false), None, stamp(4)).unwrap();
+    unpinned.edit_entry(&entry_id(0), trash, None, stamp(5)).unwrap();
+}
+
+#[test]
 fn an_entry_goes_to_the_trash_and_comes_back() {
     let head = with_entries(0..1);
     let state = |state| EntryEdit { state: Some(state), ..EntryEdit::default() };

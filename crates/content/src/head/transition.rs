@@ -32,6 +32,9 @@ pub enum TransitionError {
     /// No such entry.
     #[error("volume {volume} has no entry {entry}")]
     NoSuchEntry { volume: VolumeId, entry: EntryId },
+    /// Somebody wants it kept: it does not go to the trash.
+    #[error("entry {entry} is pinned")]
+    EntryPinned { entry: EntryId },
     /// Two live entries would have one label.
     #[error("label \"{label}\" is taken by another entry")]
     LabelTaken { label: Label },
@@ -55,7 +58,7 @@ pub enum TransitionError {
 impl Classify for TransitionError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotLive { .. } => ErrorKind::Precondition,
+            Self::NotLive { .. } | Self::EntryPinned { .. } => ErrorKind::Precondition,
             Self::EntryIsThere { .. } | Self::LabelTaken { .. } => ErrorKind::AlreadyExists,
             Self::NoSuchEntry { .. } => ErrorKind::NotFound,
             Self::TooManyEntries { .. } | Self::SeqExhausted { .. } => ErrorKind::Exhausted,
@@ -256,6 +259,9 @@ impl Head {
             entry.saved_ms = Some(saved_ms);
         }
         match edit.state {
+            Some(EntryState::Trashed) if entry.pinned && entry.is_live() => {
+                return Err(TransitionError::EntryPinned { entry: *id });
+            }
             Some(EntryState::Trashed) => trash(entry, stamp.time),
             Some(EntryState::Live) => (entry.state, entry.trashed_at) = (EntryState::Live, None),
             None => {}

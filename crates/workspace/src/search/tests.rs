@@ -99,3 +99,8 @@ fn what_would_act_on_a_terminal_is_escaped() {
 fn no_more_than_the_room_is_found() {
     assert!(matches!(search(b"a\na\na\n", "a", 2), Lines::Found(found) if found.len() == 2));
 }
+
+#[test]
+fn a_tab_is_shown_and_what_only_looks_like_its_escape_is_not_one() {
+    assert_eq!(lines(b"a\tb \\x09", "a"), [(1, "a\tb \\\\x09".to_owned())]);
+}
