@@ -179,6 +179,12 @@ pub(crate) fn path_failed(what: &str) -> impl FnOnce(cove_btrfs::PathError) -> V
     move |error| VolumeError::failed(what, error)
 }
 
+/// The files of a volume as they are now.
+pub(crate) fn open_live(inner: &Inner, volume: &VolumeId) -> Result<cove_btrfs::Dir, VolumeError> {
+    let live = SubvolumePath::Volume(volume.clone());
+    inner.pool.open(&live).map_err(pool_failed("failed to open the files"))
+}
+
 /// A subvolume's generation.
 pub(crate) fn generation_at(inner: &Inner, place: &SubvolumePath) -> Result<u64, VolumeError> {
     inner

@@ -9,20 +9,8 @@ use cove_content::volumes::{Moment, VolumeError, Volumes};
 use cove_testkit::trees::{Description, describe};
 use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
 
+use crate::acts::{ACTS, Act};
 use crate::world::{AnyPool, World, is_root, memory, until};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    Create,
-    Snapshot,
-    Restore,
-    RestorePaths,
-    ForkNow,
-    ForkEntry,
-}
-
-const ACTS: [Act; 6] =
-    [Act::Create, Act::Snapshot, Act::Restore, Act::RestorePaths, Act::ForkNow, Act::ForkEntry];
 
 /// Paths that a restore replaces, makes with a directory above, and removes.
 const PATHS: [&str; 3] = ["changed", "lost/below/deep", "new"];
