@@ -88,7 +88,7 @@ async fn at_each_step(act: Act, kind: io::ErrorKind) -> usize {
         // a fault that was not met meets nothing else
         pool.fail_after(usize::MAX, kind);
         let what = format!("{act:?}, {kind:?}, step {step}");
-        match ended {
+        match &ended {
             Ok(()) => {}
             // it stands, and is done or undone in the end
             Err(VolumeError::Unknown { .. }) => {
@@ -104,7 +104,11 @@ async fn at_each_step(act: Act, kind: io::ErrorKind) -> usize {
             }
         }
         // the same call again has the same end, and the volume goes on
-        scene.act(act, &call).await.unwrap_or_else(|error| panic!("{what}: again: {error:?}"));
+        if let Err(error) = scene.act(act, &call).await {
+            // a create that was captured and has failed since has failed for good
+            assert_eq!(act, Act::Create, "{what}: again: {error:?}");
+            assert_eq!(error.to_string(), ended.unwrap_err().to_string(), "{what}");
+        }
         scene.world.snapshot(&scene.volume).await;
         let status = scene.world.node.status(&scene.volume).await.unwrap();
         assert!(status.problems.is_empty(), "{what}: {:?}", status.problems);
