@@ -77,17 +77,8 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
             return Ok(Asked::Pending(state.end_of(&call.operation)));
         }
     }
-    let result = inner
-        .wait(inner.database.find_result(&call.operation))
-        .map_err(|error| VolumeError::failed("failed to look up an operation", error))?;
-    if let Some(row) = result {
-        if row.request != call.request {
-            return Err(VolumeError::OtherRequest);
-        }
-        return ended(serde_json::from_str(&row.result).map_err(|error| VolumeError::Refused {
-            kind: ErrorKind::Corrupt,
-            what: format!("what operation {} came to cannot be read: {error}", call.operation),
-        })?);
+    if let Some(ended) = ended_here(inner, call)? {
+        return Ok(ended);
     }
     let state = volume.state();
     let Some(known) = &state.known else { return Ok(Asked::New) };
@@ -97,6 +88,18 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         OpAnswer::TooOld => Err(VolumeError::TooOld),
         OpAnswer::First(result) => ended(Ended::from(result)),
     }
+}
+
+/// How an operation ended, as far as this node has written it down.
+pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, VolumeError> {
+    let result = inner
+        .wait(inner.database.find_result(&call.operation))
+        .map_err(|error| VolumeError::failed("failed to look up an operation", error))?;
+    let Some(row) = result else { return Ok(None) };
+    if row.request != call.request {
+        return Err(VolumeError::OtherRequest);
+    }
+    ended(serde_json::from_str(&row.result).unwrap_or_default()).map(Some)
 }
 
 /// An end, for a call that comes again: one that failed fails as the first time.
@@ -180,6 +183,12 @@ pub(crate) fn is_swap_file(error: &VolumeError) -> bool {
 pub(crate) fn path_failed(what: &str) -> impl FnOnce(cove_btrfs::PathError) -> VolumeError {
     let what = what.to_owned();
     move |error| VolumeError::failed(what, error)
+}
+
+/// The files of a volume as they are now.
+pub(crate) fn open_live(inner: &Inner, volume: &VolumeId) -> Result<cove_btrfs::Dir, VolumeError> {
+    let live = SubvolumePath::Volume(volume.clone());
+    inner.pool.open(&live).map_err(pool_failed("failed to open the files"))
 }
 
 /// A subvolume's generation.

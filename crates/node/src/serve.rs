@@ -28,7 +28,7 @@ use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
 use crate::serve::status::status;
 use crate::serve::verify::{check, check_record, unsaved_problem};
-use crate::volume::{Ended, Known, Volume};
+use crate::volume::{Ended, Known, Turn, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
 
@@ -220,35 +220,32 @@ impl Node {
         blocking(move || capture::look_at_one(&inner, &volume, turn)).await
     }
 
-    async fn restore_whole(
+    /// Prepares a restore, for which the store may be asked, and carries it out in its turn.
+    async fn restore_by<T: Send + 'static>(
         &self,
         volume: &Arc<Volume>,
         call: Call,
         restore: Restore,
+        prepare: impl FnOnce(&Arc<Inner>, &Arc<Volume>, &Call, &Restore) -> Result<T, VolumeError>
+        + Send
+        + 'static,
+        carry_out: impl FnOnce(
+            &Arc<Inner>,
+            &Arc<Volume>,
+            &Call,
+            &Restore,
+            T,
+            Turn,
+        ) -> Result<Asked, VolumeError>
+        + Send
+        + 'static,
     ) -> Result<Asked, VolumeError> {
         let (inner, of, asked, wanted) =
             (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
-        let built =
-            self.asking(move || capture::prepare_restore(&inner, &of, &asked, &wanted)).await?;
+        let prepared = self.asking(move || prepare(&inner, &of, &asked, &wanted)).await?;
         let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || capture::restore(&inner, &volume, &call, &restore, built, turn)).await
-    }
-
-    async fn restore_paths(
-        &self,
-        volume: &Arc<Volume>,
-        call: Call,
-        restore: Restore,
-    ) -> Result<Asked, VolumeError> {
-        let (inner, of, asked, wanted) =
-            (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
-        let source =
-            self.asking(move || capture::prepare_paths(&inner, &of, &asked, &wanted)).await?;
-        let turn = volume.turn().await;
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || capture::restore_paths(&inner, &volume, &call, &restore, &source, turn))
-            .await
+        blocking(move || carry_out(&inner, &volume, &call, &restore, prepared, turn)).await
     }
 
     async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
@@ -383,8 +380,17 @@ impl Volumes for Node {
             capture::refuse_trashed(&volume)?;
             self.usable_entry(&volume, &restore.entry).await?;
             asked = match restore.paths.is_empty() {
-                true => self.restore_whole(&volume, call, restore).await?,
-                false => self.restore_paths(&volume, call, restore).await?,
+                true => {
+                    let (prepare, carry_out) = (capture::prepare_restore, capture::restore);
+                    self.restore_by(&volume, call, restore, prepare, carry_out).await?
+                }
+                false => {
+                    let prepare = capture::prepare_paths;
+                    self.restore_by(&volume, call, restore, prepare, |a, b, c, d, source, turn| {
+                        capture::restore_paths(a, b, c, d, &source, turn)
+                    })
+                    .await?
+                }
             };
         }
         let value = Restored { before: find_view(&volume, &id).ok() };

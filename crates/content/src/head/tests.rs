@@ -538,6 +538,25 @@ fn a_pinned_entry_does_not_go_to_the_trash() {
 }
 
 #[test]
+fn an_entry_in_the_trash_comes_back_when_its_files_change() {
+    let mut head = with_entries(0..2);
+    let label: Option<Label> = Some("name".parse().unwrap());
+    head.entries[0].label = label.clone();
+    (head.entries[1].label, head.entries[1].state) = (label, EntryState::Trashed);
+    head.entries[1].trashed_at = Some(stamp(2).time);
+    let id = head.entries[1].id;
+    let replaced = |head: &Head, root: Root| {
+        head.replace_entry_root(&id, root, head.locations.clone(), None, stamp(3)).unwrap()
+    };
+    let same = replaced(&head, head.entries[1].root.clone());
+    assert_eq!(same.entries, head.entries, "nothing was written");
+    let next = replaced(&head, root(8));
+    let back = next.find_entry(&id).unwrap();
+    assert_eq!((back.is_live(), back.trashed_at, &back.label), (true, None, &None));
+    assert!(next.find_entry(&head.entries[0].id).unwrap().label.is_some());
+}
+
+#[test]
 fn an_entry_goes_to_the_trash_and_comes_back() {
     let head = with_entries(0..1);
     let state = |state| EntryEdit { state: Some(state), ..EntryEdit::default() };

@@ -300,6 +300,9 @@ impl Head {
     /// The entry `id` with another state: the one before a restore, once it holds the last
     /// write, or a rescue that is brought up to date.
     ///
+    /// One in the trash whose files change comes back, since nobody has seen what it holds now; without
+    /// its label when another entry has that by now.
+    ///
     /// # Errors
     ///
     /// [`TransitionError`].
@@ -312,7 +315,15 @@ impl Head {
         stamp: Stamp,
     ) -> Result<Self, TransitionError> {
         let mut next = self.next(op, stamp)?;
-        next.entry_mut(id)?.root = root;
+        let entry = next.entry_mut(id)?;
+        let is_back = !entry.is_live() && entry.root.tree != root.tree;
+        entry.root = root;
+        if is_back {
+            (entry.state, entry.trashed_at) = (EntryState::Live, None);
+            if label_twice(&next.entries).is_some() {
+                next.entry_mut(id)?.label = None;
+            }
+        }
         next.locations = locations;
         Ok(next)
     }

@@ -13,8 +13,8 @@ use crate::capture::built::Built;
 use crate::capture::entry::furnish;
 use crate::capture::fork::remove_new;
 use crate::capture::{
-    Asked, OWNER, asked, finish_here, generation_at, path_failed, pending_of, pending_row,
-    pool_failed,
+    Asked, OWNER, asked, ended_here, finish_here, generation_at, path_failed, pending_of,
+    pending_row, pool_failed,
 };
 use crate::node::Inner;
 use crate::volume::Volume;
@@ -38,6 +38,8 @@ pub(crate) fn create(
             asked => Ok((volume, asked)),
         };
     }
+    // one that has failed for good fails as the first time
+    ended_here(inner, call)?;
     let built = Built::create(inner, id)?;
     let remarks = fill(inner, call, &built, source)?;
     built.put(&SubvolumePath::Incoming(call.operation))?;

@@ -11,7 +11,7 @@ use cove_content::volumes::{Progress, VolumeError};
 use cove_types::{Digest, EntryId, TreePath, VolumeId};
 
 use crate::capture::built::Built;
-use crate::capture::{OWNER, SERVICES, path_failed, pool_failed};
+use crate::capture::{OWNER, SERVICES, open_live, path_failed, pool_failed};
 use crate::node::Inner;
 use crate::save::chunks_of;
 use crate::volume::{Held, Volume};
@@ -114,9 +114,7 @@ pub(crate) fn strip_volume(
     if uuid.is_some() && there.map(|there| there.uuid) != uuid {
         return Ok(());
     }
-    let live = SubvolumePath::Volume(id.clone());
-    let dir = inner.pool.open(&live).map_err(pool_failed("failed to open the files"))?;
-    strip_copy(&dir, not_captured)?;
+    strip_copy(&open_live(inner, id)?, not_captured)?;
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
 }
 

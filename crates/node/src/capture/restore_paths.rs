@@ -30,7 +30,7 @@ use crate::capture::replaced::{self, settle};
 use crate::capture::restore::refuse_restore;
 use crate::capture::snapshot::{draft, freeze};
 use crate::capture::{
-    Asked, asked, finish_here, path_failed, pending_of, pending_row, pool_failed,
+    Asked, asked, finish_here, open_live, path_failed, pending_of, pending_row, pool_failed,
 };
 use crate::files::make_owned;
 use crate::node::{Inner, chain};
@@ -193,7 +193,7 @@ fn refuse_paths(
     source: &Source,
 ) -> Result<(), VolumeError> {
     let then = source.open(inner)?;
-    let live = open_live(inner, volume)?;
+    let live = open_live(inner, &volume.id)?;
     for (n, path) in restore.paths.iter().enumerate() {
         let at = lawful(path)?;
         refuse_others_above(&live, &at, path)?;
@@ -277,13 +277,6 @@ fn above(path: &TreePath) -> Vec<TreePath> {
     above
 }
 
-fn open_live(inner: &Inner, volume: &Volume) -> Result<Dir, VolumeError> {
-    inner
-        .pool
-        .open(&SubvolumePath::Volume(volume.id.clone()))
-        .map_err(pool_failed("failed to open the volume"))
-}
-
 /// Whether an entry has something at a path.
 fn is_there(dir: &Dir, path: &TreePath) -> Result<bool, VolumeError> {
     let found = dir.find(path).map_err(path_failed("failed to look at the entry"))?;
@@ -349,7 +342,7 @@ fn stage_paths(
     let staging = staging(pending)?;
     let Work::RestorePaths { paths, inodes, .. } = &mut pending.work else { return Ok(()) };
     let then = source.open(inner)?;
-    let live = open_live(inner, volume)?;
+    let live = open_live(inner, &volume.id)?;
     live.create_dir(&staging, 0o700).map_err(path_failed("failed to make a directory"))?;
     progress.step("restoring");
     for (n, bytes) in paths.iter().enumerate() {
@@ -382,7 +375,7 @@ pub(crate) fn clear_staged(
     if there.is_none() {
         return Ok(());
     }
-    let live = open_live(inner, volume)?;
+    let live = open_live(inner, &volume.id)?;
     let top = TreePath::top();
     let mut needed = Vec::new();
     for pending in queue {
@@ -446,20 +439,28 @@ pub(crate) fn put_paths(
 ) -> Result<(), VolumeError> {
     let Work::RestorePaths { paths, inodes, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let live = open_live(inner, volume)?;
-    let staging = staging(pending)?;
-    if !has(&live, &staging)? {
+    let Some((live, staging)) = open_staged(inner, volume, pending)? else {
         return Err(VolumeError::Refused {
             kind: ErrorKind::NotFound,
             what: "what was to be restored is not on this disk any more".into(),
         });
-    }
+    };
     for (n, bytes) in paths.iter().enumerate() {
         let inode = inodes.get(n).copied().flatten();
         put_path(&live, &path_of(bytes)?, &Places::of(&staging, n)?, inode)?;
     }
     drop(live);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
+}
+
+/// The files, and the directory among them that holds what a work has staged or replaced, if it is there.
+fn open_staged(
+    inner: &Inner,
+    volume: &Volume,
+    pending: &Pending,
+) -> Result<Option<(Dir, TreePath)>, VolumeError> {
+    let (live, staging) = (open_live(inner, &volume.id)?, staging(pending)?);
+    Ok(has(&live, &staging)?.then_some((live, staging)))
 }
 
 fn find(live: &Dir, path: &TreePath) -> Result<Option<Metadata>, VolumeError> {
@@ -542,11 +543,7 @@ pub(crate) fn undo_paths(
 ) -> Result<(), VolumeError> {
     let Work::RestorePaths { paths, inodes, .. } = &pending.work else { return Ok(()) };
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let live = open_live(inner, volume)?;
-    let staging = staging(pending)?;
-    if !has(&live, &staging)? {
-        return Ok(());
-    }
+    let Some((live, staging)) = open_staged(inner, volume, pending)? else { return Ok(()) };
     for (n, bytes) in paths.iter().enumerate().rev() {
         let (path, places) = (path_of(bytes)?, Places::of(&staging, n)?);
         undo_path(&live, &path, &places, inodes.get(n).copied().flatten())?;

@@ -9,14 +9,14 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use cove_btrfs::{Dir, FileKind, Metadata, PathError, SubvolumePath};
+use cove_btrfs::{Dir, FileKind, Metadata, PathError};
 use cove_content::archive::{ExtractError, ExtractOptions, Extracted, extract};
 use cove_content::read::project_root;
 use cove_content::restore::copy_tree;
 use cove_content::volumes::{Edited, Progress, VolumeError};
 use cove_types::TreePath;
 
-use crate::capture::{Built, LIMITS, OWNER, litter, staging_of};
+use crate::capture::{Built, LIMITS, OWNER, litter, open_live, staging_of};
 use crate::files::edit::{make_directories, seen};
 use crate::files::{lawful, make_owned};
 use crate::node::Inner;
@@ -38,13 +38,6 @@ fn path_failed(error: PathError) -> VolumeError {
     failed(error.into())
 }
 
-fn open_live(inner: &Inner, volume: &Volume) -> Result<Dir, VolumeError> {
-    inner
-        .pool
-        .open(&SubvolumePath::Volume(volume.id.clone()))
-        .map_err(|error| VolumeError::failed("failed to open the files", error))
-}
-
 /// Extracts an archive beside its volume; the volume is only looked at.
 pub(crate) fn stage(
     inner: &Arc<Inner>,
@@ -53,7 +46,7 @@ pub(crate) fn stage(
     stream: &mut dyn Read,
 ) -> Result<Staged, VolumeError> {
     let at = lawful(&path)?;
-    let live = open_live(inner, volume)?;
+    let live = open_live(inner, &volume.id)?;
     // before a long stream is read for nothing
     if live.find(&at).map_err(path_failed)?.is_some() {
         live.open_dir(&at).map_err(path_failed)?;
@@ -80,7 +73,7 @@ pub(crate) fn merge(
     _turn: Turn,
 ) -> Result<Edited, VolumeError> {
     let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let live = open_live(inner, volume)?;
+    let live = open_live(inner, &volume.id)?;
     let waiting = staging_of(&inner.env.operation_id(0))?;
     let merged = merge_by(&live, &waiting, staged);
     if live.find(&waiting).ok().flatten().is_some()

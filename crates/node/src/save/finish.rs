@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cove_content::head::{Op, OpResult};
+use cove_content::head::{FORMAT, Op, OpResult, Stamp, Tombstone, TombstoneState};
 use cove_database::{CopyRow, Finished, ResultRow, StoredRow};
 use cove_types::{EntryId, ErrorKind, OperationId};
 
-use crate::capture::sub;
+use crate::capture::{sub, undo};
 use crate::node::{Inner, stored_row};
 use crate::save::SaveError;
-use crate::save::head_put::{head_row, put_or_begin_again};
+use crate::save::head_put::{head_row, put_or_begin_again, put_tombstone};
 use crate::save::{op, stamp};
 use crate::volume::{Ended, Known, State, Volume};
 use crate::work::{Pending, Work};
@@ -18,18 +18,13 @@ use crate::work::{Pending, Work};
 /// How much of why work failed stands in the head, in bytes.
 const FAILURE_BYTES: usize = 190;
 
-pub(crate) fn result_row(
-    inner: &Inner,
-    pending: &Pending,
-    known: &Known,
-    ended: &Ended,
-) -> ResultRow {
+pub(crate) fn result_row(inner: &Inner, pending: &Pending, seq: u32, ended: &Ended) -> ResultRow {
     ResultRow {
         operation: pending.operation,
         volume: pending.volume.clone(),
         request: pending.request.to_vec(),
         result: serde_json::to_string(ended).unwrap_or_default(),
-        seq: known.head.seq,
+        seq,
         at_us: inner.now_us(),
     }
 }
@@ -92,7 +87,7 @@ pub(crate) fn finish(
         }
     }
     if !matches!(pending.work, Work::Background) {
-        finished.results.push(result_row(inner, pending, known, &ended));
+        finished.results.push(result_row(inner, pending, known.head.seq, &ended));
     }
     inner
         .wait(inner.database.finish(&finished))
@@ -168,13 +163,16 @@ fn cut(message: &str) -> &str {
 /// Writes into the head, and then down, that work has failed for good.
 pub(crate) fn record_failure(
     inner: &Arc<Inner>,
-    volume: &Volume,
+    volume: &Arc<Volume>,
     pending: &Pending,
     ended: &Ended,
 ) -> Result<(), SaveError> {
     let Some((kind, what)) = &ended.failure else { return Ok(()) };
     let known = volume.state().known.clone();
     let Some(known) = known else {
+        if matches!(pending.work, Work::Create { .. }) {
+            return record_failed_create(inner, volume, pending, ended);
+        }
         return inner
             .wait(inner.database.delete_pending(&pending.operation))
             .map_err(|error| SaveError::later("failed to write down a failure", &error));
@@ -191,6 +189,39 @@ pub(crate) fn record_failure(
             what: "the head has changed, and a failure is to be written into the new one".into(),
         }),
     }
+}
+
+/// Puts a tombstone where the head of the volume would be, so that no request of its create takes effect
+/// any more, and writes down that the create has failed: the same call gets this answer again.
+fn record_failed_create(
+    inner: &Arc<Inner>,
+    volume: &Arc<Volume>,
+    pending: &Pending,
+    ended: &Ended,
+) -> Result<(), SaveError> {
+    let Stamp { time, nonce } = stamp(inner);
+    let tombstone = Tombstone {
+        format: FORMAT,
+        volume: volume.id.clone(),
+        epoch: 0,
+        seq: 0,
+        state: TombstoneState::Deleted,
+        lived: false,
+        op: Some(pending.operation),
+        nonce,
+        time,
+    };
+    put_tombstone(inner, &tombstone)?;
+    undo(inner, volume, pending)
+        .map_err(|error| SaveError::later("failed to take a new volume away", &error))?;
+    let finished = Finished {
+        operations: vec![pending.operation],
+        results: vec![result_row(inner, pending, 0, ended)],
+        ..Finished::default()
+    };
+    inner
+        .wait(inner.database.finish(&finished))
+        .map_err(|error| SaveError::later("failed to write down a failure", &error))
 }
 
 #[cfg(test)]

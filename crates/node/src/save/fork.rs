@@ -104,7 +104,7 @@ pub(crate) fn fork(
         drop(state);
         fork.wake.notify_one();
     }
-    finished.results.push(result_row(inner, pending, &known, &Ended::default()));
+    finished.results.push(result_row(inner, pending, known.head.seq, &Ended::default()));
     inner
         .wait(inner.database.finish(&finished))
         .map_err(|error| SaveError::later("failed to write down a fork", &error))?;

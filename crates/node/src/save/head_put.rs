@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cove_content::commit::{Next, Outcome, ReadHead, after_put};
 use cove_content::document::ProjectDocument;
-use cove_content::head::{Create, Head, HeadObject, OlderEntries, Op};
+use cove_content::head::{Create, Head, HeadObject, OlderEntries, Op, Tombstone};
 use cove_content::locations::Locations;
 use cove_content::root::Root;
 use cove_database::HeadRow;
@@ -218,6 +218,12 @@ pub(crate) fn put_head(
                     what: "the head of this project is missing in the store".into(),
                 });
             }
+            Next::Deleted { lived: false } if known.is_none() => {
+                return Err(SaveError::Refused {
+                    kind: ErrorKind::Precondition,
+                    what: "this very call has failed before".into(),
+                });
+            }
             Next::Deleted { .. } => {
                 return Err(SaveError::Fenced { what: format!("volume {volume} is deleted") });
             }
@@ -232,5 +238,29 @@ pub(crate) fn put_head(
                 }));
             }
         }
+    }
+}
+
+/// Puts a tombstone for a volume that was never there, unless one is there already.
+///
+/// # Errors
+///
+/// [`SaveError::Later`]: that the volume was not created is not certain, and no one is told so.
+pub(crate) fn put_tombstone(inner: &Inner, tombstone: &Tombstone) -> Result<(), SaveError> {
+    let key = inner.remote.head_key(&tombstone.volume);
+    let put = inner.remote.put_if_absent(&key, Bytes::from(tombstone.encode()));
+    match put.map_err(|error| SaveError::later("failed to write down a failure", &error))? {
+        Put::Done(_) => return Ok(()),
+        Put::Refused => {}
+    }
+    let object = inner.remote.get(&key);
+    let object = object.map_err(|error| SaveError::later("failed to read a head", &error))?;
+    match HeadObject::decode(&object.bytes) {
+        Ok(HeadObject::Tombstone(_)) => Ok(()),
+        Ok(HeadObject::Head(_)) => Err(SaveError::Later {
+            kind: ErrorKind::Conflict,
+            what: "the volume was created although its files are not here".into(),
+        }),
+        Err(error) => Err(SaveError::later(DAMAGED, &error)),
     }
 }

@@ -4,6 +4,7 @@ use cove_btrfs::SubvolumePath;
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{VolumeError, VolumeStatus};
 use cove_types::{Durability, EntryId, ErrorKind, wire};
+use jiff::Timestamp;
 
 use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
@@ -20,8 +21,11 @@ const SWAP_HINT: &str = "`swapoff` the file, or keep swap files outside the proj
 const FENCED_HINT: &str =
     "what is not saved stays in the directory that `cove path` prints: copy it from there";
 
+/// What helps a volume whose files are not here.
+const MISSING_HINT: &str = "`cove recover` brings them back, as far as they can be read";
+
 /// The rescue entries that nobody has looked at, by why they were made: what, since when, and what to do.
-fn rescued(state: &State) -> Vec<(String, jiff::Timestamp, String)> {
+fn rescued(state: &State) -> Vec<(String, Timestamp, String)> {
     let slug = state.document.as_ref().map(|document| document.slug.to_string());
     let slug = slug.unwrap_or_else(|| "NAME".into());
     let mut unseen: Vec<(Cause, &EntryRecord, usize)> = Vec::new();
@@ -58,6 +62,39 @@ fn rescued(state: &State) -> Vec<(String, jiff::Timestamp, String)> {
         .collect()
 }
 
+/// What a status tells beside the volume's own state.
+struct Around {
+    holding: Holding,
+    held_since: Timestamp,
+    /// Why the store does not answer, and since when.
+    silent: Option<(String, Timestamp)>,
+    /// Since when another copy of this Cove is known to be alive.
+    another: Option<Timestamp>,
+    /// Why the files could not be looked for.
+    unseen: Option<(String, Timestamp)>,
+}
+
+impl Around {
+    fn look(inner: &Inner, unseen: Option<String>) -> Self {
+        Self {
+            unseen: unseen.map(|why| (why, inner.env.now())),
+            holding: inner.holding(),
+            held_since: inner.held_since(),
+            silent: inner.silent(),
+            another: inner.signs.another(),
+        }
+    }
+}
+
+fn problem(what: String, since: Timestamp, who: &str, hint: Option<&str>) -> wire::Problem {
+    wire::Problem {
+        what,
+        since: since.to_string(),
+        who_acts: who.to_owned(),
+        hint: hint.map(ToOwned::to_owned),
+    }
+}
+
 /// How many plain bytes of the files, as they were looked at last, the head does not have: 0 exactly when
 /// it is that state, none when it is not known.
 fn unsaved_bytes(state: &State) -> Option<u64> {
@@ -79,37 +116,9 @@ fn unsaved_bytes(state: &State) -> Option<u64> {
     copy.unsaved_bytes.filter(|_| is_known)
 }
 
-pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
-    let live = SubvolumePath::Volume(volume.id.clone());
-    let found = inner.pool.find(&live);
-    // where it could not be looked for, nothing is missing as far as is known
-    let here = !matches!(found, Ok(None));
-    let path = here.then(|| inner.pool.absolute(&live).join("files"));
-    let (holding, silent) = (inner.holding(), inner.silent());
-    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
-    let mut state = volume.state();
-    let document =
-        state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
-    let is_live = state.is_live();
-    let is_missing = !here && is_live && state.queue.is_empty();
-    let missing_since = is_missing.then(|| state.missing.unwrap_or_else(|| inner.env.now()));
-    state.missing = missing_since;
-    let unread = state.known.as_ref().map_or(0, Known::unread);
-    let unread_since = (unread > 0).then(|| state.unread.unwrap_or_else(|| inner.env.now()));
-    state.unread = unread_since;
-    let state = state;
-    let head = state.known.as_ref().map(|known| &known.head);
-    let unsaved_bytes = unsaved_bytes(&state);
-    let counts = head.map(|head| head.now.counts).unwrap_or_default();
+/// What keeps a volume from being saved or looked at, and what of it is lost.
+fn troubles(state: &State) -> Vec<wire::Problem> {
     let mut problems = Vec::new();
-    let mut problem = |what: String, since: jiff::Timestamp, who: &str, hint: Option<&str>| {
-        problems.push(wire::Problem {
-            what,
-            since: since.to_string(),
-            who_acts: who.to_owned(),
-            hint: hint.map(ToOwned::to_owned),
-        });
-    };
     for (trouble, act) in [(&state.saving, "not saved"), (&state.looking, "not looked at")] {
         if let Some(Trouble { what, kind, since }) = trouble {
             let who = match kind {
@@ -118,70 +127,125 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
                 _ => "operator",
             };
             let hint = state.fenced.then_some(FENCED_HINT);
-            problem(format!("{act}: {what}"), *since, who, hint);
+            problems.push(problem(format!("{act}: {what}"), *since, who, hint));
         }
     }
-    for Trouble { what, since, .. } in &state.lost {
-        problem(what.clone(), *since, "operator", Some(LOST_HINT));
-    }
-    if let Some(since) = inner.signs.another() {
-        problem(
-            "another copy of this Cove saves to the same store under the same name".into(),
-            since,
-            "you",
-            Some("stop one of the two, or give the other a home and a store of its own"),
-        );
-    }
+    let lost = state.lost.iter();
+    problems.extend(lost.map(|Trouble { what, since, .. }| {
+        problem(what.clone(), *since, "operator", Some(LOST_HINT))
+    }));
+    problems
+}
+
+/// What is to be said of the files and the entries.
+fn remarks(state: &State) -> Vec<wire::Problem> {
+    let mut problems = Vec::new();
     if let Some(Trouble { what, since, .. }) = &state.reread {
-        problem(what.clone(), *since, "nobody", None);
+        problems.push(problem(what.clone(), *since, "nobody", None));
     }
-    if let Err(error) = &found {
-        let what = format!("its files could not be looked at: {}", chain(error));
-        problem(what, inner.env.now(), "operator", None);
+    if let Some(since) = state.missing {
+        let what = "its files are not on this machine".to_owned();
+        problems.push(problem(what, since, "you", Some(MISSING_HINT)));
     }
-    if let Some(since) = missing_since {
-        problem(
-            "its files are not on this machine".into(),
-            since,
-            "you",
-            Some("`cove recover` brings them back, as far as they can be read"),
-        );
+    if let Some(since) = state.unread {
+        let count = state.known.as_ref().map_or(0, Known::unread);
+        let what = VolumeError::EntriesUnread { count }.to_string();
+        problems.push(problem(what, since, "operator", Some("`cove verify` names the object")));
     }
-    if let Some(since) = unread_since {
-        let what = VolumeError::EntriesUnread { count: unread }.to_string();
-        problem(what, since, "operator", Some("`cove verify` names the object"));
-    }
-    for (what, since, hint) in rescued(&state) {
-        problem(what, since, "you", Some(&hint));
+    for (what, since, hint) in rescued(state) {
+        problems.push(problem(what, since, "you", Some(&hint)));
     }
     if let Some(since) = state.swap_file {
-        problem(format!("not captured: {SWAP_FILE}"), since, "you", Some(SWAP_HINT));
+        let what = format!("not captured: {SWAP_FILE}");
+        problems.push(problem(what, since, "you", Some(SWAP_HINT)));
     }
-    if let (Holding::Held, Some((why, since))) = (&holding, &silent) {
-        problem(format!("the store does not answer: {why}"), *since, "operator", None);
+    problems
+}
+
+/// What is wrong with the store as such.
+fn problem_of_store(around: &Around) -> Option<wire::Problem> {
+    match (&around.holding, &around.silent) {
+        (Holding::Held, Some((why, since))) => {
+            let what = format!("the store does not answer: {why}");
+            Some(problem(what, *since, "operator", None))
+        }
+        (Holding::Held, None) => None,
+        (Holding::HeldByAnother { .. }, _) => {
+            let what = "the store is held by another Cove: nothing is saved".to_owned();
+            let hint = "run `cove recover` to take it over";
+            Some(problem(what, around.held_since, "you", Some(hint)))
+        }
+        (Holding::Unknown { why }, _) => {
+            let what = format!("the store does not answer: {why}");
+            Some(problem(what, around.held_since, "operator", None))
+        }
     }
-    let store = match &holding {
+}
+
+fn problems(state: &State, around: &Around) -> Vec<wire::Problem> {
+    let another = around.another.map(|since| {
+        let what = "another copy of this Cove saves to the same store under the same name";
+        let hint = "stop one of the two, or give the other a home and a store of its own";
+        problem(what.to_owned(), since, "you", Some(hint))
+    });
+    let unseen = around.unseen.as_ref().map(|(why, since)| {
+        let what = format!("its files could not be looked at: {why}");
+        problem(what, *since, "operator", None)
+    });
+    let mut problems = troubles(state);
+    problems.extend(another);
+    problems.extend(unseen);
+    problems.extend(remarks(state));
+    problems.extend(problem_of_store(around));
+    problems
+}
+
+/// The word for how the store stands to the volume.
+fn store(state: &State, around: &Around) -> &'static str {
+    match &around.holding {
         Holding::Held if state.fenced => "held_by_another",
-        Holding::Held if silent.is_some() => "unreachable",
+        Holding::Held if around.silent.is_some() => "unreachable",
         Holding::Held => match &state.saving {
             Some(trouble) if trouble.kind == ErrorKind::Unavailable => "unreachable",
             _ => "reachable",
         },
-        Holding::HeldByAnother { .. } => {
-            problem(
-                "the store is held by another Cove: nothing is saved".into(),
-                inner.held_since(),
-                "you",
-                Some("run `cove recover` to take it over"),
-            );
-            "held_by_another"
-        }
-        Holding::Unknown { why } => {
-            let what = format!("the store does not answer: {why}");
-            problem(what, inner.held_since(), "operator", None);
-            "unreachable"
-        }
-    };
+        Holding::HeldByAnother { .. } => "held_by_another",
+        Holding::Unknown { .. } => "unreachable",
+    }
+}
+
+/// What a tree does not hold, by the paths that people write.
+fn not_captured(state: &State) -> Vec<wire::NotCaptured> {
+    let lacks = state.not_captured().iter();
+    lacks
+        .map(|lack| wire::NotCaptured {
+            path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
+            what: lack.what.clone(),
+        })
+        .collect()
+}
+
+pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let found = inner.pool.find(&live);
+    // where it could not be looked for, nothing is missing as far as is known
+    let here = !matches!(found, Ok(None));
+    let path = here.then(|| inner.pool.absolute(&live).join("files"));
+    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
+    let around = Around::look(inner, found.err().map(|error| chain(&error)));
+    let mut state = volume.state();
+    let document =
+        state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
+    let is_missing = !here && state.is_live() && state.queue.is_empty();
+    let missing = is_missing.then(|| state.missing.unwrap_or_else(|| inner.env.now()));
+    state.missing = missing;
+    let is_unread = state.known.as_ref().is_some_and(|known| known.unread() > 0);
+    state.unread = is_unread.then(|| state.unread.unwrap_or_else(|| inner.env.now()));
+    let state = &*state;
+    let head = state.known.as_ref().map(|known| &known.head);
+    let unsaved_bytes = unsaved_bytes(state);
+    let counts = head.map(|head| head.now.counts).unwrap_or_default();
+    let live_entries = state.entries().iter().filter(|view| view.record.is_live()).count();
     Ok(VolumeStatus {
         volume: volume.id.clone(),
         document,
@@ -199,19 +263,11 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
             unique,
             shared: counts.data_bytes.saturating_sub(unique),
         },
-        entries: u32::try_from(state.entries().iter().filter(|view| view.record.is_live()).count())
-            .unwrap_or(u32::MAX),
-        unread_entries: unread,
-        not_captured: state
-            .not_captured()
-            .iter()
-            .map(|lack| wire::NotCaptured {
-                path: lack.path.strip_prefix("files/").unwrap_or(&lack.path).to_owned(),
-                what: lack.what.clone(),
-            })
-            .collect(),
+        entries: u32::try_from(live_entries).unwrap_or(u32::MAX),
+        unread_entries: state.known.as_ref().map_or(0, Known::unread),
+        not_captured: not_captured(state),
         not_captured_count: head.map_or(0, |head| head.now.not_captured.count),
-        problems,
-        store: store.to_owned(),
+        problems: problems(state, &around),
+        store: store(state, &around).to_owned(),
     })
 }

@@ -134,7 +134,16 @@ impl Home {
 
     pub(crate) async fn create(&self, slug: &str) -> VolumeId {
         let call = self.call(0);
-        let volume = VolumeId::derive("tester", &call.operation, 0);
+        self.create_as(&call, slug).await.unwrap().saved.await.unwrap();
+        volume_of(&call)
+    }
+
+    /// A create of which nobody need wait until it is saved.
+    pub(crate) async fn create_as(
+        &self,
+        call: &Call,
+        slug: &str,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
         let document = ProjectDocument {
             id: ProjectId::derive("tester", &call.operation, 0),
             name: slug.into(),
@@ -145,9 +154,7 @@ impl Home {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             unknown: serde_json::Map::new(),
         };
-        let made = self.node().create(call, volume.clone(), document, Source::Empty);
-        made.await.unwrap().saved.await.unwrap();
-        volume
+        self.node().create(call.clone(), volume_of(call), document, Source::Empty).await
     }
 
     pub(crate) async fn status(&self, volume: &VolumeId) -> VolumeStatus {
@@ -292,6 +299,11 @@ impl Home {
             false => std::fs::remove_dir_all(self.path("pool")).unwrap(),
         }
     }
+}
+
+/// The volume that a call for a project makes.
+pub(crate) fn volume_of(call: &Call) -> VolumeId {
+    VolumeId::derive("tester", &call.operation, 0)
 }
 
 pub(crate) fn head_key(volume: &VolumeId) -> Key {

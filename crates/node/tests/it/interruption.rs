@@ -20,21 +20,8 @@ use cove_testkit::trees::{Description, describe, difference};
 use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
 use tokio::task::JoinSet;
 
+use crate::acts::{ACTS, Act};
 use crate::world::{AnyPool, World, is_root, memory, until};
-
-/// A change of which each request fails once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    Create,
-    Snapshot,
-    Restore,
-    RestorePaths,
-    ForkNow,
-    ForkEntry,
-}
-
-const ACTS: [Act; 6] =
-    [Act::Create, Act::Snapshot, Act::Restore, Act::RestorePaths, Act::ForkNow, Act::ForkEntry];
 
 /// How it fails.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::volumes::{FileEdit, VolumeStatus, Volumes};
+use cove_content::entry::EntryRecord;
+use cove_content::volumes::{EntryEdit, EntryView, FileEdit, VolumeStatus, Volumes};
 use cove_env::{Env, ManualClock, SeededChance};
 use cove_types::{Classify, Durability, EntryKind, ErrorKind, TreePath, VolumeId};
 
@@ -70,12 +71,23 @@ async fn a_change_is_known_before_it_is_due_and_stored_when_it_is() {
     world.restore(&volume, &entry).await;
     late.write_all(b", and late").unwrap();
     late.sync_all().unwrap();
-    until("late writes are rescued", || async {
+    let rescued = || async {
         let entries = world.node.entries(&volume).await.unwrap();
-        let found = entries.iter().any(|view| view.record.kind == EntryKind::Rescue);
-        found.then_some(()).ok_or(format!("{entries:?}"))
-    })
-    .await;
+        let is_rescue = |view: &&EntryView| view.record.kind == EntryKind::Rescue;
+        let rescue = entries.iter().find(is_rescue).map(|view| view.record.clone());
+        rescue.filter(EntryRecord::is_live).ok_or(format!("{entries:?}"))
+    };
+    let rescue = until("late writes are rescued", rescued).await;
+
+    // whoever has dismissed them sees what is written still later
+    let dismiss = EntryEdit::Trash;
+    world.node.edit_entry(world.call(), volume.clone(), rescue.id, dismiss).await.unwrap();
+    assert!(rescued().await.is_err());
+    late.write_all(b", and later yet").unwrap();
+    late.sync_all().unwrap();
+    let back = until("later writes bring the rescue back", rescued).await;
+    assert_eq!(back.id, rescue.id);
+    assert_ne!(back.root.tree, rescue.root.tree);
     world.node.stop().await;
 }
 

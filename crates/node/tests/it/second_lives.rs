@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cove_content::head::Head;
+use cove_content::head::{Head, HeadObject};
 use cove_content::volumes::{Moment, Progress, Volumes};
 use cove_database::NodeDatabase;
 use cove_objects::{Fault, Key, MemoryStore, Request};
-use cove_types::{EntryKind, VolumeId};
+use cove_types::{Classify, EntryKind, ErrorKind, VolumeId};
 
-use crate::home::{Home, head_key, on_both_pools, tree};
+use crate::home::{Home, head_key, on_both_pools, tree, volume_of};
 use crate::world::{is_root, memory, until};
 
 /// Packs that came since, and their bytes.
@@ -361,6 +361,55 @@ async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
     home.write(&volume, "version", "goes on").await;
     home.look(&volume).await;
     home.assert_whole(&volume).await;
+    home.down().await;
+}
+
+/// Its files went with the pool before they were saved: it fails, and whoever asks again under the same id
+/// is told so, also when this node has forgotten that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_has_failed_for_good_fails_for_whoever_asks_again() {
+    if !is_root("a_create_that_has_failed_for_good_fails_for_whoever_asks_again") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let call = home.call(0);
+    let volume = volume_of(&call);
+    store.fail_when(|request: &Request| request.is_write().then_some(Fault::BeforeEffect));
+    drop(home.create_as(&call, "shop").await.unwrap().saved);
+    home.down().await;
+    store.heal();
+    home.lose_pool();
+    home.up().await;
+    let tombstone = until("the store says that there never was one", || async {
+        let object = store.contents().get(&head_key(&volume)).cloned();
+        match object.as_deref().map(HeadObject::decode) {
+            Some(Ok(HeadObject::Tombstone(tombstone))) => Ok(tombstone),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!((tombstone.lived, tombstone.op), (false, Some(call.operation)));
+    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
+    until("the failure is written down", || async {
+        database.find_result(&call.operation).await.unwrap().ok_or("it is not".to_owned())
+    })
+    .await;
+    database.close().await;
+    let first = home.create_as(&call, "shop").await.err().unwrap();
+    let again = home.create_as(&call, "shop").await.err().unwrap();
+    assert_eq!((first.kind(), first.to_string()), (again.kind(), again.to_string()));
+    home.down().await;
+
+    home.forget_node();
+    home.up().await;
+    home.recover().await;
+    let made = home.create_as(&call, "shop").await.unwrap();
+    let error = made.saved.await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
+    assert!(home.node().list().await.unwrap().is_empty());
+    assert_eq!(home.pool().list().unwrap(), [], "nothing is left of it");
     home.down().await;
 }
 
