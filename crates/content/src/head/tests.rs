@@ -276,7 +276,7 @@ fn an_entry_that_comes_back_leaves_its_label_to_a_newer_one_and_is_there_once() 
     trash(&mut trashed);
     let back = vec![entry(4, EntryKind::Rescue), labelled(3), trashed.clone()];
     let joined = head.join(&OlderEntries { entries: back, unread: vec![] }).unwrap();
-    let expected = [head.entries.clone(), vec![entry(3, EntryKind::Manual), trashed]].concat();
+    let expected = [head.entries, vec![entry(3, EntryKind::Manual), trashed]].concat();
     assert_eq!(joined.entries, expected);
     joined.encode().unwrap();
 }
