@@ -10,6 +10,7 @@ use cove_types::{Digest, TreePath, VolumeId};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::changes::SendError;
 use crate::dir::TEMPORARY_PREFIX;
 use crate::ioctl::Item;
 use crate::locks::unlock;
@@ -323,6 +324,26 @@ impl BtrfsPool {
         })
     }
 
+    /// What changed since an ancestor, as the kernel tells it.
+    pub(crate) fn changes_by_send(
+        &self,
+        parent: &SubvolumePath,
+        child: &SubvolumePath,
+        parent_id: u64,
+    ) -> Result<Changes, SendError> {
+        let descriptor = self.descriptor(child, "look up")?;
+        changes::read(
+            &changes::Sides {
+                parent,
+                child,
+                parent_dir: &self.open(parent)?,
+                child_dir: &self.open(child)?,
+            },
+            &|pipe| ioctl::send_changes(&descriptor, parent_id, pipe).map_err(io::Error::from),
+            &|inode| self.names_of_inode(child, inode),
+        )
+    }
+
     /// A number that sysfs shows of a quota group; `None` when sysfs does not know it.
     fn shown_of_group(&self, id: u64, name: &str) -> Option<u64> {
         let fsid = ioctl::file_system_id(&self.root).ok()?;
@@ -502,18 +523,7 @@ impl Pool for BtrfsPool {
             self.descends_from(live, ancestor)
         })?;
         if is_ancestor {
-            let descriptor = self.descriptor(child, "look up")?;
-            let sent = changes::read(
-                &changes::Sides {
-                    parent,
-                    child,
-                    parent_dir: &self.open(parent)?,
-                    child_dir: &self.open(child)?,
-                },
-                &|pipe| ioctl::send_changes(&descriptor, older.id, pipe).map_err(io::Error::from),
-                &|inode| self.names_of_inode(child, inode),
-            );
-            match sent {
+            match self.changes_by_send(parent, child, older.id) {
                 Ok(changes) => return Ok(changes),
                 Err(error) => {
                     tracing::debug!(?error, %parent, %child, "two snapshots are compared");

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use cove_types::{Classify, ErrorKind};
 
+use crate::changes::SendError;
 use crate::contract::{self, live, path, stored, volume};
 use crate::{Access, Encoded, LoopPool, Pool, read_encoded, write_encoded};
 
@@ -84,6 +85,36 @@ fn a_pool_grows_while_it_is_in_use() {
     assert_eq!(test.pool().space().unwrap().total, before + (100 << 20));
     let refused = test.pool().grow(1 << 50).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn what_lies_very_deep_is_compared_and_the_kernel_is_not_waited_for() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    let snapshot = |n| pool.snapshot(&live("v"), &stored("v", n), Access::ReadOnly, &v).unwrap();
+    snapshot(1);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut innermost = openat(CWD, pool.absolute(&live("v")), flags, Mode::empty()).unwrap();
+    for _ in 0..600 {
+        mkdirat(&innermost, "d", Mode::RWXU).unwrap();
+        innermost = openat(&innermost, "d", flags, Mode::empty()).unwrap();
+    }
+    snapshot(2);
+    let id = |n| pool.find(&stored("v", n)).unwrap().unwrap().id;
+    let refused = pool.inner().changes_by_send(&stored("v", 1), &stored("v", 2), id(1));
+    let refused = refused.map(|told| told.touched.len());
+    let Err(SendError::Stream(why)) = refused else { panic!("{refused:?}") };
+    assert_eq!(why, "much of it lies very deep");
+    let changes = pool.changes(&stored("v", 1), &stored("v", 2)).unwrap();
+    assert_eq!(changes.touched.len(), 601, "the top and each directory");
+    // a change of little is told by the kernel, however deep
+    let file = openat(&innermost, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+    std::fs::File::from(file).write_all(b"deep").unwrap();
+    snapshot(3);
+    let changes = pool.inner().changes_by_send(&stored("v", 2), &stored("v", 3), id(2)).unwrap();
+    assert_eq!(changes.touched.len(), 2, "the file and its directory");
 }
 
 #[test]

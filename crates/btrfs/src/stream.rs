@@ -56,6 +56,24 @@ pub enum Command {
     End,
 }
 
+impl Command {
+    /// The paths that it names.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let (first, second) = match self {
+            Self::Begin | Self::End => (None, None),
+            Self::Rename { from: path, to: other } | Self::Link { existing: path, path: other } => {
+                (Some(path), Some(other))
+            }
+            Self::Make { path }
+            | Self::Remove { path }
+            | Self::Metadata { path }
+            | Self::Truncate { path }
+            | Self::Extent { path, .. } => (Some(path), None),
+        };
+        first.into_iter().chain(second).map(Vec::as_slice)
+    }
+}
+
 /// What the first bytes of a rest of a stream are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {

@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use cove_env::Env;
 use cove_objects::{Key, WriteError};
-use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId, SessionId};
+use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId, SessionId, VolumeId};
 
 use crate::chunks::{ChunkError, Chunks};
 use crate::decode::DecodeError;
 use crate::frame::FrameChunk;
-use crate::head::{Head, RootFrame};
+use crate::head::{HEAD_BYTES_MAX, Head, RootFrame};
 use crate::index::{self, IndexTable, IndexWriter, Location, PackEntry};
 use crate::locations::{Damaged, GatherPlan, PackRef, plan_gather};
 use crate::pack::{FinishedPack, IndexRow, Pack, PackWriter, by_frame, check_frame};
@@ -36,13 +36,34 @@ const PARALLEL: usize = 8;
 ///
 /// Every frame is copied as it is, after its chunks were checked against their digests. A pack
 /// that is lost or damaged stays as it is: under the index when its footer is known, and else
-/// among the packs that the head names; a damaged index stays beside the new one.
+/// among the packs that the head names; a damaged index stays beside the new one. So many may be
+/// damaged as a head has room for.
 ///
 /// # Errors
 ///
 /// [`GatherError`].
 pub fn gather(chunks: &Chunks, next: Head, env: &Env, pin: [u8; 8]) -> Result<Head, GatherError> {
-    let Some((plan, sources)) = look(chunks, &next)? else { return Ok(next) };
+    let mut damaged = Damaged::default();
+    let next = match look(chunks, &next, &mut damaged)? {
+        Some((plan, sources)) => write(chunks, next, (env, pin), &plan, &sources)?,
+        None => next,
+    };
+    let is_damage = !damaged.packs.is_empty() || !damaged.indexes.is_empty();
+    if is_damage && next.record().len() > HEAD_BYTES_MAX {
+        let (packs, indexes) = (damaged.packs.len(), damaged.indexes.len());
+        return Err(GatherError::NoRoom { volume: next.volume, packs, indexes });
+    }
+    Ok(next)
+}
+
+/// Writes what was planned; gives the head that names it.
+fn write(
+    chunks: &Chunks,
+    next: Head,
+    (env, pin): (&Env, [u8; 8]),
+    plan: &GatherPlan,
+    sources: &Sources,
+) -> Result<Head, GatherError> {
     let session = env.session_id();
     let mut copy = Copy {
         remote: chunks.remote(),
@@ -55,7 +76,7 @@ pub fn gather(chunks: &Chunks, next: Head, env: &Env, pin: [u8; 8]) -> Result<He
         finished: Vec::new(),
     };
     let left = copy.packs(&plan.rewrite)?;
-    copy.write(chunks, &plan, &sources, &left)
+    copy.write(chunks, plan, sources, &left)
 }
 
 /// What the new index is made of besides the gathered packs.
@@ -66,12 +87,15 @@ struct Sources {
     merged: Vec<(IndexTable, Bytes)>,
 }
 
-/// Plans, and reads what is needed for it; plans again without what is damaged.
-fn look(chunks: &Chunks, next: &Head) -> Result<Option<(GatherPlan, Sources)>, GatherError> {
+/// Plans, and reads what is needed for it; plans again without what is `damaged`.
+fn look(
+    chunks: &Chunks,
+    next: &Head,
+    damaged: &mut Damaged,
+) -> Result<Option<(GatherPlan, Sources)>, GatherError> {
     let remote = chunks.remote();
-    let mut damaged = Damaged::default();
     'plan: loop {
-        let Some(plan) = plan_gather(&next.locations, &damaged) else { return Ok(None) };
+        let Some(plan) = plan_gather(&next.locations, damaged) else { return Ok(None) };
         let covered: Vec<PackRef> = plan.rewrite.iter().chain(&plan.index).copied().collect();
         let mut footers = Vec::new();
         for (pack, footer) in covered.iter().zip(chunks.footers_of(&covered)?) {
@@ -326,6 +350,12 @@ pub enum GatherError {
     /// The rows are not those of an index.
     #[error("failed to write an index")]
     Index { source: index::WriteError },
+    /// What is damaged stays named, and its names leave no room for what is new.
+    #[error(
+        "the head of volume {volume} has no room: it names {packs} packs and {indexes} indexes that \
+         are lost or damaged, and none of them is ever dropped"
+    )]
+    NoRoom { volume: VolumeId, packs: usize, indexes: usize },
     /// The object may or may not be there; nothing names it.
     #[error("failed to put object {object}")]
     Put { object: String, source: WriteError },
@@ -336,6 +366,7 @@ impl Classify for GatherError {
         match self {
             Self::Look(source) => source.kind(),
             Self::Damaged { source, .. } => source.kind(),
+            Self::NoRoom { .. } => ErrorKind::Corrupt,
             Self::Index { .. } => ErrorKind::Internal,
             Self::Put { source, .. } => source.kind(),
         }

@@ -10,11 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::DecodeError;
 use crate::pack::{PACK_BYTES_MAX, TRAILER_BYTES};
 
-/// The most indexes that a head names; each is a cached table more to ask for a digest.
+/// The most indexes that a head names; each is a cached table more to ask for a digest. Damaged
+/// ones, which no other can take in, come on top once they leave fewer than
+/// [`WHOLE_INDEXES_MIN`] to the others.
 pub const INDEXES_MAX: usize = 8;
 
-/// The most packs that a head names beside its indexes; with 64 they take 4 KiB of it.
+/// How many indexes that are whole a head may name, however many are damaged. With one alone each
+/// gathering would write every row of the volume again.
+const WHOLE_INDEXES_MIN: usize = 4;
+
+/// The most packs that a head names beside its indexes; with 64 they take 4 KiB of it. Damaged
+/// ones, which no index can cover, come on top once they leave fewer than [`GATHERED_PACKS_MIN`]
+/// to the others.
 pub const PACKS_MAX: usize = 64;
+
+/// How few packs are gathered, so that many damaged ones do not make each save write an index.
+const GATHERED_PACKS_MIN: usize = 16;
+
+/// The most indexes and packs of a head that is read: more than have room in a head that is
+/// written, which is the limit when many are damaged.
+const INDEXES_READ_MAX: usize = 256;
+const PACKS_READ_MAX: usize = 1024;
 
 /// A pack below this is gathered with others when an index is written.
 pub const GATHERED_PACK_BYTES: u64 = 4 << 20;
@@ -79,8 +95,8 @@ impl From<PackRef> for (PackId, u64, u32) {
 
 /// The set of locations of a volume.
 ///
-/// Invariants, kept by [`check`](Self::check) when a head is read or written: at
-/// most [`INDEXES_MAX`] indexes and [`PACKS_MAX`] packs, no id twice.
+/// Invariant, kept by [`check`](Self::check) when a head is read or written: no id twice. Gathering
+/// keeps it at [`INDEXES_MAX`] indexes and [`PACKS_MAX`] packs, as long as not many are damaged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locations {
     /// The indexes, in no order.
@@ -99,11 +115,11 @@ impl Locations {
     /// [`DecodeError::Damaged`] that says why.
     pub fn check(&self) -> Result<(), DecodeError> {
         let damaged = |reason: &str| Err(DecodeError::damaged("set of locations", reason));
-        if self.indexes.len() > INDEXES_MAX {
-            return damaged("it has more than 8 indexes");
+        if self.indexes.len() > INDEXES_READ_MAX {
+            return damaged("it has more than 256 indexes");
         }
-        if self.packs.len() > PACKS_MAX {
-            return damaged("it has more than 64 packs");
+        if self.packs.len() > PACKS_READ_MAX {
+            return damaged("it has more than 1,024 packs");
         }
         let twice = |n: usize, same: &dyn Fn(usize, usize) -> bool| {
             (0..n).any(|a| (0..a).any(|b| same(a, b)))
@@ -178,11 +194,12 @@ pub struct Damaged {
 
 /// What to gather: nothing below [`PACKS_MAX`] packs; then all of them go under one
 /// new index, the small ones (when there are two or more) rewritten together first. What is
-/// `damaged` stays where it is.
+/// `damaged` stays where it is; when it leaves few others, these are gathered once there are
+/// [`GATHERED_PACKS_MIN`].
 ///
 /// Indexes are merged like a log-structured tree: the new one takes in, from the
 /// smallest on, each that is at most twice as long as what it holds by then, and
-/// as many more as leave [`INDEXES_MAX`]. So each row is written about log₃ times
+/// as many more as leave [`INDEXES_MAX`], or [`WHOLE_INDEXES_MIN`] beside the damaged ones. So each row is written about log₃ times
 /// as the volume grows.
 ///
 /// A set with more packs than a head may name (a long session's) is planned alike.
@@ -194,11 +211,13 @@ pub fn plan_gather(locations: &Locations, damaged: &Damaged) -> Option<GatherPla
     let whole = locations.packs.iter().filter(|pack| !damaged.packs.contains(&pack.id)).copied();
     let (mut rewrite, mut index): (Vec<PackRef>, Vec<PackRef>) =
         whole.partition(|pack| pack.bytes < GATHERED_PACK_BYTES);
+    let is_damaged = |pack: &PackRef| damaged.packs.contains(&pack.id);
+    let has_damaged = locations.packs.iter().any(is_damaged);
+    if has_damaged && rewrite.len() + index.len() < GATHERED_PACKS_MIN {
+        return None;
+    }
     if rewrite.len() == 1 {
         index.append(&mut rewrite);
-    }
-    if rewrite.is_empty() && index.is_empty() {
-        return None;
     }
     let mut rows: u64 = rewrite.iter().chain(&index).map(PackRef::rows_max).sum();
     let mut by_rows: Vec<IndexRef> = locations
@@ -209,12 +228,13 @@ pub fn plan_gather(locations: &Locations, damaged: &Damaged) -> Option<GatherPla
         .collect();
     by_rows.sort_by_key(|index| (index.rows, index.id));
     let beside = locations.indexes.len() - by_rows.len();
+    let whole_max = INDEXES_MAX.saturating_sub(beside).max(WHOLE_INDEXES_MIN);
     let merged = by_rows
         .iter()
         .enumerate()
         .take_while(|(n, index)| {
-            let taken_in = index.rows <= rows.saturating_mul(2)
-                || beside + by_rows.len() - n + 1 > INDEXES_MAX;
+            let taken_in =
+                index.rows <= rows.saturating_mul(2) || by_rows.len() - n + 1 > whole_max;
             rows = rows.saturating_add(index.rows);
             taken_in
         })

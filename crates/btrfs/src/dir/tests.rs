@@ -1,6 +1,8 @@
+use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::Ordering;
 
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, FileTime};
 
 use super::*;
 

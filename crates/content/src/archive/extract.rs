@@ -1,18 +1,22 @@
 //! Making a tree of a tar stream.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+mod file;
+mod node;
+mod spot;
+mod xattr;
 
-use cove_btrfs::{Dir, FileKind, Metadata, PathError};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Read};
+
+use cove_btrfs::{Dir, FileKind, PathError};
 use cove_types::{Classify, ErrorKind, FileTime, TreePath, escape_bytes};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
+use self::spot::Spot;
+use self::xattr::{apply_xattr, set_xattr};
 use super::names;
-use super::place::{self, KEPT_MODE, Obstacle, Place, failed};
+use super::place::{self, Obstacle, Place, failed};
 use super::reader::{Entry, Reader, What};
 use super::remarks::Remarks;
 
@@ -89,20 +93,9 @@ impl Classify for ExtractError {
 
 /// Content is read, and looked through for zeros, in pieces of this many bytes.
 const BUFFER_BYTES: usize = 128 << 10;
-/// What of a file is a hole when it is all zeros: a block of every file system in use.
-const HOLE_BYTES: usize = 4096;
 /// The most bytes that are kept about directories until the end, so that an archive of
 /// directories alone does not fill the memory.
 const LATER_BYTES_MAX: usize = 96 << 20;
-/// The longest name and value of an xattr that the kernel takes.
-const XATTR_NAME_BYTES_MAX: usize = 255;
-const XATTR_BYTES_MAX: usize = 64 << 10;
-/// How the value of an ACL begins (`POSIX_ACL_XATTR_VERSION`); entries of 8 bytes follow.
-const ACL_VERSION: [u8; 4] = 2_u32.to_le_bytes();
-/// How large an attribute every file system takes that has any.
-const XATTR_BYTES_SURE: usize = 2 << 10;
-/// How often a name that comes and goes is tried again.
-const TRIES: usize = 16;
 
 /// Makes a tree of a tar stream in the directory `at` below `dir`, and says how it goes
 /// (entries, bytes of content).
@@ -170,22 +163,6 @@ struct Extraction<'a> {
     later_bytes: usize,
     remarks: Remarks,
     extracted: Extracted,
-}
-
-/// An entry's place: the open directory in which its name is to be.
-struct Spot<'a> {
-    parent: OwnedFd,
-    name: &'a [u8],
-    /// From the top of the `Dir`, for errors.
-    path: TreePath,
-}
-
-/// What a hard link is to be another name of.
-struct LinkSource {
-    parent: OwnedFd,
-    name: Vec<u8>,
-    /// Device and inode.
-    inode: (u64, u64),
 }
 
 impl Extraction<'_> {
@@ -302,255 +279,6 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        entry: &Entry,
-        spot: &Spot<'_>,
-        reader: &mut Reader<'_>,
-        buffer: &mut [u8],
-    ) -> Result<(), ExtractError> {
-        let length = reader.read(buffer)?;
-        let (file, is_unnamed) = self.create(spot)?;
-        let filled = self.fill(entry, spot, reader, buffer, length, &file);
-        if let (Err(_), false) = (&filled, is_unnamed) {
-            // half a file is none, and a full disk gets its room back
-            let same = |found: &Metadata| {
-                rustix::fs::fstat(&file).is_ok_and(|own| own.st_ino == found.inode)
-            };
-            let found = place::stat(&spot.parent, spot.name).ok().flatten();
-            if found.as_ref().is_some_and(same)
-                && let Err(errno) = rustix::fs::unlinkat(&spot.parent, spot.name, AtFlags::empty())
-            {
-                tracing::warn!(path = %spot.path, %errno, "a part of a file stays behind");
-            }
-        }
-        filled?;
-        let path = &spot.path;
-        if is_unnamed {
-            let replaced = match self.place.replace(&file, &spot.parent, spot.name) {
-                // a directory came there meanwhile
-                Err(Errno::ISDIR) => Ok(false),
-                other => other,
-            };
-            if !replaced.map_err(|e| failed("replace", path, e))? {
-                self.put(spot, FileKind::File, |parent, name| {
-                    let file = place::by_descriptor(&file);
-                    rustix::fs::linkat(CWD, file, parent, name, AtFlags::SYMLINK_FOLLOW)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a file's content, attributes, mode and times.
-    fn fill(
-        &mut self,
-        entry: &Entry,
-        spot: &Spot<'_>,
-        reader: &mut Reader<'_>,
-        buffer: &mut [u8],
-        mut length: usize,
-        file: &File,
-    ) -> Result<(), ExtractError> {
-        let path = &spot.path;
-        let (mut offset, mut written) = (0, 0);
-        while length > 0 {
-            if let Some(end) = write_around_zeros(file, offset, &buffer[..length])
-                .map_err(|source| failed("write", path, source))?
-            {
-                written = end;
-            }
-            offset += length as u64;
-            (self.progress)(self.extracted.entries, self.extracted.bytes + offset);
-            length = reader.read(buffer)?;
-        }
-        if written != offset {
-            file.set_len(offset).map_err(|source| failed("write", path, source))?;
-        }
-        place::set_owner(file, self.options.owner)
-            .map_err(|e| failed("set the owner of", path, e))?;
-        // attributes need the right to write, which the mode may take; an ACL changes the mode
-        for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.starts_with(b"system.")) {
-            set_xattr(file, entry, path, name, value, &mut self.remarks)?;
-        }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode & KEPT_MODE))
-            .map_err(|e| failed("set the mode of", path, e))?;
-        for (name, value) in entry.xattrs.iter().filter(|(name, _)| name.starts_with(b"system.")) {
-            set_xattr(file, entry, path, name, value, &mut self.remarks)?;
-        }
-        rustix::fs::futimens(file, &place::times(entry.mtime))
-            .map_err(|e| failed("set the time of", path, e))?;
-        let stat = rustix::fs::fstat(file).map_err(|e| failed("look up", path, e))?;
-        self.made.insert((stat.st_dev, stat.st_ino));
-        Ok(())
-    }
-
-    /// A new file for writing: under its name where that is free, else without a name.
-    ///
-    /// Without one the old file stays whole until the new one is, and nothing temporary is
-    /// in the workspace. Where the file system has no such files, the old file goes first.
-    fn create(&self, spot: &Spot<'_>) -> Result<(File, bool), ExtractError> {
-        let (parent, path) = (&spot.parent, &spot.path);
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let new = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        match rustix::fs::openat(parent, spot.name, new, mode) {
-            Ok(fd) => return Ok((File::from(fd), false)),
-            Err(Errno::EXIST) => self.check_replaceable(spot, FileKind::File)?,
-            Err(errno) => return Err(failed("create", path, errno).into()),
-        };
-        match rustix::fs::openat(parent, c".", flags | OFlags::TMPFILE, mode) {
-            Ok(fd) => Ok((File::from(fd), true)),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let fd = self.put(spot, FileKind::File, |parent, name| {
-                    rustix::fs::openat(parent, name, new, mode)
-                })?;
-                Ok((File::from(fd), false))
-            }
-            Err(errno) => Err(failed("create", path, errno).into()),
-        }
-    }
-
-    /// Makes something under a name with `make`, which fails when the name is taken; what
-    /// has the name and is no directory goes.
-    fn put<T>(
-        &self,
-        spot: &Spot<'_>,
-        wanted: FileKind,
-        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
-    ) -> Result<T, ExtractError> {
-        for _ in 0..TRIES {
-            match make(spot.parent.as_fd(), spot.name) {
-                Ok(made) => return Ok(made),
-                Err(Errno::EXIST) => self.check_replaceable(spot, wanted)?,
-                Err(errno) => return Err(failed("create", &spot.path, errno).into()),
-            }
-            match rustix::fs::unlinkat(&spot.parent, spot.name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed("replace", &spot.path, errno).into()),
-            }
-        }
-        Err(failed("replace", &spot.path, Errno::BUSY).into())
-    }
-
-    fn check_replaceable(&self, spot: &Spot<'_>, wanted: FileKind) -> Result<(), ExtractError> {
-        let found = place::stat(&spot.parent, spot.name)
-            .map_err(|errno| failed("look up", &spot.path, errno))?;
-        match found {
-            Some(Metadata { kind: found @ FileKind::Directory, .. }) => {
-                Err(ExtractError::Conflict { path: spot.path.clone(), found, wanted })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn symlink(
-        &mut self,
-        entry: &Entry,
-        spot: &Spot<'_>,
-        target: &[u8],
-    ) -> Result<(), ExtractError> {
-        if target.is_empty() || target.len() >= 4096 || target.contains(&0) {
-            return Err(entry.refused("its target is no path of 1 to 4095 bytes"));
-        }
-        self.put(spot, FileKind::Symlink, |parent, name| {
-            rustix::fs::symlinkat(target, parent, name)
-        })?;
-        self.finish_node(entry, spot, FileKind::Symlink)
-    }
-
-    fn node(&mut self, entry: &Entry, spot: &Spot<'_>, kind: FileType) -> Result<(), ExtractError> {
-        let is = if kind == FileType::Fifo { FileKind::Fifo } else { FileKind::Socket };
-        self.put(spot, is, |parent, name| {
-            rustix::fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, 0)
-        })?;
-        self.finish_node(entry, spot, is)
-    }
-
-    /// Sets what remains of something that was just made and cannot be opened.
-    fn finish_node(
-        &mut self,
-        entry: &Entry,
-        spot: &Spot<'_>,
-        kind: FileKind,
-    ) -> Result<(), ExtractError> {
-        let path = &spot.path;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&spot.parent, spot.name, flags, Mode::empty())
-            .map_err(|e| failed("look up", path, e))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("look up", path, e))?;
-        let found = Metadata::from(&stat);
-        if found.kind != kind || found.links != 1 {
-            // somebody else's, put there this moment: not to be given away
-            return Err(failed("create", path, Errno::BUSY).into());
-        }
-        self.made.insert((found.device, found.inode));
-        place::set_owner(&fd, self.options.owner)
-            .map_err(|e| failed("set the owner of", path, e))?;
-        if kind != FileKind::Symlink {
-            place::set_mode(&fd, entry.mode).map_err(|e| failed("set the mode of", path, e))?;
-            for (name, value) in &entry.xattrs {
-                set_xattr(&fd, entry, path, name, value, &mut self.remarks)?;
-            }
-        }
-        let times = place::times(entry.mtime);
-        rustix::fs::utimensat(&spot.parent, spot.name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| failed("set the time of", path, e))?;
-        Ok(())
-    }
-
-    /// The directory and name of what a hard link points to, made by this archive.
-    fn made_before(
-        &mut self,
-        entry: &Entry,
-        below: &TreePath,
-        target: &[u8],
-    ) -> Result<LinkSource, ExtractError> {
-        let refused = |why: &str| {
-            let shown = escape_bytes(&target[..target.len().min(200)]);
-            entry.refused(format!("it is a hard link to \"{shown}\", {why}"))
-        };
-        let target = names::parse(target, self.options.limits.depth)
-            .map_err(|_| refused("which is no name in an archive"))?;
-        if target == *below {
-            return Err(refused("itself"));
-        }
-        let (Some(parent), Some(name)) = (target.parent(), target.name()) else {
-            return Err(refused("the top"));
-        };
-        const NOT_MADE: &str = "which this archive has not made before";
-        let parent = self.place.enter(&parent).map_err(|obstacle| match obstacle {
-            Obstacle::Absent | Obstacle::Kind(..) => refused(NOT_MADE),
-            Obstacle::Path(error) => error.into(),
-        })?;
-        let found = place::stat(parent, name).map_err(|e| failed("look up", &target, e))?;
-        let inode = found.map(|found| (found.device, found.inode));
-        match inode.filter(|inode| self.made.contains(inode)) {
-            Some(inode) => {
-                let parent = parent.try_clone_to_owned().map_err(|e| failed("open", &target, e))?;
-                Ok(LinkSource { parent, name: name.to_vec(), inode })
-            }
-            None => Err(refused(NOT_MADE)),
-        }
-    }
-
-    fn hard_link(
-        &mut self,
-        spot: &Spot<'_>,
-        source: Option<&LinkSource>,
-    ) -> Result<(), ExtractError> {
-        let Some(source) = source else { return Ok(()) };
-        let found = place::stat(&spot.parent, spot.name)
-            .map_err(|errno| failed("look up", &spot.path, errno))?;
-        if found.is_some_and(|found| (found.device, found.inode) == source.inode) {
-            return Ok(());
-        }
-        self.put(spot, FileKind::File, |parent, name| {
-            let from = source.name.as_slice();
-            rustix::fs::linkat(&source.parent, from, parent, name, AtFlags::empty())
-        })
-    }
-
     /// Sets modes, ACLs and times of directories, each after all below it.
     fn finish(mut self) -> Result<Extracted, ExtractError> {
         while let Some((below, later)) = self.later.pop_last() {
@@ -591,119 +319,5 @@ fn on_the_way(obstacle: Obstacle, entry: &Entry, path: &TreePath) -> ExtractErro
             entry.refused(format!("\"{found_at}\" on its way is {}", found.as_str()))
         }
         Obstacle::Path(error) => error.into(),
-    }
-}
-
-/// Writes what is not zeros, by whole blocks; says where the last of it ended.
-fn write_around_zeros(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Option<u64>> {
-    const ZEROS: [u8; HOLE_BYTES] = [0; HOLE_BYTES];
-    let mut end = None;
-    let mut run = 0..0;
-    let mut write = |run: &std::ops::Range<usize>| {
-        if run.is_empty() {
-            return Ok(());
-        }
-        end = Some(offset + run.end as u64);
-        file.write_all_at(&bytes[run.clone()], offset + run.start as u64)
-    };
-    for (index, block) in bytes.chunks(HOLE_BYTES).enumerate() {
-        let start = index * HOLE_BYTES;
-        if *block == ZEROS[..block.len()] {
-            write(&run)?;
-            run = 0..0;
-        } else if run.is_empty() {
-            run = start..start + block.len();
-        } else {
-            run.end = start + block.len();
-        }
-    }
-    write(&run)?;
-    Ok(end)
-}
-
-/// Why an attribute was not set.
-enum Fault {
-    /// It is none that an archive may set.
-    NotTaken,
-    /// The file system has none of this kind.
-    Unsupported,
-    /// The kernel takes no such value, or not so large a one.
-    Malformed,
-    Failed(Errno),
-}
-
-impl Fault {
-    fn settle(
-        self,
-        path: &TreePath,
-        name: &[u8],
-        remarks: &mut Remarks,
-        refused: impl FnOnce() -> ExtractError,
-    ) -> Result<(), ExtractError> {
-        match self {
-            Self::NotTaken => {
-                remarks.push(|| format!("{path}: attribute {} is left out", escape_bytes(name)));
-                Ok(())
-            }
-            Self::Unsupported => {
-                remarks.push(|| {
-                    let name = escape_bytes(name);
-                    format!("{path}: attribute {name} is left out: the file system takes none such")
-                });
-                Ok(())
-            }
-            Self::Malformed => Err(refused()),
-            Self::Failed(errno) => Err(failed("set an attribute of", path, errno).into()),
-        }
-    }
-}
-
-/// Sets an attribute that an archive may set; names it in a remark when it may not.
-fn set_xattr(
-    fd: &impl AsFd,
-    entry: &Entry,
-    path: &TreePath,
-    name: &[u8],
-    value: &[u8],
-    remarks: &mut Remarks,
-) -> Result<(), ExtractError> {
-    let kind = match entry.what {
-        What::Directory => FileKind::Directory,
-        What::File => FileKind::File,
-        _ => FileKind::Fifo,
-    };
-    apply_xattr(fd, name, value, kind).or_else(|fault| {
-        fault.settle(path, name, remarks, || {
-            let name = escape_bytes(&name[..name.len().min(XATTR_NAME_BYTES_MAX)]);
-            entry.refused(format!("attribute {name} is malformed or too large"))
-        })
-    })
-}
-
-fn apply_xattr(fd: &impl AsFd, name: &[u8], value: &[u8], kind: FileKind) -> Result<(), Fault> {
-    let is_taken = match name {
-        b"system.posix_acl_access" => true,
-        b"system.posix_acl_default" => kind == FileKind::Directory,
-        // the kernel keeps these on files and directories only
-        _ => name.starts_with(b"user.") && matches!(kind, FileKind::File | FileKind::Directory),
-    };
-    if !is_taken {
-        return Err(Fault::NotTaken);
-    }
-    if name.len() > XATTR_NAME_BYTES_MAX || name.contains(&0) || value.len() > XATTR_BYTES_MAX {
-        return Err(Fault::Malformed);
-    }
-    // the kernel says of another version that the file system has no ACLs
-    let is_acl = name.starts_with(b"system.");
-    if is_acl && !(value.starts_with(&ACL_VERSION) && value.len() % 8 == 4) {
-        return Err(Fault::Malformed);
-    }
-    match rustix::fs::setxattr(place::by_descriptor(fd), name, value, XattrFlags::empty()) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP) => Err(Fault::Unsupported),
-        Err(Errno::INVAL | Errno::RANGE | Errno::TOOBIG) => Err(Fault::Malformed),
-        // the same answer as for a full disk: a value over what a leaf of the tree holds
-        Err(Errno::NOSPC) if name.len() + value.len() > XATTR_BYTES_SURE => Err(Fault::Malformed),
-        Err(errno) => Err(Fault::Failed(errno)),
     }
 }

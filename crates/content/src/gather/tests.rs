@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunks::PackCache;
 use crate::index::IndexTable;
-use crate::locations::{GATHERED_PACK_BYTES, PACKS_MAX};
+use crate::locations::{GATHERED_PACK_BYTES, INDEXES_MAX, PACKS_MAX};
 use crate::sample::volume::{Files, StoredVolume, assert_holds, read_all};
 use crate::verify::{self, State, Subject};
 
@@ -259,6 +259,52 @@ fn a_damaged_index_is_not_merged_and_keeps_nothing_from_being_saved() {
     let named = key.to_string();
     assert!(check(&volume, false).iter().any(|problem| problem.object.as_deref() == Some(&*named)));
     assert!(others_are_read(&volume) > 0);
+}
+
+#[test]
+fn packs_that_are_lost_fill_the_head_before_they_keep_anything_from_being_saved() {
+    let mut volume = StoredVolume::new();
+    let mut lost = Vec::new();
+    let mut last = None;
+    for _ in 0..600 {
+        volume.files.insert("file".into(), format!("{}", lost.len()).into_bytes());
+        let next = volume.store();
+        let packs: Vec<_> = next.locations.packs.clone();
+        match volume.gather(next) {
+            Ok(next) => volume.set(next),
+            Err(error) => {
+                last = Some(error);
+                break;
+            }
+        }
+        volume.head.encode().unwrap();
+        assert!(lost.iter().all(|pack| volume.head.locations.packs.contains(pack)));
+        // each save's pack is lost at once, and nobody has its footer
+        for pack in packs.iter().filter(|pack| !lost.contains(pack)) {
+            assert!(volume.store.remove(&volume.remote.pack_key(&pack.id)));
+        }
+        lost = packs;
+        volume.cache = std::sync::Arc::new(PackCache::new(None));
+    }
+    let error = last.expect("a head is of bounded length");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(matches!(error, GatherError::NoRoom { packs, .. } if packs == lost.len()), "{error}");
+    assert!(lost.len() > 3 * PACKS_MAX, "{} packs", lost.len());
+}
+
+#[test]
+fn indexes_that_are_lost_keep_nothing_from_being_saved() {
+    let mut volume = StoredVolume::new();
+    for lost in 1..=INDEXES_MAX + 2 {
+        volume.save_often(PACKS_MAX);
+        let newest = *volume.head.locations.indexes.last().unwrap();
+        assert!(volume.store.remove(&volume.remote.index_key(&newest.id)));
+        volume.cache = std::sync::Arc::new(PackCache::new(None));
+        assert_eq!(volume.head.locations.indexes.len(), lost, "each stays named");
+    }
+    volume.save_often(3 * PACKS_MAX);
+    assert!(volume.head.locations.indexes.len() <= INDEXES_MAX + 2 + 4);
+    volume.head.encode().unwrap();
 }
 
 #[test]

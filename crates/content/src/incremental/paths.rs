@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cove_btrfs::Changes;
-use cove_types::TreePath;
+use cove_types::{DEPTH_MAX, PATH_BYTES_MAX, TreePath};
 
 use super::{IncrementalError, full};
 
@@ -16,7 +16,15 @@ pub(super) fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The longest prefix of a path that a tree can hold, when not all of it is.
+///
+/// What is beyond the limits is left out at once: to try each prefix of each path takes the cube of
+/// the depth, which no limit bounds for what lies on a disk.
 pub(super) fn cut(path: &[u8]) -> TreePath {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    let within = ends.take(DEPTH_MAX).take_while(|end| *end <= PATH_BYTES_MAX).last();
+    let names = path.split(|byte| *byte == b'/').count();
+    let is_within = names <= DEPTH_MAX && path.len() <= PATH_BYTES_MAX;
+    let path = if is_within { path } else { &path[..within.unwrap_or(0)] };
     prefixes(path).find_map(|prefix| TreePath::from_bytes(prefix).ok()).unwrap_or_default()
 }
 

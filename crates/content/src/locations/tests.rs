@@ -78,8 +78,41 @@ fn what_is_damaged_stays_beside_the_new_index_and_is_counted() {
     assert!(gathered.check().is_ok());
     assert_eq!(gathered.packs, [pack_ref(7, MIB)]);
     assert!(gathered.indexes.iter().any(|index| index.id == smallest));
-    let damaged = Damaged { packs: (0..64).map(|n| pack_ref(n, MIB).id).collect(), ..damaged };
-    assert_eq!(plan_gather(&locations, &damaged), None);
+}
+
+/// The plan for as many whole packs and indexes of 1000 rows beside as many damaged ones.
+fn check_damaged((whole, damaged): (u8, u8), (indexes, bad): (u8, u8), expected: &Expect) {
+    let locations = Locations {
+        indexes: (0..indexes + bad).map(|n| index_ref(n, 1000 * 10u64.pow(n.into()))).collect(),
+        packs: (0..whole + damaged).map(|n| pack_ref(n, 16 * MIB)).collect(),
+    };
+    let damaged = Damaged {
+        packs: locations.packs[usize::from(whole)..].iter().map(|pack| pack.id).collect(),
+        indexes: locations.indexes[usize::from(indexes)..].iter().map(|index| index.id).collect(),
+    };
+    let said = match plan_gather(&locations, &damaged) {
+        None => "nothing".to_owned(),
+        Some(plan) => format!("index {}, merge {}", plan.index.len(), plan.merge.len()),
+    };
+    expected.assert_eq(&said);
+}
+
+#[test]
+fn beside_many_damaged_packs_the_others_are_gathered_when_there_are_16() {
+    check_damaged((30, 34), (0, 0), &expect!["index 30, merge 0"]);
+    check_damaged((16, 48), (0, 0), &expect!["index 16, merge 0"]);
+    check_damaged((15, 49), (0, 0), &expect!["nothing"]);
+    check_damaged((15, 200), (0, 0), &expect!["nothing"]);
+    check_damaged((16, 200), (0, 0), &expect!["index 16, merge 0"]);
+}
+
+#[test]
+fn beside_many_damaged_indexes_four_others_stay() {
+    check_damaged((64, 0), (5, 2), &expect!["index 64, merge 1"]);
+    check_damaged((64, 0), (3, 4), &expect!["index 64, merge 1"]);
+    check_damaged((64, 0), (3, 8), &expect!["index 64, merge 1"]);
+    check_damaged((64, 0), (4, 8), &expect!["index 64, merge 1"]);
+    check_damaged((64, 0), (5, 8), &expect!["index 64, merge 2"]);
 }
 
 #[test]
@@ -108,15 +141,19 @@ fn adding_another_set_names_nothing_twice() {
 #[test]
 fn a_set_that_no_head_may_name_is_refused() {
     let refused = |locations: Locations| locations.check().unwrap_err().to_string();
-    let packs: Vec<_> = (0..65).map(|n| pack_ref(n, MIB)).collect();
+    let numbered = |n: u16| PackRef {
+        id: PackId([n.to_be_bytes(); 8].concat().try_into().unwrap()),
+        ..pack_ref(0, MIB)
+    };
+    let packs: Vec<_> = (0..1025).map(numbered).collect();
     let twice = vec![pack_ref(1, MIB), pack_ref(1, MIB)];
-    let indexes = (0..9).map(|n| index_ref(n, 1)).collect();
+    let indexes = (0..=256_u16).map(|n| index_ref((n % 256) as u8, 1)).collect();
     let of = |packs| Locations { indexes: vec![], packs };
-    expect!["the set of locations is damaged: it has more than 64 packs"]
+    expect!["the set of locations is damaged: it has more than 1,024 packs"]
         .assert_eq(&refused(of(packs)));
     expect!["the set of locations is damaged: it names an object twice"]
         .assert_eq(&refused(of(twice)));
-    expect!["the set of locations is damaged: it has more than 8 indexes"]
+    expect!["the set of locations is damaged: it has more than 256 indexes"]
         .assert_eq(&refused(Locations { indexes, packs: vec![] }));
     expect!["the set of locations is damaged: the length of a pack is unlawful"]
         .assert_eq(&refused(of(vec![pack_ref(1, 33 * MIB)])));
