@@ -4,6 +4,9 @@
 //! tar; saving is done when [`Fake::let_save`] says so. The law of operation ids holds: an id gives
 //! its first result, and another request under it is refused.
 
+mod tree;
+mod volume;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Cursor, Read, Write};
 use std::ops::Range;
@@ -14,8 +17,6 @@ use async_trait::async_trait;
 use cove_content::chunks::ChunkError;
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
-use cove_content::retention::roll_off;
-use cove_content::root::{Counts, NotCaptured, Root};
 use cove_content::volumes::{
     Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
     Progress, Recovered, Restore, Restored, Snapshot, Source, Verified, VerifyLevel, VolumeError,
@@ -23,10 +24,13 @@ use cove_content::volumes::{
 };
 use cove_env::Env;
 use cove_types::{
-    Consistency, Digest, Durability, EntryId, EntryKind, EntryState, ErrorKind, FileTime,
-    OperationId, TreePath, VolumeId, wire,
+    Digest, Durability, EntryId, EntryKind, EntryState, ErrorKind, OperationId, TreePath, VolumeId,
+    wire,
 };
 use tokio::sync::watch;
+
+use self::tree::Tree;
+use self::volume::Volume;
 
 /// What is read where bytes are lost.
 struct Damage;
@@ -35,28 +39,6 @@ impl Read for Damage {
     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
         Err(std::io::Error::other(ChunkError::Missing { digest: Digest::HOLE }))
     }
-}
-
-/// Files by path; directories are what lies above them, and those that were made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Tree {
-    files: BTreeMap<TreePath, Vec<u8>>,
-    directories: BTreeSet<TreePath>,
-    /// Symbolic links that point out.
-    links: BTreeSet<TreePath>,
-}
-
-/// One volume.
-#[derive(Debug, Clone)]
-struct Volume {
-    document: ProjectDocument,
-    tree: Tree,
-    entries: Vec<(EntryRecord, Tree)>,
-    seq: u32,
-    trashed_at: Option<jiff::Timestamp>,
-    saved_at: Option<jiff::Timestamp>,
-    /// How many of the oldest entries nobody can read.
-    unread: usize,
 }
 
 /// What an operation came to.
@@ -279,198 +261,6 @@ impl State {
             Moment::Now => Ok(&volume.tree),
             Moment::Entry(entry) => volume.held(*entry),
         }
-    }
-}
-
-impl Volume {
-    fn new(document: ProjectDocument, tree: Tree) -> Self {
-        let (entries, trashed_at, saved_at) = (Vec::new(), None, None);
-        Self { document, tree, entries, seq: 1, trashed_at, saved_at, unread: 0 }
-    }
-
-    fn live(&self) -> impl Iterator<Item = &EntryRecord> {
-        self.entries.iter().map(|(record, _)| record).filter(|record| record.is_live())
-    }
-
-    fn held(&self, entry: EntryId) -> Result<&Tree, VolumeError> {
-        let found = self.entries.iter().find(|(record, _)| record.id == entry);
-        found.map(|(_, tree)| tree).ok_or(VolumeError::NoEntry { entry })
-    }
-
-    fn record(&mut self, entry: EntryId) -> Result<&mut EntryRecord, VolumeError> {
-        let found = self.entries.iter_mut().find(|(record, _)| record.id == entry);
-        found.map(|(record, _)| record).ok_or(VolumeError::NoEntry { entry })
-    }
-
-    /// Adds an entry of the present state and gives what rolled off.
-    fn add(
-        &mut self,
-        id: EntryId,
-        entry: NewEntry,
-        at: jiff::Timestamp,
-    ) -> Result<Vec<EntryId>, VolumeError> {
-        self.free_label(entry.label.as_ref(), id)?;
-        let record = EntryRecord {
-            id,
-            kind: entry.kind,
-            author: entry.author,
-            cause: None,
-            message: entry.message,
-            label: entry.label,
-            pinned: false,
-            time: at,
-            captured_ms: 4,
-            saved_ms: None,
-            consistency: Consistency::Instant,
-            state: EntryState::Live,
-            trashed_at: None,
-            volume_snapshot: None,
-            root: self.tree.root(),
-            unknown: serde_json::Map::new(),
-        };
-        let live: Vec<EntryRecord> = self.live().cloned().collect();
-        let gone = roll_off(&live, entry.keep, &record, &[]);
-        for id in &gone {
-            let record = self.record(*id)?;
-            record.state = EntryState::Trashed;
-            record.trashed_at = Some(at);
-        }
-        self.entries.push((record, self.tree.clone()));
-        self.seq += 1;
-        self.saved_at = None;
-        Ok(gone)
-    }
-
-    fn free_label(
-        &self,
-        label: Option<&cove_types::Label>,
-        id: EntryId,
-    ) -> Result<(), VolumeError> {
-        let Some(label) = label else { return Ok(()) };
-        let holder = self.live().find(|record| record.label.as_ref() == Some(label));
-        match holder.filter(|record| record.id != id) {
-            Some(record) => Err(VolumeError::LabelTaken { label: label.clone(), entry: record.id }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Tree {
-    /// `path=content`, line by line.
-    fn extract(
-        &mut self,
-        mut archive: Box<dyn Read + Send>,
-        below: &TreePath,
-    ) -> Result<(), VolumeError> {
-        let refused = |what: &str| VolumeError::Refused {
-            kind: ErrorKind::Invalid,
-            what: format!("the archive {what}"),
-        };
-        let mut text = String::new();
-        archive.read_to_string(&mut text).map_err(|_| refused("breaks off"))?;
-        for line in text.lines() {
-            let (path, content) = line.split_once('=').ok_or_else(|| refused("is none"))?;
-            let path = TreePath::parse(path)
-                .and_then(|path| below.join_path(&path))
-                .map_err(|_| refused("has a path that climbs"))?;
-            self.files.insert(path, content.as_bytes().to_vec());
-        }
-        Ok(())
-    }
-
-    fn digest(&self) -> Digest {
-        Digest::of(format!("{self:?}").as_bytes())
-    }
-
-    fn root(&self) -> Root {
-        let logical_bytes = self.files.values().map(|content| content.len() as u64).sum();
-        let counts = Counts {
-            entries: self.files.len() as u64,
-            logical_bytes,
-            data_bytes: logical_bytes,
-            depth: 1,
-        };
-        let json = serde_json::json!({
-            "tree": self.digest(), "counts": counts, "not_captured": NotCaptured::default(),
-            "document": Digest::HOLE, "level": 0,
-        });
-        serde_json::from_value(json).expect("a root has these fields")
-    }
-
-    fn is_directory(&self, path: &TreePath) -> bool {
-        path.is_top()
-            || self.directories.contains(path)
-            || self.paths().any(|other| other != path && other.below(path).is_some())
-    }
-
-    /// Refuses a file where a directory is, and one whose directory is not there.
-    fn may_hold(&self, path: &TreePath) -> Result<(), VolumeError> {
-        self.view(path).map(drop).or_else(|error| match error {
-            VolumeError::NoPath { .. } => Ok(()),
-            error => Err(error),
-        })?;
-        let path = path.clone();
-        if self.is_directory(&path) {
-            return Err(VolumeError::WrongKind { path, found: "a directory", wanted: "a file" });
-        }
-        match path.parent().is_none_or(|parent| self.is_directory(&parent)) {
-            true => Ok(()),
-            false => Err(VolumeError::NoPath { path }),
-        }
-    }
-
-    fn paths(&self) -> impl Iterator<Item = &TreePath> {
-        self.files.keys().chain(&self.directories)
-    }
-
-    fn view(&self, path: &TreePath) -> Result<FileView, VolumeError> {
-        let view = |kind, bytes, mode| FileView {
-            path: path.clone(),
-            kind,
-            bytes,
-            mode,
-            modified: FileTime::default(),
-            target: None,
-        };
-        let is_below = |link: &&TreePath| *link != path && path.below(link).is_some();
-        if self.links.iter().find(is_below).is_some() {
-            return Err(VolumeError::Refused {
-                kind: ErrorKind::Denied,
-                what: format!("\"files/{path}\" leaves its directory through a symbolic link"),
-            });
-        }
-        if self.links.contains(path) {
-            return Ok(view("symlink", 0, 0o777));
-        }
-        match self.files.get(path) {
-            Some(content) => Ok(view("file", content.len() as u64, 0o644)),
-            None if self.is_directory(path) => Ok(view("directory", 0, 0o755)),
-            None => Err(VolumeError::NoPath { path: path.clone() }),
-        }
-    }
-
-    fn below(&self, path: &TreePath, recursive: bool) -> Result<Vec<FileView>, VolumeError> {
-        if self.view(path)?.kind != "directory" {
-            let (found, wanted) = ("a file", "a directory");
-            return Err(VolumeError::WrongKind { path: path.clone(), found, wanted });
-        }
-        let mut found = BTreeSet::new();
-        for other in self.paths() {
-            let mut at = Some(other.clone());
-            while let Some(each) = at {
-                let depth = each.below(path).map_or(0, |rest| rest.names().count());
-                if depth == 1 || depth > 1 && recursive {
-                    found.insert(each.clone());
-                }
-                at = each.parent();
-            }
-        }
-        found.iter().map(|path| self.view(path)).collect()
-    }
-
-    fn remove(&mut self, path: &TreePath) {
-        self.files.retain(|other, _| other.below(path).is_none());
-        self.directories.retain(|other| other.below(path).is_none());
     }
 }
 
