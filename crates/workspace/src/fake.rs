@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use cove_content::chunks::ChunkError;
 use cove_content::document::ProjectDocument;
-use cove_content::entry::EntryRecord;
+use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::retention::roll_off;
 use cove_content::root::{Counts, NotCaptured, Root};
 use cove_content::volumes::{
@@ -122,6 +122,13 @@ impl Fake {
     /// Whether each volume has a pack that only reading it finds damaged.
     pub fn rot(&self, rots: bool) {
         self.state().rots = rots;
+    }
+
+    /// Has what was captured of an entry be given up.
+    pub fn give_up(&self, volume: &VolumeId, entry: &str) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            volume.entries.retain(|(record, _)| record.id.as_str() != entry);
+        }
     }
 
     /// Has the next recovery name something as lost.
@@ -325,10 +332,23 @@ impl Volume {
             record.state = EntryState::Trashed;
             record.trashed_at = Some(at);
         }
+        // What rolled off makes room, so nothing was changed when there is none.
+        self.make_room()?;
         self.entries.push((record, self.tree.clone()));
         self.seq += 1;
         self.saved_at = None;
         Ok(gone)
+    }
+
+    /// Forgets the entry that is longest in the trash when there is no room for another.
+    fn make_room(&mut self) -> Result<(), VolumeError> {
+        if self.entries.len() < ENTRIES_MAX {
+            return Ok(());
+        }
+        let trashed = self.entries.iter().enumerate().filter(|(_, (record, _))| !record.is_live());
+        let oldest = trashed.min_by_key(|(_, (record, _))| record.trashed_at).map(|(at, _)| at);
+        self.entries.remove(oldest.ok_or(VolumeError::TooManyEntries)?);
+        Ok(())
     }
 
     fn free_label(
@@ -609,6 +629,10 @@ impl Volumes for Fake {
             match edit {
                 EntryEdit::Pin(pinned) => record.pinned = pinned,
                 EntryEdit::Label(label) => record.label = label,
+                EntryEdit::Trash if record.pinned => {
+                    let what = format!("entry {entry} is pinned");
+                    return Err(VolumeError::Refused { kind: ErrorKind::Precondition, what });
+                }
                 EntryEdit::Trash => {
                     record.state = EntryState::Trashed;
                     record.trashed_at = Some(at);
