@@ -124,13 +124,6 @@ impl Fake {
         self.state().rots = rots;
     }
 
-    /// Has what was captured of an entry be given up.
-    pub fn give_up(&self, volume: &VolumeId, entry: &str) {
-        if let Some(volume) = self.state().volumes.get_mut(volume) {
-            volume.entries.retain(|(record, _)| record.id.as_str() != entry);
-        }
-    }
-
     /// Has the next recovery name something as lost.
     pub fn lose(&self, what: &str, why: &str) {
         self.state().lost.push(wire::Lost { what: what.to_owned(), why: why.to_owned() });
@@ -170,6 +163,13 @@ impl Fake {
     pub fn rewrite(&self, volume: &VolumeId, change: impl FnOnce(&mut ProjectDocument)) {
         if let Some(volume) = self.state().volumes.get_mut(volume) {
             change(&mut volume.document);
+        }
+    }
+
+    /// Has what was captured of an entry be given up.
+    pub fn give_up(&self, volume: &VolumeId, entry: &str) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            volume.entries.retain(|(record, _)| record.id.as_str() != entry);
         }
     }
 
