@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use cove_types::{Digest, OperationId, ParseError, ProjectId, Slug, VolumeId};
+use cove_types::{Digest, EntryId, OperationId, ParseError, ProjectId, Slug, VolumeId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::DatabaseError;
@@ -130,6 +130,8 @@ pub struct OperationRow {
     pub kind: String,
     /// The volume that it is about, decided when it was bound.
     pub volume: Option<VolumeId>,
+    /// The entry that it is about, decided before it took effect.
+    pub entry: Option<EntryId>,
     /// How far it is.
     pub state: OperationState,
     /// The reply, as JSON.
@@ -375,8 +377,8 @@ impl ServerDatabase {
     pub async fn insert_operation(&self, row: &OperationRow) -> Result<(), DatabaseError> {
         sqlx::query(
             "INSERT INTO operations (key, principal, operation, request, kind, volume, state, \
-             result, error, created_us, updated_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             result, error, created_us, updated_us, entry) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(row.key.as_str())
         .bind(row.principal.as_str())
@@ -389,10 +391,36 @@ impl ServerDatabase {
         .bind(row.error.as_deref())
         .bind(row.created_us)
         .bind(row.updated_us)
+        .bind(row.entry.map(|entry| entry.to_string()))
         .execute(&self.0.writer)
         .await
         .map_err(exists_or_failed("write an operation", || format!("operation {}", row.key)))?;
         Ok(())
+    }
+
+    /// Says which entry a call is about.
+    ///
+    /// # Errors
+    ///
+    /// The key is bound to nothing (`NotFound`).
+    pub async fn bind_entry(
+        &self,
+        principal: &str,
+        key: &str,
+        entry: EntryId,
+    ) -> Result<(), DatabaseError> {
+        let done =
+            sqlx::query("UPDATE operations SET entry = $3 WHERE principal = $1 AND key = $2")
+                .bind(principal)
+                .bind(key)
+                .bind(entry.to_string())
+                .execute(&self.0.writer)
+                .await
+                .map_err(failed("write an operation"))?;
+        match done.rows_affected() {
+            0 => Err(DatabaseError::Absent { what: format!("operation {key}") }),
+            _ => Ok(()),
+        }
     }
 
     /// Changes how far a call is, together with the audit record that tells of its end.
@@ -470,20 +498,20 @@ impl ServerDatabase {
         rows.iter().map(operation).collect()
     }
 
-    /// Frees a key whose call was refused before it began.
-    pub async fn delete_operation(&self, principal: &str, key: &str) -> Result<(), DatabaseError> {
-        sqlx::query("DELETE FROM operations WHERE principal = $1 AND key = $2")
-            .bind(principal)
-            .bind(key)
-            .execute(&self.0.writer)
-            .await
-            .map_err(failed("delete an operation"))?;
-        Ok(())
-    }
-
     /// Forgets the calls that ended before `before_us`.
     pub async fn delete_operations(&self, before_us: i64) -> Result<(), DatabaseError> {
         sqlx::query("DELETE FROM operations WHERE state IN ('done', 'failed') AND updated_us < $1")
+            .bind(before_us)
+            .execute(&self.0.writer)
+            .await
+            .map_err(failed("delete operations"))?;
+        Ok(())
+    }
+
+    /// Forgets the calls that were interrupted before `before_us`, and were not asked for again. Only
+    /// while none runs.
+    pub async fn delete_interrupted_operations(&self, before_us: i64) -> Result<(), DatabaseError> {
+        sqlx::query("DELETE FROM operations WHERE state = 'running' AND updated_us < $1")
             .bind(before_us)
             .execute(&self.0.writer)
             .await
@@ -659,6 +687,7 @@ fn operation(row: &SqliteRow) -> Result<OperationRow, DatabaseError> {
         request: bytes(row, "operations", "request")?,
         kind: text(row, "operations", "kind")?,
         volume: parsed_or_null(row, "operations", "volume")?,
+        entry: parsed_or_null(row, "operations", "entry")?,
         state: parsed(row, "operations", "state")?,
         result: text_or_null(row, "operations", "result")?,
         error: text_or_null(row, "operations", "error")?,

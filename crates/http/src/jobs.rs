@@ -1,7 +1,7 @@
 //! Work on the whole store, which no project's operations know: recovering and checking.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cove_content::volumes::Progress;
 use cove_types::wire;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::problem::Problem;
 
-/// How many jobs are remembered, the oldest forgotten first.
+/// How many jobs are remembered, of those that have ended the oldest forgotten first.
 const JOBS_MAX: usize = 64;
 
 /// How a job ended.
@@ -33,10 +33,21 @@ struct Job {
 #[derive(Default)]
 pub(crate) struct Jobs(Mutex<VecDeque<Job>>);
 
+impl Job {
+    /// Whether its task is there and has not told its end.
+    fn is_running(&self) -> bool {
+        self.end.borrow().is_none() && self.end.has_changed().is_ok()
+    }
+}
+
 impl Jobs {
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        // The list is whole whenever its holder could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn find(&self, key: &str) -> Option<Job> {
-        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.iter().find(|job| job.key == key).cloned()
+        self.jobs().iter().find(|job| job.key == key).cloned()
     }
 
     /// Starts a job in a task of its own, unless one under this key is there.
@@ -50,7 +61,9 @@ impl Jobs {
         T: Serialize,
         W: Future<Output = Result<T, WorkspaceError>> + Send + 'static,
     {
-        if let Some(job) = self.find(key) {
+        // Held until it is there, so that two calls under one key start one job.
+        let mut jobs = self.jobs();
+        if let Some(job) = jobs.iter().find(|job| job.key == key) {
             let other = || WorkspaceError::OtherRequest { key: key.to_owned() };
             return if job.request == request { Ok(()) } else { Err(other().into()) };
         }
@@ -67,9 +80,10 @@ impl Jobs {
             };
             to.send_replace(Some(end));
         });
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if jobs.len() == JOBS_MAX {
-            jobs.pop_front();
+        while jobs.len() >= JOBS_MAX
+            && let Some(ended) = jobs.iter().position(|job| !job.is_running())
+        {
+            jobs.remove(ended);
         }
         jobs.push_back(Job { key: key.to_owned(), request, progress, end });
         Ok(())
@@ -97,5 +111,42 @@ impl Jobs {
             result,
             error: failure.map(|failure| Problem::from(failure).details(request_id)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_found_as_long_as_it_runs() {
+        let jobs = Jobs::default();
+        let (release, gate) = watch::channel(false);
+        let start = |key: &str, mut gate: watch::Receiver<bool>| {
+            let work = |_| async move {
+                // The sender outlives the jobs of this test.
+                let _ = gate.wait_for(|open| *open).await;
+                Ok::<_, WorkspaceError>(())
+            };
+            assert!(jobs.start(key, "verify".to_owned(), work).is_ok());
+        };
+        start("first", gate.clone());
+        let open = watch::channel(true).1;
+        for n in 0..2 * JOBS_MAX {
+            let key = format!("short-{n}");
+            start(&key, open.clone());
+            while jobs.find(&key).is_some_and(|job| job.is_running()) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let state = |key: &str| jobs.operation(key, "r").map(|operation| operation.state);
+        assert_eq!(state("first").as_deref(), Some("running"));
+        assert_eq!(state("short-0"), None);
+        assert_eq!(jobs.jobs().len(), JOBS_MAX);
+        release.send_replace(true);
+        while jobs.find("first").is_some_and(|job| job.is_running()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(state("first").as_deref(), Some("done"));
     }
 }

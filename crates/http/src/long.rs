@@ -6,12 +6,12 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cove_types::{ErrorKind, OperationId, wire};
-use cove_workspace::{Request, Started, WorkspaceError};
+use cove_workspace::{Known, Request, Started, WorkspaceError};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::problem::{self, Problem};
+use crate::problem::Problem;
 use crate::reading;
 use crate::routes::App;
 
@@ -77,7 +77,7 @@ where
         (Err(_), None) => call.await,
         (Err(_), Some(operation)) => loop {
             if let Some(known) = app.workspaces.operation(&operation).await? {
-                return Ok(accepted(known, &request.request_id));
+                return Ok(accepted(told(&operation, known, &request.request_id)));
             }
             // It is not bound yet, or was refused before.
             if let Ok(ended) = tokio::time::timeout(LOOK_AGAIN, &mut call).await {
@@ -95,7 +95,7 @@ where
     match timeout_at(deadline, saved).await {
         Ok(reply) => Ok((status, Json(reply?)).into_response()),
         Err(_) => match app.workspaces.operation(&operation).await? {
-            Some(known) => Ok(accepted(known, &request.request_id)),
+            Some(known) => Ok(accepted(told(&operation, known, &request.request_id))),
             None => Ok((status, Json(captured)).into_response()),
         },
     }
@@ -131,26 +131,26 @@ async fn find(app: &App, id: &str, request_id: &str) -> Result<wire::Operation, 
     }
     let parsed: OperationId = id.parse()?;
     let known = app.workspaces.operation(&parsed).await?;
-    let missing = || Problem::new(ErrorKind::NotFound, format!("operation {parsed} is not known"));
-    known.map(|operation| finished(operation, request_id)).ok_or_else(missing)
+    let missing = || {
+        Problem::new(ErrorKind::NotFound, format!("operation {parsed} is not known"))
+            .hint("if Cove ended while it ran, the same request with the same key goes on with it")
+    };
+    known.map(|known| told(&parsed, known, request_id)).ok_or_else(missing)
 }
 
-/// With its error in the words of this transport.
-fn finished(mut operation: wire::Operation, request_id: &str) -> wire::Operation {
-    if let Some(error) = operation.error.take() {
-        let problem = Problem {
-            kind: error.kind,
-            status: problem::status(error.kind),
-            detail: error.detail,
-            hint: error.hint,
-        };
-        operation.error = Some(problem.details(request_id));
+/// What is known of an operation, in the words of this transport.
+fn told(id: &OperationId, known: Known, request_id: &str) -> wire::Operation {
+    let Known { state, progress, result, failure } = known;
+    wire::Operation {
+        id: id.to_string(),
+        state: state.as_str().to_owned(),
+        progress,
+        result,
+        error: failure.map(|failure| Problem::from(failure).details(request_id)),
     }
-    operation
 }
 
 /// The answer 202.
-pub(crate) fn accepted(operation: wire::Operation, request_id: &str) -> Response {
-    let operation = finished(operation, request_id);
+pub(crate) fn accepted(operation: wire::Operation) -> Response {
     (StatusCode::ACCEPTED, Json(wire::OperationReply { operation })).into_response()
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use cove_content::read::kind_of_io;
 use cove_content::volumes::VolumeError;
 use cove_database::DatabaseError;
-use cove_types::{Classify, ErrorKind, ParseError, Slug, TreePath};
+use cove_types::{Classify, ErrorKind, ParseError, Slug, TreePath, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// Why a call on a project did not do what it was to do. Unless it says otherwise, nothing changed.
@@ -35,7 +35,7 @@ pub enum WorkspaceError {
     #[error("{at} names several entries of {slug}: {candidates}", candidates = candidates.join(", "))]
     Ambiguous { slug: Slug, at: String, candidates: Vec<String> },
     #[error("{slug}@now is the present state, not an entry")]
-    NowIsNoEntry { slug: Slug, verb: &'static str },
+    NowIsNoEntry { slug: Slug },
     #[error("entry {entry} of {slug} is in the trash")]
     EntryInTrash { slug: Slug, entry: String },
     #[error("entry {entry} of {slug} is not in the trash")]
@@ -56,9 +56,21 @@ pub enum WorkspaceError {
     PointsOut { path: TreePath },
     #[error("the pool is full: {path} was not written")]
     PoolFull { slug: Slug, path: TreePath },
+    /// Its volume is not on this machine.
+    #[error("project {slug} is not on this machine")]
+    NotHere { slug: Slug },
+    /// A call was bound to a volume whose project is gone since.
+    #[error("the project of volume {volume} does not exist any more")]
+    NoProjectOf { volume: VolumeId },
+    /// The call is not to be refused for what came after it.
+    #[error("the change of {slug} took effect, but what it came to could not be read")]
+    Unread { slug: Slug, source: Box<WorkspaceError> },
+    /// It was on this node, and is not in the timeline any more.
+    #[error("entry {entry} of {slug} was captured but could not be saved, and is gone")]
+    GivenUp { slug: Slug, entry: String },
+    /// Of no project, but of all.
     #[error(transparent)]
-    Volume(#[from] VolumeError),
-    /// The same, of a project whose name is known.
+    OfStore(VolumeError),
     #[error("{source}")]
     OfProject { slug: Slug, source: VolumeError },
     #[error(transparent)]
@@ -149,6 +161,9 @@ impl Classify for WorkspaceError {
             Self::NoProject { .. } | Self::NotInTrash { .. } | Self::NoEntry { .. } => {
                 ErrorKind::NotFound
             }
+            Self::NotHere { .. } | Self::NoProjectOf { .. } => ErrorKind::NotFound,
+            Self::Unread { .. } => ErrorKind::TimedOut,
+            Self::GivenUp { .. } => ErrorKind::Precondition,
             Self::NameTaken { .. } | Self::NameTakenMeanwhile { .. } => ErrorKind::AlreadyExists,
             Self::NoDirectory { .. } | Self::EntryInTrash { .. } => ErrorKind::NotFound,
             Self::WrongKind { .. } | Self::PointsOut { .. } => ErrorKind::Precondition,
@@ -158,7 +173,7 @@ impl Classify for WorkspaceError {
             Self::EntryNotInTrash { .. } | Self::EntryPinned { .. } | Self::NoCopy { .. } => {
                 ErrorKind::Precondition
             }
-            Self::Volume(error) | Self::OfProject { source: error, .. } => error.kind(),
+            Self::OfStore(error) | Self::OfProject { source: error, .. } => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Read { source, .. } => kind_of_io(source),
             Self::NoResult { .. } => ErrorKind::Internal,
@@ -206,7 +221,13 @@ impl WorkspaceError {
             }
             Self::Ambiguous { .. } => "write more characters of the id".into(),
             Self::OtherRequest { .. } => "use a fresh key for each request".into(),
-            Self::Volume(error) => return volume_hint(error, "NAME"),
+            Self::NotHere { .. } => FROM_STORE.into(),
+            Self::NoProjectOf { .. } => "`cove ls` and `cove trash` list the projects".into(),
+            Self::Unread { .. } => SAME_KEY.into(),
+            Self::GivenUp { slug, .. } => {
+                format!("`cove show {slug}` tells what is wrong; then make another")
+            }
+            Self::OfStore(error) => return volume_hint(error, "NAME"),
             Self::OfProject { slug, source } => return volume_hint(source, slug.as_str()),
             Self::First(failure) => return failure.hint.clone(),
             Self::Invalid(_)
@@ -225,30 +246,18 @@ impl WorkspaceError {
     pub fn is_absent_path(&self) -> bool {
         let source = match self {
             Self::NoDirectory { .. } => return true,
-            Self::Volume(source) | Self::OfProject { source, .. } => source,
+            Self::OfProject { source, .. } => source,
             _ => return false,
         };
         matches!(source, VolumeError::NoPath { .. })
     }
-
-    /// The page below `docs/errors/` about errors of this kind.
-    #[must_use]
-    pub fn type_slug(&self) -> &'static str {
-        match self.kind() {
-            ErrorKind::Invalid => "invalid",
-            ErrorKind::NotFound => "not-found",
-            ErrorKind::AlreadyExists => "already-exists",
-            ErrorKind::Conflict => "conflict",
-            ErrorKind::Precondition => "precondition",
-            ErrorKind::Exhausted => "exhausted",
-            ErrorKind::Unavailable => "unavailable",
-            ErrorKind::Corrupt => "corrupt",
-            ErrorKind::Denied => "denied",
-            ErrorKind::TimedOut => "timed-out",
-            ErrorKind::Internal => "internal",
-        }
-    }
 }
+
+/// What brings projects to this machine.
+pub(crate) const FROM_STORE: &str = "`cove recover` brings the store's projects to this machine";
+
+/// What tells how a call ended.
+const SAME_KEY: &str = "the same command with the same key tells what became of it";
 
 /// What the caller can do about an error of the project `name`.
 fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
@@ -265,13 +274,9 @@ fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
         VolumeError::HeldByAnother => {
             "`cove recover` takes the store over; with `--take` although its holder lives".into()
         }
-        VolumeError::Unknown { .. } => {
-            "the same command with the same key tells what became of it".into()
-        }
+        VolumeError::Unknown { .. } => SAME_KEY.into(),
         VolumeError::TooOld => format!("`cove timeline {name}` tells what became of it"),
-        VolumeError::NotHere { .. } => {
-            "`cove recover` brings the store's volumes to this machine".into()
-        }
+        VolumeError::NotHere { .. } => FROM_STORE.into(),
         VolumeError::TooManyEntries => {
             format!("put entries in the trash, which gives way to others: `cove rm {name}@ENTRY`")
         }

@@ -157,6 +157,13 @@ impl Fake {
         }
     }
 
+    /// Has what was captured of an entry be given up.
+    pub fn give_up(&self, volume: &VolumeId, entry: &str) {
+        if let Some(volume) = self.state().volumes.get_mut(volume) {
+            volume.entries.retain(|(record, _)| record.id.as_str() != entry);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -409,6 +416,10 @@ impl Volumes for Fake {
             match edit {
                 EntryEdit::Pin(pinned) => record.pinned = pinned,
                 EntryEdit::Label(label) => record.label = label,
+                EntryEdit::Trash if record.pinned => {
+                    let what = format!("entry {entry} is pinned");
+                    return Err(VolumeError::Refused { kind: ErrorKind::Precondition, what });
+                }
                 EntryEdit::Trash => {
                     record.state = EntryState::Trashed;
                     record.trashed_at = Some(at);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cove_content::volumes::{Call, Progress};
 use cove_database::{AuditRecord, OperationRow, OperationState, OperationUpdate, ServerDatabase};
 use cove_env::Env;
-use cove_types::{Classify, ErrorKind, OperationId, VolumeId, wire};
+use cove_types::{Classify, EntryId, ErrorKind, OperationId, VolumeId, wire};
 use futures::future::{Either, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,12 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Bound {
     pub(crate) call: Call,
+    /// Its key.
+    key: String,
+    /// Whether an attempt before this one did not come to its end.
+    pub(crate) is_again: bool,
+    /// The entry that an attempt before this one was about.
+    entry: Option<EntryId>,
     /// The volume, as when the key was first bound, whatever its project is called now.
     pub(crate) volume: Option<VolumeId>,
 }
@@ -68,22 +74,64 @@ struct Live {
 }
 
 /// What is known of an operation.
-pub(crate) struct Known {
-    pub(crate) state: OperationState,
-    pub(crate) progress: wire::Progress,
-    pub(crate) result: Option<Value>,
-    pub(crate) failure: Option<Failure>,
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// How far it is.
+    pub state: OperationState,
+    /// What it does.
+    pub progress: wire::Progress,
+    /// Its reply, once it is captured.
+    pub result: Option<Value>,
+    /// What it came to, when it failed.
+    pub failure: Option<Failure>,
 }
 
 /// A principal's key.
 type BoundKey = (String, String);
+
+/// Locks by key: who binds one waits for nobody who binds another.
+#[derive(Default)]
+struct Locks(Mutex<HashMap<BoundKey, Arc<tokio::sync::Mutex<()>>>>);
+
+/// A key that nobody else binds while this lives.
+struct Locked<'a> {
+    locks: &'a Locks,
+    key: BoundKey,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Locks {
+    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<BoundKey, Arc<tokio::sync::Mutex<()>>>> {
+        // Nothing that holds this lock leaves the map half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn lock(&self, key: BoundKey) -> Locked<'_> {
+        let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
+        // Whole before it waits: who goes away while it does leaves no lock behind.
+        let mut locked = Locked { locks: self, key, guard: None };
+        locked.guard = Some(lock.lock_owned().await);
+        locked
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let mut locks = self.locks.locks();
+        self.guard = None;
+        // Whoever waits for it holds it too, and takes it only from the map.
+        if locks.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(&self.key);
+        }
+    }
+}
 
 /// All calls of this server.
 pub(crate) struct Operations {
     database: ServerDatabase,
     env: Env,
     /// Held while a key is looked up and bound, so that two calls with one key are one.
-    binding: tokio::sync::Mutex<()>,
+    binding: Locks,
     live: Mutex<HashMap<BoundKey, Arc<Live>>>,
 }
 
@@ -99,7 +147,7 @@ enum Found {
 
 impl Operations {
     pub(crate) fn new(database: ServerDatabase, env: Env) -> Self {
-        let (binding, live) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (binding, live) = (Locks::default(), Mutex::default());
         Self { database, env, binding, live }
     }
 
@@ -185,43 +233,45 @@ impl Operations {
         let request = request_digest(ask.kind, &ask.arguments);
         let bound_key = (principal.clone(), key.clone());
         let other = || WorkspaceError::OtherRequest { key: key.clone() };
-        let binding = self.binding.lock().await;
+        let binding = self.binding.lock(bound_key.clone()).await;
         let live = self.live().get(&bound_key).cloned();
         if let Some(live) = live {
             return if live.request == request { Ok(Found::Joined(live)) } else { Err(other()) };
         }
-        let (operation, volume) = match self.database.find_operation(principal, key).await? {
-            Some(row) if row.request != request => return Err(other()),
-            Some(row) => {
-                if let Some(end) = end_of(&row) {
-                    return Ok(Found::Ended(row.operation, end));
+        let (operation, volume, entry, is_again) =
+            match self.database.find_operation(principal, key).await? {
+                Some(row) if row.request != request => return Err(other()),
+                Some(row) => {
+                    if let Some(end) = end_of(&row) {
+                        return Ok(Found::Ended(row.operation, end));
+                    }
+                    (row.operation, row.volume, row.entry, true)
                 }
-                (row.operation, row.volume)
-            }
-            None => {
-                let target = target.await?;
-                let operation = match parsed {
-                    Key::Id(operation) => operation,
-                    Key::Text => operation_of(principal, key, target.seq),
-                };
-                let now_us = self.env.now().as_microsecond();
-                let row = OperationRow {
-                    key: key.clone(),
-                    principal: principal.clone(),
-                    operation,
-                    request: request.to_vec(),
-                    kind: ask.kind.to_owned(),
-                    volume: target.volume.clone(),
-                    state: OperationState::Running,
-                    result: None,
-                    error: None,
-                    created_us: now_us,
-                    updated_us: now_us,
-                };
-                self.database.insert_operation(&row).await?;
-                (operation, target.volume)
-            }
-        };
+                None => {
+                    let target = target.await?;
+                    let operation = match parsed {
+                        Key::Id(operation) => operation,
+                        Key::Text => operation_of(principal, key, target.seq),
+                    };
+                    let now_us = self.env.now().as_microsecond();
+                    let row = OperationRow {
+                        key: key.clone(),
+                        principal: principal.clone(),
+                        operation,
+                        request: request.to_vec(),
+                        kind: ask.kind.to_owned(),
+                        volume: target.volume.clone(),
+                        entry: None,
+                        state: OperationState::Running,
+                        result: None,
+                        error: None,
+                        created_us: now_us,
+                        updated_us: now_us,
+                    };
+                    self.database.insert_operation(&row).await?;
+                    (operation, target.volume, None, false)
+                }
+            };
         let (stage, receiver) = watch::channel(Stage::Running);
         let progress = Progress::default();
         let live =
@@ -229,7 +279,23 @@ impl Operations {
         self.live().insert(bound_key, Arc::clone(&live));
         drop(binding);
         let call = Call { operation, principal: principal.clone(), request, progress };
-        Ok(Found::Work(Bound { call, volume }, stage, live))
+        let bound = Bound { call, key: key.clone(), is_again, entry, volume };
+        Ok(Found::Work(bound, stage, live))
+    }
+
+    /// The entry that a call is about: the one that an attempt before was about or, at the first,
+    /// what `resolve` gives, which is bound to the key before anything takes effect.
+    pub(crate) async fn entry(
+        &self,
+        bound: &Bound,
+        resolve: impl Future<Output = Result<EntryId, WorkspaceError>>,
+    ) -> Result<EntryId, WorkspaceError> {
+        if let Some(entry) = bound.entry {
+            return Ok(entry);
+        }
+        let entry = resolve.await?;
+        self.database.bind_entry(&bound.call.principal, &bound.key, entry).await?;
+        Ok(entry)
     }
 
     fn find_live(&self, operation: &OperationId) -> Option<Known> {
@@ -246,6 +312,9 @@ impl Operations {
     }
 
     /// What is known of an operation: how far it is, or what it came to.
+    ///
+    /// Of one that nobody works, since Cove ended while it ran, nothing is known: whoever asks
+    /// again with its key has it worked.
     pub(crate) async fn find_operation(
         &self,
         operation: &OperationId,
@@ -254,21 +323,22 @@ impl Operations {
             return Ok(Some(known));
         }
         let mut found = self.database.find_operation_by_id(operation).await?;
-        if found.as_ref().is_some_and(|row| row.state == OperationState::Running) {
+        if let Some(row) = found.as_ref().filter(|row| row.state == OperationState::Running) {
             // A key that is being bound has its row before it is among the living.
-            let _binding = self.binding.lock().await;
+            let _binding = self.binding.lock((row.principal.clone(), row.key.clone())).await;
             if let Some(known) = self.find_live(operation) {
                 return Ok(Some(known));
             }
             found = self.database.find_operation_by_id(operation).await?;
         }
-        let Some(row) = found else { return Ok(None) };
+        let Some(row) = found.filter(|row| row.state != OperationState::Running) else {
+            return Ok(None);
+        };
         let result = row.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let failure = row.error.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let step = match row.state {
-            OperationState::Running => "interrupted: ask again with the same key",
             OperationState::Captured => "saving",
-            OperationState::Done | OperationState::Failed => "",
+            OperationState::Running | OperationState::Done | OperationState::Failed => "",
         };
         let progress = wire::Progress { step: step.to_owned(), ..wire::Progress::default() };
         Ok(Some(Known { state: row.state, progress, result, failure }))
@@ -364,6 +434,11 @@ impl Task {
         // Frees the key even when the work panics; whoever waits is told.
         let _live = Forget { operations: &self.operations, request: &self.request };
         let end = self.work(work).await;
+        if let Err(Failure { kind: ErrorKind::Internal, what, .. }) = &end {
+            // Who asks how it went is told no more than that.
+            tracing::error!(kind = self.kind, resource = self.resource,
+                request_id = %self.request.request_id, error = what, "a call failed");
+        }
         let written = self.operations.end(&self.request, self.kind, &self.resource, &end).await;
         if let Err(error) = written {
             // The key can be asked for again: its operation id gives the same result then.
@@ -491,5 +566,28 @@ fn kind_word(kind: ErrorKind) -> &'static str {
         ErrorKind::Denied => "denied",
         ErrorKind::TimedOut => "timed_out",
         ErrorKind::Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_binds_a_key_waits_for_those_of_the_same_key_only() {
+        let locks = Locks::default();
+        let key = |key: &str| ("owner".to_owned(), key.to_owned());
+        let first = locks.lock(key("a")).await;
+        let second = locks.lock(key("b")).now_or_never();
+        assert!(second.is_some(), "another key");
+        assert!(locks.lock(key("a")).now_or_never().is_none(), "the same key");
+        let mut waiting = Box::pin(locks.lock(key("a")));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(first);
+        drop(waiting.await);
+        drop(second);
+        assert_eq!(locks.locks().len(), 0);
     }
 }

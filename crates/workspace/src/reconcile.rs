@@ -1,6 +1,7 @@
 //! The projects table against the volumes: after a crash, and after a lost machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use cove_content::volumes::{Call, Progress, VolumeError, VolumeStatus};
 use cove_database::{OperationState, ProjectRow, ProjectState};
@@ -9,11 +10,17 @@ use serde_json::{Value, json};
 
 use crate::operations::Operations;
 use crate::request::{parse_key, request_digest};
-use crate::workspaces::{Inner, row_of, settle_names};
+use crate::workspaces::{Inner, about, row_of, settle_names};
 use crate::{Failure, Request, WorkspaceError, Workspaces, shape};
 
 /// For how long the ends of calls are kept, in µs: 30 days.
 const OPERATIONS_KEPT_US: i64 = 30 * 86_400 * 1_000_000;
+
+/// How often those that are older are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(86_400);
+
+/// How long until what was captured before a start is looked at again, when it was not saved.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What [`Workspaces::reconcile`] changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,14 +77,16 @@ impl Workspaces {
     pub async fn reconcile(&self) -> Result<Reconciled, WorkspaceError> {
         let inner = self.inner();
         let _naming = inner.naming.lock().await;
-        let statuses = inner.volumes.list().await?;
+        let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
         let rows = inner.database.projects().await?;
         let plan = plan(&rows, &statuses);
         if !plan.reconciled.written.is_empty() || !plan.reconciled.dropped.is_empty() {
             inner.database.replace_projects(&plan.rows).await?;
         }
-        let kept_us = inner.env.now().as_microsecond() - OPERATIONS_KEPT_US;
-        inner.database.delete_operations(kept_us).await?;
+        inner.forget_operations().await?;
+        // None runs yet: what says so was interrupted, and nobody has asked again.
+        inner.database.delete_interrupted_operations(inner.operations_kept_us()).await?;
+        tokio::spawn(forget_daily(Arc::downgrade(inner)));
         for row in inner.database.unfinished_operations().await? {
             let (OperationState::Captured, Some(result)) = (row.state, &row.result) else {
                 continue;
@@ -115,12 +124,16 @@ async fn recover(
     take: bool,
     progress: Progress,
 ) -> Result<wire::RecoverReply, WorkspaceError> {
-    let recovered = inner.volumes.recover(take, progress).await?;
+    let recovered = inner.volumes.recover(take, progress).await.map_err(WorkspaceError::OfStore)?;
     let _naming = inner.naming.lock().await;
-    let statuses = inner.volumes.list().await?;
-    let rows = inner.database.projects().await?;
+    let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
+    let known_rows = inner.database.projects().await?;
     let mut rows: Vec<ProjectRow> =
-        statuses.iter().map(|status| row_of(known(&rows, status), status)).collect();
+        statuses.iter().map(|status| row_of(known(&known_rows, status), status)).collect();
+    // Who makes a project now has its name, though its volume is not there yet.
+    let is_there = |row: &ProjectRow| statuses.iter().any(|status| status.volume == row.volume);
+    let creating = |row: &ProjectRow| row.state == ProjectState::Creating && !is_there(row);
+    rows.extend(known_rows.into_iter().filter(creating));
     let renamed = settle_names(&mut rows);
     inner.database.replace_projects(&rows).await?;
     let mut lost = recovered.lost;
@@ -170,6 +183,28 @@ async fn describe(
     inner.volumes.describe(call, row.volume.clone(), document).await.map(|_| ())
 }
 
+impl Inner {
+    /// Since when the ends of calls are kept.
+    fn operations_kept_us(&self) -> i64 {
+        self.env.now().as_microsecond() - OPERATIONS_KEPT_US
+    }
+
+    async fn forget_operations(&self) -> Result<(), WorkspaceError> {
+        Ok(self.database.delete_operations(self.operations_kept_us()).await?)
+    }
+}
+
+/// Forgets the old ends of calls as long as the server lives.
+async fn forget_daily(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.forget_operations().await {
+            tracing::warn!(%error, "failed to forget the old ends of calls");
+        }
+    }
+}
+
 /// Waits for what was being saved when the server ended, and writes down how that ended.
 async fn finish(
     inner: Arc<Inner>,
@@ -178,10 +213,17 @@ async fn finish(
     volume: Option<VolumeId>,
     result: Value,
 ) {
-    let end = refreshed(&inner, volume, result).await.map_err(|error| Failure::from(&error));
-    if end.as_ref().is_err_and(|failure| !failure.is_final()) {
-        return;
-    }
+    let end = loop {
+        let end = refreshed(&inner, volume.as_ref(), result.clone()).await;
+        let end = end.map_err(|error| Failure::from(&error));
+        match &end {
+            Err(failure) if !failure.is_final() => {
+                tracing::warn!(%kind, error = failure.what, "what was captured is not saved yet");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            _ => break end,
+        }
+    };
     let operations: &Operations = &inner.operations;
     if let Err(error) = operations.end(&request, &kind, "after a restart", &end).await {
         tracing::warn!(%kind, %error, "failed to write down how a call ended");
@@ -191,7 +233,7 @@ async fn finish(
 /// The reply of a call, as it is once its volumes are saved.
 async fn refreshed(
     inner: &Inner,
-    volume: Option<VolumeId>,
+    volume: Option<&VolumeId>,
     mut result: Value,
 ) -> Result<Value, WorkspaceError> {
     let one = result.get("project").cloned();
@@ -200,8 +242,7 @@ async fn refreshed(
     for project in one.iter().chain(&many) {
         let Some(volume) = project.get("volume").and_then(Value::as_str) else { continue };
         let volume: VolumeId = volume.parse()?;
-        inner.volumes.wait_saved(&volume).await?;
-        let row = inner.of_volume(&volume).await?;
+        let row = saved(inner, &volume).await?;
         fresh.push(json!(inner.shown(&row).await?));
     }
     if one.is_some() {
@@ -211,14 +252,20 @@ async fn refreshed(
     }
     let entry = result.get("entry").and_then(|entry| entry.get("id")).and_then(Value::as_str);
     if let (Some(volume), Some(entry)) = (volume, entry.map(ToOwned::to_owned)) {
-        inner.volumes.wait_saved(&volume).await?;
-        let entries = inner.volumes.entries(&volume).await?;
+        let slug = saved(inner, volume).await?.slug;
+        let entries = inner.volumes.entries(volume).await.map_err(about(&slug))?;
         let view = entries.iter().find(|view| view.record.id.as_str() == entry);
-        if let Some(view) = view {
-            result["entry"] = json!(shape::entry(view));
-        }
+        let view = view.ok_or(WorkspaceError::GivenUp { slug, entry })?;
+        result["entry"] = json!(shape::entry(view));
     }
     Ok(result)
+}
+
+/// The project of a volume, once all that it had captured is saved.
+async fn saved(inner: &Inner, volume: &VolumeId) -> Result<ProjectRow, WorkspaceError> {
+    let row = inner.of_volume(volume).await?;
+    inner.volumes.wait_saved(volume).await.map_err(about(&row.slug))?;
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What people see of projects, entries and files.
 
+use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::volumes::{EntryView, FileView, VolumeStatus};
 use cove_database::{ProjectRow, ProjectState};
 use cove_types::{Durability, NodeId, escape_bytes, wire};
 use jiff::Timestamp;
 
-use crate::error::in_project;
+use crate::error::{FROM_STORE, in_project};
 use crate::verification;
 
 /// What is the same for all projects here.
@@ -27,9 +28,7 @@ pub(crate) fn project(
     let document = &status.document;
     let saved_at = status.saved_at.as_ref().map(ToString::to_string);
     let trashed_at = status.trashed_at.or_else(|| row.trashed_us.and_then(moment));
-    let last_verify = row.verified.and_then(|last| {
-        Some(wire::LastVerify { at: moment(last.at_us)?.to_string(), problems: last.problems })
-    });
+    let last_verify = last_verify(row);
     let problems = problems(row, status, last_verify.as_ref(), rescues);
     let health = wire::Health {
         state: health_state(status, last_verify.as_ref(), &problems).to_owned(),
@@ -48,11 +47,7 @@ pub(crate) fn project(
         id: document.id.to_string(),
         volume: status.volume.to_string(),
         path: status.path.as_ref().map(|path| escape_path(path)),
-        forked_from: document.forked_from.as_ref().map(|from| wire::ForkedFrom {
-            project: from.project.to_string(),
-            entry: from.entry.map(|entry| entry.to_string()),
-            tree: from.tree.to_string(),
-        }),
+        forked_from: document.forked_from.as_ref().map(forked_from),
         durability: status.durability,
         saved_at,
         saved_to: place.saved_to.clone(),
@@ -66,6 +61,63 @@ pub(crate) fn project(
             .map(|at| at.to_string()),
         seq: status.seq,
         entries: status.entries,
+    }
+}
+
+/// A project whose volume is not on this machine, from what the database knows of it.
+pub(crate) fn absent(row: &ProjectRow, place: &Place, now: Timestamp) -> wire::Project {
+    let document = ProjectDocument::decode(row.document.as_bytes()).ok();
+    let last_verify = last_verify(row);
+    let health = wire::Health {
+        state: "at_risk".into(),
+        node: place.node.to_string(),
+        saved_at: None,
+        unsaved_bytes: None,
+        store: "unknown".into(),
+        last_verify,
+        not_captured: Vec::new(),
+        not_captured_count: 0,
+        problems: vec![wire::Problem {
+            what: "it is not on this machine".into(),
+            since: now.to_string(),
+            who_acts: "operator".into(),
+            hint: Some(FROM_STORE.into()),
+        }],
+    };
+    let is_trashed = row.state == ProjectState::Trashed;
+    wire::Project {
+        name: row.name.clone(),
+        slug: row.slug.to_string(),
+        id: row.id.to_string(),
+        volume: row.volume.to_string(),
+        path: None,
+        forked_from: document
+            .as_ref()
+            .and_then(|document| Some(forked_from(document.forked_from.as_ref()?))),
+        durability: Durability::OnThisNode,
+        saved_at: None,
+        saved_to: place.saved_to.clone(),
+        unsaved_bytes: None,
+        bytes: wire::Bytes { logical: 0, unique: 0, shared: 0 },
+        health,
+        state: if is_trashed { "trashed" } else { "live" }.to_owned(),
+        created_at: moment(row.created_us).unwrap_or_default().to_string(),
+        trashed_at: row.trashed_us.filter(|_| is_trashed).and_then(moment).map(|at| at.to_string()),
+        seq: 0,
+        entries: 0,
+    }
+}
+
+fn last_verify(row: &ProjectRow) -> Option<wire::LastVerify> {
+    let last = row.verified?;
+    Some(wire::LastVerify { at: moment(last.at_us)?.to_string(), problems: last.problems })
+}
+
+fn forked_from(from: &ForkedFrom) -> wire::ForkedFrom {
+    wire::ForkedFrom {
+        project: from.project.to_string(),
+        entry: from.entry.map(|entry| entry.to_string()),
+        tree: from.tree.to_string(),
     }
 }
 

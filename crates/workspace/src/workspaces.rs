@@ -3,6 +3,7 @@
 mod changes;
 mod faults;
 mod reads;
+mod sought;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,19 +13,36 @@ use cove_content::retention::{self, ResolveError};
 use cove_content::volumes::{EntryView, Moment, VolumeError, VolumeStatus, Volumes};
 use cove_database::{ProjectRow, ProjectState, ServerDatabase};
 use cove_env::Env;
-use cove_types::{At, EntryKind, NodeId, ProjectReference, Slug, VolumeId, wire};
+use cove_types::{
+    At, Classify, EntryKind, ErrorKind, NodeId, ProjectReference, Slug, VolumeId, wire,
+};
+use tokio::time::Instant;
 
 use crate::operations::{Operations, Target};
 use crate::shape::{self, Place};
 use crate::{WorkspaceError, names};
 
-/// How long the entries of a project are waited for when only its health asks.
+/// How long the entries of projects, of one or of all, are waited for when only their health asks.
 const ENTRIES_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Until when the entries of projects are waited for from now on.
+fn within() -> Instant {
+    Instant::now() + ENTRIES_WITHIN
+}
+
+/// An error of what followed once the call on a project had taken effect.
+pub(crate) fn took_effect(slug: &Slug) -> impl FnOnce(WorkspaceError) -> WorkspaceError {
+    let slug = slug.clone();
+    move |source| WorkspaceError::Unread { slug, source: Box::new(source) }
+}
 
 /// An error of a volume as one of its project's.
 pub(crate) fn about(slug: &Slug) -> impl FnOnce(VolumeError) -> WorkspaceError {
     let slug = slug.clone();
-    move |source| WorkspaceError::OfProject { slug, source }
+    move |source| match source {
+        VolumeError::NotHere { .. } => WorkspaceError::NotHere { slug },
+        source => WorkspaceError::OfProject { slug, source },
+    }
 }
 
 /// What is the same for all projects.
@@ -125,8 +143,7 @@ impl Inner {
     /// The project of a volume, whatever it is called.
     pub(crate) async fn of_volume(&self, volume: &VolumeId) -> Result<ProjectRow, WorkspaceError> {
         let row = self.database.find_volume(volume).await?;
-        let gone = || cove_content::volumes::VolumeError::NotHere { volume: volume.clone() };
-        row.ok_or_else(|| gone().into())
+        row.ok_or_else(|| WorkspaceError::NoProjectOf { volume: volume.clone() })
     }
 
     /// What a call on a live project is bound to.
@@ -136,7 +153,7 @@ impl Inner {
     }
 
     pub(crate) async fn target_of(&self, row: &ProjectRow) -> Result<Target, WorkspaceError> {
-        let status = self.volumes.status(&row.volume).await?;
+        let status = self.volumes.status(&row.volume).await.map_err(about(&row.slug))?;
         Ok(Target { volume: Some(row.volume.clone()), seq: status.seq })
     }
 
@@ -146,18 +163,93 @@ impl Inner {
         rows.into_iter().next().ok_or_else(|| WorkspaceError::NotInTrash { slug: slug.clone() })
     }
 
-    /// Writes the row of a volume as it is now, not as an old result of a call says.
-    pub(crate) async fn written(&self, volume: &VolumeId) -> Result<wire::Project, WorkspaceError> {
-        let known = self.database.find_volume(volume).await?;
-        let status = self.volumes.status(volume).await?;
-        let row = row_of(known.as_ref(), &status);
-        self.database.put_projects(std::slice::from_ref(&row)).await?;
-        Ok(self.shape(&row, &status, &self.rescues(&status).await))
+    /// Writes the row of a volume, which a call has changed, as it is now, not as an old result of a
+    /// call says.
+    pub(crate) async fn written(
+        &self,
+        slug: &Slug,
+        volume: &VolumeId,
+    ) -> Result<wire::Project, WorkspaceError> {
+        let written = async {
+            let known = self.database.find_volume(volume).await?;
+            let status = self.volumes.status(volume).await.map_err(about(slug))?;
+            let row = row_of(known.as_ref(), &status);
+            let rows = self.made(std::slice::from_ref(&row)).await?;
+            let row = rows.into_iter().next().unwrap_or(row);
+            Ok(self.shape(&row, &status, &self.rescues(&status, within()).await))
+        };
+        written.await.map_err(took_effect(slug))
+    }
+
+    /// Writes the rows of projects whose volumes are there. A name that another project was given
+    /// meanwhile, as by a recovery, gets the next free number.
+    pub(crate) async fn made(
+        &self,
+        rows: &[ProjectRow],
+    ) -> Result<Vec<ProjectRow>, WorkspaceError> {
+        match self.database.put_projects(rows).await {
+            Ok(()) => return Ok(rows.to_vec()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+        let _naming = self.naming.lock().await;
+        let is_own = |row: &ProjectRow| rows.iter().any(|own| own.id == row.id);
+        let mut all = self.database.projects().await?;
+        all.retain(|row| !is_own(row));
+        all.extend_from_slice(rows);
+        for (from, to) in settle_names(&mut all) {
+            tracing::warn!(%from, %to, "a project's name was taken while it was made");
+        }
+        self.database.replace_projects(&all).await?;
+        let settled = |own: &ProjectRow| all.iter().find(|row| row.id == own.id).cloned();
+        Ok(rows.iter().filter_map(settled).collect())
+    }
+
+    /// Writes the rows of projects that are captured. What fails here undoes nothing: it is logged,
+    /// and the rows are written when the projects are saved, or at the next start.
+    pub(crate) async fn made_or_later(&self, rows: Vec<ProjectRow>) -> Vec<ProjectRow> {
+        match self.made(&rows).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "failed to write the rows of projects that are there");
+                rows
+            }
+        }
     }
 
     pub(crate) async fn shown(&self, row: &ProjectRow) -> Result<wire::Project, WorkspaceError> {
-        let status = self.volumes.status(&row.volume).await.map_err(about(&row.slug))?;
-        Ok(self.shape(row, &status, &self.rescues(&status).await))
+        match self.volumes.status(&row.volume).await {
+            Ok(status) => Ok(self.shape(row, &status, &self.rescues(&status, within()).await)),
+            Err(VolumeError::NotHere { .. }) => Ok(self.absent(row)),
+            Err(error) => Err(about(&row.slug)(error)),
+        }
+    }
+
+    /// Writes the rows of projects that are saved where [`Self::made_or_later`] could not.
+    pub(crate) async fn still_made(&self, rows: &[ProjectRow]) {
+        for row in rows {
+            let known = self.database.find_project(&row.id).await;
+            if known
+                .is_ok_and(|known| known.is_none_or(|known| known.state == ProjectState::Creating))
+            {
+                self.made_or_later(vec![row.clone()]).await;
+            }
+        }
+    }
+
+    /// A project that a call has changed.
+    pub(crate) async fn changed(
+        &self,
+        slug: &Slug,
+        volume: &VolumeId,
+    ) -> Result<wire::Project, WorkspaceError> {
+        let changed = async { self.shown(&self.of_volume(volume).await?).await };
+        changed.await.map_err(took_effect(slug))
+    }
+
+    /// A project whose volume is not here.
+    pub(crate) fn absent(&self, row: &ProjectRow) -> wire::Project {
+        shape::absent(row, &self.place, self.env.now())
     }
 
     /// A project that is there, with the rescues that its health names.
@@ -223,12 +315,12 @@ impl Inner {
     ///
     /// A project without entries costs nothing. After a start the older entries of a long timeline
     /// are still in the store: it is not waited for when it is away.
-    async fn rescues(&self, status: &VolumeStatus) -> Vec<EntryView> {
+    async fn rescues(&self, status: &VolumeStatus, until: Instant) -> Vec<EntryView> {
         if status.entries == 0 {
             return Vec::new();
         }
         let entries = self.volumes.entries(&status.volume);
-        let Ok(Ok(mut entries)) = tokio::time::timeout(ENTRIES_WITHIN, entries).await else {
+        let Ok(Ok(mut entries)) = tokio::time::timeout_at(until, entries).await else {
             return Vec::new();
         };
         // The node has words of its own for rescues of another cause.

@@ -529,9 +529,9 @@ fn a_pinned_entry_does_not_go_to_the_trash() {
     let pin = |pinned| EntryEdit { pinned: Some(pinned), ..EntryEdit::default() };
     let trash = EntryEdit { state: Some(EntryState::Trashed), ..EntryEdit::default() };
     let head = with_entries(0..1).edit_entry(&entry_id(0), pin(true), None, stamp(3)).unwrap();
-    refused(
-        head.edit_entry(&entry_id(0), trash.clone(), None, stamp(4)),
-        &expect![[r#"entry 0000000000000000 is pinned"#]],
+    assert_eq!(
+        head.edit_entry(&entry_id(0), trash.clone(), None, stamp(4)).unwrap_err(),
+        TransitionError::EntryPinned { entry: entry_id(0) }
     );
     let unpinned = head.edit_entry(&entry_id(0), pin(false), None, stamp(4)).unwrap();
     unpinned.edit_entry(&entry_id(0), trash, None, stamp(5)).unwrap();

@@ -5,3 +5,6 @@ ALTER TABLE projects ADD COLUMN verified_part BIGINT;
 ALTER TABLE projects ADD COLUMN verified_of BIGINT;
 UPDATE projects SET verified_level = 2, verified_part = 1, verified_of = 1
     WHERE verified_us IS NOT NULL;
+
+-- The entry that the call is about, as its words were understood before it took effect.
+ALTER TABLE operations ADD COLUMN entry TEXT;

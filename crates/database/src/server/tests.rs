@@ -27,6 +27,7 @@ fn operation_of(principal: &str, key: &str) -> OperationRow {
         request: vec![2; 8],
         kind: "project.create".into(),
         volume: Some("vol-1".parse().unwrap()),
+        entry: None,
         state: OperationState::Running,
         result: None,
         error: None,
@@ -146,6 +147,32 @@ async fn a_call_ends_together_with_its_record() {
     assert_eq!(database.verify_audit().await.unwrap(), 1);
     assert_eq!(database.unfinished_operations().await.unwrap(), []);
     database.delete_operations(6).await.unwrap();
+    assert_eq!(database.find_operation("a", "k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_entry_of_a_call_is_kept_with_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory).await;
+    let row = operation_of("a", "k");
+    database.insert_operation(&row).await.unwrap();
+    let entry = EntryId::derive(&row.operation, "snapshot");
+    database.bind_entry("a", "k", entry).await.unwrap();
+    let error = database.bind_entry("b", "k", entry).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let found = database.find_operation("a", "k").await.unwrap();
+    assert_eq!(found, Some(OperationRow { entry: Some(entry), ..row }));
+}
+
+#[tokio::test]
+async fn a_call_that_was_interrupted_long_ago_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory).await;
+    database.insert_operation(&operation_of("a", "k")).await.unwrap();
+    database.delete_operations(6).await.unwrap();
+    database.delete_interrupted_operations(1).await.unwrap();
+    assert!(database.find_operation("a", "k").await.unwrap().is_some());
+    database.delete_interrupted_operations(2).await.unwrap();
     assert_eq!(database.find_operation("a", "k").await.unwrap(), None);
 }
 

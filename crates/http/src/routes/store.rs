@@ -61,7 +61,7 @@ async fn job(app: &App, key: &str, waiting: Waiting, id: &RequestId) -> Answer {
     }
     match operation.result {
         Some(result) => Ok(Json(result).into_response()),
-        None => Ok(long::accepted(operation, &id.0)),
+        None => Ok(long::accepted(operation)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One volume in memory, with its entries.
 
 use cove_content::document::ProjectDocument;
-use cove_content::entry::EntryRecord;
+use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::retention::roll_off;
 use cove_content::volumes::{NewEntry, VolumeError};
 use cove_types::{Consistency, EntryId, EntryState};
@@ -74,10 +74,23 @@ impl Volume {
             record.state = EntryState::Trashed;
             record.trashed_at = Some(at);
         }
+        // What rolled off makes room, so nothing was changed when there is none.
+        self.make_room()?;
         self.entries.push((record, self.tree.clone()));
         self.seq += 1;
         self.saved_at = None;
         Ok(gone)
+    }
+
+    /// Forgets the entry that is longest in the trash when there is no room for another.
+    fn make_room(&mut self) -> Result<(), VolumeError> {
+        if self.entries.len() < ENTRIES_MAX {
+            return Ok(());
+        }
+        let trashed = self.entries.iter().enumerate().filter(|(_, (record, _))| !record.is_live());
+        let oldest = trashed.min_by_key(|(_, (record, _))| record.trashed_at).map(|(at, _)| at);
+        self.entries.remove(oldest.ok_or(VolumeError::TooManyEntries)?);
+        Ok(())
     }
 
     pub(super) fn free_label(

@@ -1,4 +1,4 @@
-use cove_content::volumes::Source;
+use cove_content::volumes::{Source, VerifyLevel};
 use cove_types::{Classify, ErrorKind};
 
 use super::*;
@@ -54,9 +54,81 @@ async fn a_row_whose_volume_is_gone_stays_and_is_named() {
     server.database.insert_projects(&[gone]).await.unwrap();
     let workspaces = server.restarted();
     assert_eq!(workspaces.reconcile().await.unwrap().missing, ["gone"]);
-    let error = workspaces.show(&slug("gone")).await.unwrap_err();
+    let shown = workspaces.show(&slug("gone")).await.unwrap().project;
+    let listed = workspaces.list(false).await.unwrap().projects;
+    assert_eq!(
+        listed.iter().map(|project| project.slug.as_str()).collect::<Vec<_>>(),
+        ["gone", "shop"]
+    );
+    for project in [&shown, &listed[0]] {
+        assert_eq!((project.path.as_deref(), project.health.state.as_str()), (None, "at_risk"));
+        let problem = &project.health.problems[0];
+        assert_eq!(problem.what, "it is not on this machine");
+        let hint = "`cove recover` brings the store's projects to this machine";
+        assert_eq!(problem.hint.as_deref(), Some(hint));
+    }
+    let checked = workspaces.verify(None, VerifyLevel::Agree).await.unwrap();
+    assert_eq!(checked.checked.projects, 1, "the other one is checked all the same");
+    assert_eq!(checked.problems[0].project.as_deref(), Some("gone"));
+    assert_eq!(checked.problems[0].what, "project gone is not on this machine");
+    let error = workspaces.timeline(&slug("gone"), false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(workspaces.list(false).await.unwrap().projects.len(), 1);
+    assert_eq!(error.to_string(), "project gone is not on this machine");
+}
+
+#[tokio::test]
+async fn a_recovery_leaves_the_name_of_a_project_that_is_being_made() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let row = server.database.projects().await.unwrap().remove(0);
+    let slow = ProjectRow {
+        id: "prj-slow".parse().unwrap(),
+        slug: slug("slow"),
+        volume: "vol-slow".parse().unwrap(),
+        state: ProjectState::Creating,
+        ..row
+    };
+    server.database.insert_projects(std::slice::from_ref(&slow)).await.unwrap();
+    server.workspaces.recover(&ask("k"), true, Progress::default()).await.unwrap();
+    assert_eq!(server.database.find_named(&slow.slug).await.unwrap(), Some(slow));
+}
+
+#[tokio::test]
+async fn an_entry_that_was_given_up_after_a_crash_is_not_said_to_be_done() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let asked = ask("k");
+    let started = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    let (operation, reply) = (started.operation, started.saved.await.unwrap());
+    let captured = cove_database::OperationUpdate {
+        state: OperationState::Captured,
+        result: Some(json!(reply).to_string()),
+        error: None,
+        at_us: 0,
+        audit: None,
+    };
+    server.database.update_operation("owner", "k", captured).await.unwrap();
+    server.fake.give_up(&shop.volume.parse().unwrap(), &reply.entry.id);
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    until(&workspaces, &operation, "failed").await;
+    let error = workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Precondition);
+}
+
+#[tokio::test]
+async fn the_ends_of_calls_are_kept_for_thirty_days() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let day = Duration::from_secs(86_400);
+    let is_known =
+        async || server.database.find_operation("owner", "create-shop").await.unwrap().is_some();
+    server.pass(day * 29);
+    server.workspaces.inner().forget_operations().await.unwrap();
+    assert!(is_known().await);
+    server.pass(day * 2);
+    server.workspaces.inner().forget_operations().await.unwrap();
+    assert!(!is_known().await);
 }
 
 #[tokio::test]
@@ -110,7 +182,7 @@ async fn until(workspaces: &Workspaces, id: &cove_types::OperationId, state: &st
     let reached = tokio::time::timeout(deadline, async {
         loop {
             let known = workspaces.operation(id).await.unwrap();
-            if known.is_some_and(|known| known.state == state) {
+            if known.is_some_and(|known| known.state.as_str() == state) {
                 return;
             }
             tokio::task::yield_now().await;

@@ -11,12 +11,13 @@ use cove_content::volumes::{
 };
 use cove_database::{ProjectRow, ProjectState};
 use cove_types::{
-    At, Digest, EntryId, EntryKind, Label, ProjectId, ProjectReference, Slug, TreePath, VolumeId,
-    wire,
+    At, Classify, Digest, EntryId, EntryKind, ErrorKind, Label, ProjectId, ProjectReference, Slug,
+    TreePath, VolumeId, wire,
 };
 use serde_json::json;
 
 use super::faults::Reach;
+use super::sought::Sought;
 use super::{Inner, Workspaces, about, resolve, row_of};
 use crate::operations::{Ask, Bound, Target};
 use crate::{Request, Saving, Started, WorkspaceError, names, shape};
@@ -131,14 +132,15 @@ impl Workspaces {
         let author = request.principal.clone();
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
-            let entry = entry_of(&inner, &slug_, &volume, &at, "restore").await?;
+            let wanted = entry_of(&inner, &slug_, &volume, &at);
+            let entry = inner.operations.entry(&bound, wanted).await?;
             let restore = Restore { entry, paths, force, author, keep: inner.keep };
             let captured = inner.volumes.restore(bound.call, volume.clone(), restore).await;
             let captured = captured.map_err(about(&slug_))?;
-            let reply = restored(&inner, &volume, captured.value).await?;
+            let reply = restored(&inner, &slug_, &volume, captured.value).await?;
             let saved = captured.saved;
             let saved: Saving<wire::ProjectReply> = Box::pin(async move {
-                restored(&inner, &volume, saved.await.map_err(about(&slug_))?).await
+                restored(&inner, &slug_, &volume, saved.await.map_err(about(&slug_))?).await
             });
             Ok((reply, saved))
         };
@@ -154,8 +156,8 @@ impl Workspaces {
         reference: &ProjectReference,
         pinned: bool,
     ) -> Result<wire::EntryReply, WorkspaceError> {
-        let (kind, verb) = if pinned { ("entry.pin", "pin") } else { ("entry.unpin", "unpin") };
-        self.edit_entry(request, reference, kind, verb, EntryEdit::Pin(pinned)).await
+        let kind = if pinned { "entry.pin" } else { "entry.unpin" };
+        self.edit_entry(request, reference, kind, EntryEdit::Pin(pinned)).await
     }
 
     /// Gives an entry its name or, without one, takes it. Saved when it returns.
@@ -166,7 +168,7 @@ impl Workspaces {
         label: Option<&Label>,
     ) -> Result<wire::EntryReply, WorkspaceError> {
         let edit = EntryEdit::Label(label.cloned());
-        self.edit_entry(request, reference, "entry.label", "label", edit).await
+        self.edit_entry(request, reference, "entry.label", edit).await
     }
 
     /// Moves an entry to the trash; one that is pinned is refused. Saved when it returns.
@@ -175,7 +177,7 @@ impl Workspaces {
         request: &Request,
         reference: &ProjectReference,
     ) -> Result<wire::EntryReply, WorkspaceError> {
-        self.edit_entry(request, reference, "entry.trash", "rm", EntryEdit::Trash).await
+        self.edit_entry(request, reference, "entry.trash", EntryEdit::Trash).await
     }
 
     async fn edit_entry(
@@ -183,7 +185,6 @@ impl Workspaces {
         request: &Request,
         reference: &ProjectReference,
         kind: &'static str,
-        verb: &'static str,
         edit: EntryEdit,
     ) -> Result<wire::EntryReply, WorkspaceError> {
         let label = match &edit {
@@ -201,14 +202,20 @@ impl Workspaces {
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
             let ProjectReference { project, at } = reference_;
-            let entry = entry_of(&inner, &project, &volume, &at, verb).await?;
-            if edit == EntryEdit::Trash {
-                refuse_pinned(&inner, &project, &volume, entry).await?;
-            }
-            let frees = edit == EntryEdit::Pin(false);
+            let wanted = entry_of(&inner, &project, &volume, &at);
+            let entry = inner.operations.entry(&bound, wanted).await?;
+            let (frees, removes) = (edit == EntryEdit::Pin(false), edit == EntryEdit::Trash);
             let edited =
                 inner.volumes.edit_entry(bound.call.clone(), volume.clone(), entry, edit).await;
-            let mut view = edited.map_err(about(&project))?;
+            let mut view = match edited {
+                Ok(view) => view,
+                Err(error) => {
+                    if removes && error.kind() == ErrorKind::Precondition {
+                        refuse_pinned(&inner, &project, &volume, entry).await?;
+                    }
+                    return Err(about(&project)(error));
+                }
+            };
             let gone = match frees {
                 true => roll_off(&inner, &bound.call, &project, &volume).await?,
                 false => Vec::new(),
@@ -257,7 +264,7 @@ impl Workspaces {
             let volume = bound.volume()?;
             let trashed = inner.volumes.set_trashed(bound.call, volume.clone(), true).await;
             trashed.map_err(about(&slug_))?;
-            Ok(reply(inner.written(&volume).await?))
+            Ok(reply(inner.written(&slug_, &volume).await?))
         };
         self.inner().operations.complete(ask, self.inner().target(slug), work).await
     }
@@ -288,13 +295,13 @@ impl Workspaces {
         let slug = project.clone();
         let work = |bound: Bound| async move {
             let volume = bound.volume()?;
-            let entry = trashed_entry(&inner, &slug, &volume, &at).await?;
+            let wanted = trashed_entry(&inner, &slug, &volume, &at);
+            let entry = inner.operations.entry(&bound, wanted).await?;
             let remarks = give_up_label(&inner, &bound.call, &slug, &volume, entry).await?;
             let edit = EntryEdit::Undelete { keep: inner.keep };
             let view = inner.volumes.edit_entry(bound.call, volume.clone(), entry, edit).await;
             let view = view.map_err(about(&slug))?;
-            let row = inner.of_volume(&volume).await?;
-            let project = inner.shown(&row).await?;
+            let project = inner.changed(&slug, &volume).await?;
             Ok(wire::ProjectReply { project, entry: Some(shape::entry(&view)), remarks })
         };
         self.inner().operations.complete(ask, self.inner().target(&project), work).await
@@ -302,8 +309,10 @@ impl Workspaces {
 
     /// Changes files of the present state; durable on this node when it returns.
     ///
-    /// What brings a stream has the same effect when it is repeated, so its key is not bound; a
-    /// removal, a move or a new directory is done once for its key.
+    /// What brings a stream has the same effect when it is repeated, so its key is not bound. The
+    /// key of a removal, a move or a new directory gives its first result; when an attempt was
+    /// interrupted, the one that follows takes what is so already for its own, and does
+    /// again what somebody has undone between them.
     pub async fn edit(
         &self,
         request: &Request,
@@ -321,15 +330,16 @@ impl Workspaces {
         if matches!(edit, FileEdit::Put(..) | FileEdit::Extract(..)) {
             crate::request::parse_key(&request.key)?;
             let row = self.inner().live(slug).await?;
-            let done = edit_files(self.inner(), slug, &row.volume, edit).await;
+            let done = edit_files(self.inner(), slug, &row.volume, edit, false).await;
             self.inner().operations.audit(request, kind, &resource, &done).await?;
             return done;
         }
         let arguments = json!({ "path": resource, "more": more });
         let ask = Ask { request, kind, resource, arguments };
         let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
-        let work =
-            |bound: Bound| async move { edit_files(&inner, &slug_, &bound.volume()?, edit).await };
+        let work = |bound: Bound| async move {
+            edit_files(&inner, &slug_, &bound.volume()?, edit, bound.is_again).await
+        };
         self.inner().operations.complete(ask, self.inner().target(slug), work).await
     }
 }
@@ -360,7 +370,7 @@ async fn give_up_label(
     Ok(vec![format!("label {label} names entry {holder} now: {entry} came back without it")])
 }
 
-/// Refuses to move an entry to the trash that somebody wants kept.
+/// Says that an entry was not moved to the trash because somebody wants it kept.
 async fn refuse_pinned(
     inner: &Inner,
     slug: &Slug,
@@ -392,8 +402,11 @@ async fn roll_off(
     let mut gone = Vec::new();
     for entry in retention::roll_off(&live, inner.keep, &newest, &[]) {
         let step = Call { operation: call.operation.step(entry.as_str()), ..call.clone() };
-        let edited = inner.volumes.edit_entry(step, volume.clone(), entry, EntryEdit::Trash).await;
-        gone.push(edited.map_err(about(slug))?);
+        match inner.volumes.edit_entry(step, volume.clone(), entry, EntryEdit::Trash).await {
+            // Somebody has pinned it since.
+            Err(error) if error.kind() == ErrorKind::Precondition => {}
+            edited => gone.push(edited.map_err(about(slug))?),
+        }
     }
     Ok(gone)
 }
@@ -403,11 +416,20 @@ async fn edit_files(
     slug: &Slug,
     volume: &VolumeId,
     edit: FileEdit,
+    is_again: bool,
 ) -> Result<wire::FilesReply, WorkspaceError> {
     let reach = Reach::edit(slug, volume, &edit);
+    let sought = Sought::of(&edit).filter(|_| is_again);
     let edited = match inner.volumes.edit(volume, edit).await {
         Ok(edited) => edited,
-        Err(error) => return Err(reach.failed(&*inner.volumes, error).await),
+        Err(error) => {
+            if let Some(sought) = sought
+                && let Some(already) = sought.already(inner, volume, &error).await
+            {
+                return Ok(already);
+            }
+            return Err(reach.failed(&*inner.volumes, error).await);
+        }
     };
     let files = edited.files.iter().map(shape::file).collect();
     Ok(wire::FilesReply { files, remarks: edited.remarks })
@@ -446,11 +468,10 @@ async fn entry_of(
     slug: &Slug,
     volume: &VolumeId,
     at: &At,
-    verb: &'static str,
 ) -> Result<EntryId, WorkspaceError> {
     match inner.moment(slug, volume, at).await? {
         Moment::Entry(entry) => Ok(entry),
-        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone(), verb }),
+        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone() }),
     }
 }
 
@@ -480,7 +501,7 @@ async fn trashed_entry(
     };
     match found? {
         Moment::Entry(entry) => Ok(entry),
-        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone(), verb: "undelete" }),
+        Moment::Now => Err(WorkspaceError::NowIsNoEntry { slug: slug.clone() }),
     }
 }
 
@@ -562,13 +583,14 @@ async fn create(
         }
     };
     let (status, remarks) = captured.value;
-    let row = row_of(Some(&row), &status);
-    inner.database.put_projects(std::slice::from_ref(&row)).await?;
+    let made = inner.made_or_later(vec![row_of(Some(&row), &status)]).await;
+    let row = made.into_iter().next().unwrap_or(row);
     let project = inner.shape(&row, &status, &[]);
     let value = wire::ProjectReply { project, entry: None, remarks };
     let saved: Saving<wire::ProjectReply> = Box::pin(async move {
         match captured.saved.await {
             Ok((status, remarks)) => {
+                inner.still_made(std::slice::from_ref(&row)).await;
                 let project = inner.shape(&row, &status, &[]);
                 Ok(wire::ProjectReply { project, entry: None, remarks })
             }
@@ -590,7 +612,13 @@ async fn fork(
 ) -> Result<(wire::ProjectsReply, Saving<wire::ProjectsReply>), WorkspaceError> {
     let volume = bound.volume()?;
     let origin = inner.of_volume(&volume).await?;
-    let moment = inner.moment(&source.project, &volume, &source.at).await?;
+    let moment = match source.at {
+        At::Now => Moment::Now,
+        ref at => {
+            let wanted = entry_of(&inner, &source.project, &volume, at);
+            Moment::Entry(inner.operations.entry(&bound, wanted).await?)
+        }
+    };
     let call = bound.call.clone();
     let derived = |n: u32| ProjectId::derive(&call.principal, &call.operation, n);
     let all: Vec<ProjectId> = (0..count.unwrap_or(1).min(names::FORKS_MAX)).map(derived).collect();
@@ -610,7 +638,7 @@ async fn fork(
         Moment::Now => None,
         Moment::Entry(entry) => Some(*entry),
     };
-    let status = inner.volumes.status(&volume).await?;
+    let status = inner.volumes.status(&volume).await.map_err(about(&source.project))?;
     let targets = rows
         .iter()
         .map(|row| {
@@ -634,7 +662,7 @@ async fn fork(
     };
     let rows: Vec<ProjectRow> =
         paired(&rows, &captured.value).map(|(row, status)| row_of(Some(row), status)).collect();
-    inner.database.put_projects(&rows).await?;
+    let rows = inner.made_or_later(rows).await;
     let shaped = |inner: &Inner, rows: &[ProjectRow], statuses: &[VolumeStatus]| {
         let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status, &[]));
         wire::ProjectsReply { projects: projects.collect() }
@@ -642,7 +670,10 @@ async fn fork(
     let value = shaped(&inner, &rows, &captured.value);
     let saved: Saving<wire::ProjectsReply> = Box::pin(async move {
         match captured.saved.await {
-            Ok(statuses) => Ok(shaped(&inner, &rows, &statuses)),
+            Ok(statuses) => {
+                inner.still_made(&rows).await;
+                Ok(shaped(&inner, &rows, &statuses))
+            }
             Err(error) => {
                 take_back(&inner, &rows, &error).await;
                 Err(about(&source.project)(error))
@@ -665,11 +696,11 @@ fn paired<'a>(
 
 async fn restored(
     inner: &Inner,
+    slug: &Slug,
     volume: &VolumeId,
     restored: cove_content::volumes::Restored,
 ) -> Result<wire::ProjectReply, WorkspaceError> {
-    let row = inner.of_volume(volume).await?;
-    let project = inner.shown(&row).await?;
+    let project = inner.changed(slug, volume).await?;
     let entry = restored.before.as_ref().map(shape::entry);
     Ok(wire::ProjectReply { project, entry, remarks: Vec::new() })
 }
@@ -686,11 +717,11 @@ async fn rename(
         true => None,
         false => Some(inner.reserve(&to).await?),
     };
-    let status = inner.volumes.status(&volume).await?;
+    let status = inner.volumes.status(&volume).await.map_err(about(&row.slug))?;
     let document = ProjectDocument { name: to.to_string(), slug: to.clone(), ..status.document };
     let described = inner.volumes.describe(bound.call, volume.clone(), document).await;
     described.map_err(about(&row.slug))?;
-    let project = inner.written(&volume).await?;
+    let project = inner.written(&row.slug, &volume).await?;
     drop(reserved);
     Ok(reply(project))
 }
@@ -710,7 +741,7 @@ async fn undelete(inner: Arc<Inner>, bound: Bound) -> Result<wire::ProjectReply,
     };
     let back = inner.volumes.set_trashed(bound.call, volume.clone(), false).await;
     back.map_err(about(&row.slug))?;
-    let project = inner.written(&volume).await?;
+    let project = inner.written(&row.slug, &volume).await?;
     drop(reserved);
     Ok(reply(project))
 }

@@ -6,44 +6,22 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use cove_content::volumes::{FileReader, FileView, VerifyLevel, VolumeStatus};
-use cove_database::ProjectState;
-use cove_types::{OperationId, ProjectReference, Slug, TreePath, VolumeId, wire};
+use cove_database::{DatabaseError, ProjectRow, ProjectState};
+use cove_types::{
+    Classify, ErrorKind, OperationId, ProjectReference, Slug, TreePath, VolumeId, wire,
+};
+use futures::future::join_all;
 
 use super::faults::Reach;
-use super::{Workspaces, about};
+use super::{Workspaces, about, within};
 use crate::operations::Known;
 use crate::search::{self, LinePattern, Lines, NamePattern};
 use crate::{Failure, WorkspaceError, shape, verification};
 
-/// How far an operation is, as [`Workspaces::operation`] answers.
-fn operation(id: &OperationId, known: Known) -> wire::Operation {
-    let Known { state, progress, result, failure } = known;
-    let error = failure.map(|failure| {
-        let first = WorkspaceError::First(failure.clone());
-        wire::ProblemDetails {
-            type_: first.type_slug().to_owned(),
-            title: first.type_slug().replace('-', " "),
-            status: 0,
-            kind: failure.kind,
-            detail: failure.what,
-            hint: failure.hint,
-            request_id: String::new(),
-            retry_after_s: None,
-        }
-    });
-    wire::Operation {
-        id: id.to_string(),
-        state: state.as_str().to_owned(),
-        progress,
-        result,
-        error,
-    }
-}
-
 impl Workspaces {
     /// The live projects by name or, when `trashed`, those in the trash, the last one first.
     ///
-    /// A project whose volume this node does not have is left out.
+    /// A project whose volume this node does not have is at risk, and says what brings it back.
     pub async fn list(&self, trashed: bool) -> Result<wire::ProjectsReply, WorkspaceError> {
         let inner = self.inner();
         let wanted = if trashed { ProjectState::Trashed } else { ProjectState::Live };
@@ -52,16 +30,15 @@ impl Workspaces {
         if trashed {
             rows.sort_by_key(|row| std::cmp::Reverse(row.trashed_us));
         }
-        let statuses = inner.volumes.list().await?;
+        let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
         let statuses: HashMap<_, _> =
             statuses.iter().map(|status| (&status.volume, status)).collect();
-        let mut projects = Vec::new();
-        for row in &rows {
-            if let Some(status) = statuses.get(&row.volume) {
-                projects.push(inner.shape(row, status, &inner.rescues(status).await));
-            }
-        }
-        Ok(wire::ProjectsReply { projects })
+        let until = within();
+        let projects = rows.iter().map(async |row| match statuses.get(&row.volume) {
+            Some(status) => inner.shape(row, status, &inner.rescues(status, until).await),
+            None => inner.absent(row),
+        });
+        Ok(wire::ProjectsReply { projects: join_all(projects).await })
     }
 
     /// One project. Costs no request and no walk.
@@ -97,14 +74,8 @@ impl Workspaces {
     }
 
     /// How far an operation is, or what it came to; `None` when it is not known here.
-    ///
-    /// The status, request id and full type of its error are the transport's.
-    pub async fn operation(
-        &self,
-        id: &OperationId,
-    ) -> Result<Option<wire::Operation>, WorkspaceError> {
-        let found = self.inner().operations.find_operation(id).await?;
-        Ok(found.map(|known| operation(id, known)))
+    pub async fn operation(&self, id: &OperationId) -> Result<Option<Known>, WorkspaceError> {
+        self.inner().operations.find_operation(id).await
     }
 
     /// What differs between two moments of one or two projects.
@@ -207,17 +178,14 @@ impl Workspaces {
                 large += 1;
                 continue;
             }
-            let room = search::MATCHES_MAX - matches.len();
-            if room == 0 {
-                remarks.push(format!("only the first {} lines are given", search::MATCHES_MAX));
-                break;
-            }
+            // One more than is given tells whether there are more.
+            let room = search::MATCHES_MAX + 1 - matches.len();
             let read = self.inner().volumes.read(&volume, &moment, &view.path, None).await;
             let (_, reader) = match read {
                 Ok(read) => read,
                 // Removed since it was listed; the next file is as good as it was.
                 Err(cove_content::volumes::VolumeError::NoPath { .. }) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(about(&reference.project)(error)),
             };
             let (path, pattern) = (view.path.to_string(), pattern.clone());
             let shown = path.clone();
@@ -235,6 +203,11 @@ impl Workspaces {
             match found {
                 Lines::Found(found) => matches.extend(found),
                 Lines::Binary => binary += 1,
+            }
+            if matches.len() > search::MATCHES_MAX {
+                matches.truncate(search::MATCHES_MAX);
+                remarks.push(format!("only the first {} lines are given", search::MATCHES_MAX));
+                break;
             }
         }
         let files = |number: u64, one: &str, many: &str| match number {
@@ -287,7 +260,7 @@ impl Workspaces {
     /// The directory of a project's files on this machine.
     pub async fn path(&self, slug: &Slug) -> Result<PathBuf, WorkspaceError> {
         let row = self.inner().live(slug).await?;
-        let status = self.inner().volumes.status(&row.volume).await?;
+        let status = self.inner().volumes.status(&row.volume).await.map_err(about(slug))?;
         status.path.ok_or_else(|| WorkspaceError::NoCopy { slug: slug.clone() })
     }
 
@@ -314,11 +287,18 @@ impl Workspaces {
             not_captured: Vec::new(),
         };
         if slug.is_none() {
-            reply.problems.extend(inner.volumes.verify_store().await?);
+            reply
+                .problems
+                .extend(inner.volumes.verify_store().await.map_err(WorkspaceError::OfStore)?);
         }
         for row in &rows {
-            let verified =
-                inner.volumes.verify(&row.volume, level).await.map_err(about(&row.slug))?;
+            let verified = match inner.volumes.verify(&row.volume, level).await {
+                Ok(verified) => verified,
+                Err(error) => {
+                    reply.problems.push(unverified(row, about(&row.slug)(error))?);
+                    continue;
+                }
+            };
             let problems = verified.problems.len() as u64;
             let at_us = inner.env.now().as_microsecond();
             let new = verification::verified(level, at_us, problems);
@@ -336,7 +316,8 @@ impl Workspaces {
             reply.checked.chunks += checked.chunks;
             reply.checked.packs_read += checked.packs_read;
             reply.checked.bytes_read += checked.bytes_read;
-            let status: VolumeStatus = inner.volumes.status(&row.volume).await?;
+            let status = inner.volumes.status(&row.volume).await;
+            let status: VolumeStatus = status.map_err(about(&row.slug))?;
             reply.not_captured.extend(status.not_captured.into_iter().map(|missing| match slug {
                 Some(_) => missing,
                 None => {
@@ -360,11 +341,45 @@ impl Workspaces {
             Err(error) => wire::Check {
                 name: "database".into(),
                 ok: false,
+                hint: Some(database_hint(&error)),
                 what: Failure::from(&WorkspaceError::from(error)).what,
-                hint: Some("`cove recover` rebuilds the projects from the object store".into()),
             },
         });
         wire::DoctorReply { checks }
+    }
+}
+
+/// The problem of a project that could not be checked, so that the others are.
+///
+/// # Errors
+///
+/// Its cause is none of the project's own: it would meet the others too.
+fn unverified(
+    row: &ProjectRow,
+    error: WorkspaceError,
+) -> Result<wire::VerifyProblem, WorkspaceError> {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Denied => Err(error),
+        _ => Ok(wire::VerifyProblem {
+            what: Failure::from(&error).what,
+            project: Some(row.slug.to_string()),
+            entry: None,
+            object: None,
+            paths: Vec::new(),
+            nearest_good: None,
+        }),
+    }
+}
+
+/// What helps when the database does not hold what it must.
+fn database_hint(error: &DatabaseError) -> String {
+    match error {
+        DatabaseError::BrokenChain { .. } => {
+            "somebody or something changed `server.db`: no project depends on its audit log, but \
+             keep a copy of it and find out who could write to it"
+                .into()
+        }
+        _ => "`cove recover` rebuilds the projects from the object store".into(),
     }
 }
 

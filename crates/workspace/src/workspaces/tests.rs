@@ -1,13 +1,14 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use cove_content::entry::ENTRIES_MAX;
 use cove_content::volumes::{FileEdit, Source, VerifyLevel};
 use cove_env::{ManualClock, SeededChance};
 use cove_types::{Classify, Durability, EntryState, ErrorKind, Label, OperationId, TreePath};
 
 use super::*;
 use crate::fake::Fake;
-use crate::{Request, Started};
+use crate::{Failure, Request, Started};
 
 /// A server with volumes in memory.
 pub(crate) struct Server {
@@ -36,7 +37,24 @@ impl Server {
     }
 
     pub(crate) fn tick(&self) {
-        self.clock.advance(std::time::Duration::from_secs(1));
+        self.pass(std::time::Duration::from_secs(1));
+    }
+
+    pub(crate) fn pass(&self, time: std::time::Duration) {
+        self.clock.advance(time);
+    }
+
+    /// The row of a call, and all else, as after a crash between its effect and its end.
+    async fn interrupted(&self, key: &str) -> Workspaces {
+        let update = cove_database::OperationUpdate {
+            state: cove_database::OperationState::Running,
+            result: None,
+            error: None,
+            at_us: 0,
+            audit: None,
+        };
+        self.database.update_operation("owner", key, update).await.unwrap();
+        self.restarted()
     }
 
     pub(crate) async fn create(&self, name: &str, archive: &'static str) -> wire::Project {
@@ -183,7 +201,7 @@ async fn who_repeats_a_running_call_joins_it() {
     let second = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
     assert_eq!(first.operation, second.operation);
     let known = server.workspaces.operation(&first.operation).await.unwrap().unwrap();
-    assert_eq!(known.state, "captured");
+    assert_eq!(known.state.as_str(), "captured");
     server.fake.let_save(true);
     let (first, second) = (first.saved.await.unwrap(), second.saved.await.unwrap());
     assert_eq!(first.entry, second.entry);
@@ -203,7 +221,7 @@ async fn a_call_goes_on_when_its_caller_has_gone() {
     let again = server.workspaces.snapshot(&ask("k"), &slug("shop"), None, None).await.unwrap();
     assert!(again.saved.await.unwrap().entry.saved_ms.is_some());
     let known = server.workspaces.operation(&id).await.unwrap().unwrap();
-    assert_eq!(known.state, "done");
+    assert_eq!(known.state.as_str(), "done");
     assert!(known.result.is_some());
 }
 
@@ -542,6 +560,143 @@ async fn a_removal_is_done_once_for_its_key() {
 }
 
 #[tokio::test]
+async fn what_was_interrupted_after_its_effect_gives_the_first_result() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let first = server.snapshot("shop", "one").await.entry;
+    let second = server.snapshot("shop", "two").await.entry;
+    let label: Label = "v1".parse().unwrap();
+    let id = at_moment(&format!("shop@{}", first.id));
+    server.workspaces.label(&ask("l"), &id, Some(&label)).await.unwrap();
+    let labelled = at_moment("shop@v1");
+
+    server.workspaces.trash_entry(&ask("rm"), &labelled).await.unwrap();
+    let again = server.interrupted("rm").await.trash_entry(&ask("rm"), &labelled).await.unwrap();
+    assert_eq!((&again.entry.id, again.entry.state), (&first.id, EntryState::Trashed));
+    // The name means another entry by now.
+    let other = at_moment(&format!("shop@{}", second.id));
+    server.workspaces.label(&ask("l2"), &other, Some(&label)).await.unwrap();
+    let again = server.interrupted("rm").await.trash_entry(&ask("rm"), &labelled).await.unwrap();
+    assert_eq!(again.entry.id, first.id);
+    assert_eq!(server.workspaces.timeline(&slug("shop"), false).await.unwrap().entries.len(), 1);
+
+    server.workspaces.undelete(&ask("back"), &id).await.unwrap();
+    let again = server.interrupted("back").await.undelete(&ask("back"), &id).await.unwrap();
+    assert_eq!(
+        again.entry.map(|entry| (entry.id, entry.state)),
+        Some((first.id, EntryState::Live))
+    );
+
+    server.workspaces.pin(&ask("pin"), &labelled, true).await.unwrap();
+    server.workspaces.label(&ask("l3"), &other, None).await.unwrap();
+    let again = server.interrupted("pin").await.pin(&ask("pin"), &labelled, true).await.unwrap();
+    assert_eq!((again.entry.id, again.entry.pinned), (second.id, true));
+}
+
+#[tokio::test]
+async fn a_change_of_files_that_was_interrupted_takes_what_is_so_for_its_own() {
+    let server = Server::new().await;
+    server.create("shop", "a=1\nb=2").await;
+    let shop = slug("shop");
+    for key in ["rm", "mv"] {
+        let edit = || match key {
+            "rm" => FileEdit::Remove { path: path("a"), recursive: false },
+            _ => FileEdit::Move { from: path("b"), to: path("c") },
+        };
+        server.workspaces.edit(&ask(key), &shop, edit()).await.unwrap();
+        let again = server.interrupted(key).await;
+        let reply = again.edit(&ask(key), &shop, edit()).await.unwrap();
+        assert_eq!(reply.remarks, ["an attempt that was interrupted had done it already"]);
+        let fresh = format!("{key}2");
+        let error = server.workspaces.edit(&ask(&fresh), &shop, edit()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(server.content("shop", "c").await, "2");
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_works_since_a_crash_is_not_said_to_run() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let asked = ask("k");
+    let started = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    let operation = started.operation;
+    started.saved.await.unwrap();
+    let workspaces = server.interrupted("k").await;
+    assert!(workspaces.operation(&operation).await.unwrap().is_none(), "so that it is repeated");
+    let again = workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    again.saved.await.unwrap();
+    assert_eq!(workspaces.operation(&operation).await.unwrap().unwrap().state.as_str(), "done");
+}
+
+#[tokio::test]
+async fn what_failed_once_a_call_had_taken_effect_is_not_its_result() {
+    let gone = WorkspaceError::NoProject { slug: slug("shop") };
+    assert!(Failure::from(&gone).is_final());
+    let failure = Failure::from(&took_effect(&slug("shop"))(gone));
+    assert_eq!((failure.kind, failure.is_final()), (ErrorKind::TimedOut, false));
+    assert_eq!(
+        failure.what,
+        "the change of shop took effect, but what it came to could not be read: \
+         project shop does not exist"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_was_taken_while_its_project_was_made_gets_a_number() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    let row = server.database.projects().await.unwrap().remove(0);
+    let other = ProjectRow {
+        id: "prj-other".parse().unwrap(),
+        volume: "vol-other".parse().unwrap(),
+        created_us: row.created_us + 1,
+        ..row
+    };
+    let made = server.workspaces.inner().made(&[other]).await.unwrap();
+    assert_eq!(made[0].slug.as_str(), "shop-2");
+    let rows = server.database.projects().await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.slug.as_str()).collect::<Vec<_>>(), ["shop", "shop-2"]);
+}
+
+#[tokio::test]
+async fn a_search_that_finds_more_than_it_gives_says_so() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    for (more, remarks) in [(0, 0), (1, 1)] {
+        let text = "x\n".repeat(crate::search::MATCHES_MAX + more);
+        let edit = FileEdit::Put(path("a"), Box::new(std::io::Cursor::new(text.into_bytes())));
+        server.workspaces.edit(&ask("put"), &slug("shop"), edit).await.unwrap();
+        let pattern = crate::LinePattern::parse("x", false, false).unwrap();
+        let top = TreePath::top();
+        let reply = server.workspaces.grep(&at_moment("shop"), &top, &pattern).await.unwrap();
+        assert_eq!((reply.matches.len(), reply.remarks.len()), (10_000, remarks));
+    }
+}
+
+#[tokio::test]
+async fn a_project_takes_snapshots_for_ever_unless_none_of_its_entries_is_in_the_trash() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    for n in 0..ENTRIES_MAX + 4 {
+        server.snapshot("shop", &n.to_string()).await;
+    }
+    let all = server.workspaces.timeline(&slug("shop"), true).await.unwrap().entries;
+    assert_eq!((all.len(), all[0].message.as_deref()), (ENTRIES_MAX, Some("259")));
+    let volume = shop.volume.parse().unwrap();
+    for entry in all.iter().filter(|entry| entry.state == EntryState::Live) {
+        let reference = at_moment(&format!("shop@{}", entry.id));
+        server.workspaces.pin(&ask(&entry.id), &reference, true).await.unwrap();
+    }
+    for _ in 3..ENTRIES_MAX {
+        server.fake.rescue(&volume);
+    }
+    let asked = ask("full");
+    let error = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap_err();
+    assert!(error.to_string().contains("256 entries"), "{error}");
+}
+
+#[tokio::test]
 async fn every_change_is_in_the_audit_log_once() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
@@ -812,7 +967,7 @@ async fn a_call_that_has_just_begun_is_never_said_to_be_interrupted() {
             match server.workspaces.operation(&id).await.unwrap() {
                 Some(known) => {
                     assert_eq!(known.progress.step, known.progress.step.replace("interrupted", ""));
-                    if known.state == "done" {
+                    if known.state.as_str() == "done" {
                         break;
                     }
                 }
