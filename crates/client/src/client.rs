@@ -2,17 +2,18 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cove_env::Env;
 use cove_types::wire::{self, ProblemDetails};
 use cove_types::{At, ErrorKind, Label, OperationId, Slug, TreePath};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, BodyStream, Full, Limited};
+use hyper::body::{Frame, Incoming};
+use hyper::{HeaderMap, Request, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -88,6 +89,20 @@ pub struct Download {
     pub bytes: Option<u64>,
     /// Where it comes from.
     pub origin: Origin,
+    /// What was not taken as it is; known when all of it was read.
+    pub remarks: Remarks,
+}
+
+/// What Cove says of a [`Download`] behind its last byte.
+#[derive(Debug, Clone, Default)]
+pub struct Remarks(Arc<OnceLock<Vec<String>>>);
+
+impl Remarks {
+    /// A line each; none before all of it was read.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Where a [`Download`] comes from.
@@ -134,10 +149,43 @@ impl Origin {
 }
 
 impl Download {
-    /// Its bytes. A stream that breaks off ends in an error, never as if it were whole.
+    /// Its bytes. A stream that breaks off ends in an error, never as if it were whole; when Cove
+    /// says why, [`ClientError::find_problem`] finds it there.
     pub fn reader(self) -> impl AsyncRead + Send + Unpin + 'static {
-        tokio_util::io::StreamReader::new(self.body.into_data_stream().map_err(io::Error::other))
+        let remarks = self.remarks;
+        let piece = move |frame: hyper::Result<Frame<Bytes>>| {
+            std::future::ready(match frame.map(Frame::into_data) {
+                Ok(Ok(bytes)) => Some(Ok(bytes)),
+                Ok(Err(last)) => heed(last.trailers_ref(), &remarks).err().map(Err),
+                Err(error) => Some(Err(io::Error::other(error))),
+            })
+        };
+        let pieces = BodyStream::new(self.body).filter_map(piece);
+        tokio_util::io::StreamReader::new(pieces)
     }
+}
+
+/// Takes in what stands behind the last byte of an answer.
+///
+/// # Errors
+///
+/// The answer is not whole, for the reason that stands there.
+fn heed(trailers: Option<&HeaderMap>, remarks: &Remarks) -> io::Result<()> {
+    let said = |name| trailers?.get(name).map(hyper::header::HeaderValue::as_bytes);
+    if let Some(problem) = said("cove-problem") {
+        return Err(io::Error::other(match serde_json::from_slice(problem) {
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(error) => ClientError::Protocol {
+                call: "an archive".to_owned(),
+                what: format!("trailer Cove-Problem, {error}"),
+            },
+        }));
+    }
+    if let Some(Ok(lines)) = said("cove-remarks").map(serde_json::from_slice) {
+        // Nothing else sets it.
+        drop(remarks.0.set(lines));
+    }
+    Ok(())
 }
 
 impl Client {
@@ -690,7 +738,7 @@ impl Client {
         let response = self.repeat(&target, None, &Payload::Nothing).await?;
         let length = response.headers().get(header::CONTENT_LENGTH);
         let bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok(Download { body: response.into_body(), bytes, origin })
+        Ok(Download { body: response.into_body(), bytes, origin, remarks: Remarks::default() })
     }
 
     /// A change of a project that ends before it is answered.
@@ -826,6 +874,9 @@ impl Client {
             .method(target.route.method)
             .uri(target.uri())
             .header(header::HOST, self.endpoint.host())
+            // An answer that goes wrong after it was begun says so behind its last byte.
+            .header(header::TE, "trailers")
+            .header(header::CONNECTION, "TE")
             .header(header::USER_AGENT, concat!("cove/", env!("CARGO_PKG_VERSION")));
         if !kind.is_empty() {
             request = request.header(header::CONTENT_TYPE, kind);
@@ -999,6 +1050,44 @@ mod tests {
         for (asked, from) in asked[1..].iter().zip([4, 6, 9]) {
             assert!(asked.contains(&format!("range: bytes={from}-")), "{asked}");
         }
+    }
+
+    /// What comes of an archive that ends in `trailers`.
+    async fn archive_that_ends_in(trailers: &str) -> (io::Result<Vec<u8>>, Remarks) {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("cove.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = format!("{head}4\r\nabcd\r\n0\r\n{trailers}\r\n");
+        let server = tokio::spawn(serve(listener, vec![answer]));
+        let (project, path) = ("shop".parse().unwrap(), TreePath::top());
+        let place = Place { project: &project, at: &At::Now, path: &path };
+        let download = Client::unix(&socket).archive(place).await.unwrap();
+        let remarks = download.remarks.clone();
+        let (mut reader, mut bytes) = (download.reader(), Vec::new());
+        let read = reader.read_to_end(&mut bytes).await.map(|_| bytes);
+        assert!(server.await.unwrap()[0].contains("te: trailers"));
+        (read, remarks)
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_is_not_whole_is_an_error_with_the_reason_behind_it() {
+        let problem = json!({ "type": "https://cove.dev/errors/corrupt", "title": "Damaged data",
+            "status": 500, "kind": "corrupt", "detail": "failed to read a", "request_id": "r" });
+        let (read, _) = archive_that_ends_in(&format!("cove-problem: {problem}\r\n")).await;
+        let error = read.unwrap_err();
+        let found = ClientError::find_problem(&error).expect("the reason is behind the last byte");
+        assert_eq!((found.kind, &*found.detail), (ErrorKind::Corrupt, "failed to read a"));
+        // What cannot be read is no end either.
+        let (read, _) = archive_that_ends_in("cove-problem: x\r\n").await;
+        assert!(ClientError::find_problem(&read.unwrap_err()).is_none());
+        let (read, remarks) = archive_that_ends_in("cove-remarks: [\"a: left out\"]\r\n").await;
+        assert_eq!(
+            (read.unwrap(), remarks.lines()),
+            (b"abcd".to_vec(), &["a: left out".to_owned()][..])
+        );
+        let (read, remarks) = archive_that_ends_in("").await;
+        assert!(read.is_ok() && remarks.lines().is_empty());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@
 mod archives;
 mod bad_input;
 mod contract;
+mod copies_out;
 mod damage;
 mod fidelity;
 mod harness;

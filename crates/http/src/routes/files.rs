@@ -12,14 +12,19 @@ use cove_types::wire::{FilesReply, MatchesReply, ProblemDetails};
 use cove_types::{ErrorKind, ProjectReference, Slug, TreePath};
 use cove_workspace::{LinePattern, WorkspaceError};
 use futures::StreamExt;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use serde::Deserialize;
+use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, App, Octets, Reply};
-use crate::body;
+use crate::body::{self, Written};
+use crate::guard::RequestId;
 use crate::precondition::{self, CheckedBody, Expected, etag};
 use crate::problem::Problem;
 use crate::reading::{self, Asked, Params, Project, moment};
+use crate::trailers::Ending;
 
 /// Where and when something is read.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -362,11 +367,17 @@ async fn change(
     slug: Slug,
     edit: FileEdit,
 ) -> Reply<FilesReply> {
-    let call = async move { app.workspaces.edit(&asked, &slug, edit).await };
+    in_task(async move { app.workspaces.edit(&asked, &slug, edit).await }).await.map(Json)
+}
+
+/// What a call gives that goes on when its caller goes away.
+async fn in_task<T: Send + 'static>(
+    call: impl Future<Output = Result<T, WorkspaceError>> + Send + 'static,
+) -> Result<T, Problem> {
     let ended = tokio::spawn(call).await.map_err(|_| {
         Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
     })?;
-    Ok(Json(ended?))
+    Ok(ended?)
 }
 
 /// What is removed.
@@ -457,40 +468,48 @@ pub(crate) async fn make_directory(
 
 /// Reads a path with everything below as a tar stream; names in it begin with the path's last
 /// name, `.` for the root.
-#[utoipa::path(get, path = "/projects/{slug}/files/archive", operation_id = "export_archive", tag = "files", params(("slug", description = "The project"), Place), responses(
-    (status = 200, description = "The archive", body = Octets, content_type = "application/x-tar"),
+///
+/// What goes wrong after the first byte stands in the trailer `Cove-Problem`, an error as JSON, and
+/// what was not taken as it is in `Cove-Remarks`, a list of lines: for callers that send
+/// `TE: trailers`. For others an answer that goes wrong breaks off.
+#[utoipa::path(get, path = "/projects/{slug}/files/archive", operation_id = "export_archive", tag = "files", params(
+    ("slug", description = "The project"),
+    Place,
+    ("TE" = Option<String>, Header, description = "With trailers the answer ends in them"),
+), responses(
+    (status = 200, description = "The archive; whole only without the trailer Cove-Problem", body = Octets, content_type = "application/x-tar"),
     (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn export(
     State(app): State<App>,
     Project(slug): Project,
     Params(at): Params<Place>,
+    RequestId(request_id): RequestId,
+    headers: HeaderMap,
 ) -> Answer {
     let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
-    let (writer, breaking, mut from) = body::writer();
-    let work = tokio::spawn(async move {
-        let ended = app.workspaces.export(&reference, &path, Box::new(writer)).await;
-        if let Err(error) = &ended {
-            // The archive ends in an error, so that nobody takes it for whole.
-            let broken = std::io::Error::other(error.to_string());
-            drop(breaking.send(Err(broken)).await);
-        }
-        ended
+    let (writer, ending, mut from) = body::writer();
+    tokio::spawn(async move {
+        let call = async move { app.workspaces.export(&reference, &path, Box::new(writer)).await };
+        // Nobody hears it when the caller has gone away.
+        drop(ending.send(Written::Ended(in_task(call).await)).await);
     });
-    // A refusal comes before the first byte.
     let first = match from.recv().await {
-        Some(Ok(first)) => first,
-        Some(Err(_)) | None => {
-            work.await.map_err(|_| {
-                Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
-            })??;
-            axum::body::Bytes::new()
-        }
+        // A refusal comes before the first byte.
+        Some(Written::Ended(Err(problem))) => return Err(problem),
+        first => first,
     };
-    let rest = tokio_stream::wrappers::ReceiverStream::new(from);
-    let pieces = futures::stream::iter([Ok(first)]).chain(rest);
+    let last = Ending::new(&headers, &request_id);
+    let announcement = last.announcement();
+    let pieces = futures::stream::iter(first).chain(ReceiverStream::new(from));
+    let frames = pieces.filter_map(move |piece| {
+        std::future::ready(match piece {
+            Written::Bytes(bytes) => Some(Ok(Frame::data(bytes))),
+            Written::Ended(ended) => last.frame(&ended),
+        })
+    });
     let kind = [(header::CONTENT_TYPE, "application/x-tar")];
-    Ok((kind, Body::from_stream(pieces)).into_response())
+    Ok((kind, announcement, Body::new(StreamBody::new(frames))).into_response())
 }
 
 /// Extracts a tar stream below a directory, merging directories.
