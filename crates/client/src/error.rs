@@ -32,6 +32,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// What Cove said of the answer whose reading gave this error, wherever in its chain it is.
+    #[must_use]
+    pub fn find_problem<'e>(
+        error: &'e (dyn std::error::Error + 'static),
+    ) -> Option<&'e ProblemDetails> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+            match error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()? {
+                Self::Problem(problem) => Some(&**problem),
+                _ => None,
+            }
+        })
+    }
+
     /// What Cove proposes to do.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {

@@ -15,7 +15,7 @@ mod target;
 mod upload;
 mod waiting;
 
-pub use client::{Client, Download, Origin, Place, VerifyRequest};
+pub use client::{Client, Download, Origin, Place, Remarks, VerifyRequest};
 pub use error::ClientError;
 pub use upload::{Upload, UploadWriter};
 pub use waiting::{Finished, Until, Wait};

@@ -208,5 +208,13 @@ pub fn kind_of_io(error: &std::io::Error) -> cove_types::ErrorKind {
     inner
         .and_then(|inner| inner.downcast_ref::<crate::chunks::ChunkError>().map(Classify::kind))
         .or_else(|| inner.and_then(|inner| inner.downcast_ref::<ReadError>().map(Classify::kind)))
-        .unwrap_or(cove_types::ErrorKind::Unavailable)
+        .unwrap_or(match is_damage(error) {
+            true => cove_types::ErrorKind::Corrupt,
+            false => cove_types::ErrorKind::Unavailable,
+        })
+}
+
+/// Whether a disk does not give back what it holds: btrfs answers so where a checksum does not fit.
+pub(crate) fn is_damage(error: &std::io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
 }

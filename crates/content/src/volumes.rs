@@ -400,14 +400,14 @@ pub trait Volumes: Send + Sync + 'static {
     ) -> Result<(FileView, FileReader), VolumeError>;
 
     /// Writes a path with everything below as a tar stream; names in it begin with the path's last name
-    /// (`.` for the root).
+    /// (`.` for the root). The result says in a line each what is not as it was.
     async fn export(
         &self,
         volume: &VolumeId,
         moment: &Moment,
         path: &TreePath,
         to: Box<dyn Write + Send>,
-    ) -> Result<(), VolumeError>;
+    ) -> Result<Vec<String>, VolumeError>;
 
     /// Changes files.
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError>;

@@ -405,6 +405,7 @@ pub async fn copy_out(
         .map_err(|why| Failure::new(ErrorKind::Precondition, format!("{} {why}", shown(target))))?;
     let place = Place { project: &source.project.project, at: &source.project.at, path: &path };
     let download = client.archive(place).await?;
+    let remarks = download.remarks.clone();
     let reader = tokio_util::io::SyncIoBridge::new(download.reader());
     let landed = Landed {
         local,
@@ -437,9 +438,11 @@ pub async fn copy_out(
             }
         }
     };
-    ended.map_err(|error| {
+    let mut reply = ended.map_err(|error| {
         Failure::new(ErrorKind::Internal, format!("extracting ended early: {error}"))
-    })?
+    })??;
+    reply.remarks.splice(0..0, remarks.lines().iter().cloned());
+    Ok(reply)
 }
 
 /// How long an interrupted copy may take to remove what it has extracted.

@@ -100,6 +100,12 @@ pub fn is_local() -> bool {
     variable("COVE_URL").is_none()
 }
 
+/// The log of the Cove in this user's home, when there is one.
+pub fn log() -> Option<PathBuf> {
+    let home = home().ok().filter(|_| is_local())?;
+    Some(home.join("cove.log")).filter(|log| log.exists())
+}
+
 /// Whether a Cove holds the lock of this user's home.
 pub fn is_running() -> bool {
     home().is_ok_and(|home| is_running_in(&home))

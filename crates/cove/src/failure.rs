@@ -3,7 +3,10 @@
 use std::fmt;
 
 use cove_client::ClientError;
+use cove_types::wire::ProblemDetails;
 use cove_types::{Classify, ErrorKind, ParseError};
+
+use crate::environment;
 
 /// Why a verb did not do what it was to do, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// With one more fact.
+    #[must_use]
+    pub fn also(mut self, fact: &str) -> Self {
+        self.what = format!("{}; {fact}", self.what);
         self
     }
 
@@ -130,25 +140,33 @@ impl From<ParseError> for Failure {
     }
 }
 
+impl From<&ProblemDetails> for Failure {
+    fn from(problem: &ProblemDetails) -> Self {
+        // Details are escaped where they are made; a server that does not is not trusted.
+        let failure = Self::new(problem.kind, printable(&problem.detail));
+        match &problem.hint {
+            Some(hint) => failure.hint(printable(hint)),
+            None if problem.kind == ErrorKind::Internal => failure.hint(match environment::log() {
+                Some(log) => format!("the log is {}", log.display()),
+                None => "the log is what that Cove printed".to_owned(),
+            }),
+            None if problem.kind == ErrorKind::Exhausted => {
+                failure.hint("remove files with `cove files rm`, or make room where the pool lies")
+            }
+            None => failure,
+        }
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let what = match &error {
-            // Details are escaped where they are made; a server that does not is not trusted.
-            ClientError::Problem(problem) => printable(&problem.detail),
             ClientError::Unreachable { .. } => error.to_string(),
             _ => chain(&error),
         };
         let failure = Self::new(error.kind(), what);
         match &error {
-            ClientError::Problem(problem) => match &problem.hint {
-                Some(hint) => failure.hint(printable(hint)),
-                None if problem.kind == ErrorKind::Internal => {
-                    failure.hint(format!("request {} is in <home>/cove.log", problem.request_id))
-                }
-                None if problem.kind == ErrorKind::Exhausted => failure
-                    .hint("remove files with `cove files rm`, or make room where the pool lies"),
-                None => failure,
-            },
+            ClientError::Problem(problem) => Self::from(&**problem),
             ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),
             ClientError::Forbidden { .. } => {
                 failure.hint("Cove serves the user who started it, and root")

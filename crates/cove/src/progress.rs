@@ -128,7 +128,8 @@ impl Bar {
         bar.set_message(line);
         match progress.total_bytes.filter(|total| *total > 0) {
             Some(total) => {
-                bar.set_style(style("{spinner} {bar:24} {percent:>3} % {wide_msg}"));
+                // In 80 columns there is room for the words up to the rate.
+                bar.set_style(style("{spinner} {bar:8} {percent:>3} % {wide_msg}"));
                 bar.set_length(total);
                 bar.set_position(progress.done_bytes.min(total));
             }

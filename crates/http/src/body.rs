@@ -9,6 +9,8 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use tokio::sync::mpsc;
 
+use crate::problem::Problem;
+
 /// How many pieces may wait between the two sides.
 const PIECES_MAX: usize = 8;
 /// How much is gathered before it is sent.
@@ -96,14 +98,22 @@ pub(crate) async fn of_reader(mut reader: Box<dyn Read + Send>) -> io::Result<Bo
     Ok(Body::from_stream(futures::stream::iter(first.map(Ok)).chain(rest)))
 }
 
+/// A part of an answer that is written as it is sent.
+pub(crate) enum Written {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// How it ended, which comes last: what was not taken as it is, or why it is not whole.
+    Ended(Result<Vec<String>, Problem>),
+}
+
 /// The writing end of an answer.
 pub(crate) struct BodyWriter {
-    to: mpsc::Sender<Piece>,
+    to: mpsc::Sender<Written>,
     piece: Vec<u8>,
 }
 
 /// An answer that is written as it is sent, and its two ends.
-pub(crate) fn writer() -> (BodyWriter, mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
+pub(crate) fn writer() -> (BodyWriter, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
     let (to, from) = mpsc::channel(PIECES_MAX);
     let writer = BodyWriter { to: to.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
     (writer, to, from)
@@ -125,7 +135,7 @@ impl Write for BodyWriter {
         }
         let piece =
             Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
-        block_on(self.to.send(Ok(piece)))
+        block_on(self.to.send(Written::Bytes(piece)))
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the answer"))
     }
 }

@@ -18,6 +18,7 @@ mod problem;
 mod reading;
 mod routes;
 mod server;
+mod trailers;
 
 pub use openapi::document;
 pub use routes::{Options, router, token_digest};

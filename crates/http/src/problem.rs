@@ -93,8 +93,8 @@ impl Problem {
         }
     }
 
-    /// The answer, for a request; logged here, where the error stops travelling.
-    pub(crate) fn answer(&self, request_id: &str) -> Response {
+    /// Logs it, where the error stops travelling.
+    pub(crate) fn log(&self, request_id: &str) {
         match self.kind {
             ErrorKind::Internal | ErrorKind::Corrupt => {
                 tracing::error!(request_id, kind = ?self.kind, error = %self.detail, "a call failed");
@@ -103,6 +103,11 @@ impl Problem {
                 tracing::debug!(request_id, kind = ?self.kind, error = %self.detail, "a call was refused");
             }
         }
+    }
+
+    /// The answer, for a request; logged.
+    pub(crate) fn answer(&self, request_id: &str) -> Response {
+        self.log(request_id);
         let details = self.details(request_id);
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");

@@ -66,14 +66,14 @@ pub(crate) fn calls() -> OpenApiRouter<App> {
         .routes(routes!(entries::edit, entries::trash))
         .routes(routes!(entries::restore))
         .routes(routes!(entries::diff))
-        .routes(routes!(files::list, files::remove))
+        .routes(routes!(files::list, files::edits::remove))
         .routes(routes!(files::stat))
         .routes(routes!(files::find))
         .routes(routes!(files::grep))
-        .routes(routes!(files::read, files::put))
-        .routes(routes!(files::rename))
-        .routes(routes!(files::make_directory))
-        .routes(routes!(files::export, files::extract))
+        .routes(routes!(files::content::read, files::content::put))
+        .routes(routes!(files::edits::rename))
+        .routes(routes!(files::edits::make_directory))
+        .routes(routes!(files::archive::export, files::archive::extract))
         .routes(routes!(store::verify))
         .routes(routes!(store::doctor))
         .routes(routes!(store::recover))
@@ -110,6 +110,22 @@ async fn not_allowed() -> Problem {
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it stands in the API's description only")]
 pub(crate) struct Octets(Vec<u8>);
+
+/// What every call may answer besides.
+#[derive(utoipa::IntoResponses)]
+#[response(status = "default", description = "An error", content_type = "application/problem+json")]
+#[expect(dead_code, reason = "it stands in the API's description only")]
+pub(crate) struct Refused(cove_types::wire::ProblemDetails);
+
+/// What every call takes that changes something.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands in the API's description only")]
+pub(crate) struct Keyed {
+    /// Under which the call may be repeated
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
 
 /// What a handler gives.
 pub(crate) type Answer = Result<Response, Problem>;

@@ -244,23 +244,23 @@ pub(crate) fn read(
     }
 }
 
-/// Writes a path with everything below as tar.
+/// Writes a path with everything below as tar, and says in a line each what is not as it was.
 pub(crate) fn export(
     inner: &Inner,
     volume: &Volume,
     place: &Place,
     path: &TreePath,
     to: &mut dyn Write,
-) -> Result<(), VolumeError> {
+) -> Result<Vec<String>, VolumeError> {
     let name = path.name().unwrap_or(b".").to_vec();
     let options = PackOptions { leave_out: Vec::new(), sockets: true };
     match place {
         Place::Local(dir) => {
-            let at = lawful(path)?;
-            dir.metadata(&at).map_err(io(path))?;
-            pack(dir, &at, &name, to, &options, &|_, _| {})
-                .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
-            Ok(())
+            dir.metadata(&lawful(path)?).map_err(io(path))?;
+            // What is said of a path names it as its project does.
+            let files = dir.open_dir(&lawful(&TreePath::top())?).map_err(io(path))?;
+            pack(&files, path, &name, to, &options, &|_, _| {})
+                .map_err(|error| VolumeError::failed("failed to write the archive", error))
         }
         Place::Stored(chunks, root) => {
             entry(chunks, root, path)?;
@@ -289,7 +289,7 @@ fn export_beside(
     name: &[u8],
     to: &mut dyn Write,
     options: &PackOptions,
-) -> Result<(), VolumeError> {
+) -> Result<Vec<String>, VolumeError> {
     let dir = inner
         .pool
         .open(beside)
@@ -298,6 +298,5 @@ fn export_beside(
     restore_tree(chunks, root, &lawful(path)?, &dir, &at, &Progress::default())
         .map_err(|error| VolumeError::failed("failed to read the files", error))?;
     pack(&dir, &at, name, to, options, &|_, _| {})
-        .map_err(|error| VolumeError::failed("failed to write the archive", error))?;
-    Ok(())
+        .map_err(|error| VolumeError::failed("failed to write the archive", error))
 }

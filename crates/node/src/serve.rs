@@ -560,7 +560,7 @@ impl Volumes for Node {
         moment: &Moment,
         path: &TreePath,
         mut to: Box<dyn Write + Send>,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<Vec<String>, VolumeError> {
         let path = path.clone();
         self.at(volume, moment, move |inner, volume, place| {
             files::export(inner, volume, place, &path, &mut *to)

@@ -578,17 +578,25 @@ impl Volumes for Fake {
         moment: &Moment,
         path: &TreePath,
         mut to: Box<dyn Write + Send>,
-    ) -> Result<(), VolumeError> {
-        let tree = self.state().tree(volume, moment)?.clone();
+    ) -> Result<Vec<String>, VolumeError> {
+        let (tree, damaged) = {
+            let state = self.state();
+            (state.tree(volume, moment)?.clone(), state.damaged.clone())
+        };
         tree.view(path)?;
         for (path, content) in tree.files.iter().filter(|(other, _)| other.below(path).is_some()) {
+            if damaged.as_ref().is_some_and(|(damaged, _)| damaged == path) {
+                let what = format!("failed to read {path}");
+                return Err(VolumeError::Refused { kind: ErrorKind::Corrupt, what });
+            }
             let line = format!("{path}={}\n", String::from_utf8_lossy(content));
             to.write_all(line.as_bytes()).map_err(|_| VolumeError::Refused {
                 kind: ErrorKind::Unavailable,
                 what: "nobody reads the archive".into(),
             })?;
         }
-        Ok(())
+        let links = tree.links.iter().filter(|other| other.below(path).is_some());
+        Ok(links.map(|link| format!("{link}: it is a symbolic link, left out")).collect())
     }
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {

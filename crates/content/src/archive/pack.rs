@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 
-use cove_btrfs::{Dir, FileKind, Metadata, PathError};
+use cove_btrfs::{Attributes, Dir, FileKind, Metadata, PathError};
 use cove_types::{Classify, ErrorKind, TreePath, escape_bytes};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -14,6 +14,7 @@ use super::header::{BLOCK, Header, NAME_BYTES_MAX, OCTAL_MAX, OWNER_MAX, Type};
 use super::pax::{self, Records};
 use super::place::{KEPT_MODE, failed};
 use super::remarks::Remarks;
+use crate::read::is_damage;
 
 /// What is not packed.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +45,8 @@ impl Classify for PackError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Name { .. } => ErrorKind::Invalid,
+            // The disk does not give back what it holds; waiting does not mend that.
+            Self::Path(PathError::Io { source, .. }) if is_damage(source) => ErrorKind::Corrupt,
             Self::Path(source) => source.kind(),
             Self::Stream { .. } => ErrorKind::Unavailable,
         }
@@ -52,8 +55,9 @@ impl Classify for PackError {
 
 /// Content passes through one buffer of this many bytes.
 const BUFFER_BYTES: usize = 128 << 10;
-/// The longest list of attributes, and value of one, that the kernel has.
-const XATTR_BYTES_MAX: usize = 64 << 10;
+/// The most bytes of attributes that an entry has in an archive. An extended header is read up to
+/// 1 MiB; this leaves room for a path and a target in it.
+const ATTRIBUTES_BYTES_MAX: usize = (1 << 20) - (32 << 10);
 
 /// Writes the path `at` below `dir` with everything below it as a pax archive, and says how
 /// it goes (entries, bytes of content). Names in the archive begin with `name`; with `.`
@@ -61,8 +65,9 @@ const XATTR_BYTES_MAX: usize = 64 << 10;
 ///
 /// Names, bytes, modes, owners, times in ns, `user.*` attributes, ACLs and hard links
 /// inside the tree are kept. The result says in a line each what is not: devices, set-uid
-/// and set-gid bits, other mounts and nested subvolumes, paths over the limits of a
-/// [`TreePath`], and what `options` leave out. A file that changes meanwhile is whole at
+/// and set-gid bits, attributes over 992 KiB and all of an entry that has over 64 KiB of their
+/// names, other mounts and nested subvolumes, paths over the limits of a [`TreePath`], and what
+/// `options` leave out. A file that changes meanwhile is whole at
 /// the size that it had first, padded with zeros or cut, and named. Directories are read
 /// in the order of their names, so an unchanged tree gives the same archive.
 ///
@@ -98,6 +103,9 @@ pub fn pack(
     packing.end()?;
     Ok(packing.remarks.finish())
 }
+
+/// Finds the value of an attribute by its name.
+type Find<'f> = dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, PathError> + 'f;
 
 struct Packing<'a> {
     to: BufWriter<&'a mut dyn Write>,
@@ -186,7 +194,7 @@ impl Packing<'_> {
             }
             FileKind::Directory => {
                 let inside = dir.open_dir(local)?;
-                self.attributes(&inside, &TreePath::top(), &mut records)?;
+                self.attributes(&inside, &TreePath::top(), path, &mut records)?;
                 let header = self.header(Type::Directory, name, b"", metadata, 0);
                 self.start(&header, records, metadata)?;
                 self.children(&inside, name, path)?;
@@ -201,7 +209,7 @@ impl Packing<'_> {
                 if kind == Type::File {
                     records.push(pax::KIND, b"socket");
                 }
-                self.attributes(dir, local, &mut records)?;
+                self.attributes(dir, local, path, &mut records)?;
                 let header = self.header(kind, name, b"", metadata, 0);
                 self.start(&header, records, metadata)?;
             }
@@ -231,7 +239,12 @@ impl Packing<'_> {
         let stat = rustix::fs::fstat(file).map_err(|e| failed("look up", path, e))?;
         let metadata = Metadata::from(&stat);
         let mut records = Records::default();
-        file_attributes(file, &mut records).map_err(|e| failed("read an attribute of", path, e))?;
+        let attributes = Attributes::of(file);
+        let names = attributes.names().map_err(|e| failed("list the attributes of", path, e))?;
+        let value = |name: &[u8]| {
+            attributes.find(name).map_err(|e| failed("read an attribute of", path, e))
+        };
+        self.keep(names, &value, path, &mut records)?;
         let size = metadata.size;
         let header = self.header(Type::File, name, b"", &metadata, size);
         self.start(&header, records, &metadata)?;
@@ -284,19 +297,43 @@ impl Packing<'_> {
         Ok(())
     }
 
-    /// Adds the attributes that are kept.
+    /// Adds the attributes of an entry below `dir` that are kept.
     fn attributes(
-        &self,
+        &mut self,
         dir: &Dir,
         local: &TreePath,
+        path: &TreePath,
         records: &mut Records,
     ) -> Result<(), PackError> {
-        for name in dir.list_xattrs(local)? {
-            if is_kept(&name)
-                && let Some(value) = dir.find_xattr(local, &name)?
-            {
-                records.push_xattr(&name, &value);
+        let names = unless_too_long(dir.list_xattrs(local))?;
+        self.keep(names, &|name| dir.find_xattr(local, name), path, records)
+    }
+
+    /// Adds those of the attributes that are kept and fit, and says when some do not; `None` for
+    /// names that the kernel does not list.
+    fn keep(
+        &mut self,
+        names: Option<Vec<Vec<u8>>>,
+        value: &Find<'_>,
+        path: &TreePath,
+        records: &mut Records,
+    ) -> Result<(), PackError> {
+        let mut do_fit = names.is_some();
+        for name in names.into_iter().flatten().filter(|name| is_kept(name)) {
+            match unless_too_long(value(&name))? {
+                Some(None) => {}
+                Some(Some(value))
+                    if records.0.len() + 3 * name.len() + value.len() < ATTRIBUTES_BYTES_MAX =>
+                {
+                    records.push_xattr(&name, &value);
+                }
+                _ => do_fit = false,
             }
+        }
+        if !do_fit {
+            self.remarks.push(|| {
+                format!("{path}: extended attributes over 992 KiB, or over 64 KiB of names, are not kept")
+            });
         }
         Ok(())
     }
@@ -402,29 +439,16 @@ fn is_kept(name: &[u8]) -> bool {
         || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
 }
 
-/// As [`Packing::attributes`], of the very file that is open.
-fn file_attributes(file: &File, records: &mut Records) -> Result<(), Errno> {
-    let mut names = Vec::new();
-    let length = match rustix::fs::flistxattr_query(file) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
-        Ok(_) => {
-            names.resize(XATTR_BYTES_MAX, 0);
-            rustix::fs::flistxattr(file, &mut names)?
+/// `None` for what the kernel has, and does not give because it is over 64 KiB.
+fn unless_too_long<T>(given: Result<T, PathError>) -> Result<Option<T>, PathError> {
+    match given {
+        Err(PathError::Io { source, .. })
+            if Errno::from_io_error(&source) == Some(Errno::TOOBIG) =>
+        {
+            Ok(None)
         }
-        Err(errno) => return Err(errno),
-    };
-    names.truncate(length);
-    let mut names: Vec<&[u8]> = names.split(|b| *b == 0).filter(|name| is_kept(name)).collect();
-    names.sort_unstable();
-    let mut value = vec![0; XATTR_BYTES_MAX];
-    for name in names {
-        match rustix::fs::fgetxattr(file, name, &mut value) {
-            Ok(length) => records.push_xattr(name, &value[..length]),
-            Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
-        }
+        other => other.map(Some),
     }
-    Ok(())
 }
 
 /// The next range at or after `offset` that is no hole; empty at `size` when there is none.

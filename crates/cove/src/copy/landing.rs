@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cove_btrfs::{Dir, FileKind, PathError};
+use cove_client::ClientError;
 use cove_content::archive::{self, ExtractOptions, Extracted, Limits};
 use cove_env::Env;
 use cove_types::wire::{self, FilesReply};
@@ -116,8 +117,14 @@ impl Landed {
         };
         let extracted = archive::extract(tar, dir, at, &options, progress);
         let Extracted { remarks, .. } = extracted.map_err(|error| {
-            let what = format!("failed to write below {}; nothing was left there", shown(base));
-            Failure::caused(what, &error, error.kind())
+            let nothing = format!("nothing was left below {}", shown(base));
+            match ClientError::find_problem(&error) {
+                Some(problem) => Failure::from(problem).also(&nothing),
+                None => {
+                    let what = format!("failed to write below {}; {nothing}", shown(base));
+                    Failure::caused(what, &error, error.kind())
+                }
+            }
         })?;
         Ok(remarks)
     }

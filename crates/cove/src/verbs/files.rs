@@ -70,9 +70,7 @@ impl Session {
             true => String::new(),
             false => render::files(&reply.files, self.env.now()),
         })?;
-        for remark in &reply.remarks {
-            output::warn(&crate::failure::printable(remark));
-        }
+        warn_of(&reply.remarks);
         Ok(())
     }
 
@@ -80,9 +78,7 @@ impl Session {
         let paths = reply.files.iter().map(|file| file.path.clone());
         let line = |file: &wire::File| format!("{}\n", crate::failure::printable(&file.path));
         self.output.show(reply, paths, || reply.files.iter().map(line).collect())?;
-        for remark in &reply.remarks {
-            output::warn(&crate::failure::printable(remark));
-        }
+        warn_of(&reply.remarks);
         self.output.say(verb);
         Ok(())
     }
@@ -187,9 +183,7 @@ impl Session {
         if reply.matches.is_empty() {
             self.output.say("nothing found");
         }
-        for remark in &reply.remarks {
-            output::warn(&crate::failure::printable(remark));
-        }
+        warn_of(&reply.remarks);
         Ok(())
     }
 
@@ -259,9 +253,19 @@ const JSON_BYTES_MAX: u64 = 64 << 20;
 /// How much of a file is read before it is written out.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// Why a file came no further than `offset`: what Cove says of it or, when it reads it now, that the
-/// stream broke off.
+/// Names what was not taken as it is.
+fn warn_of(remarks: &[String]) {
+    for remark in remarks {
+        output::warn(&crate::failure::printable(remark));
+    }
+}
+
+/// Why a file or an archive came no further than `offset`: what Cove says of it or, when it reads it
+/// now, that the stream broke off.
 async fn broken_off(origin: &Origin, offset: u64, error: &std::io::Error) -> Failure {
+    if let Some(problem) = ClientError::find_problem(error) {
+        return problem.into();
+    }
     match origin.find_fault(offset).await {
         Some(fault) => fault.into(),
         None => Failure::caused("the stream broke off", error, ErrorKind::TimedOut)
@@ -271,7 +275,7 @@ async fn broken_off(origin: &Origin, offset: u64, error: &std::io::Error) -> Fai
 
 /// Writes what comes to standard output as it comes.
 async fn write_out(download: Download) -> Result<(), Failure> {
-    let origin = download.origin.clone();
+    let (origin, remarks) = (download.origin.clone(), download.remarks.clone());
     let mut reader = download.reader();
     let mut written = 0;
     let mut piece = vec![0; PIECE_BYTES];
@@ -286,7 +290,9 @@ async fn write_out(download: Download) -> Result<(), Failure> {
             }
         };
         if count == 0 {
-            return out.flush().map_err(|error| failed(&error));
+            out.flush().map_err(|error| failed(&error))?;
+            warn_of(remarks.lines());
+            return Ok(());
         }
         out.write_all(&piece[..count]).map_err(|error| failed(&error))?;
         written += count as u64;

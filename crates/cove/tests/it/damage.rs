@@ -427,6 +427,7 @@ fn a_head_that_was_away_for_a_moment_is_ours_when_it_is_back() {
         assert_eq!(cove.json(&["wait", "shop"])["project"]["durability"], "saved", "{harm:?}");
     }
 }
+
 #[test]
 fn a_file_that_is_hit_is_named_as_damaged() {
     let Some(mut stored) = Stored::make() else { return };
@@ -438,8 +439,13 @@ fn a_file_that_is_hit_is_named_as_damaged() {
         assert_eq!(hit.code, 8, "{harm:?}: {}", hit.stderr);
         assert!(hit.stderr.contains(&name(YOUNG)), "{harm:?}: {}", hit.stderr);
         let place = format!("shop@{}:/", stored.entries[SAVES - 1]);
-        let output = stored.cove.cove(&["cp", &place, "out"]);
-        assert_eq!(output.code, 8, "{harm:?}: {}", output.stderr);
+        for target in ["out", "-"] {
+            let output = stored.cove.cove(&["cp", &place, target]);
+            assert_eq!(output.code, 8, "{harm:?}: {}", output.stderr);
+            assert!(output.stderr.contains(&name(YOUNG)), "{harm:?}: {}", output.stderr);
+            assert!(output.bytes.is_empty(), "{harm:?}: it is refused before its first byte");
+        }
+        assert!(!stored.cove.dir.path().join("out").exists(), "{harm:?}");
         drop(harmed);
     }
 }

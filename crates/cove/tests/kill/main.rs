@@ -549,7 +549,7 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
     for victim in &mut victims {
         victim.restore_all("shop-0");
         let entries: usize = victim.known.entries.values().map(BTreeMap::len).sum();
-        let slowest = victim.starts.iter().max();
+        let slowest = victim.starts.iter().max().copied().unwrap_or_default();
         let projects = victim.known.markers.len();
         let store = victim.objects.split("://").next().unwrap_or_default();
         figure(

@@ -3,14 +3,12 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use cove_types::wire::{
-    ChangesReply, EntriesReply, EntryReply, OperationReply, ProblemDetails, ProjectReply,
-};
+use cove_types::wire::{ChangesReply, EntriesReply, EntryReply, OperationReply, ProjectReply};
 use cove_types::{At, Label, ProjectReference};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, App, Reply};
+use super::{Answer, App, Keyed, Refused, Reply};
 use crate::long::{self, Waiting};
 use crate::problem::Problem;
 use crate::reading::{self, Asked, Params, Project, field};
@@ -27,7 +25,7 @@ pub(crate) struct Which {
 /// Lists a timeline, newest first.
 #[utoipa::path(get, path = "/projects/{slug}/entries", operation_id = "list_entries", tag = "timeline", params(("slug", description = "The project"), Which), responses(
     (status = 200, description = "The entries", body = EntriesReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn timeline(
     State(app): State<App>,
@@ -51,11 +49,11 @@ pub(crate) struct NewEntry {
 #[utoipa::path(post, path = "/projects/{slug}/entries", operation_id = "snapshot", tag = "timeline", params(
     ("slug", description = "The project"),
     Waiting,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = NewEntry, responses(
     (status = 201, description = "The entry", body = EntryReply),
     (status = 202, description = "It is being made", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn snapshot(
     State(app): State<App>,
@@ -95,10 +93,10 @@ pub(crate) struct EntryPath {
 #[utoipa::path(patch, path = "/projects/{slug}/entries/{at}", operation_id = "edit_entry", tag = "timeline", params(
     ("slug", description = "The project"),
     ("at", description = "An entry id or a unique prefix of it, a label, or ~n"),
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = EntryEdit, responses(
     (status = 200, description = "The entry", body = EntryReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn edit(
     State(app): State<App>,
@@ -123,10 +121,10 @@ pub(crate) async fn edit(
 #[utoipa::path(delete, path = "/projects/{slug}/entries/{at}", operation_id = "trash_entry", tag = "timeline", params(
     ("slug", description = "The project"),
     ("at", description = "An entry id or a unique prefix of it, a label, or ~n"),
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), responses(
     (status = 200, description = "The entry, as it lies in the trash", body = EntryReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn trash(
     State(app): State<App>,
@@ -155,11 +153,11 @@ pub(crate) struct Restore {
 #[utoipa::path(post, path = "/projects/{slug}/restore", operation_id = "restore", tag = "timeline", params(
     ("slug", description = "The project"),
     Waiting,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Restore, responses(
     (status = 200, description = "The project, and the entry that holds the state before", body = ProjectReply),
     (status = 202, description = "It is being restored", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn restore(
     State(app): State<App>,
@@ -193,7 +191,7 @@ pub(crate) struct Sides {
 /// Tells what differs between two moments, in the order of paths.
 #[utoipa::path(get, path = "/diff", operation_id = "diff", tag = "timeline", params(Sides), responses(
     (status = 200, description = "The changes", body = ChangesReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn diff(
     State(app): State<App>,

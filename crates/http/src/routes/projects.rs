@@ -5,12 +5,12 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cove_content::volumes::Source;
-use cove_types::wire::{OperationReply, ProblemDetails, ProjectReply, ProjectsReply};
+use cove_types::wire::{OperationReply, ProjectReply, ProjectsReply};
 use cove_types::{At, ErrorKind, ProjectReference, Slug};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, App, Octets, Reply};
+use super::{Answer, App, Keyed, Octets, Refused, Reply};
 use crate::body;
 use crate::long::{self, Until, Waiting};
 use crate::problem::Problem;
@@ -28,7 +28,7 @@ pub(crate) struct Which {
 /// Lists the projects.
 #[utoipa::path(get, path = "/projects", operation_id = "list_projects", tag = "projects", params(Which), responses(
     (status = 200, description = "The projects", body = ProjectsReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -69,11 +69,11 @@ pub(crate) struct NewProjectFrom {
 /// Makes a project: empty (JSON) or of a tar stream (`application/x-tar`).
 #[utoipa::path(post, path = "/projects", operation_id = "create_project", tag = "projects", params(
     NewProjectFrom,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body(content((NewProject = "application/json"), (Octets = "application/x-tar"))), responses(
     (status = 201, description = "It is made", body = ProjectReply),
     (status = 202, description = "It is being made", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -122,7 +122,7 @@ async fn make(
 /// Shows a project.
 #[utoipa::path(get, path = "/projects/{slug}", operation_id = "show_project", tag = "projects", params(("slug", description = "The project")), responses(
     (status = 200, description = "The project", body = ProjectReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn show(State(app): State<App>, Project(slug): Project) -> Reply<ProjectReply> {
     Ok(Json(app.workspaces.show(&slug).await?))
@@ -139,10 +139,10 @@ pub(crate) struct Rename {
 /// Renames a project.
 #[utoipa::path(patch, path = "/projects/{slug}", operation_id = "rename_project", tag = "projects", params(
     ("slug", description = "The project"),
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Rename, responses(
     (status = 200, description = "The project", body = ProjectReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn rename(
     State(app): State<App>,
@@ -157,10 +157,10 @@ pub(crate) async fn rename(
 /// Moves a project to the trash.
 #[utoipa::path(delete, path = "/projects/{slug}", operation_id = "trash_project", tag = "projects", params(
     ("slug", description = "The project"),
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), responses(
     (status = 200, description = "The project, as it lies in the trash", body = ProjectReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn trash(
     State(app): State<App>,
@@ -181,10 +181,10 @@ pub(crate) struct Undelete {
 /// Brings a project or one of its entries back from the trash.
 #[utoipa::path(post, path = "/projects/{slug}/undelete", operation_id = "undelete", tag = "projects", params(
     ("slug", description = "The project"),
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Undelete, responses(
     (status = 200, description = "The project", body = ProjectReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn undelete(
     State(app): State<App>,
@@ -214,11 +214,11 @@ pub(crate) struct Fork {
 #[utoipa::path(post, path = "/projects/{slug}/fork", operation_id = "fork_project", tag = "projects", params(
     ("slug", description = "The source"),
     Waiting,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Fork, responses(
     (status = 201, description = "They are made", body = ProjectsReply),
     (status = 202, description = "They are being made", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn fork(
     State(app): State<App>,
@@ -249,7 +249,7 @@ pub(crate) struct HowLong {
 #[utoipa::path(get, path = "/projects/{slug}/wait", operation_id = "wait_saved", tag = "projects", params(("slug", description = "The project"), HowLong), responses(
     (status = 200, description = "It is saved", body = ProjectReply),
     (status = 202, description = "It is not saved yet", body = ProjectReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn wait(
     State(app): State<App>,

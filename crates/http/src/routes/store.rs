@@ -6,11 +6,11 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use cove_content::volumes::VerifyLevel;
 use cove_types::Slug;
-use cove_types::wire::{DoctorReply, OperationReply, ProblemDetails, RecoverReply, VerifyReply};
+use cove_types::wire::{DoctorReply, OperationReply, RecoverReply, VerifyReply};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Answer, App, Reply};
+use super::{Answer, App, Keyed, Refused, Reply};
 use crate::guard::RequestId;
 use crate::long::{self, Waiting};
 use crate::problem::Problem;
@@ -68,11 +68,11 @@ async fn job(app: &App, key: &str, waiting: Waiting, id: &RequestId) -> Answer {
 /// Checks what is stored.
 #[utoipa::path(post, path = "/verify", operation_id = "verify", tag = "store", params(
     Waiting,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Verify, responses(
     (status = 200, description = "What was found", body = VerifyReply),
     (status = 202, description = "It is being checked", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn verify(
     State(app): State<App>,
@@ -96,7 +96,7 @@ pub(crate) async fn verify(
 /// Tells what is well and what is not with this Cove and what it stands on.
 #[utoipa::path(get, path = "/doctor", operation_id = "doctor", tag = "store", responses(
     (status = 200, description = "The checks", body = DoctorReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn doctor(State(app): State<App>) -> Json<DoctorReply> {
     Json(app.workspaces.doctor().await)
@@ -114,11 +114,11 @@ pub(crate) struct Recover {
 /// Takes the object store over and brings its projects here.
 #[utoipa::path(post, path = "/recover", operation_id = "recover", tag = "store", params(
     Waiting,
-    ("Idempotency-Key" = Option<String>, Header, description = "Under which the call may be repeated"),
+    Keyed,
 ), request_body = Recover, responses(
     (status = 200, description = "What is back and what is not", body = RecoverReply),
     (status = 202, description = "It is being recovered", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn recover(
     State(app): State<App>,
@@ -140,7 +140,7 @@ pub(crate) async fn recover(
     Waiting,
 ), responses(
     (status = 200, description = "The operation", body = OperationReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn operation(
     State(app): State<App>,
@@ -161,7 +161,7 @@ pub(crate) struct DownReply {
 /// Stops Cove.
 #[utoipa::path(post, path = "/down", operation_id = "down", tag = "cove", responses(
     (status = 202, description = "It begins to stop", body = DownReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn down(State(app): State<App>) -> (StatusCode, Json<DownReply>) {
     app.options.down.notify_one();
@@ -180,7 +180,7 @@ pub(crate) struct HealthReply {
 /// Tells that Cove serves.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "cove", responses(
     (status = 200, description = "It serves", body = HealthReply),
-    (status = "default", description = "An error", body = ProblemDetails, content_type = "application/problem+json"),
+    Refused,
 ))]
 pub(crate) async fn health(State(app): State<App>) -> Json<HealthReply> {
     let version = app.options.version.clone();

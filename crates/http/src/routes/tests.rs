@@ -442,6 +442,64 @@ async fn the_files_of_an_archive_come_back_as_one() {
     );
 }
 
+/// The bytes of an archive, and how it ends: what stands in its trailers, or an error.
+async fn archive_of(server: &Server, te: Option<&'static str>) -> (usize, Result<Value, String>) {
+    let mut request = Request::get("/v1/projects/shop/files/archive").extension(Peer::Owner);
+    if let Some(te) = te {
+        request = request.header(header::TE, te);
+    }
+    let response = server.router.clone().oneshot(request.body(Body::empty()).unwrap()).await;
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers().contains_key(header::TRAILER), te.is_some());
+    let (mut body, mut bytes, mut last) = (response.into_body(), 0, Value::Null);
+    while let Some(frame) = body.frame().await {
+        match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(piece)) => bytes += piece.len(),
+            Ok(Err(frame)) => {
+                let trailers = frame.into_trailers().unwrap();
+                let value = trailers.values().next().unwrap();
+                last = serde_json::from_slice(value.as_bytes()).unwrap();
+            }
+            Err(error) => return (bytes, Err(error.to_string())),
+        }
+    }
+    (bytes, Ok(last))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_not_whole_says_why_behind_its_last_byte_or_breaks_off() {
+    let server = Server::new().await;
+    let made = server.create("shop").await;
+    for (name, length) in [("a", 400_000), ("b", 4)] {
+        let put = Request::put(format!("/v1/projects/shop/files/content?path={name}"));
+        let put = put.extension(Peer::Owner).body(Body::from(vec![b'x'; length])).unwrap();
+        assert_eq!(server.send(put).await.status, StatusCode::OK);
+    }
+    let whole = 400_000 + 4 + "a=\nb=\n".len();
+    assert_eq!(archive_of(&server, None).await, (whole, Ok(Value::Null)));
+    let volume = made.body["project"]["volume"].as_str().unwrap().parse().unwrap();
+    server.fake.link_out(&volume, &cove_types::TreePath::parse("l").unwrap());
+    let remark = json!(["l: it is a symbolic link, left out"]);
+    assert_eq!(archive_of(&server, Some("trailers")).await, (whole, Ok(remark)));
+    assert_eq!(archive_of(&server, None).await, (whole, Ok(Value::Null)));
+
+    server.fake.damage(&cove_types::TreePath::parse("b").unwrap(), 0);
+    let (bytes, ended) = archive_of(&server, None).await;
+    assert!(ended.is_err(), "it ended as if it were whole: {ended:?}");
+    assert_eq!(bytes, 400_000 + "a=\n".len());
+    let (_, ended) = archive_of(&server, Some("trailers")).await;
+    let problem = ended.unwrap();
+    assert_eq!(problem["kind"], "corrupt", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("failed to read b"), "{problem}");
+    assert_eq!(problem["type"], "https://cove.dev/errors/corrupt");
+    // Before the first byte it is an error as every other.
+    server.fake.damage(&cove_types::TreePath::parse("a").unwrap(), 0);
+    let refused = server.get("/projects/shop/files/archive").await;
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(refused.body["kind"], "corrupt");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_listed_found_moved_and_removed() {
     let server = Server::new().await;

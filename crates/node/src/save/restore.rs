@@ -25,7 +25,11 @@ pub(crate) fn restore(
     keep: u32,
 ) -> Result<Ended, SaveError> {
     let known = known_of(volume)?;
-    let target = known.get_entry(entry).map_err(SaveError::refused)?.clone();
+    let target = known
+        .get_entry(entry)
+        // the files are those of the entry already: it is waited for
+        .map_err(|error| SaveError::later("failed to find what was restored", &error))?
+        .clone();
     let Work::Restore { tree, uuid, .. } = &pending.work else {
         let what = "a restore was mistaken for other work".to_owned();
         return Err(SaveError::Later { kind: ErrorKind::Internal, what });

@@ -245,11 +245,11 @@ impl Workspaces {
         reference: &ProjectReference,
         path: &TreePath,
         to: Box<dyn Write + Send>,
-    ) -> Result<(), WorkspaceError> {
+    ) -> Result<Vec<String>, WorkspaceError> {
         let (volume, moment) = self.inner().place_of(reference).await?;
         let volumes = &self.inner().volumes;
         match volumes.export(&volume, &moment, path, to).await {
-            Ok(()) => Ok(()),
+            Ok(remarks) => Ok(remarks),
             Err(error) => {
                 let reach = Reach::read(&reference.project, &volume, &moment, path);
                 Err(reach.failed(&**volumes, error).await)

@@ -1,0 +1,110 @@
+//! `up --detach`: the program once more, in the background.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ExitCode, Stdio};
+use std::time::Duration;
+
+use cove_types::ErrorKind;
+use serde_json::json;
+
+use super::home::{cannot_be_made, make_home, open_own, runs_already};
+use super::{moment, pause};
+use crate::args::UpArgs;
+use crate::environment;
+use crate::failure::Failure;
+use crate::output::{self, Output};
+
+/// How long a detached start may take: a pool's image is allocated in it.
+const DETACH_WAIT: Duration = Duration::from_secs(300);
+
+/// Starts this program again in the background and waits until it serves.
+pub(super) fn detach(args: &UpArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let caller = environment::caller()?;
+    make_home(&args.home, caller)?;
+    // What a second one has to say is not for the log of the first.
+    if environment::is_running_in(&args.home) {
+        return Err(runs_already(&args.home).into());
+    }
+    let log_place = args.home.join("cove.log");
+    let log = open_own(&log_place, caller, std::fs::OpenOptions::new().append(true))
+        .map_err(|error| cannot_be_made(&log_place, &error))?;
+    let begins = log.metadata().map_or(0, |metadata| metadata.len());
+    let child = spawn(args, &log).map_err(|error| Failure::io("failed to start", &error))?;
+    wait_until_ready(child, args, &log_place, begins, output)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program starts itself again")]
+fn spawn(args: &UpArgs, log: &File) -> std::io::Result<Child> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("up").arg("--home").arg(&args.home);
+    command.arg("--listen").arg(args.listen.to_string());
+    if let Some(bytes) = args.pool_bytes {
+        command.arg("--pool-bytes").arg(bytes.to_string());
+    }
+    if let Some(pool) = &args.pool {
+        command.arg("--pool").arg(pool);
+    }
+    if let Some(objects) = &args.objects {
+        command.arg("--objects").arg(objects);
+    }
+    command.arg("--store-every").arg(format!("{}ms", args.store_every.as_millis()));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.process_group(0);
+    command.spawn()
+}
+
+fn wait_until_ready(
+    mut child: Child,
+    args: &UpArgs,
+    log: &Path,
+    begins: u64,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let said = || {
+        let bytes = std::fs::read(log).unwrap_or_default();
+        let from = usize::try_from(begins).unwrap_or(0).min(bytes.len());
+        String::from_utf8_lossy(&bytes[from..]).into_owned()
+    };
+    let until = moment() + DETACH_WAIT;
+    loop {
+        let log_text = said();
+        if let Some(line) = log_text.lines().find(|line| line.starts_with("ready on ")) {
+            if let Some(warning) = log_text.lines().find(|line| line.starts_with("the store ")) {
+                output::warn(warning);
+            }
+            output.say(line);
+            output.say(&first_commands(log));
+            let url = line.split_whitespace().nth(2).unwrap_or_default().to_owned();
+            let socket = args.home.join("cove.sock");
+            let cove = json!({ "url": url, "socket": socket, "home": args.home, "log": log });
+            output.show(&json!({ "cove": cove }), [url], String::new)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(status) =
+            child.try_wait().map_err(|error| Failure::io("failed to start", &error))?
+        {
+            let text = said();
+            let from = text.find("error: ").unwrap_or(0);
+            eprint!("{}", &text[from..]);
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Ok(ExitCode::from(code));
+        }
+        if moment() > until {
+            return Err(Failure::new(ErrorKind::TimedOut, "Cove does not serve yet")
+                .hint(format!("look into {}", log.display()))
+                .into());
+        }
+        pause(Duration::from_millis(20));
+    }
+}
+
+/// What to try with a Cove that has just started.
+fn first_commands(log: &Path) -> String {
+    format!(
+        "\nThe log is {}. Try:\n\n  cove new shop --from ./some-project\n  cove show shop\n  \
+         cove snapshot shop -m \"first\"\n  cove timeline shop\n  cd \"$(cove path shop)\"",
+        log.display()
+    )
+}

@@ -1,0 +1,134 @@
+//! The pool: which one, how it grows, and how it is let go of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cove_btrfs::{BtrfsPool, LoopPool, Pool, PoolError};
+use cove_types::{Classify, ErrorKind};
+
+use super::{STOP_WAIT, moment, pause};
+use crate::args::UpArgs;
+use crate::failure::Failure;
+
+/// The smallest pool that is made when nobody says how large.
+const POOL_BYTES_MIN: u64 = 4 << 30;
+/// The pool grows by this, or by a quarter of itself where that is more.
+const GROW_BYTES: u64 = 1 << 30;
+/// How much of a pool is free before it grows, at most; a small one grows at a quarter.
+const GROW_BELOW_BYTES: u64 = 2 << 30;
+/// How often the room in the pool is looked at while nobody fills it, and while somebody does.
+const GROW_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(100));
+/// Somebody fills the pool when this much went since the last look.
+const FILLING_BYTES: u64 = 32 << 20;
+/// The pool that was opened, and how it is let go of.
+pub(super) enum Opened {
+    Loop(Arc<LoopPool>),
+    Given(Arc<BtrfsPool>),
+}
+
+impl Opened {
+    pub(super) fn pool(&self) -> Arc<dyn Pool> {
+        match self {
+            Self::Loop(pool) => Arc::clone(pool) as Arc<dyn Pool>,
+            Self::Given(pool) => Arc::clone(pool) as Arc<dyn Pool>,
+        }
+    }
+
+    pub(super) fn close(self) {
+        let Self::Loop(pool) = self else { return };
+        // tasks that were cut off let go of the pool a moment later
+        let until = moment() + STOP_WAIT;
+        let mut pool = pool;
+        loop {
+            match Arc::try_unwrap(pool) {
+                Ok(own) => {
+                    if let Err(error) = own.close() {
+                        tracing::warn!(error = %error, "the pool stays mounted; the next start uses it");
+                    }
+                    return;
+                }
+                Err(shared) if moment() < until => {
+                    pool = shared;
+                    pause(Duration::from_millis(20));
+                }
+                Err(_) => {
+                    tracing::warn!("the pool is in use and stays mounted; the next start uses it");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn pool_failure(error: &PoolError) -> Failure {
+    let hint = match error.kind() {
+        ErrorKind::Exhausted => "make room on this disk, or give a smaller --pool-bytes",
+        _ => "Cove needs root, btrfs and loop devices here, or --pool DIR on a btrfs file system",
+    };
+    Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
+}
+
+pub(super) fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
+    if let Some(dir) = &args.pool {
+        let pool = BtrfsPool::open(dir).map_err(|error| pool_failure(&error))?;
+        return Ok(Opened::Given(Arc::new(pool)));
+    }
+    let bytes = match args.pool_bytes {
+        Some(bytes) => bytes,
+        None => {
+            let room = rustix::fs::statvfs(&args.home)
+                .map_err(|error| Failure::io("failed to look for free space", &error.into()))?;
+            (room.f_bavail.saturating_mul(room.f_frsize) / 4).max(POOL_BYTES_MIN)
+        }
+    };
+    let pool = LoopPool::open(&args.home, bytes).map_err(|error| pool_failure(&error))?;
+    Ok(Opened::Loop(Arc::new(pool)))
+}
+
+/// By how much a pool of `size` bytes grows of which `free` are left; 0 when that is enough.
+fn plan_growth(size: u64, free: u64) -> u64 {
+    if free < GROW_BELOW_BYTES.min(size / 4) { GROW_BYTES.max(size / 4) } else { 0 }
+}
+
+/// Gives the pool more room before it is full, as long as the host has some.
+pub(super) async fn grow(pool: Arc<LoopPool>) {
+    let mut free_before = 0;
+    let mut pace = GROW_EVERY.0;
+    loop {
+        tokio::time::sleep(pace).await;
+        let growing = Arc::clone(&pool);
+        let looked = tokio::task::spawn_blocking(move || {
+            let space = growing.space()?;
+            let by = plan_growth(space.total, space.free);
+            let grown = match by {
+                0 => None,
+                // a host that has no room for the whole step may have some for a small one
+                by => Some(growing.grow(by).or_else(|_| growing.grow(GROW_BYTES / 8))),
+            };
+            Ok::<_, PoolError>((space.free, grown))
+        });
+        let Ok(Ok((free, grown))) = looked.await else { continue };
+        match grown {
+            Some(Ok(bytes)) => tracing::info!(bytes, "the pool has grown"),
+            Some(Err(error)) => tracing::debug!(%error, "the pool does not grow"),
+            None => {}
+        }
+        let is_filling = free.saturating_add(FILLING_BYTES) < free_before;
+        pace = if is_filling { GROW_EVERY.1 } else { GROW_EVERY.0 };
+        free_before = free;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan_growth;
+
+    #[test]
+    fn a_pool_grows_before_it_is_full_and_a_small_one_not_at_once() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(plan_growth(GIB, GIB * 9 / 10), 0);
+        assert_eq!(plan_growth(GIB, GIB / 5), GIB);
+        assert_eq!(plan_growth(100 * GIB, 3 * GIB), 0);
+        assert_eq!(plan_growth(100 * GIB, GIB), 25 * GIB);
+    }
+}

@@ -1,0 +1,244 @@
+//! Projects: made, listed, shown, forked, renamed, removed and brought back.
+
+use std::path::Path;
+
+use cove_client::{Finished, Wait};
+use cove_types::wire::{self, ProjectReply, ProjectsReply};
+use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
+use serde_json::json;
+
+use super::waiting::Followed;
+use super::{Session, entry, parse};
+use crate::args::WaitFlags;
+use crate::copy;
+use crate::environment;
+use crate::failure::Failure;
+use crate::render;
+
+impl Session {
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        from: Option<&Path>,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let followed = Followed {
+            project: Some(&slug),
+            goes_on: format!(
+                "{slug} is on this node and goes on being saved: `cove wait {slug}` waits for it"
+            ),
+            before: match from {
+                Some(_) => "what was copied so far is dropped, nothing was made".to_owned(),
+                None => format!("`cove show {slug}` says whether it was made"),
+            },
+            makes_it: true,
+        };
+        let (client, slug_) = (&self.client, &slug);
+        let reply = self
+            .follow(flags, &followed, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                let Some(directory) = from else {
+                    return Ok(client.create(slug_, wait).await?.reply);
+                };
+                // A name that is taken is better said before gigabytes are sent.
+                client.health().await?;
+                if client.show(slug_).await.is_ok() {
+                    let what = format!("a project named {slug_} exists already");
+                    return Err(Failure::new(ErrorKind::AlreadyExists, what)
+                        .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                }
+                let leave_out = environment::identities(&environment::own_directories());
+                let packing_bar = bar.clone();
+                let (upload, packing) = copy::pack_directory(directory, leave_out, &packing_bar)?;
+                let call = client.create_from(slug_, upload, wait).await;
+                let (finished, remarks) = copy::outcome(call, packing).await?;
+                let Finished { mut reply, .. } = finished;
+                reply.remarks.splice(0..0, remarks);
+                Ok(reply)
+            })
+            .await?;
+        let project = &reply.project;
+        // How large its tree is comes with saving; what was copied is known before.
+        let (_, copied) = self.bar.copied_so_far();
+        let size = match project.durability {
+            Durability::OnThisNode if project.bytes.logical == 0 => render::size(copied),
+            _ => render::size(project.bytes.logical),
+        };
+        let state = render::state(project);
+        let path = project.path.as_deref().map(crate::failure::printable).unwrap_or_default();
+        let line = format!(
+            "made {slug} ({size}), {state}\nedit its files from now on in {path}\n  \
+             cd \"$(cove path {slug})\"\nkeep a state with `cove snapshot {slug} -m \"…\"`"
+        );
+        self.show_project(&reply, &line)
+    }
+
+    pub(super) async fn list(&self, trashed: bool) -> Result<(), Failure> {
+        let reply = self.client.list(trashed).await?;
+        let slugs = reply.projects.iter().map(|project| project.slug.clone());
+        self.output.show(&reply, slugs, || match (reply.projects.is_empty(), trashed) {
+            (true, _) => String::new(),
+            (false, true) => render::trash(&reply.projects, self.env.now()),
+            (false, false) => render::projects(&reply.projects, self.env.now()),
+        })?;
+        match (reply.projects.is_empty(), trashed) {
+            (true, true) => self.output.say("the trash is empty"),
+            (true, false) => {
+                self.output.say("no projects yet; make one with `cove new NAME --from DIR`");
+            }
+            (false, true) => {
+                let first = &reply.projects[0].slug;
+                self.output.say(&format!("`cove undelete {first}` brings {first} back"));
+            }
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) async fn show(&self, name: &str) -> Result<(), Failure> {
+        let reply = self.client.show(&parse(name)?).await?;
+        let mut shown = reply.project.clone();
+        if let Some(from) = &mut shown.forked_from {
+            // People know the source by its name, as long as it is there.
+            let projects = self.client.list(false).await?.projects;
+            if let Some(source) = projects.into_iter().find(|one| one.id == from.project) {
+                from.project = source.slug;
+            }
+        }
+        self.output
+            .show(&reply, [reply.project.slug.clone()], || render::project(&shown, self.env.now()))
+    }
+
+    pub(super) async fn path(&self, name: &str) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let reply = self.client.show(&slug).await?;
+        let Some(path) = reply.project.path else {
+            let what = format!("project {slug} has no copy on this machine");
+            return Err(Failure::new(ErrorKind::Precondition, what)
+                .hint("`cove doctor` tells why, `cove recover` brings it here"));
+        };
+        let line = format!("{path}\n");
+        self.output.show(&json!({ "path": path }), [path], || line)
+    }
+
+    pub(super) async fn fork(
+        &self,
+        source: &str,
+        name: Option<&str>,
+        count: Option<u32>,
+        flags: WaitFlags,
+    ) -> Result<(), Failure> {
+        let source: ProjectReference = parse(source)?;
+        let name: Option<Slug> = name.map(parse).transpose()?;
+        let (client, source_, name_) = (&self.client, &source, name.as_ref());
+        let wait = name.as_ref().filter(|_| count.is_none());
+        let wait = wait.map_or("NAME".to_owned(), ToString::to_string);
+        let followed = Followed::of(
+            &source.project,
+            format!("what was forked is being saved, `cove wait {wait}` goes on waiting"),
+            format!("`cove ls` shows what is made, `cove wait {wait}` waits until it is saved"),
+        );
+        let reply = self
+            .follow(flags, &followed, |until, pace, bar| async move {
+                let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                let wait = Wait { until, pace, progress: &mut progress };
+                let call = client.fork(&source_.project, &source_.at, name_, count, wait);
+                Ok(call.await?.reply)
+            })
+            .await?;
+        self.show_forks(&source, reply, count)
+    }
+
+    fn show_forks(
+        &self,
+        source: &ProjectReference,
+        mut reply: ProjectsReply,
+        count: Option<u32>,
+    ) -> Result<(), Failure> {
+        let slugs: Vec<String> = reply.projects.iter().map(|one| one.slug.clone()).collect();
+        let text = slugs.iter().map(|slug| format!("{slug}\n")).collect::<String>();
+        let ids = slugs.clone();
+        let unsaved = reply.projects.iter().find(|one| one.durability != Durability::Saved);
+        let state = unsaved.or(reply.projects.first()).map(render::state).unwrap_or_default();
+        match (count, reply.projects.len()) {
+            (None, 1) => {
+                let project = reply.projects.remove(0);
+                let one = ProjectReply { project, entry: None, remarks: Vec::new() };
+                self.output.show(&one, ids, || text)?;
+            }
+            _ => self.output.show(&reply, ids, || text)?,
+        }
+        let (project, at) = (&source.project, &source.at);
+        let from = match at {
+            At::Now => project.to_string(),
+            at => format!("{project}@{at}"),
+        };
+        if let Some(first) = slugs.first() {
+            let number = render::count(slugs.len() as u64, "project", "projects");
+            let path = format!("  cd \"$(cove path {first})\"");
+            self.output.say(&format!("forked {number} from {from}, {state}\n{path}"));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rename(&self, name: &str, to: &str) -> Result<(), Failure> {
+        let (slug, to): (Slug, Slug) = (parse(name)?, parse(to)?);
+        let reply = self.client.rename(&slug, &to).await?;
+        self.show_project(&reply, &format!("{slug} is {to} now"))
+    }
+
+    pub(super) async fn remove(&self, name: &str) -> Result<(), Failure> {
+        if name.contains('@') {
+            return self.remove_entry(&entry(name)?).await;
+        }
+        let slug: Slug = parse(name)?;
+        let reply = self.client.trash(&slug).await?;
+        let line =
+            format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
+        self.show_project(&reply, &line)
+    }
+
+    pub(super) async fn undelete(&self, name: &str) -> Result<(), Failure> {
+        let reference: ProjectReference = parse(name)?;
+        let at = Some(&reference.at).filter(|at| **at != At::Now);
+        let reply = self.client.undelete(&reference.project, at).await?;
+        let line = match &reply.entry {
+            Some(entry) if entry.pinned => {
+                format!("entry {} is back, pinned so that it stays", entry.id)
+            }
+            Some(entry) => format!("entry {} is back", entry.id),
+            None => format!("{} is back", reply.project.slug),
+        };
+        self.show_project(&reply, &line)
+    }
+
+    pub(super) async fn wait(&self, name: &str) -> Result<(), Failure> {
+        let slug: Slug = parse(name)?;
+        let (client, slug_) = (&self.client, &slug);
+        let followed = Followed::of(&slug, "saving goes on".into(), "saving goes on".into());
+        let reply = self
+            .follow(WaitFlags::default(), &followed, |_, pace, bar| async move {
+                bar.captured();
+                let mut progress = |project: &wire::Project| {
+                    bar.show(&wire::Progress {
+                        step: match project.unsaved_bytes {
+                            Some(bytes) => format!("saving, {} to go", render::size(bytes)),
+                            None => "saving".to_owned(),
+                        },
+                        ..wire::Progress::default()
+                    });
+                };
+                Ok(client.wait(slug_, pace, &mut progress).await?)
+            })
+            .await?;
+        let state = render::state(&reply.project);
+        let line = match reply.project.durability {
+            Durability::Saved => format!("everything captured is {state}"),
+            // Something was written since.
+            Durability::OnThisNode => "everything captured is saved".to_owned(),
+        };
+        self.show_project(&reply, &line)
+    }
+}
