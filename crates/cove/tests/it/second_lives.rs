@@ -206,6 +206,17 @@ fn files_that_no_database_knows_any_more_are_kept() {
         let _ = fs::remove_file(cove.home.join("state").join(name));
     }
     cove.up();
+    let listed = list(&cove.json(&["ls"])["projects"]).remove(0);
+    assert_eq!(
+        (text(&listed["slug"]), text(&listed["health"]["state"])),
+        ("shop".into(), "at_risk".into())
+    );
+    let shown = problems(&cove, "shop");
+    assert_eq!(shown, ["it is not on this machine"]);
+    let verified = cove.json_with(&["verify"], 8, b"");
+    assert_eq!(verified["problems"][0]["project"], "shop", "{verified}");
+    let refused = cove.refuses(3, &["timeline", "shop"]);
+    assert!(refused.contains("project shop is not on this machine"), "{refused}");
     let doctor = cove.json_with(&["doctor"], 4, b"");
     let ill = list(&doctor["checks"]).into_iter().find(|check| check["name"] == "files here");
     assert_eq!(ill.unwrap()["ok"], false, "{doctor}");
