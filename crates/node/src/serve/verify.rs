@@ -64,6 +64,7 @@ pub(crate) fn check(
         let what = format!("the head is at {found}, this node had {saved} saved");
         verified.problems.push(of_head(what));
     }
+    verified.problems.extend(verify::contradictions(&head).into_iter().map(of_head));
     // what the store says, not what this node remembers of it
     let nothing = Arc::new(PackCache::new(None));
     let stored = Chunks::new(inner.remote.clone(), nothing, head.locations.clone());
