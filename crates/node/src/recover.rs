@@ -220,11 +220,13 @@ impl Recovery<'_> {
         let was_ours = head.holder == inner.options.node;
         let remembered = inner.find_volume(id);
         let is_new = remembered.is_none();
+        let is_foreign =
+            remembered.as_ref().is_some_and(|volume| !is_still_ours(inner, &head, volume));
         let volume = remembered.unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
         // nothing looks at its files or saves what waits for it until they are those of the store
         let capture = Arc::clone(&volume.capture);
         let _turn = capture.blocking_lock();
-        volume.state().fenced = true;
+        volume.state().fenced |= is_foreign;
         let (known, sealing) = self.seal(id, (head, version))?;
         {
             let mut state = volume.state();
@@ -244,9 +246,10 @@ impl Recovery<'_> {
         } else {
             remember(inner, &volume, known).map_err(said)?;
         }
-        drop_background(inner, &volume).map_err(|error| chain(&error))?;
-        let captures = !volume.state().queue.is_empty();
-        if captures {
+        if is_foreign {
+            drop_background(inner, &volume).map_err(|error| chain(&error))?;
+        }
+        if is_foreign && !volume.state().queue.is_empty() {
             // what was captured here before is saved after this, as the present state for a moment
             let known = volume.state().known.clone().ok_or("it has no head")?;
             let kept = keep_unknown(inner, id, &known).map_err(said)?;
@@ -258,7 +261,7 @@ impl Recovery<'_> {
             self.recovered.lost.push(subject.lost_part("its older entries", why));
         }
         let made = match is_here {
-            true => adopt_local(inner, &volume, was_ours && is_new),
+            true => adopt_local(inner, &volume, was_ours && !is_foreign),
             false => Ok(false),
         };
         let made = made.and_then(|is_made| match is_made {
@@ -266,7 +269,7 @@ impl Recovery<'_> {
             false => copy_here(inner, &volume, sealing, &subject),
         });
         // files that could be neither kept nor replaced are never saved over the store's state
-        volume.state().fenced = made.is_err() && !is_new;
+        volume.state().fenced = made.is_err() && is_foreign;
         match made {
             Ok(lost) => self.recovered.lost.extend(lost),
             Err(why) => self.recovered.lost.push(subject.lost_part("its files", why)),

@@ -16,6 +16,9 @@ use tokio::sync::watch;
 use crate::request::{Key, operation_of, parse_key, request_digest};
 use crate::{Failure, Request, Saving, Started, WorkspaceError};
 
+/// What a restore is called in the rows of operations.
+pub(crate) const RESTORE: &str = "project.restore";
+
 /// What a call is, before it is bound.
 pub(crate) struct Ask<'a> {
     pub(crate) request: &'a Request,

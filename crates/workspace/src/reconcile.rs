@@ -8,7 +8,7 @@ use cove_database::{OperationState, ProjectRow, ProjectState};
 use cove_types::{VolumeId, wire};
 use serde_json::{Value, json};
 
-use crate::operations::Operations;
+use crate::operations::{Operations, RESTORE};
 use crate::request::{parse_key, request_digest};
 use crate::workspaces::{Inner, about, row_of, settle_names};
 use crate::{Failure, Request, WorkspaceError, Workspaces, shape};
@@ -214,7 +214,7 @@ async fn finish(
     result: Value,
 ) {
     let end = loop {
-        let end = refreshed(&inner, volume.as_ref(), result.clone()).await;
+        let end = refreshed(&inner, &kind, volume.as_ref(), result.clone()).await;
         let end = end.map_err(|error| Failure::from(&error));
         match &end {
             Err(failure) if !failure.is_final() => {
@@ -233,6 +233,7 @@ async fn finish(
 /// The reply of a call, as it is once its volumes are saved.
 async fn refreshed(
     inner: &Inner,
+    kind: &str,
     volume: Option<&VolumeId>,
     mut result: Value,
 ) -> Result<Value, WorkspaceError> {
@@ -255,8 +256,12 @@ async fn refreshed(
         let slug = saved(inner, volume).await?.slug;
         let entries = inner.volumes.entries(volume).await.map_err(about(&slug))?;
         let view = entries.iter().find(|view| view.record.id.as_str() == entry);
-        let view = view.ok_or(WorkspaceError::GivenUp { slug, entry })?;
-        result["entry"] = json!(shape::entry(view));
+        result["entry"] = match view {
+            Some(view) => json!(shape::entry(view)),
+            // a state that was an entry already got none
+            None if kind == RESTORE => Value::Null,
+            None => return Err(WorkspaceError::GivenUp { slug, entry }),
+        };
     }
     Ok(result)
 }

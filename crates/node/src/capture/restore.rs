@@ -115,6 +115,12 @@ fn refuse_swap_file(
 ) -> Result<(), VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
     let tried = SubvolumePath::Incoming(sub(operation, 6));
+    let there = inner.pool.find(&live).map_err(pool_failed("failed to look at the volume"))?;
+    if there.is_none() {
+        return Ok(());
+    }
+    // what an attempt has left
+    inner.pool.delete(&tried).map_err(pool_failed("failed to drop a snapshot"))?;
     inner
         .pool
         .snapshot(&live, &tried, Access::ReadOnly, &volume.id)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::volumes::{Call, Moment, NewEntry, Volumes};
+use cove_content::volumes::{Call, EntryEdit, Moment, NewEntry, Volumes};
 use cove_database::NodeDatabase;
 use cove_objects::{Fault, MemoryStore, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
@@ -178,8 +178,11 @@ async fn a_snapshot_for_which_the_timeline_has_no_room_stays_and_holds_nothing_u
     let mut home = Home::new(&store, false);
     home.up().await;
     let volume = home.create("shop").await;
+    // what is pinned gives way to nothing
     for _ in 0..255 {
-        home.snapshot(&volume).await;
+        let entry = home.snapshot(&volume).await;
+        let pin = EntryEdit::Pin(true);
+        home.node().edit_entry(home.call(u32::MAX), volume.clone(), entry, pin).await.unwrap();
     }
     let calls = capture_and_forget(&mut home, &store, &volume).await;
     let first = entry_of(&calls[0]);

@@ -118,6 +118,21 @@ async fn copies_are_equal(a: World, nested: bool) {
         flag(&files.join("dir/immutable"), IFlags::empty());
     }
 
+    // a restore of paths goes into no other subvolume
+    if nested {
+        let Err(error) = a.restore_as(&a.call(), &volume, &entry, &["dir"]).await else {
+            panic!("restored")
+        };
+        assert!(error.to_string().contains("dir/nested"), "{error}");
+        #[expect(clippy::disallowed_methods, reason = "as a user removes one")]
+        let removed = std::process::Command::new("btrfs")
+            .args(["subvolume", "delete"])
+            .arg(files.join("dir/nested"))
+            .output()
+            .unwrap();
+        assert!(removed.status.success(), "{removed:?}");
+    }
+
     // paths from the local snapshot, with the store away
     fs::write(files.join("dir/plain"), "changed").unwrap();
     fs::write(files.join("dir/deep/new"), "new").unwrap();

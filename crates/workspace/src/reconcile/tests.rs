@@ -117,6 +117,32 @@ async fn an_entry_that_was_given_up_after_a_crash_is_not_said_to_be_done() {
 }
 
 #[tokio::test]
+async fn a_restore_is_done_also_when_the_state_before_it_was_an_entry_already() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let made = server.workspaces.snapshot(&ask("s"), &slug("shop"), None, None).await.unwrap();
+    let at = made.saved.await.unwrap().entry.id.parse().unwrap();
+    let (asked, shop_name) = (ask("k"), slug("shop"));
+    let restored = server.workspaces.restore(&asked, &shop_name, &at, &[], true).await.unwrap();
+    let (operation, reply) = (restored.operation, restored.saved.await.unwrap());
+    let mut captured = json!(reply);
+    captured["entry"] = json!({ "id": "aaaaaaaaaaaa" });
+    let captured = cove_database::OperationUpdate {
+        state: OperationState::Captured,
+        result: Some(captured.to_string()),
+        error: None,
+        at_us: 0,
+        audit: None,
+    };
+    server.database.update_operation("owner", "k", captured).await.unwrap();
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    until(&workspaces, &operation, "done").await;
+    let again = workspaces.restore(&asked, &shop_name, &at, &[], true).await.unwrap();
+    assert_eq!(again.saved.await.unwrap().project.id, shop.id);
+}
+
+#[tokio::test]
 async fn the_ends_of_calls_are_kept_for_thirty_days() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;

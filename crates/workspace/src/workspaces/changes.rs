@@ -19,7 +19,7 @@ use serde_json::json;
 use super::faults::Reach;
 use super::sought::Sought;
 use super::{Inner, Workspaces, about, resolve, row_of};
-use crate::operations::{Ask, Bound, Target};
+use crate::operations::{Ask, Bound, RESTORE, Target};
 use crate::{Request, Saving, Started, WorkspaceError, names, shape};
 
 /// The longest message of an entry, in bytes.
@@ -123,7 +123,7 @@ impl Workspaces {
         let shown: Vec<String> = paths.iter().map(ToString::to_string).collect();
         let ask = Ask {
             request,
-            kind: "project.restore",
+            kind: RESTORE,
             resource: format!("{slug}@{at}"),
             arguments: json!({ "slug": slug, "at": at.to_string(), "paths": shown, "force": force }),
         };
