@@ -182,6 +182,14 @@ impl Home {
 
     /// A snapshot of which nobody need wait until it is saved.
     pub(crate) async fn capture(&self, call: &Call, volume: &VolumeId) -> Captured<Snapshot> {
+        self.capture_or_not(call, volume).await.unwrap()
+    }
+
+    pub(crate) async fn capture_or_not(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+    ) -> Result<Captured<Snapshot>, VolumeError> {
         let entry = NewEntry {
             kind: EntryKind::Manual,
             author: "tester".into(),
@@ -189,7 +197,7 @@ impl Home {
             label: None,
             keep: 3,
         };
-        self.node().snapshot(call.clone(), volume.clone(), entry).await.unwrap()
+        self.node().snapshot(call.clone(), volume.clone(), entry).await
     }
 
     pub(crate) async fn text(
