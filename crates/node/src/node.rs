@@ -1,5 +1,6 @@
 //! Starting, watching and stopping the volumes of a node.
 
+mod evict;
 mod hold;
 mod reread;
 mod sweep;
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use crate::capture;
 use crate::claim::{Holding, SignsOfLife, claim_store};
 use crate::ending_store::EndingStore;
+use crate::node::evict::make_room;
 use crate::node::hold::{Hold, claim_within, renew_in_turn};
 pub(crate) use crate::node::hold::{ask, refresh};
 use crate::node::reread::reread_heads;
@@ -345,6 +347,7 @@ impl Node {
                 }
                 let looked = tokio::task::spawn_blocking(move || {
                     capture::look_at_all(&looking);
+                    make_room(&looking);
                     if is_due && let Err(error) = sweep_old(&looking) {
                         tracing::warn!(error = chain(&error), "what is old stays for now");
                     }

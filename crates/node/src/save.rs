@@ -17,7 +17,7 @@ mod restore;
 mod snapshot;
 
 pub(crate) use error::SaveError;
-pub(crate) use finish::record_failure;
+pub(crate) use finish::{needed_by_others, record_failure};
 pub(crate) use head_put::{head_row, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older, unread};

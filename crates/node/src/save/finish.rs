@@ -51,7 +51,7 @@ pub(crate) fn finish(
     if has_snapshot {
         let mut row = stored_row(inner, pending);
         let state = volume.state();
-        let needed = needed_by_others(&state, pending);
+        let needed = needed_by_others(&state, Some(pending));
         let is_now = !matches!(
             pending.work,
             Work::Restore { .. } | Work::RestorePaths { .. } | Work::Rescue { .. }
@@ -103,7 +103,7 @@ pub(crate) fn finish(
             state.copy = Some(copy);
         }
         let base = state.copy.as_ref().map(|copy| copy.base);
-        let needed = needed_by_others(&state, pending);
+        let needed = needed_by_others(&state, Some(pending));
         let live: Vec<EntryId> =
             known.entries().filter(|entry| entry.is_live()).map(|entry| entry.id).collect();
         // one that may be in a list which cannot be read is neither gone nor in the trash
@@ -133,8 +133,9 @@ pub(crate) fn finish(
 }
 
 /// The snapshots that other work needs, in the queue or on its way there.
-fn needed_by_others(state: &State, pending: &Pending) -> HashSet<OperationId> {
-    let queued = state.queue.iter().filter(|other| other.operation != pending.operation);
+pub(crate) fn needed_by_others(state: &State, pending: Option<&Pending>) -> HashSet<OperationId> {
+    let is_other = |other: &&Pending| pending.is_none_or(|own| other.operation != own.operation);
+    let queued = state.queue.iter().filter(is_other);
     let mut needed: HashSet<OperationId> = queued
         .flat_map(|other| {
             let base = match &other.work {

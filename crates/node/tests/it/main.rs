@@ -6,6 +6,7 @@ mod acts;
 mod archives;
 mod away;
 mod door;
+mod evict;
 mod found;
 mod gathering;
 mod holding;

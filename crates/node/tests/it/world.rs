@@ -165,6 +165,12 @@ impl World {
         world
     }
 
+    /// Starts the node again so that it looks all the time.
+    pub(crate) async fn look_from_now_on(&mut self) {
+        self.every = Every { look: SOON, store: NEVER };
+        self.restart().await;
+    }
+
     /// A machine with a real pool.
     pub(crate) async fn on_loop(name: &str, store: &Arc<MemoryStore>) -> Self {
         let dir = tempfile::tempdir().unwrap();
