@@ -168,6 +168,8 @@ impl From<ClientError> for Failure {
         match &error {
             ClientError::Problem(problem) => Self::from(&**problem),
             ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),
+            ClientError::Stopped { .. } => failure
+                .hint("what was copied so far is dropped: with Cove running, repeat the command"),
             ClientError::Forbidden { .. } => {
                 failure.hint("Cove serves the user who started it, and root")
             }

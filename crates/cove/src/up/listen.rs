@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use super::STOP_WAIT;
+use super::ending::Ending;
 use super::home::{Home, open_own};
 use crate::environment::User;
 use crate::failure::Failure;
@@ -49,6 +50,7 @@ pub(super) async fn listen(
     env: &Env,
     workspaces: Workspaces,
     node: &Node,
+    ending: &mut Ending,
 ) -> anyhow::Result<()> {
     let token = home.token(env)?;
     let down = Arc::new(Notify::new());
@@ -83,7 +85,10 @@ pub(super) async fn listen(
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
-    wait_for_the_end(&down).await?;
+    tokio::select! {
+        () = ending.wait() => {}
+        () = down.notified() => {}
+    }
     let _ = stopped.send(true);
     let mut served = std::pin::pin!(async { (servers.0.await, servers.1.await) });
     if tokio::time::timeout(SAVE_WAIT, &mut served).await.is_err() {
@@ -102,24 +107,6 @@ fn write_address(home: &Home, address: SocketAddr) {
     let written = file.and_then(|mut file| writeln!(file, "http://{address}"));
     if let Err(error) = written {
         tracing::warn!(%error, "the address is not written down");
-    }
-}
-
-async fn wait_for_the_end(down: &Notify) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let on =
-        |kind| signal(kind).map_err(|error| Failure::io("failed to watch for signals", &error));
-    let (mut terminate, mut interrupt) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    // a terminal that closes does not stop a Cove that serves others
-    let mut hang_up = on(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = down.notified() => return Ok(()),
-            _ = hang_up.recv() => {}
-        }
     }
 }
 
