@@ -33,6 +33,8 @@ use crate::output::Output;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long all running calls have.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// What is said when a signal comes before it serves.
+const STOPPED_EARLY: &str = "stopped before it served";
 
 /// Starts Cove and serves until it is told to stop; with `detach`, returns when it serves.
 ///
@@ -82,7 +84,10 @@ async fn serve(
         started = start(args, home, opened, &env) => Some(started?),
         () = ending.wait() => None,
     };
-    let Some(Started { node, workspaces }) = started else { return Ok(stopped_early()) };
+    let Some(Started { node, workspaces }) = started else {
+        eprintln!("{STOPPED_EARLY}");
+        return Ok(());
+    };
     let reconciled = tokio::select! {
         reconciled = workspaces.reconcile() => Some(reconciled),
         () = ending.wait() => None,
@@ -94,7 +99,10 @@ async fn serve(
     let listened = match reconciled {
         Some(Ok(_)) => listen::listen(port, home, &env, workspaces, &node, ending).await,
         Some(Err(error)) => Err(Failure::caused("failed to start", &error, error.kind()).into()),
-        None => Ok(stopped_early()),
+        None => {
+            eprintln!("{STOPPED_EARLY}");
+            Ok(())
+        }
     };
     if let Some(grower) = grower {
         grower.abort();
@@ -103,10 +111,6 @@ async fn serve(
     node.stop().await;
     let _ = std::fs::remove_file(home.dir.join("cove.sock"));
     listened
-}
-
-fn stopped_early() {
-    eprintln!("stopped before it served");
 }
 
 /// What serves, before anybody can call it.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cove_client::{Finished, Wait};
+use cove_client::{ClientError, Finished, Wait};
 use cove_types::wire::{self, ProjectReply, ProjectsReply};
 use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::args::WaitFlags;
 use crate::copy;
 use crate::environment;
 use crate::failure::Failure;
+use crate::output;
 use crate::render;
 
 impl Session {
@@ -44,10 +45,17 @@ impl Session {
                 };
                 // A name that is taken is better said before gigabytes are sent.
                 client.health().await?;
-                if client.show(slug_).await.is_ok() {
-                    let what = format!("a project named {slug_} exists already");
-                    return Err(Failure::new(ErrorKind::AlreadyExists, what)
-                        .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                match client.show(slug_).await {
+                    Ok(_) => {
+                        let what = format!("a project named {slug_} exists already");
+                        return Err(Failure::new(ErrorKind::AlreadyExists, what)
+                            .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                    }
+                    // Somebody else makes it, or what was interrupted is being cleared away.
+                    Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::Conflict => {
+                        return Err(Failure::from(&*problem));
+                    }
+                    Err(_) => {}
                 }
                 let leave_out = environment::identities(&environment::own_directories());
                 let packing_bar = bar.clone();
@@ -83,7 +91,11 @@ impl Session {
             (false, true) => render::trash(&reply.projects, self.env.now()),
             (false, false) => render::projects(&reply.projects, self.env.now()),
         })?;
+        for remark in &reply.remarks {
+            output::warn(&crate::failure::printable(remark));
+        }
         match (reply.projects.is_empty(), trashed) {
+            (true, _) if !reply.remarks.is_empty() => {}
             (true, true) => self.output.say("the trash is empty"),
             (true, false) => {
                 self.output.say("no projects yet; make one with `cove new NAME --from DIR`");
