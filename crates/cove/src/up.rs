@@ -97,7 +97,9 @@ async fn serve(
         Opened::Given(_) => None,
     };
     let listened = match reconciled {
-        Some(Ok(_)) => listen::listen(port, home, &env, workspaces, &node, ending).await,
+        Some(Ok(_)) => {
+            listen::listen(port, home, &env, workspaces, &node, &store_url(args), ending).await
+        }
         Some(Err(error)) => Err(Failure::caused("failed to start", &error, error.kind()).into()),
         None => {
             eprintln!("{STOPPED_EARLY}");
@@ -174,14 +176,19 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
     Ok(Started { node, workspaces })
 }
 
+/// The URL of the store, given or in the home.
+fn store_url(args: &UpArgs) -> String {
+    let own = || format!("file://{}", args.home.join("objects").display());
+    args.objects.clone().unwrap_or_else(own)
+}
+
 /// Opens the store; a directory that had one before is never taken for a fresh one.
 async fn open_store(
     args: &UpArgs,
     env: &Env,
     database: &NodeDatabase,
 ) -> Result<Arc<dyn Store>, Failure> {
-    let own = format!("file://{}", args.home.join("objects").display());
-    let url = parse_url(args.objects.as_deref().unwrap_or(&own))
+    let url = parse_url(&store_url(args))
         .map_err(|error| Failure::caused("failed to use the object store", &error, error.kind()))?;
     let refused = |error: cove_objects::OpenError| {
         Failure::caused("failed to open the object store", &error, error.kind())

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::STOP_WAIT;
 use super::ending::Ending;
 use super::home::{Home, open_own};
-use crate::environment::User;
+use crate::environment::{STORE_FILE, User};
 use crate::failure::Failure;
 
 /// How long calls that wait for the store have at the end.
@@ -50,6 +50,7 @@ pub(super) async fn listen(
     env: &Env,
     workspaces: Workspaces,
     node: &Node,
+    store: &str,
     ending: &mut Ending,
 ) -> anyhow::Result<()> {
     let token = home.token(env)?;
@@ -69,8 +70,9 @@ pub(super) async fn listen(
     let tcp =
         TcpListener::from_std(port).map_err(|error| Failure::io("failed to listen", &error))?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
-    // who finds the socket answering finds the address too
-    write_address(home, address);
+    // who finds the socket answering finds the address and the store too
+    write_down(home, "address", &format!("http://{address}"));
+    write_down(home, STORE_FILE, store);
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
@@ -99,14 +101,14 @@ pub(super) async fn listen(
     Ok(())
 }
 
-/// The address for whoever looks into the home.
-fn write_address(home: &Home, address: SocketAddr) {
-    let place = home.dir.join("address");
+/// One line for whoever looks into the home.
+fn write_down(home: &Home, name: &str, line: &str) {
+    let place = home.dir.join(name);
     let mut options = std::fs::OpenOptions::new();
     let file = open_own(&place, home.caller, options.write(true).truncate(true));
-    let written = file.and_then(|mut file| writeln!(file, "http://{address}"));
+    let written = file.and_then(|mut file| writeln!(file, "{line}"));
     if let Err(error) = written {
-        tracing::warn!(%error, "the address is not written down");
+        tracing::warn!(%error, name, "what others are to know of this Cove is not written down");
     }
 }
 

@@ -34,6 +34,7 @@ impl Session {
                 None => format!("`cove show {slug}` says whether it was made"),
             },
             makes_it: true,
+            waits: None,
         };
         let (client, slug_) = (&self.client, &slug);
         let reply = self
@@ -197,7 +198,8 @@ impl Session {
 
     pub(super) async fn rename(&self, name: &str, to: &str) -> Result<(), Failure> {
         let (slug, to): (Slug, Slug) = (parse(name)?, parse(to)?);
-        let reply = self.client.rename(&slug, &to).await?;
+        let call = async { Ok(self.client.rename(&slug, &to).await?) };
+        let reply = self.wait_for(&Followed::stored(&slug), call).await?;
         self.show_project(&reply, &format!("{slug} is {to} now"))
     }
 
@@ -206,7 +208,8 @@ impl Session {
             return self.remove_entry(&entry(name)?).await;
         }
         let slug: Slug = parse(name)?;
-        let reply = self.client.trash(&slug).await?;
+        let call = async { Ok(self.client.trash(&slug).await?) };
+        let reply = self.wait_for(&Followed::stored(&slug), call).await?;
         let line =
             format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
         self.show_project(&reply, &line)
@@ -215,7 +218,9 @@ impl Session {
     pub(super) async fn undelete(&self, name: &str) -> Result<(), Failure> {
         let reference: ProjectReference = parse(name)?;
         let at = Some(&reference.at).filter(|at| **at != At::Now);
-        let reply = self.client.undelete(&reference.project, at).await?;
+        let project = &reference.project;
+        let call = async { Ok(self.client.undelete(project, at).await?) };
+        let reply = self.wait_for(&Followed::stored(project), call).await?;
         let line = match &reply.entry {
             Some(entry) if entry.pinned => {
                 format!("entry {} is back, pinned so that it stays", entry.id)
