@@ -30,6 +30,7 @@ fn over_tcp_every_call_needs_the_token_and_no_foreign_page_may_call() {
         let (status, answer) = get(&address, path, &[&host]);
         assert_eq!(status, 401, "{path}: {answer}");
     }
+    assert_eq!(projects(&[&host, "Host: evil.example", &bearer]).0, 400);
     // Whoever has the token from a foreign page all the same.
     for foreign in ["evil.example", "evil.example:80", "127.0.0.1.nip.io"] {
         let (status, answer) = projects(&[&format!("Host: {foreign}"), &bearer]);
