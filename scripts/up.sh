@@ -38,6 +38,33 @@ case :$PATH: in
 *) echo "note: $links is not in PATH; add it, or call $links/cove" ;;
 esac
 
+first_commands() {
+    cat <<EOF
+
+first commands:
+  cove new shop --from ./some-project
+  cove snapshot shop -m "before the refactor"
+  cove timeline shop
+  cove fork shop --as shop-two
+  cove show shop
+EOF
+}
+
+# One that runs already is as good; what was built since it began serves from its next start on.
+owner_home=$HOME
+if is_root && [ "${SUDO_UID:-0}" -ne 0 ]; then
+    owner_home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
+fi
+home=${COVE_HOME:-$owner_home/.local/share/cove}
+if COVE_URL='' "$built" ls --quiet >/dev/null 2>&1; then
+    echo "a Cove runs in $home already, on $(cat "$home/address")"
+    if [ "$built" -nt "$home/cove.sock" ]; then
+        echo "it was started before this program was built: \`make down\`, then \`make up\`, starts the new one"
+    fi
+    first_commands
+    exit 0
+fi
+
 # Into a file and not a pipe: what stays behind would hold a pipe open.
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
@@ -47,14 +74,6 @@ cat "$said"
 [ "$status" -eq 0 ] || exit "$status"
 
 if ! grep -q 'cove new' "$said"; then
-    cat <<EOF
-the API is at http://${COVE_LISTEN:-127.0.0.1:7070}
-
-first commands:
-  cove new shop --from ./some-project
-  cove snapshot shop -m "before the refactor"
-  cove timeline shop
-  cove fork shop --as shop-two
-  cove show shop
-EOF
+    echo "the API is at $(cat "$home/address")"
+    first_commands
 fi

@@ -1,7 +1,8 @@
 //! Every test at full length, step by step, and the report of it.
 //!
 //! **Invariant:** the report is written after each step, so what it says has happened; a step
-//! is left out only when the report says that it passed at the same commit with no file changed.
+//! is left out only when the report says that it passed at the same commit with no file changed
+//! and no test skipped. What was skipped is proven by nobody: the report does not pass with it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,7 +87,7 @@ pub fn run(again: bool) -> Result<bool> {
         report.steps.push(outcome);
         report.date = jiff::Timestamp::now();
         report.passed =
-            report.steps.len() == steps.len() && report.steps.iter().all(|step| step.passed);
+            report.steps.len() == steps.len() && report.steps.iter().all(Outcome::is_proof);
         write(&report, &target)?;
     }
     summarise(&report, &target);
@@ -181,7 +182,7 @@ fn passed_before(target: &Path, commit: &str) -> Vec<Outcome> {
     if report.commit != commit || report.dirty {
         return Vec::new();
     }
-    report.steps.into_iter().filter(|step| step.passed).collect()
+    report.steps.into_iter().filter(Outcome::is_proof).collect()
 }
 
 /// Writes the report in one step, so that an interruption leaves the one before.
@@ -203,6 +204,12 @@ fn summarise(report: &Report, target: &Path) {
     }
     let passed = report.steps.iter().filter(|step| step.passed).count();
     eprintln!("\n{passed} of {} steps passed; see {}", report.steps.len(), target.display());
+    let left_out = report.steps.iter().filter(|step| !step.skipped.is_empty()).count();
+    if left_out > 0 {
+        eprintln!(
+            "NOT A PROOF: tests of {left_out} of them were skipped, for the reasons that stand there"
+        );
+    }
 }
 
 /// The commit that is checked out, and whether files differ from it.

@@ -92,6 +92,13 @@ impl Tests {
     }
 }
 
+impl Outcome {
+    /// Whether it passed with no test left out.
+    pub fn is_proof(&self) -> bool {
+        self.passed && self.skipped.is_empty()
+    }
+}
+
 /// The figures of a file in which each line is one; a line that was cut is left out.
 pub fn figures(lines: &str) -> Vec<Figure> {
     lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -111,7 +118,7 @@ pub fn skipped(output: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figure, Tests, figures, skipped};
+    use super::{Figure, Outcome, Tests, figures, skipped};
 
     #[test]
     fn the_tests_of_several_binaries_are_added_up() {
@@ -127,6 +134,22 @@ mod tests {
         let lines = "{\"name\":\"kills\",\"value\":\"200\"}\n{\"name\":\"rou";
         let expected = Figure { name: "kills".into(), value: "200".into() };
         assert_eq!(figures(lines), [expected]);
+    }
+
+    #[test]
+    fn what_was_skipped_is_proven_by_nobody() {
+        let outcome = |passed, skipped: &[&str]| Outcome {
+            name: "tests".into(),
+            command: "cargo test".into(),
+            passed,
+            seconds: 1,
+            tests: Tests::default(),
+            figures: Vec::new(),
+            skipped: skipped.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        assert!(outcome(true, &[]).is_proof());
+        assert!(!outcome(true, &["SKIPPED: needs root"]).is_proof());
+        assert!(!outcome(false, &[]).is_proof());
     }
 
     #[test]

@@ -170,6 +170,13 @@ impl Client {
                     let response = self.repeat(target, Some(key), payload).await?;
                     self.answer(target, response).await?
                 }
+                // It has no memory of it, and nothing can be sent again.
+                (Err(ClientError::Problem(problem)), None)
+                    if problem.kind == ErrorKind::NotFound =>
+                {
+                    let source = "Cove was started again meanwhile".into();
+                    return Err(ClientError::Lost { at: self.endpoint.name(), source });
+                }
                 (Err(error), _) => return Err(error),
             };
         }
@@ -183,7 +190,8 @@ impl Client {
         let target = Target::new(routes::OPERATION, &[&key.to_string()])
             .query("until", wait.until)
             .query("wait_ms", wait.pace.as_millis());
-        let reply: wire::OperationReply = self.get(target).await?;
+        let response = self.repeat_after(&target, None, &Payload::Nothing, true).await?;
+        let reply: wire::OperationReply = self.read(&target, response).await?;
         Ok(reply.operation)
     }
 
@@ -194,8 +202,20 @@ impl Client {
         key: Option<OperationId>,
         payload: &Payload,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.repeat_after(target, key, payload, false).await
+    }
+
+    /// Sends a call to a Cove that is known to have been there when `was_there`: one that is being
+    /// started again is waited for.
+    async fn repeat_after(
+        &self,
+        target: &Target,
+        key: Option<OperationId>,
+        payload: &Payload,
+        was_there: bool,
+    ) -> Result<Response<Incoming>, ClientError> {
         let mut delays = REPEAT_AFTER_MS.iter();
-        let mut was_lost = false;
+        let mut was_lost = was_there;
         loop {
             let (body, kind) = match payload {
                 Payload::Nothing => (BoxBody::default(), None),

@@ -23,6 +23,9 @@ pub enum ClientError {
     /// The connection ended before the answer.
     #[error("the connection to {at} ended before the answer")]
     Lost { at: String, source: Box<dyn std::error::Error + Send + Sync + 'static> },
+    /// Cove ended before the project that a stream was sent for was made.
+    #[error("the Cove at {at} was stopped before the project was made")]
+    Stopped { at: String },
     /// The answer is not one of this API.
     #[error("the answer to {call} is not one of this API: {what}")]
     Protocol { call: String, what: String },
@@ -59,7 +62,7 @@ impl Classify for ClientError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Problem(problem) => problem.kind,
-            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Stopped { .. } => ErrorKind::Unavailable,
             Self::Forbidden { .. } => ErrorKind::Denied,
             Self::Lost { .. } => ErrorKind::TimedOut,
             Self::Protocol { .. } => ErrorKind::Internal,

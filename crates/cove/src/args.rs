@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cove_workspace::FORKS_MAX;
 
 /// Whole workspaces that snapshot, fork and restore in milliseconds.
 #[derive(Debug, Parser)]
@@ -129,6 +130,9 @@ pub enum Verb {
         /// One letter and the path, separated by a tab
         #[arg(long)]
         name_status: bool,
+        /// Not supported
+        #[arg(last = true, value_name = "PATH", hide = true)]
+        paths: Vec<OsString>,
     },
     /// Make new projects that begin where another is or was
     Fork {
@@ -138,7 +142,7 @@ pub enum Verb {
         #[arg(long = "as", value_name = "NAME")]
         name: Option<String>,
         /// How many; with --as x they are x-1, x-2, …
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FORKS_MAX)))]
         count: Option<u32>,
         #[command(flatten)]
         wait: WaitFlags,

@@ -129,8 +129,16 @@ fn no_directory(what: &str) -> Failure {
     Failure::new(ErrorKind::Precondition, format!("{what} is a file, not a directory"))
 }
 
-/// The end of packing: what was not taken as it is.
-pub type Packing = tokio::task::JoinHandle<Result<Vec<String>, Failure>>;
+/// How packing ended.
+pub enum Packed {
+    /// All was handed over; what was not taken as it is.
+    Whole(Vec<String>),
+    /// The call ended first, and tells why.
+    CutOff,
+}
+
+/// The end of packing; a failure is one of what was read.
+pub type Packing = tokio::task::JoinHandle<Result<Packed, Failure>>;
 
 /// Packs a path in a thread of its own; the body breaks off when packing fails.
 fn pack(local: Local, name: Vec<u8>, leave_out: Vec<(u64, u64)>, bar: &Bar) -> (Upload, Packing) {
@@ -151,11 +159,11 @@ fn pack(local: Local, name: Vec<u8>, leave_out: Vec<(u64, u64)>, bar: &Bar) -> (
             Failure::caused(what, error, error.kind())
         };
         let progress = |files, bytes| bar.copied("copying in", files, bytes);
-        let remarks =
-            archive::pack(&local.dir, &local.name, &name, &mut writer, &options, &progress)
-                .map_err(|error| failed(&error))?;
-        writer.finish().map_err(|error| failed(&archive::PackError::Stream { source: error }))?;
-        Ok(remarks)
+        match archive::pack(&local.dir, &local.name, &name, &mut writer, &options, &progress) {
+            Ok(remarks) if writer.finish().is_ok() => Ok(Packed::Whole(remarks)),
+            Ok(_) | Err(archive::PackError::Stream { .. }) => Ok(Packed::CutOff),
+            Err(error) => Err(failed(&error)),
+        }
     });
     (upload, packing)
 }
@@ -190,7 +198,10 @@ pub async fn outcome<T>(
         Failure::new(ErrorKind::Internal, format!("packing ended early: {error}"))
     })?;
     match (call, packed) {
-        (Ok(reply), Ok(remarks)) => Ok((reply, remarks)),
+        (Ok(reply), Ok(Packed::Whole(remarks))) => Ok((reply, remarks)),
+        (Ok(_), Ok(Packed::CutOff)) => {
+            Err(Failure::new(ErrorKind::Internal, "the call ended before all was sent"))
+        }
         // Cove's own words tell more than that it stopped listening.
         (Err(error @ ClientError::Problem(_)), _) => Err(error.into()),
         (_, Err(failure)) => Err(failure),

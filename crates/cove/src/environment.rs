@@ -118,12 +118,17 @@ pub fn is_running_in(home: &Path) -> bool {
     })
 }
 
+/// The file in the home that tells the URL of the store that the Cove of this home was given.
+pub const STORE_FILE: &str = "store";
+
 /// What `new` and `cp` leave out of what they copy in: Cove's own home, and its store when
 /// that is a directory.
 pub fn own_directories() -> Vec<PathBuf> {
-    let store = text("COVE_OBJECTS").ok().flatten();
-    let store = store.as_deref().and_then(|url| url.strip_prefix("file://")).map(PathBuf::from);
-    home().ok().into_iter().chain(store).collect()
+    let home = home().ok();
+    let told = home.as_ref().and_then(|home| std::fs::read_to_string(home.join(STORE_FILE)).ok());
+    let stores = [told, text("COVE_OBJECTS").ok().flatten()].into_iter().flatten();
+    let directory = |url: String| url.trim_end().strip_prefix("file://").map(PathBuf::from);
+    home.into_iter().chain(stores.filter_map(directory)).collect()
 }
 
 /// What `up` is to do, whole.

@@ -158,6 +158,24 @@ impl From<&ProblemDetails> for Failure {
     }
 }
 
+impl From<&clap::Error> for Failure {
+    /// A command line that was refused: what is wrong in one line, what to do in the hint.
+    fn from(refusal: &clap::Error) -> Self {
+        let text = refusal.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let (what, more) = text.split_once("\n\n").unwrap_or((text, ""));
+        let what: Vec<&str> = what.lines().map(str::trim).collect();
+        let lines = || more.lines().map(str::trim);
+        let mut hint: Vec<String> =
+            lines().filter_map(|line| line.strip_prefix("tip: ")).map(printable).collect();
+        hint.extend(
+            lines().find_map(|line| line.strip_prefix("Usage: ")).map(|usage| format!("`{usage}`")),
+        );
+        hint.push("`--help` tells all of it".to_owned());
+        Self::new(ErrorKind::Invalid, printable(what.join(" ").trim())).hint(hint.join("\n"))
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let what = match &error {
@@ -166,8 +184,15 @@ impl From<ClientError> for Failure {
         };
         let failure = Self::new(error.kind(), what);
         match &error {
+            ClientError::Problem(problem) if problem.status == 401 => {
+                let hint = "COVE_TOKEN is not the token of the Cove at COVE_URL: it is in the file \
+                            `token` in that one's home";
+                Self::new(problem.kind, printable(&problem.detail)).hint(hint)
+            }
             ClientError::Problem(problem) => Self::from(&**problem),
             ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),
+            ClientError::Stopped { .. } => failure
+                .hint("what was copied so far is dropped: with Cove running, repeat the command"),
             ClientError::Forbidden { .. } => {
                 failure.hint("Cove serves the user who started it, and root")
             }
@@ -220,6 +245,38 @@ mod tests {
         "#]]
         .assert_eq(&failure.message());
         assert_eq!(failure.exit_code(), 7);
+    }
+
+    #[test]
+    fn a_line_that_is_no_command_is_refused_as_everything_else_is() {
+        use clap::Parser;
+        let said = |line: &str| {
+            let words = line.split(' ');
+            let failure = Failure::from(&crate::args::Cli::try_parse_from(words).unwrap_err());
+            assert_eq!(failure.exit_code(), 2);
+            failure.message()
+        };
+        expect![[r#"
+            error: unrecognized subcommand 'sho'
+
+            hint: a similar subcommand exists: 'show'
+                  `cove [OPTIONS] <COMMAND>`
+                  `--help` tells all of it
+        "#]]
+        .assert_eq(&said("cove sho"));
+        expect![[r#"
+            error: the following required arguments were not provided: <NAME>
+
+            hint: `cove rm <NAME>`
+                  `--help` tells all of it
+        "#]]
+        .assert_eq(&said("cove rm"));
+        expect![[r#"
+            error: invalid value '101' for '--count <N>': 101 is not in 1..=100
+
+            hint: `--help` tells all of it
+        "#]]
+        .assert_eq(&said("cove fork a --count 101"));
     }
 
     #[test]

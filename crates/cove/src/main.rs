@@ -16,6 +16,7 @@ mod verbs;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind as Kind;
 use clap::{CommandFactory, Parser};
 use cove_types::ErrorKind;
 
@@ -24,7 +25,10 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let Cli { verb, output } = Cli::parse_from(args::as_options(std::env::args_os()));
+    let Cli { verb, output } = match Cli::try_parse_from(args::as_options(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(refusal) => return not_parsed(&refusal),
+    };
     match run(verb, Output::new(output)) {
         Ok(code) => code,
         Err(failure) => {
@@ -32,6 +36,19 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What is said of a command line that asks for help, or is none.
+fn not_parsed(refusal: &clap::Error) -> ExitCode {
+    let kind = refusal.kind();
+    // Help and the version go where they are asked for, in clap's words.
+    if !refusal.use_stderr() || kind == Kind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(refusal.print());
+        return ExitCode::from(u8::from(refusal.use_stderr()) * 2);
+    }
+    let failure = Failure::from(refusal);
+    output::warn_raw(&failure.message());
+    ExitCode::from(failure.exit_code())
 }
 
 fn run(verb: Verb, output: Output) -> Result<ExitCode, Failure> {

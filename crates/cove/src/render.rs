@@ -49,7 +49,8 @@ pub fn age(time: &str, now: Timestamp) -> String {
         _ => format!("{count} {many} ago"),
     };
     match seconds {
-        ..=0 => "just now".to_owned(),
+        ..-60 => time.get(..10).unwrap_or(time).to_owned(),
+        -60..=0 => "just now".to_owned(),
         1..60 => format!("{seconds} s ago"),
         60..3_600 => format!("{} min ago", seconds / 60),
         3_600..86_400 => format!("{} h ago", seconds / 3_600),
@@ -169,7 +170,7 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     rows.push((
         "size",
         format!(
-            "{}; on disk {} its own, {} shared",
+            "{}; on disk {} its own, {} shared or saved by compression",
             size(bytes.logical),
             size(bytes.unique),
             size(bytes.shared)

@@ -4,6 +4,7 @@
 //! start and stop.
 
 mod detach;
+mod ending;
 mod home;
 mod listen;
 mod pool;
@@ -20,6 +21,7 @@ use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl,
 use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
 use cove_workspace::Workspaces;
 
+use self::ending::Ending;
 use self::home::Home;
 use self::pool::Opened;
 use crate::args::UpArgs;
@@ -31,6 +33,8 @@ use crate::output::Output;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long all running calls have.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// What is said when a signal comes before it serves.
+const STOPPED_EARLY: &str = "stopped before it served";
 
 /// Starts Cove and serves until it is told to stop; with `detach`, returns when it serves.
 ///
@@ -55,12 +59,14 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     let home = Home::open(&args.home)?;
     // Before the pool: a port in use is known at once, and nothing has to be taken back.
     let port = listen::bind_tcp(args.listen)?;
-    let opened = pool::open_pool(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("failed to start", &error))?;
-    let served = runtime.block_on(serve(&args, &home, &opened, port));
+    // Before the pool: from now on a signal ends this in order, and what is mounted is let go of.
+    let mut ending = runtime.block_on(async { Ending::watch() })?;
+    let opened = pool::open_pool(&args)?;
+    let served = runtime.block_on(serve(&args, &home, &opened, port, &mut ending));
     runtime.shutdown_timeout(STOP_WAIT);
     opened.close();
     served.map(|()| ExitCode::SUCCESS)
@@ -71,23 +77,67 @@ async fn serve(
     home: &Home,
     opened: &Opened,
     port: std::net::TcpListener,
+    ending: &mut Ending,
 ) -> anyhow::Result<()> {
     let env = Env::system();
+    let started = tokio::select! {
+        started = start(args, home, opened, &env) => Some(started?),
+        () = ending.wait() => None,
+    };
+    let Some(Started { node, workspaces }) = started else {
+        eprintln!("{STOPPED_EARLY}");
+        return Ok(());
+    };
+    let reconciled = tokio::select! {
+        reconciled = workspaces.reconcile() => Some(reconciled),
+        () = ending.wait() => None,
+    };
+    let grower = match opened {
+        Opened::Loop(pool) => Some(tokio::spawn(pool::grow(Arc::clone(pool)))),
+        Opened::Given(_) => None,
+    };
+    let listened = match reconciled {
+        Some(Ok(_)) => {
+            listen::listen(port, home, &env, workspaces, &node, &store_url(args), ending).await
+        }
+        Some(Err(error)) => Err(Failure::caused("failed to start", &error, error.kind()).into()),
+        None => {
+            eprintln!("{STOPPED_EARLY}");
+            Ok(())
+        }
+    };
+    if let Some(grower) = grower {
+        grower.abort();
+        let _ = grower.await;
+    }
+    node.stop().await;
+    let _ = std::fs::remove_file(home.dir.join("cove.sock"));
+    listened
+}
+
+/// What serves, before anybody can call it.
+struct Started {
+    node: Node,
+    workspaces: Workspaces,
+}
+
+/// Opens the databases and the store, and starts the node on them.
+async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow::Result<Started> {
     let state = home.dir.join("state");
     let failed = |error: cove_database::DatabaseError| {
         database_failure("failed to open Cove's databases", &error, error.kind())
     };
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
-    let store = open_store(args, &env, &node_database).await?;
+    let store = open_store(args, env, &node_database).await?;
     let parse = |error: cove_types::ParseError| {
         Failure::caused("a kept name cannot be used", &error, error.kind())
     };
     let node_id: NodeId =
-        kept_name(&node_database, &env, "node", "node-").await?.parse().map_err(parse)?;
+        kept_name(&node_database, env, "node", "node-").await?.parse().map_err(parse)?;
     let holder: StoreHolderId =
-        kept_name(&node_database, &env, "holder", "cove-").await?.parse().map_err(parse)?;
-    let pin = kept_name(&node_database, &env, "pin", "").await?;
+        kept_name(&node_database, env, "holder", "cove-").await?.parse().map_err(parse)?;
+    let pin = kept_name(&node_database, env, "pin", "").await?;
     let pin = u64::from_str_radix(&pin, 16).unwrap_or_default().to_be_bytes();
     let team: TeamId = "home".parse().map_err(parse)?;
     let saved_to = match store.location() {
@@ -123,22 +173,13 @@ async fn serve(
         env.clone(),
         cove_workspace::Options { keep: args.keep, node: node_id, saved_to },
     );
-    workspaces
-        .reconcile()
-        .await
-        .map_err(|error| Failure::caused("failed to start", &error, error.kind()))?;
-    let grower = match opened {
-        Opened::Loop(pool) => Some(tokio::spawn(pool::grow(Arc::clone(pool)))),
-        Opened::Given(_) => None,
-    };
-    let listened = listen::listen(port, home, &env, workspaces, &node).await;
-    if let Some(grower) = grower {
-        grower.abort();
-        let _ = grower.await;
-    }
-    node.stop().await;
-    let _ = std::fs::remove_file(home.dir.join("cove.sock"));
-    listened
+    Ok(Started { node, workspaces })
+}
+
+/// The URL of the store, given or in the home.
+fn store_url(args: &UpArgs) -> String {
+    let own = || format!("file://{}", args.home.join("objects").display());
+    args.objects.clone().unwrap_or_else(own)
 }
 
 /// Opens the store; a directory that had one before is never taken for a fresh one.
@@ -147,8 +188,7 @@ async fn open_store(
     env: &Env,
     database: &NodeDatabase,
 ) -> Result<Arc<dyn Store>, Failure> {
-    let own = format!("file://{}", args.home.join("objects").display());
-    let url = parse_url(args.objects.as_deref().unwrap_or(&own))
+    let url = parse_url(&store_url(args))
         .map_err(|error| Failure::caused("failed to use the object store", &error, error.kind()))?;
     let refused = |error: cove_objects::OpenError| {
         Failure::caused("failed to open the object store", &error, error.kind())

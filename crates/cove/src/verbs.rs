@@ -83,8 +83,8 @@ impl Session {
                 self.snapshot(&name, message.as_deref(), label.as_deref(), wait).await?;
             }
             Verb::Timeline { name, all } => self.timeline(&name, all).await?,
-            Verb::Diff { moments, stat, name_status } => {
-                self.diff(&moments, stat, name_status).await?;
+            Verb::Diff { moments, stat, name_status, paths } => {
+                self.diff(&moments, &paths, stat, name_status).await?;
             }
             Verb::Fork { source, name, count, wait } => {
                 self.fork(&source, name.as_deref(), count, wait).await?;
@@ -140,7 +140,7 @@ impl Session {
         self.output.show(reply, [id.clone()], || self.bare(&id))?;
         self.output.say(line);
         for line in render::rolled_off(project.as_str(), &reply.rolled_off) {
-            self.output.say(&line);
+            output::warn(&line);
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use futures::StreamExt;
 use futures::executor::block_on;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::time::timeout;
 
 use crate::problem::Problem;
 
@@ -15,10 +17,33 @@ use crate::problem::Problem;
 const PIECES_MAX: usize = 8;
 /// How much is gathered before it is sent.
 const PIECE_BYTES: usize = 128 << 10;
-/// How long a sender may be silent within a body.
+/// How long the other side may be silent within a body: send nothing of it, or take nothing of it.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How many bodies are on their way at once; each holds a thread that blocks. Others wait for
+/// their turn, and threads are left for calls without a body.
+const STREAMS_MAX: usize = 256;
 /// How much of a body that nobody wants is read, so that its sender hears the answer.
 const UNWANTED_BYTES_MAX: usize = 64 << 20;
+
+/// The turns of bodies.
+static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
+
+/// A turn of a body, as long as this lives.
+type Turn = Option<SemaphorePermit<'static>>;
+
+/// Waits for a turn.
+async fn turn() -> Turn {
+    // It fails only for one that is closed, and nobody closes this one.
+    STREAMS.acquire().await.ok()
+}
+
+/// Hands a piece over from a thread that may block; false when the other side went away, or took
+/// nothing for too long.
+fn hand_over<T>(runtime: &Handle, to: &mpsc::Sender<T>, piece: T) -> bool {
+    let _timers = runtime.enter();
+    let sent = block_on(timeout(SILENCE_MAX, to.send(piece)));
+    matches!(sent, Ok(Ok(())))
+}
 
 /// What one side hands the other.
 type Piece = io::Result<Bytes>;
@@ -27,13 +52,15 @@ type Piece = io::Result<Bytes>;
 pub(crate) struct BodyReader {
     from: mpsc::Receiver<Piece>,
     piece: Bytes,
+    _turn: Turn,
 }
 
 /// Reads a body in a task of its own, which goes on for a while after its reader has gone.
-pub(crate) fn reader(body: Body) -> BodyReader {
+pub(crate) async fn reader(body: Body) -> BodyReader {
+    let turn = turn().await;
     let (to, from) = mpsc::channel(PIECES_MAX);
     tokio::spawn(pump(body, to));
-    BodyReader { from, piece: Bytes::new() }
+    BodyReader { from, piece: Bytes::new(), _turn: turn }
 }
 
 async fn pump(body: Body, to: mpsc::Sender<Piece>) {
@@ -78,7 +105,9 @@ impl Read for BodyReader {
 /// The reader failed before its first byte. One that fails later breaks the body off.
 pub(crate) async fn of_reader(mut reader: Box<dyn Read + Send>) -> io::Result<Body> {
     let (to, mut from) = mpsc::channel(PIECES_MAX);
+    let (turn, runtime) = (turn().await, Handle::current());
     tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
             let piece = match reader.read(&mut buffer) {
@@ -88,7 +117,7 @@ pub(crate) async fn of_reader(mut reader: Box<dyn Read + Send>) -> io::Result<Bo
                 Err(error) => Err(error),
             };
             let is_broken = piece.is_err();
-            if block_on(to.send(piece)).is_err() || is_broken {
+            if !hand_over(&runtime, &to, piece) || is_broken {
                 return;
             }
         }
@@ -110,12 +139,16 @@ pub(crate) enum Written {
 pub(crate) struct BodyWriter {
     to: mpsc::Sender<Written>,
     piece: Vec<u8>,
+    runtime: Handle,
+    _turn: Turn,
 }
 
 /// An answer that is written as it is sent, and its two ends.
-pub(crate) fn writer() -> (BodyWriter, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
+pub(crate) async fn writer() -> (BodyWriter, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
+    let turn = turn().await;
     let (to, from) = mpsc::channel(PIECES_MAX);
-    let writer = BodyWriter { to: to.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
+    let (piece, runtime) = (Vec::with_capacity(PIECE_BYTES), Handle::current());
+    let writer = BodyWriter { to: to.clone(), piece, runtime, _turn: turn };
     (writer, to, from)
 }
 
@@ -135,8 +168,10 @@ impl Write for BodyWriter {
         }
         let piece =
             Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES)));
-        block_on(self.to.send(Written::Bytes(piece)))
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the answer"))
+        match hand_over(&self.runtime, &self.to, Written::Bytes(piece)) {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the answer")),
+        }
     }
 }
 
@@ -144,5 +179,21 @@ impl Drop for BodyWriter {
     fn drop(&mut self) {
         // Whoever wrote to its end flushed; after a failure the answer is broken off anyhow.
         drop(self.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_holds_a_thread_for_a_minute_only() {
+        let (to, _from) = mpsc::channel(1);
+        let runtime = Handle::current();
+        let thread = std::thread::spawn(move || [1, 2].map(|n| hand_over(&runtime, &to, n)));
+        while !thread.is_finished() {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(thread.join().unwrap(), [true, false]);
     }
 }

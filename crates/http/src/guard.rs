@@ -59,6 +59,9 @@ fn check(headers: &HeaderMap, authority: Option<&str>, app: &App) -> Result<(), 
     let hosts = &app.options.hosts;
     // Before the token, so that a page that found its way to this port learns nothing.
     let host = text(headers, &header::HOST).or(authority).unwrap_or_default();
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::invalid("a call has one Host header"));
+    }
     if !is_ours(host, hosts) {
         let problem = Problem::new(ErrorKind::Denied, "this host is not served here");
         return Err(problem.status(StatusCode::MISDIRECTED_REQUEST));

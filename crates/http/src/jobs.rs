@@ -109,7 +109,7 @@ impl Jobs {
             state: state.to_owned(),
             progress: job.progress.look(),
             result,
-            error: failure.map(|failure| Problem::from(failure).details(request_id)),
+            error: failure.map(|failure| Problem::from(failure).told(request_id)),
         })
     }
 }

@@ -146,7 +146,7 @@ fn told(id: &OperationId, known: Known, request_id: &str) -> wire::Operation {
         state: state.as_str().to_owned(),
         progress,
         result,
-        error: failure.map(|failure| Problem::from(failure).details(request_id)),
+        error: failure.map(|failure| Problem::from(failure).told(request_id)),
     }
 }
 

@@ -105,6 +105,13 @@ impl Problem {
         }
     }
 
+    /// The body as a part of an answer that is none itself, as of work that somebody follows;
+    /// logged, so that the log has it under the id that the body names.
+    pub(crate) fn told(&self, request_id: &str) -> ProblemDetails {
+        self.log(request_id);
+        self.details(request_id)
+    }
+
     /// The answer, for a request; logged.
     pub(crate) fn answer(&self, request_id: &str) -> Response {
         self.log(request_id);

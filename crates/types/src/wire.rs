@@ -304,6 +304,9 @@ pub struct ProjectReply {
 pub struct ProjectsReply {
     /// The projects.
     pub projects: Vec<Project>,
+    /// Remarks on what is not among them yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// `{"entry": …, "rolled_off": […]}`.

@@ -19,8 +19,12 @@ pub enum WorkspaceError {
     Parse(#[from] ParseError),
     #[error("project {slug} does not exist")]
     NoProject { slug: Slug },
-    #[error("project {slug} is being created")]
+    /// Somebody makes it, or what somebody began is being cleared away.
+    #[error("project {slug} is being made, or cleared away after an interruption")]
     BeingCreated { slug: Slug },
+    /// It may be one of those that are to come.
+    #[error("project {slug} is not here yet: {recovery}")]
+    NotRecovered { slug: Slug, recovery: String },
     #[error("project {slug} is not in the trash")]
     NotInTrash { slug: Slug },
     #[error("a project named {slug} exists already")]
@@ -176,6 +180,7 @@ impl Classify for WorkspaceError {
             Self::OfStore(error) | Self::OfProject { source: error, .. } => error.kind(),
             Self::Database(error) => error.kind(),
             Self::Read { source, .. } => kind_of_io(source),
+            Self::NotRecovered { .. } => ErrorKind::Unavailable,
             Self::NoResult { .. } => ErrorKind::Internal,
             Self::First(failure) => failure.kind,
         }
@@ -190,7 +195,10 @@ impl WorkspaceError {
             Self::NoProject { .. } => {
                 "`cove ls` lists the projects, `cove trash` the removed ones".into()
             }
-            Self::BeingCreated { slug } => format!("`cove show {slug}` in a moment"),
+            Self::BeingCreated { slug } => {
+                format!("repeat it in a moment; `cove show {slug}` tells")
+            }
+            Self::NotRecovered { .. } => "repeat this when `cove recover` has ended".into(),
             Self::NotInTrash { .. } => "`cove trash` lists what is in it".into(),
             Self::NameTaken { slug } => {
                 format!(

@@ -19,6 +19,7 @@ mod verification;
 mod workspaces;
 
 pub use error::{Failure, WorkspaceError};
+pub use names::FORKS_MAX;
 pub use operations::Known;
 pub use reconcile::Reconciled;
 pub use request::{Request, Saving, Started};

@@ -7,7 +7,7 @@ use cove_types::Slug;
 use crate::WorkspaceError;
 
 /// The most forks that one call makes.
-pub(crate) const FORKS_MAX: u32 = 100;
+pub const FORKS_MAX: u32 = 100;
 
 /// The names of the forks that a call makes.
 ///

@@ -112,6 +112,7 @@ impl Workspaces {
     ) -> Result<wire::RecoverReply, WorkspaceError> {
         parse_key(&request.key)?;
         let inner = self.inner();
+        let _recovering = inner.tell_of_recovery(progress.clone());
         let recovered = recover(inner, request, take, progress).await;
         inner.operations.audit(request, "store.recover", "store", &recovered).await?;
         recovered

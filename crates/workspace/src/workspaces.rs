@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cove_content::entry::{EntryRecord, LATE_WRITES};
 use cove_content::retention::{self, ResolveError};
-use cove_content::volumes::{EntryView, Moment, VolumeError, VolumeStatus, Volumes};
+use cove_content::volumes::{EntryView, Moment, Progress, VolumeError, VolumeStatus, Volumes};
 use cove_database::{ProjectRow, ProjectState, ServerDatabase};
 use cove_env::Env;
 use cove_types::{
@@ -76,6 +76,17 @@ pub(crate) struct Inner {
     pub(crate) reserved: Mutex<HashSet<Slug>>,
     /// Held while what a check found is laid over what the one before it found.
     pub(crate) verifying: tokio::sync::Mutex<()>,
+    /// How far the recovery is that runs.
+    recovering: Mutex<Option<Progress>>,
+}
+
+/// A recovery that runs as long as this lives.
+pub(crate) struct Recovering(Arc<Inner>);
+
+impl Drop for Recovering {
+    fn drop(&mut self) {
+        *self.0.recovering() = None;
+    }
 }
 
 /// A name that nobody else takes while this lives.
@@ -111,6 +122,7 @@ impl Workspaces {
             naming: tokio::sync::Mutex::default(),
             reserved: Mutex::default(),
             verifying: tokio::sync::Mutex::default(),
+            recovering: Mutex::default(),
         }))
     }
 
@@ -131,12 +143,41 @@ impl Inner {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn recovering(&self) -> std::sync::MutexGuard<'_, Option<Progress>> {
+        // What is told of a recovery is whole whenever its holder could panic.
+        self.recovering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of a recovery for as long as the answer lives.
+    pub(crate) fn tell_of_recovery(self: &Arc<Self>, progress: Progress) -> Recovering {
+        *self.recovering() = Some(progress);
+        Recovering(Arc::clone(self))
+    }
+
+    /// How far the recovery is that runs, in words.
+    pub(crate) fn recovery(&self) -> Option<String> {
+        let progress = self.recovering().as_ref()?.look();
+        Some(match progress.total_files {
+            Some(total) => format!("recovering, {} of {total} projects", progress.done_files),
+            None => "recovering".to_owned(),
+        })
+    }
+
+    /// That there is no project of this name, unless a recovery may bring it yet.
+    fn no_project(&self, slug: &Slug) -> WorkspaceError {
+        let slug = slug.clone();
+        match self.recovery() {
+            Some(recovery) => WorkspaceError::NotRecovered { slug, recovery },
+            None => WorkspaceError::NoProject { slug },
+        }
+    }
+
     /// The project that has this name.
     pub(crate) async fn live(&self, slug: &Slug) -> Result<ProjectRow, WorkspaceError> {
         match self.database.find_named(slug).await? {
             Some(row) if row.state == ProjectState::Live => Ok(row),
             Some(_) => Err(WorkspaceError::BeingCreated { slug: slug.clone() }),
-            None => Err(WorkspaceError::NoProject { slug: slug.clone() }),
+            None => Err(self.no_project(slug)),
         }
     }
 
@@ -351,6 +392,16 @@ impl Inner {
         Ok(taken)
     }
 
+    /// That a name is taken: by a project that is there or by one that is not yet, or no more.
+    async fn name_taken(&self, slug: &Slug) -> Result<WorkspaceError, WorkspaceError> {
+        let slug = slug.clone();
+        let row = self.database.find_named(&slug).await?;
+        Ok(match row.is_some_and(|row| row.state == ProjectState::Creating) {
+            true => WorkspaceError::BeingCreated { slug },
+            false => WorkspaceError::NameTaken { slug },
+        })
+    }
+
     /// Reserves a name for as long as the answer lives.
     ///
     /// # Errors
@@ -359,7 +410,7 @@ impl Inner {
     pub(crate) async fn reserve(self: &Arc<Self>, slug: &Slug) -> Result<Reserved, WorkspaceError> {
         let _naming = self.naming.lock().await;
         if self.taken().await?.contains(slug) {
-            return Err(WorkspaceError::NameTaken { slug: slug.clone() });
+            return Err(self.name_taken(slug).await?);
         }
         self.reserved().insert(slug.clone());
         Ok(Reserved { inner: Arc::clone(self), slug: slug.clone() })
@@ -378,7 +429,10 @@ impl Inner {
             let rows = self.database.projects().await?;
             return Ok(rows.into_iter().filter(|row| all(row)).collect());
         }
-        let rows = rows(&self.taken().await?)?;
+        let rows = match rows(&self.taken().await?) {
+            Err(WorkspaceError::NameTaken { slug }) => return Err(self.name_taken(&slug).await?),
+            rows => rows?,
+        };
         self.database.insert_projects(&rows).await?;
         Ok(rows)
     }

@@ -52,7 +52,7 @@ impl Client {
         self.get(place.target(routes::STAT)).await
     }
 
-    /// What lies below a path whose names match a pattern of `*` and `?`, of one kind or any.
+    /// What lies below a path whose names match a pattern of `*`, `?` and `[…]`, of one kind or any.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`]. What was extracted before a failure stays.
+    /// [`ClientError`]. Then nothing was changed.
     pub async fn extract(
         &self,
         project: &Slug,

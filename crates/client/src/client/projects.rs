@@ -49,7 +49,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`]. A stream that breaks off leaves no project.
+    /// [`ClientError`]. A stream that breaks off leaves no project. After
+    /// [`Stopped`](ClientError::Stopped) there is none either: Cove ended while it was made.
     pub async fn create_from(
         &self,
         project: &Slug,
@@ -65,13 +66,33 @@ impl Client {
             // What became of it is asked, since the stream cannot be sent again.
             Err(lost @ ClientError::Lost { .. }) => match self.operation(key, &wait).await {
                 Ok(operation) => Answer::Goes(Box::new(operation)),
-                Err(ClientError::Problem(_)) => return Err(lost),
-                Err(other) => return Err(other),
+                Err(ClientError::Problem(_)) => return Err(self.given_up(project, lost).await),
+                Err(other) => return Err(self.given_up(project, other).await),
             },
             Err(other) => return Err(other),
             Ok(response) => self.answer(&target, response).await?,
         };
-        self.until_end(&target, key, None, first, wait).await
+        match self.until_end(&target, key, None, first, wait).await {
+            Err(error) => Err(self.given_up(project, error).await),
+            finished => finished,
+        }
+    }
+
+    /// What `error` means for a project that was being made of a stream, as far as that can be told:
+    /// a Cove that ended meanwhile made the project whole or not at all.
+    async fn given_up(&self, project: &Slug, error: ClientError) -> ClientError {
+        let at = self.endpoint.name();
+        match error {
+            ClientError::Unreachable { .. } => ClientError::Stopped { at },
+            ClientError::Lost { .. } => match self.show(project).await {
+                Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => {
+                    ClientError::Stopped { at }
+                }
+                // Whose project it is cannot be told.
+                _ => error,
+            },
+            _ => error,
+        }
     }
 
     /// Gives a project another name.

@@ -59,6 +59,40 @@ async fn a_call_whose_answer_was_lost_is_repeated_with_the_same_key_and_followed
     assert!(asked[2].starts_with(&look), "{}", asked[2]);
 }
 
+/// What comes of a project that is made of a stream, with a Cove that answers so.
+async fn created_from(answers: Vec<String>) -> ClientError {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("cove.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(serve(listener, answers));
+    let wait = Wait { until: Until::Saved, pace: Duration::ZERO, progress: &mut |_| {} };
+    let archive = crate::Upload::reader(tokio::io::empty());
+    let client = Client::unix(&socket);
+    let error = client.create_from(&"shop".parse().unwrap(), archive, wait).await.unwrap_err();
+    server.await.unwrap();
+    error
+}
+
+#[tokio::test]
+async fn a_cove_that_forgot_a_stream_made_nothing_of_it() {
+    let missing = || {
+        let body = json!({ "type": "x", "title": "Not found", "status": 404,
+            "kind": "not_found", "detail": "not known", "request_id": "r" });
+        answer("404 Not Found", &body)
+    };
+    let running = || {
+        let body = json!({ "operation": { "id": "x", "state": "running",
+            "progress": { "step": "copying", "done_bytes": 1, "done_files": 0 } } });
+        answer("202 Accepted", &body)
+    };
+    // Killed while the stream was sent, and while its end was waited for.
+    for first in [vec![String::new()], vec![running()], vec![String::new(), running()]] {
+        let error = created_from([first, vec![missing(), missing()]].concat()).await;
+        assert!(matches!(error, ClientError::Stopped { .. }), "{error}");
+        assert_eq!(cove_types::Classify::kind(&error), ErrorKind::Unavailable);
+    }
+}
+
 #[tokio::test]
 async fn why_a_file_breaks_off_is_asked_from_there_on() {
     let home = tempfile::tempdir().unwrap();

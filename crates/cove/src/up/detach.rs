@@ -88,6 +88,13 @@ fn wait_until_ready(
             let text = said();
             let from = text.find("error: ").unwrap_or(0);
             eprint!("{}", &text[from..]);
+            if status.success() {
+                return Err(Failure::new(
+                    ErrorKind::Unavailable,
+                    "Cove was stopped before it served",
+                )
+                .into());
+            }
             let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             return Ok(ExitCode::from(code));
         }

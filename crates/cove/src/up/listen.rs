@@ -16,8 +16,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use super::STOP_WAIT;
+use super::ending::Ending;
 use super::home::{Home, open_own};
-use crate::environment::User;
+use crate::environment::{STORE_FILE, User};
 use crate::failure::Failure;
 
 /// How long calls that wait for the store have at the end.
@@ -49,6 +50,8 @@ pub(super) async fn listen(
     env: &Env,
     workspaces: Workspaces,
     node: &Node,
+    store: &str,
+    ending: &mut Ending,
 ) -> anyhow::Result<()> {
     let token = home.token(env)?;
     let down = Arc::new(Notify::new());
@@ -67,8 +70,9 @@ pub(super) async fn listen(
     let tcp =
         TcpListener::from_std(port).map_err(|error| Failure::io("failed to listen", &error))?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
-    // who finds the socket answering finds the address too
-    write_address(home, address);
+    // who finds the socket answering finds the address and the store too
+    write_down(home, "address", &format!("http://{address}"));
+    write_down(home, STORE_FILE, store);
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
@@ -83,7 +87,10 @@ pub(super) async fn listen(
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
     eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
-    wait_for_the_end(&down).await?;
+    tokio::select! {
+        () = ending.wait() => {}
+        () = down.notified() => {}
+    }
     let _ = stopped.send(true);
     let mut served = std::pin::pin!(async { (servers.0.await, servers.1.await) });
     if tokio::time::timeout(SAVE_WAIT, &mut served).await.is_err() {
@@ -94,32 +101,14 @@ pub(super) async fn listen(
     Ok(())
 }
 
-/// The address for whoever looks into the home.
-fn write_address(home: &Home, address: SocketAddr) {
-    let place = home.dir.join("address");
+/// One line for whoever looks into the home.
+fn write_down(home: &Home, name: &str, line: &str) {
+    let place = home.dir.join(name);
     let mut options = std::fs::OpenOptions::new();
     let file = open_own(&place, home.caller, options.write(true).truncate(true));
-    let written = file.and_then(|mut file| writeln!(file, "http://{address}"));
+    let written = file.and_then(|mut file| writeln!(file, "{line}"));
     if let Err(error) = written {
-        tracing::warn!(%error, "the address is not written down");
-    }
-}
-
-async fn wait_for_the_end(down: &Notify) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let on =
-        |kind| signal(kind).map_err(|error| Failure::io("failed to watch for signals", &error));
-    let (mut terminate, mut interrupt) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    // a terminal that closes does not stop a Cove that serves others
-    let mut hang_up = on(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = down.notified() => return Ok(()),
-            _ = hang_up.recv() => {}
-        }
+        tracing::warn!(%error, name, "what others are to know of this Cove is not written down");
     }
 }
 

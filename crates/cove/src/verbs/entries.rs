@@ -62,12 +62,22 @@ impl Session {
     pub(super) async fn diff(
         &self,
         written: &[String],
+        paths: &[OsString],
         stat: bool,
         name_status: bool,
     ) -> Result<(), Failure> {
+        if !paths.is_empty() {
+            let what = "a difference is of whole projects, paths are not supported";
+            return Err(Failure::new(ErrorKind::Invalid, what).hint(
+                "leave out what stands behind `--`; `cove diff … | grep PATH` looks for one",
+            ));
+        }
         let (before, after) = moments(written)?;
-        let reply =
-            self.client.diff((&before.project, &before.at), (&after.project, &after.at)).await?;
+        let call = async {
+            let sides = ((&before.project, &before.at), (&after.project, &after.at));
+            Ok(self.client.diff(sides.0, sides.1).await?)
+        };
+        let reply = self.wait_for(&Followed::asked(&after.project), call).await?;
         let paths = reply.changes.iter().map(|change| change.path.clone());
         self.output.show(&reply, paths, || {
             match (reply.changes.is_empty(), stat, name_status) {
@@ -141,7 +151,9 @@ impl Session {
 
     pub(super) async fn pin(&self, written: &str, pinned: bool) -> Result<(), Failure> {
         let reference = entry(written)?;
-        let reply = self.client.pin(&reference.project, &reference.at, pinned).await?;
+        let project = &reference.project;
+        let call = async { Ok(self.client.pin(project, &reference.at, pinned).await?) };
+        let reply = self.wait_for(&Followed::stored(project), call).await?;
         let id = &reply.entry.id;
         let line = match pinned {
             true => format!("entry {id} is pinned: retention leaves it alone"),
@@ -158,9 +170,12 @@ impl Session {
         let label: Option<Label> = label.map(parse).transpose()?;
         let project = &reference.project;
         let labels = |entry: &wire::Entry| (entry.id.clone(), entry.label.clone());
-        let before = self.client.timeline(project, true).await?.entries;
-        let before: Vec<_> = before.iter().map(labels).collect();
-        let reply = self.client.label(project, &reference.at, label.as_ref()).await?;
+        let call = async {
+            let before = self.client.timeline(project, true).await?.entries;
+            let before: Vec<_> = before.iter().map(labels).collect();
+            Ok((before, self.client.label(project, &reference.at, label.as_ref()).await?))
+        };
+        let (before, reply) = self.wait_for(&Followed::stored(project), call).await?;
         let old = before.into_iter().find(|(id, _)| *id == reply.entry.id);
         let old =
             old.and_then(|(_, old)| old).filter(|old| Some(old) != reply.entry.label.as_ref());
@@ -174,7 +189,8 @@ impl Session {
 
     pub(super) async fn remove_entry(&self, reference: &ProjectReference) -> Result<(), Failure> {
         let project = &reference.project;
-        let reply = self.client.trash_entry(project, &reference.at).await?;
+        let call = async { Ok(self.client.trash_entry(project, &reference.at).await?) };
+        let reply = self.wait_for(&Followed::stored(project), call).await?;
         let id = &reply.entry.id;
         let line = format!(
             "entry {id} is in the trash for 7 days: `cove undelete {project}@{id}` brings it back"

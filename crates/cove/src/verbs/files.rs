@@ -112,6 +112,7 @@ impl Session {
             }
             FilesVerb::Put { place: written } => {
                 let reference = place_to_change(&written)?;
+                refuse_directory(&reference)?;
                 let content = Upload::reader(tokio::io::stdin());
                 let project = &reference.project.project;
                 let reply = client.put(project, &reference.path, content).await?;
@@ -207,6 +208,14 @@ impl Session {
                 Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => false,
                 Err(error) => return Err(error.into()),
             };
+        if to.is_directory && !is_directory {
+            // A directory may be given a new name that ends so.
+            let source = Place { project, at: &At::Now, path: &from.path };
+            let moved = self.client.stat(source).await?.files.into_iter().next();
+            if moved.is_none_or(|file| file.kind != "directory") {
+                return Err(no_directory(&to));
+            }
+        }
         let to = match (is_directory, from.path.name()) {
             (true, Some(name)) if to.path != from.path => to.path.join(name)?,
             _ => to.path,
@@ -319,6 +328,24 @@ fn base64(bytes: &[u8]) -> String {
 /// `{"files": []}`.
 fn no_files() -> FilesReply {
     FilesReply { files: Vec::new(), remarks: Vec::new() }
+}
+
+/// That a place written with a slash at its end is no directory that is there.
+fn no_directory(reference: &FileReference) -> Failure {
+    let what = copy::named(&reference.project.project, &reference.path);
+    Failure::new(ErrorKind::Precondition, format!("{what} is no directory that is there"))
+        .hint(format!("make it with `cove files mkdir {what}`, or leave out the slash at the end"))
+}
+
+/// Refuses a place for a file that is written with a slash at its end.
+fn refuse_directory(reference: &FileReference) -> Result<(), Failure> {
+    if !reference.is_directory {
+        return Ok(());
+    }
+    let what = copy::named(&reference.project.project, &reference.path);
+    let text = format!("{what} is written with a slash at its end, as a directory is");
+    Err(Failure::new(ErrorKind::Precondition, text)
+        .hint("name the file that is to be written, without a slash at its end"))
 }
 
 /// Where a call reads.

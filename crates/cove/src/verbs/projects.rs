@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cove_client::{Finished, Wait};
+use cove_client::{ClientError, Finished, Wait};
 use cove_types::wire::{self, ProjectReply, ProjectsReply};
 use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::args::WaitFlags;
 use crate::copy;
 use crate::environment;
 use crate::failure::Failure;
+use crate::output;
 use crate::render;
 
 impl Session {
@@ -33,6 +34,7 @@ impl Session {
                 None => format!("`cove show {slug}` says whether it was made"),
             },
             makes_it: true,
+            waits: None,
         };
         let (client, slug_) = (&self.client, &slug);
         let reply = self
@@ -44,10 +46,17 @@ impl Session {
                 };
                 // A name that is taken is better said before gigabytes are sent.
                 client.health().await?;
-                if client.show(slug_).await.is_ok() {
-                    let what = format!("a project named {slug_} exists already");
-                    return Err(Failure::new(ErrorKind::AlreadyExists, what)
-                        .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                match client.show(slug_).await {
+                    Ok(_) => {
+                        let what = format!("a project named {slug_} exists already");
+                        return Err(Failure::new(ErrorKind::AlreadyExists, what)
+                            .hint("pick another name, or `cove rename` or `cove rm` that one"));
+                    }
+                    // Somebody else makes it, or what was interrupted is being cleared away.
+                    Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::Conflict => {
+                        return Err(Failure::from(&*problem));
+                    }
+                    Err(_) => {}
                 }
                 let leave_out = environment::identities(&environment::own_directories());
                 let packing_bar = bar.clone();
@@ -83,7 +92,11 @@ impl Session {
             (false, true) => render::trash(&reply.projects, self.env.now()),
             (false, false) => render::projects(&reply.projects, self.env.now()),
         })?;
+        for remark in &reply.remarks {
+            output::warn(&crate::failure::printable(remark));
+        }
         match (reply.projects.is_empty(), trashed) {
+            (true, _) if !reply.remarks.is_empty() => {}
             (true, true) => self.output.say("the trash is empty"),
             (true, false) => {
                 self.output.say("no projects yet; make one with `cove new NAME --from DIR`");
@@ -185,7 +198,8 @@ impl Session {
 
     pub(super) async fn rename(&self, name: &str, to: &str) -> Result<(), Failure> {
         let (slug, to): (Slug, Slug) = (parse(name)?, parse(to)?);
-        let reply = self.client.rename(&slug, &to).await?;
+        let call = async { Ok(self.client.rename(&slug, &to).await?) };
+        let reply = self.wait_for(&Followed::stored(&slug), call).await?;
         self.show_project(&reply, &format!("{slug} is {to} now"))
     }
 
@@ -194,7 +208,8 @@ impl Session {
             return self.remove_entry(&entry(name)?).await;
         }
         let slug: Slug = parse(name)?;
-        let reply = self.client.trash(&slug).await?;
+        let call = async { Ok(self.client.trash(&slug).await?) };
+        let reply = self.wait_for(&Followed::stored(&slug), call).await?;
         let line =
             format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
         self.show_project(&reply, &line)
@@ -203,7 +218,9 @@ impl Session {
     pub(super) async fn undelete(&self, name: &str) -> Result<(), Failure> {
         let reference: ProjectReference = parse(name)?;
         let at = Some(&reference.at).filter(|at| **at != At::Now);
-        let reply = self.client.undelete(&reference.project, at).await?;
+        let project = &reference.project;
+        let call = async { Ok(self.client.undelete(project, at).await?) };
+        let reply = self.wait_for(&Followed::stored(project), call).await?;
         let line = match &reply.entry {
             Some(entry) if entry.pinned => {
                 format!("entry {} is back, pinned so that it stays", entry.id)

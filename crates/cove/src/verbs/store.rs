@@ -52,7 +52,9 @@ impl Session {
                 WaitFlags::default(),
                 &Followed::work("recovering goes on"),
                 |until, pace, bar| async move {
-                    let mut progress = |operation: &wire::Operation| bar.operation(operation);
+                    let mut progress = |operation: &wire::Operation| {
+                        bar.show(&recovering(&operation.progress));
+                    };
                     let wait = Wait { until, pace, progress: &mut progress };
                     let recovered = client.recover(take, wait).await.map_err(|error| {
                         let failure = Failure::from(error);
@@ -120,6 +122,15 @@ impl Session {
         self.output.show(&reply, failed, || render::checks(&reply.checks))?;
         Ok(found(reply.checks.iter().all(|check| check.ok), ErrorKind::Precondition))
     }
+}
+
+/// How far a recovery is: what it counts are projects.
+fn recovering(progress: &wire::Progress) -> wire::Progress {
+    let step = match progress.total_files {
+        Some(total) => format!("{}, {} of {total} projects", progress.step, progress.done_files),
+        None => progress.step.clone(),
+    };
+    wire::Progress { step, ..wire::Progress::default() }
 }
 
 /// The exit status of a check: success only when all is well.

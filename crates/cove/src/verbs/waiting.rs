@@ -31,17 +31,38 @@ pub(super) struct Followed<'a> {
     pub before: String,
     /// Whether the project is there only when the result is on this node.
     pub makes_it: bool,
+    /// What is said of the waiting when it is the store that is waited for.
+    pub waits: Option<&'static str>,
 }
+
+/// Of a change that takes effect when the store has it.
+const STORED: &str = "waiting for the store: it is done when the store answers";
 
 impl<'a> Followed<'a> {
     /// A change of a project that is there.
     pub fn of(project: &'a Slug, goes_on: String, before: String) -> Self {
-        Self { project: Some(project), goes_on, before, makes_it: false }
+        Self { project: Some(project), goes_on, before, makes_it: false, waits: None }
     }
 
     /// Work that makes no project.
     pub fn work(goes_on: &str) -> Self {
-        Self { project: None, goes_on: goes_on.into(), before: goes_on.into(), makes_it: false }
+        let (goes_on, before) = (goes_on.to_owned(), goes_on.to_owned());
+        Self { project: None, goes_on, before, makes_it: false, waits: None }
+    }
+
+    /// A change of what is stored, which goes on when nobody waits for it.
+    pub fn stored(project: &'a Slug) -> Self {
+        let left = "it is done when the store answers";
+        Self { waits: Some(STORED), ..Self::of(project, left.to_owned(), left.to_owned()) }
+    }
+
+    /// A question that the store may have to answer.
+    pub fn asked(project: &'a Slug) -> Self {
+        let left = "nothing was changed";
+        Self {
+            waits: Some("waiting for the store"),
+            ..Self::of(project, left.to_owned(), left.to_owned())
+        }
     }
 }
 
@@ -59,6 +80,15 @@ fn reason(project: &Project) -> Option<String> {
 }
 
 impl Session {
+    /// Waits for a call that ends when the store answers, saying so when that takes long.
+    pub(super) async fn wait_for<T>(
+        &self,
+        followed: &Followed<'_>,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.follow(WaitFlags::default(), followed, |_, _, _| call).await
+    }
+
     /// Follows a call with the bar, as far as the flags want. After some seconds it says what is
     /// waited for, and why; interrupted, it says what goes on.
     pub(super) async fn follow<T, F>(
@@ -109,23 +139,27 @@ impl Session {
                 told.push(line);
             }
         };
+        if let Some(waits) = followed.waits {
+            tell(waits.to_owned());
+        }
         // Where a bar stands it shows how far the work is.
-        if !self.bar.is_captured() && !self.bar.is_watched() {
+        if followed.waits.is_none() && !self.bar.is_captured() && !self.bar.is_watched() {
             let so_far = self.bar.so_far();
             let so_far = if so_far.is_empty() { String::new() } else { format!(": {so_far}") };
             tell(format!("still at it{so_far}"));
         }
         loop {
             if let Some(slug) = followed.project
-                && self.bar.is_captured()
-                && until == Until::Saved
+                && (self.bar.is_captured() && until == Until::Saved || followed.waits.is_some())
                 && let Ok(reply) = self.client.show(slug).await
             {
-                let place = render::place(&reply.project.saved_to);
-                tell(format!(
-                    "it is on this node; waiting until it is saved {place} (ctrl-C ends the \
-                     waiting, not the saving)"
-                ));
+                if followed.waits.is_none() {
+                    let place = render::place(&reply.project.saved_to);
+                    tell(format!(
+                        "it is on this node; waiting until it is saved {place} (ctrl-C ends the \
+                         waiting, not the saving)"
+                    ));
+                }
                 if let Some(reason) = reason(&reply.project) {
                     tell(reason);
                 }

@@ -256,6 +256,13 @@ fn coves_own_home_below_the_source_is_left_out_and_named() {
     let files = texts(&cove.json(&["files", "ls", "shop:/"])["files"], "path");
     assert!(files.contains(&"mine".to_owned()), "{files:?}");
     assert!(!files.contains(&"home".to_owned()) && !files.contains(&"objects".to_owned()));
+    // Who brings it in need not know what `up` was told.
+    let mut program = cove.program();
+    program.env_remove("COVE_OBJECTS").args(["new", "again", "--from", "."]);
+    let made = run(&mut program, b"").success();
+    assert!(made.stderr.contains("objects"), "{}", made.stderr);
+    let files = texts(&cove.json(&["files", "ls", "again:/"])["files"], "path");
+    assert!(!files.contains(&"objects".to_owned()), "{files:?}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Cove, Objects, Settings, get, poll, run, same_trees};
+use crate::harness::{Cove, Objects, Settings, get, loop_devices_of, poll, run, same_trees};
 
 #[test]
 fn over_tcp_every_call_needs_the_token_and_no_foreign_page_may_call() {
@@ -30,6 +30,7 @@ fn over_tcp_every_call_needs_the_token_and_no_foreign_page_may_call() {
         let (status, answer) = get(&address, path, &[&host]);
         assert_eq!(status, 401, "{path}: {answer}");
     }
+    assert_eq!(projects(&[&host, "Host: evil.example", &bearer]).0, 400);
     // Whoever has the token from a foreign page all the same.
     for foreign in ["evil.example", "evil.example:80", "127.0.0.1.nip.io"] {
         let (status, answer) = projects(&[&format!("Host: {foreign}"), &bearer]);
@@ -138,4 +139,30 @@ fn interrupted_waiting_leaves_the_entry_and_its_upload_alive() {
     let timeline = cove.timeline("shop");
     assert_eq!(timeline.len(), 1);
     assert_eq!(timeline[0]["durability"], "saved");
+}
+
+#[test]
+fn a_signal_while_it_starts_leaves_nothing_mounted() {
+    // A store that takes connections and never answers: the start waits for it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut settings = Settings::with(Objects::Url("s3://nobody/x".to_owned()));
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    settings.variables = vec![("AWS_ENDPOINT_URL", endpoint)];
+    let Some(cove) = Cove::prepare(settings) else { return };
+    let pool = cove.home.join("pool");
+    let is_mounted = || {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        mounts.contains(&format!(" {} ", pool.display()))
+    };
+    let mut child = cove.up_command().stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    poll("the pool is mounted", || if is_mounted() { Ok(()) } else { Err("it is not".to_owned()) });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    poll("it ends", || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(!is_mounted(), "{said}");
+    assert_eq!(loop_devices_of(&cove.home.join("pool.img")), Vec::<std::path::PathBuf>::new());
 }

@@ -182,3 +182,19 @@ fn an_entry_that_is_on_this_node_alone_can_be_restored_and_forked() {
     is_saved_by_itself(&cove, "shop");
     is_saved_by_itself(&cove, "fork");
 }
+
+#[test]
+fn a_change_that_waits_for_the_store_says_so_and_is_done_when_it_answers() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let (store, aside) = (cove.dir.path().join("objects"), cove.dir.path().join("aside"));
+    fs::rename(&store, &aside).unwrap();
+    let mut renamed = cove.program_of(&["rename", "shop", "store"]).spawn().unwrap();
+    let mut said = std::io::BufReader::new(renamed.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert_eq!(line, "waiting for the store: it is done when the store answers\n");
+    fs::rename(&aside, &store).unwrap();
+    assert!(renamed.wait().unwrap().success());
+    cove.json(&["show", "store"]);
+}

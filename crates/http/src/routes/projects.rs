@@ -95,7 +95,7 @@ pub(crate) async fn create(
     let slug =
         from.slug.ok_or_else(|| Problem::invalid("field \"slug\" of the query is missing"))?;
     let slug: Slug = field("slug", &slug)?;
-    let source = Source::Archive(Box::new(body::reader(request.into_body())));
+    let source = Source::Archive(Box::new(body::reader(request.into_body()).await));
     // The body is read while this call lasts, so its end is waited for whatever the caller says.
     let call = {
         let (workspaces, asked, slug) = (app.workspaces.clone(), asked.clone(), slug.clone());

@@ -328,3 +328,25 @@ async fn an_old_key_does_not_bring_an_old_state_back() {
     assert_eq!(again.project.slug, "third");
     assert_eq!(workspaces.list(false).await.unwrap().projects[0].slug, "third");
 }
+
+#[tokio::test]
+async fn while_a_recovery_runs_nobody_is_told_that_there_is_nothing() {
+    let server = Server::new().await;
+    let progress = Progress::default();
+    let running = server.workspaces.inner().tell_of_recovery(progress.clone());
+    let remarks = async || server.workspaces.list(false).await.unwrap().remarks;
+    assert_eq!(remarks().await, ["recovering"]);
+    progress.update(|progress| {
+        progress.done_files = 1;
+        progress.total_files = Some(3);
+    });
+    assert_eq!(remarks().await, ["recovering, 1 of 3 projects"]);
+    let error = server.workspaces.timeline(&slug("shop"), false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let text = "project shop is not here yet: recovering, 1 of 3 projects";
+    assert_eq!(error.to_string(), text);
+    drop(running);
+    assert!(remarks().await.is_empty());
+    let error = server.workspaces.show(&slug("shop")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}

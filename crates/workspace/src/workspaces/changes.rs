@@ -665,7 +665,7 @@ async fn fork(
     let rows = inner.made_or_later(rows).await;
     let shaped = |inner: &Inner, rows: &[ProjectRow], statuses: &[VolumeStatus]| {
         let projects = paired(rows, statuses).map(|(row, status)| inner.shape(row, status, &[]));
-        wire::ProjectsReply { projects: projects.collect() }
+        wire::ProjectsReply { projects: projects.collect(), remarks: Vec::new() }
     };
     let value = shaped(&inner, &rows, &captured.value);
     let saved: Saving<wire::ProjectsReply> = Box::pin(async move {

@@ -22,6 +22,7 @@ impl Workspaces {
     /// The live projects by name or, when `trashed`, those in the trash, the last one first.
     ///
     /// A project whose volume this node does not have is at risk, and says what brings it back.
+    /// While a recovery runs a remark says so, since what it brings back is not among them yet.
     pub async fn list(&self, trashed: bool) -> Result<wire::ProjectsReply, WorkspaceError> {
         let inner = self.inner();
         let wanted = if trashed { ProjectState::Trashed } else { ProjectState::Live };
@@ -38,7 +39,8 @@ impl Workspaces {
             Some(status) => inner.shape(row, status, &inner.rescues(status, until).await),
             None => inner.absent(row),
         });
-        Ok(wire::ProjectsReply { projects: join_all(projects).await })
+        let projects = join_all(projects).await;
+        Ok(wire::ProjectsReply { projects, remarks: inner.recovery().into_iter().collect() })
     }
 
     /// One project. Costs no request and no walk.

@@ -245,7 +245,12 @@ async fn a_create_whose_end_is_unknown_keeps_its_name_until_it_is_known() {
     let error = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let error = server.workspaces.show(&slug("shop")).await.unwrap_err();
-    assert_eq!(error.to_string(), "project shop is being created");
+    let being_made = "project shop is being made, or cleared away after an interruption";
+    assert_eq!(error.to_string(), being_made);
+    // No list shows it, so nobody else is told that there is such a project.
+    let asked = ask("other");
+    let error = server.workspaces.create(&asked, &slug("shop"), tar("a=1")).await.unwrap_err();
+    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Conflict, being_made));
     let again = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap();
     again.saved.await.unwrap();
     assert_eq!((server.names().await, server.fake.count()), ("shop".into(), 1));

@@ -41,7 +41,7 @@ pub(crate) async fn export(
     headers: HeaderMap,
 ) -> Answer {
     let (reference, path) = place(slug, &at.path, at.at.as_deref())?;
-    let (writer, ending, mut from) = body::writer();
+    let (writer, ending, mut from) = body::writer().await;
     tokio::spawn(async move {
         let call = async move { app.workspaces.export(&reference, &path, Box::new(writer)).await };
         // Nobody hears it when the caller has gone away.
@@ -82,6 +82,6 @@ pub(crate) async fn extract(
     request: Request,
 ) -> Reply<FilesReply> {
     let path = reading::path("path", &target.path)?;
-    let edit = FileEdit::Extract(path, Box::new(body::reader(request.into_body())));
+    let edit = FileEdit::Extract(path, Box::new(body::reader(request.into_body()).await));
     change(app, asked, slug, edit).await
 }

@@ -156,7 +156,7 @@ pub(crate) async fn put(
             Ok(turn)
         }
     };
-    let (content, refusal) = CheckedBody::new(body::reader(request.into_body()), look);
+    let (content, refusal) = CheckedBody::new(body::reader(request.into_body()).await, look);
     let ended = change(app, asked, slug, FileEdit::Put(path, Box::new(content))).await;
     match (ended, refusal.take()) {
         (Err(_), Some(problem)) => Err(problem),
