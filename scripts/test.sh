@@ -49,6 +49,7 @@ all)
     step 'format' format
     step 'lints' lint
     step 'tests' everything
+    step 'documentation' documentation
     ;;
 live)
     is_root || { fail 'these tests need root' 'run: sudo make live' || exit 1; }

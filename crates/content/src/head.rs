@@ -1,6 +1,6 @@
 //! Heads: the one mutable object of a volume.
 //!
-//! A head is canonical JSON ([`json`](crate::json)) of at most 16 KiB, whatever the
+//! A head is canonical JSON ([`json`]) of at most 16 KiB, whatever the
 //! volume's size, with a field `check` over the rest. It names the root of now, the entries, where
 //! the chunks lie, who may write, and which operations took effect. It changes
 //! only by a conditional PUT.

@@ -12,7 +12,7 @@ use crate::pack::{PACK_BYTES_MAX, TRAILER_BYTES};
 
 /// The most indexes that a head names; each is a cached table more to ask for a digest. Damaged
 /// ones, which no other can take in, come on top once they leave fewer than
-/// [`WHOLE_INDEXES_MIN`] to the others.
+/// `WHOLE_INDEXES_MIN` to the others.
 pub const INDEXES_MAX: usize = 8;
 
 /// How many indexes that are whole a head may name, however many are damaged. With one alone each
@@ -20,7 +20,7 @@ pub const INDEXES_MAX: usize = 8;
 const WHOLE_INDEXES_MIN: usize = 4;
 
 /// The most packs that a head names beside its indexes; with 64 they take 4 KiB of it. Damaged
-/// ones, which no index can cover, come on top once they leave fewer than [`GATHERED_PACKS_MIN`]
+/// ones, which no index can cover, come on top once they leave fewer than `GATHERED_PACKS_MIN`
 /// to the others.
 pub const PACKS_MAX: usize = 64;
 
@@ -195,11 +195,11 @@ pub struct Damaged {
 /// What to gather: nothing below [`PACKS_MAX`] packs; then all of them go under one
 /// new index, the small ones (when there are two or more) rewritten together first. What is
 /// `damaged` stays where it is; when it leaves few others, these are gathered once there are
-/// [`GATHERED_PACKS_MIN`].
+/// `GATHERED_PACKS_MIN`.
 ///
 /// Indexes are merged like a log-structured tree: the new one takes in, from the
 /// smallest on, each that is at most twice as long as what it holds by then, and
-/// as many more as leave [`INDEXES_MAX`], or [`WHOLE_INDEXES_MIN`] beside the damaged ones. So each row is written about log₃ times
+/// as many more as leave [`INDEXES_MAX`], or `WHOLE_INDEXES_MIN` beside the damaged ones. So each row is written about log₃ times
 /// as the volume grows.
 ///
 /// A set with more packs than a head may name (a long session's) is planned alike.

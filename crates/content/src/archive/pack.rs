@@ -22,7 +22,7 @@ pub struct PackOptions {
     /// Directories to leave out with everything below, as device and inode: Cove's own
     /// home or store.
     pub leave_out: Vec<(u64, u64)>,
-    /// Whether sockets are kept, as a marker that only [`extract`](super::extract) knows.
+    /// Whether sockets are kept, as a marker that only [`extract`](super::extract()) knows.
     pub sockets: bool,
 }
 

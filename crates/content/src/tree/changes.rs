@@ -47,7 +47,7 @@ pub enum ChangeKind {
 ///   that is renamed; among several the one with the same name, else the first. A
 ///   directory that moved is removed and added, its files are renamed.
 ///
-/// Costs what [`diff`] does and, for a file of which only chunks differ, a look-up of its
+/// Costs what [`diff()`] does and, for a file of which only chunks differ, a look-up of its
 /// entry; holds all changes in memory.
 ///
 /// # Errors

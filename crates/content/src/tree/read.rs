@@ -72,7 +72,7 @@ pub fn range<N: Nodes>(nodes: N, root: &Digest, range: Range<Key>) -> Cursor<N> 
     }
 }
 
-/// A walk over the items of a range, from [`range`](self::range).
+/// A walk over the items of a range, from [`range`].
 ///
 /// It holds one node a level and ends after an error.
 #[derive(Debug)]
