@@ -25,7 +25,7 @@ use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
-use crate::save::{SaveError, bring_older, keep_unknown, put_head, remember, unread};
+use crate::save::{SaveError, bring_older, keep_unknown, put_head, read_older, remember, unread};
 use crate::volume::{Known, Volume};
 use crate::work::Work;
 
@@ -227,7 +227,13 @@ impl Recovery<'_> {
         let capture = Arc::clone(&volume.capture);
         let _turn = capture.blocking_lock();
         volume.state().fenced |= is_foreign;
-        let (known, sealing) = self.seal(id, (head, version))?;
+        let (mut known, sealing) = self.seal(id, (head, version))?;
+        if is_foreign {
+            // before this node remembers the head as its own: from then on a crash, or a step below that
+            // fails, leaves files here that would be saved over this state
+            known.older = read_older(inner, &known.head).map_err(said)?;
+            known = keep_now(inner, id, known)?;
+        }
         {
             let mut state = volume.state();
             state.document.clone_from(&known.head.document);
@@ -248,12 +254,6 @@ impl Recovery<'_> {
         }
         if is_foreign {
             drop_background(inner, &volume).map_err(|error| chain(&error))?;
-        }
-        if is_foreign && !volume.state().queue.is_empty() {
-            // what was captured here before is saved after this, as the present state for a moment
-            let known = volume.state().known.clone().ok_or("it has no head")?;
-            let kept = keep_unknown(inner, id, &known).map_err(said)?;
-            remember(inner, &volume, kept).map_err(said)?;
         }
         let count = unread(&volume);
         if count > 0 {
@@ -277,6 +277,15 @@ impl Recovery<'_> {
         inner.adopt(&volume);
         Ok(volume)
     }
+}
+
+/// Makes the state of a head an entry of it, unless it is one.
+fn keep_now(inner: &Inner, id: &VolumeId, known: Known) -> Result<Known, String> {
+    let tree = known.head.now.tree;
+    if known.entries().any(|entry| entry.is_live() && entry.root.tree == tree) {
+        return Ok(known);
+    }
+    keep_unknown(inner, id, &known).map_err(said)
 }
 
 /// Forgets what was captured for nobody in particular: the files themselves are newer.

@@ -2,12 +2,15 @@
 
 use cove_content::volumes::{Moment, Volumes};
 
+use cove_objects::{Fault, Request};
+
 use crate::home::{Home, on_both_pools};
 use crate::world::memory;
 
 on_both_pools!(
     a_store_that_is_taken_back_brings_the_others_state_and_keeps_ones_own,
     what_was_captured_before_the_store_was_lost_is_saved_when_it_is_taken_back,
+    a_recovery_that_breaks_off_and_a_restart_save_nothing_over_the_others_state,
 );
 
 async fn a_store_that_is_taken_back_brings_the_others_state_and_keeps_ones_own(is_real: bool) {
@@ -79,4 +82,42 @@ async fn what_was_captured_before_the_store_was_lost_is_saved_when_it_is_taken_b
     for home in [&mut b, &mut c] {
         home.down().await;
     }
+}
+
+async fn a_recovery_that_breaks_off_and_a_restart_save_nothing_over_the_others_state(
+    is_real: bool,
+) {
+    let store = memory();
+    let (mut a, mut b) = (Home::new(&store, is_real), Home::new(&store, is_real));
+    a.up().await;
+    let volume = a.create("shop").await;
+    a.write(&volume, "file", "first").await;
+    a.look(&volume).await;
+    b.up().await;
+    b.recover().await;
+    b.write(&volume, "file", "of b").await;
+    b.look(&volume).await;
+    b.down().await;
+    a.write(&volume, "file", "late").await;
+    // heads are taken, and nothing that is stored beside them
+    store.fail_when(|request: &Request| {
+        matches!(request, Request::PutIfAbsent(_)).then_some(Fault::BeforeEffect)
+    });
+    let (_, lost) = a.recover().await;
+    assert!(!lost.is_empty(), "it broke off");
+    store.heal();
+    a.down().await;
+    a.up().await;
+    // whatever is captured by itself before somebody asks again
+    let now = (volume.clone(), Moment::Now);
+    let _ = a.node().diff(now.clone(), now).await;
+    let (_, lost) = a.recover().await;
+    assert_eq!(lost, [""; 0]);
+    a.look(&volume).await;
+    let texts = a.texts(&volume, "file").await;
+    for text in ["late", "of b"] {
+        assert!(texts.contains(&text.to_owned()), "{text} is lost: {texts:?}");
+    }
+    a.assert_whole(&volume).await;
+    a.down().await;
 }
