@@ -8,12 +8,12 @@ use cove_env::Env;
 use cove_objects::{Key, WriteError};
 use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId, SessionId, VolumeId};
 
-use crate::chunks::{ChunkError, Chunks};
+use crate::chunks::{ChunkError, Chunks, PackCache};
 use crate::decode::DecodeError;
 use crate::frame::FrameChunk;
 use crate::head::{HEAD_BYTES_MAX, Head, RootFrame};
 use crate::index::{self, IndexTable, IndexWriter, Location, PackEntry};
-use crate::locations::{Damaged, GatherPlan, PackRef, plan_gather};
+use crate::locations::{Damaged, GatherPlan, IndexRef, PackRef, plan_gather};
 use crate::pack::{FinishedPack, IndexRow, Pack, PackWriter, by_frame, check_frame};
 use crate::remote::{Remote, put_once};
 use crate::session::pack_id;
@@ -31,7 +31,7 @@ const PARALLEL: usize = 8;
 /// the head is put, and what was read stays where it is: a failure changes nothing.
 ///
 /// Costs a PUT for the index and one for each 16 MiB of gathered packs; a GET for each small pack
-/// and for each index that is taken in. Holds 32 MiB of packs that are read, the pack that is
+/// and for each index that is taken in, unless this computer wrote and kept it. Holds 32 MiB of packs that are read, the pack that is
 /// written, and the index.
 ///
 /// Every frame is copied as it is, after its chunks were checked against their digests. A pack
@@ -67,6 +67,7 @@ fn write(
     let session = env.session_id();
     let mut copy = Copy {
         remote: chunks.remote(),
+        cache: chunks.cache(),
         env,
         pin,
         session,
@@ -116,6 +117,10 @@ fn look(
         }
         let mut merged = Vec::new();
         for index in &plan.merge {
+            if let Some(kept) = kept_index(chunks.cache(), index) {
+                merged.push(kept);
+                continue;
+            }
             match chunks.whole_index(index) {
                 Ok(index) => merged.push(index),
                 Err(error) if error.is_lasting() => {
@@ -144,6 +149,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Frames of small packs on their way into few.
 struct Copy<'a> {
     remote: &'a Remote,
+    cache: &'a PackCache,
     env: &'a Env,
     pin: [u8; 8],
     session: SessionId,
@@ -159,10 +165,22 @@ impl Copy<'_> {
     fn packs(&mut self, packs: &[PackRef]) -> Result<HashSet<PackId>, GatherError> {
         let mut left = HashSet::new();
         for batch in packs.chunks(PARALLEL) {
-            let wanted: Vec<_> =
-                batch.iter().map(|pack| (self.remote.pack_key(&pack.id), 0..pack.bytes)).collect();
-            let fetched = self.remote.get_each(&wanted, PARALLEL);
-            for ((pack, (key, _)), bytes) in batch.iter().zip(&wanted).zip(fetched) {
+            let kept: Vec<Option<Vec<Frame>>> =
+                batch.iter().map(|pack| kept_frames(self.cache, pack)).collect();
+            let is_kept = kept.iter().map(Option::is_some);
+            let wanted: Vec<_> = batch
+                .iter()
+                .zip(is_kept)
+                .filter(|(_, is_kept)| !is_kept)
+                .map(|(pack, _)| (self.remote.pack_key(&pack.id), 0..pack.bytes))
+                .collect();
+            let mut fetched = wanted.iter().zip(self.remote.get_each(&wanted, PARALLEL));
+            for (pack, kept) in batch.iter().zip(kept) {
+                if let Some(frames) = kept {
+                    frames.into_iter().try_for_each(|frame| self.frame(&frame))?;
+                    continue;
+                }
+                let Some(((key, _), bytes)) = fetched.next() else { break };
                 let frames =
                     bytes.map_err(|source| ChunkError::Read { source }).and_then(|bytes| {
                         checked_frames(pack, &bytes).map_err(|source| ChunkError::Damaged {
@@ -276,6 +294,7 @@ impl Copy<'_> {
         put(self.remote, &self.remote.index_key(&id), bytes.clone())?;
         // what was just written is not read again
         chunks.cache().keep_index(&reference, &bytes).map_err(|source| damaged(id, source))?;
+        chunks.cache().keep_small_index(id, &bytes);
         Ok(self.head)
     }
 }
@@ -315,6 +334,18 @@ struct Frame {
     bytes: Bytes,
     plain_bytes: u32,
     chunks: Vec<FrameChunk>,
+}
+
+/// The frames of a small pack that this computer wrote and kept, checked like those of any other.
+fn kept_frames(cache: &PackCache, pack: &PackRef) -> Option<Vec<Frame>> {
+    checked_frames(pack, &cache.find_small_pack(pack.id)?).ok()
+}
+
+/// A small index that this computer wrote and kept, checked like any other.
+fn kept_index(cache: &PackCache, index: &IndexRef) -> Option<(IndexTable, Bytes)> {
+    let bytes = cache.find_small_index(index.id)?;
+    let table = index::check_whole(&bytes).ok()?;
+    (table.id == index.id && bytes.len() as u64 == index.bytes).then_some((table, bytes))
 }
 
 /// The frames of a pack, of which each byte is as written and each chunk has its digest.

@@ -230,6 +230,7 @@ impl<'a> Session<'a> {
             .cache
             .keep(&reference, &finished.bytes[footer_from..])
             .expect("a pack that was just written reads as written");
+        self.cache.keep_small_pack(finished.id, &finished.bytes);
         let runtime = self.remote.runtime().clone();
         let permit = runtime
             .block_on(Arc::clone(&self.slots).acquire_owned())

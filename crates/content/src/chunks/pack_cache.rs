@@ -11,11 +11,16 @@ use super::cache_dir::CacheDir;
 use super::kept::Kept;
 use crate::decode::DecodeError;
 use crate::index::{self, IndexTable, PageRef};
-use crate::locations::{IndexRef, PackRef};
+use crate::locations::{GATHERED_PACK_BYTES, IndexRef, PackRef};
 use crate::pack::PackIndex;
 
 /// Footers, tables and pages on disk, in bytes: the pages of 10 million chunks, more than 1 TB.
 const DISK_BYTES_MAX: u64 = 512 << 20;
+/// Objects that a gathering takes in, on disk, in bytes: the small packs of a head have at most 252 MiB
+/// and most often less than one.
+const GATHERED_BYTES_MAX: u64 = 256 << 20;
+/// What they lie in, below the directory of the cache.
+const GATHERED_DIR: &str = "gathered";
 /// Footers in memory, in bytes: those of a head with 64 packs of small files, and as much again.
 const FOOTERS_BYTES_MAX: usize = 64 << 20;
 /// Tables of indexes in memory, in bytes: 64 for 1,260 chunks.
@@ -28,11 +33,12 @@ const NODES_BYTES_MAX: usize = 32 << 20;
 /// The footers, indexes and nodes of trees that were read or written here: a small change
 /// reads none of them again.
 ///
-/// A node of this computer has one for all its volumes. Nodes are in memory only; the rest is
-/// on disk too, where a restart finds it. What comes from disk is checked as what comes
+/// A node of this computer has one for all its volumes. Nodes are in memory only, what is to be
+/// gathered on disk only; the rest is on disk too, where a restart finds it. What comes from disk is checked as what comes
 /// from the store is.
 pub struct PackCache {
     disk: Option<CacheDir>,
+    gathered: Option<CacheDir>,
     footers: Mutex<Kept<PackId, Arc<PackIndex>>>,
     tables: Mutex<Kept<IndexId, Arc<IndexTable>>>,
     pages: Mutex<Kept<(IndexId, usize), Bytes>>,
@@ -54,8 +60,12 @@ impl PackCache {
 
     /// A cache whose files have at most `disk_bytes_max` bytes.
     pub(super) fn bounded(dir: Option<PathBuf>, disk_bytes_max: u64) -> Self {
+        let gathered = dir.as_ref().map(|dir| dir.join(GATHERED_DIR));
+        // what cannot be kept is read from the store
+        let gathered = gathered.filter(|dir| std::fs::create_dir_all(dir).is_ok());
         Self {
             disk: dir.map(|dir| CacheDir::open(dir, disk_bytes_max)),
+            gathered: gathered.map(|dir| CacheDir::open(dir, GATHERED_BYTES_MAX)),
             footers: Mutex::new(Kept::new(FOOTERS_BYTES_MAX)),
             tables: Mutex::new(Kept::new(TABLES_BYTES_MAX)),
             pages: Mutex::new(Kept::new(PAGES_BYTES_MAX)),
@@ -172,6 +182,34 @@ impl PackCache {
         index::check_page(page, &bytes).ok()?;
         lock(&self.pages).keep((index, page.number), bytes.clone(), bytes.len());
         Some(bytes)
+    }
+
+    /// Keeps a small pack that this computer has written, for when it is gathered here or by a fork.
+    pub(crate) fn keep_small_pack(&self, pack: PackId, bytes: &[u8]) {
+        if let Some(gathered) = &self.gathered
+            && (bytes.len() as u64) < GATHERED_PACK_BYTES
+        {
+            gathered.keep(&pack.to_string(), bytes);
+        }
+    }
+
+    /// What was kept of a pack, which the caller is to check.
+    pub(crate) fn find_small_pack(&self, pack: PackId) -> Option<Bytes> {
+        self.gathered.as_ref()?.find(&pack.to_string()).map(Bytes::from)
+    }
+
+    /// Keeps a small index that this computer has written, for when it is merged.
+    pub(crate) fn keep_small_index(&self, index: IndexId, bytes: &[u8]) {
+        if let Some(gathered) = &self.gathered
+            && (bytes.len() as u64) < GATHERED_PACK_BYTES
+        {
+            gathered.keep(&index.to_string(), bytes);
+        }
+    }
+
+    /// What was kept of an index, which the caller is to check.
+    pub(crate) fn find_small_index(&self, index: IndexId) -> Option<Bytes> {
+        self.gathered.as_ref()?.find(&index.to_string()).map(Bytes::from)
     }
 
     /// Counts pages of an index that are about to be fetched; gives how many were before.

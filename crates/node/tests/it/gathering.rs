@@ -44,20 +44,25 @@ async fn a_gathering_that_is_interrupted_at_a_request_leaves_a_volume_that_saves
     let first = world.snapshot(&volume).await;
     let then = describe(&files).unwrap();
     // the change's pack, a read, the gathered pack, the index, the head
-    let requests = [0, 20, PACKS_MAX + 1, PACKS_MAX + 2, PACKS_MAX + 3];
+    let read = [0, 20, PACKS_MAX + 1, PACKS_MAX + 2, PACKS_MAX + 3].map(|at| (false, at));
+    // the same when nothing has to be read
+    let kept = [0, 1, 2, 3].map(|at| (true, at));
     for fault in [Fault::BeforeEffect, Fault::AfterEffect, Fault::Exhausted] {
-        for failing in requests {
+        for (is_kept, failing) in read.into_iter().chain(kept) {
             while head(&world, &volume).locations.packs.len() < PACKS_MAX - 1 {
                 change();
                 world.look(&volume).await;
             }
             change();
+            if !is_kept {
+                world.forget_what_will_be_gathered();
+            }
             let count = Arc::new(AtomicUsize::new(0));
             let counting = Arc::clone(&count);
             world.store.fail_when(move |_: &Request| {
                 (counting.fetch_add(1, Ordering::SeqCst) == failing).then_some(fault)
             });
-            let what = format!("{fault:?} at request {failing}");
+            let what = format!("{fault:?} at request {failing}, kept: {is_kept}");
             let now = (volume.clone(), Moment::Now);
             // whether it is said to fail or not, the next one comes through
             let _ = world.node.diff(now.clone(), now.clone()).await;

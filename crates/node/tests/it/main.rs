@@ -22,4 +22,5 @@ mod requests;
 mod second_lives;
 mod sweep;
 mod taken_back;
+mod watched;
 mod world;

@@ -1,162 +1,146 @@
 //! How many requests work costs: what a user pays for and waits for.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use cove_content::head::Head;
 use cove_content::locations::PACKS_MAX;
-use cove_content::volumes::Moment;
-use cove_objects::{Key, MemoryStore, Request, Store};
-use cove_types::VolumeId;
+use cove_content::volumes::{Moment, VerifyLevel, Volumes};
+use cove_env::Env;
+use cove_objects::{Key, S3Config, S3Store, Store};
+use cove_testkit::S3Server;
+use cove_testkit::proof::{figure, rounds};
+use cove_types::{EntryId, TreePath, VolumeId};
 
+use crate::watched::Watched;
 use crate::world::{World, is_root, memory};
 
-/// Writes down the requests that `work` makes, one line each.
-struct Log(Arc<std::sync::Mutex<Vec<String>>>);
-
-impl Log {
-    fn of(store: &MemoryStore) -> Self {
-        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let writing = Arc::clone(&lines);
-        store.fail_when(move |request: &Request| {
-            let verb = match request {
-                Request::Get(_) => "get",
-                Request::GetRange(..) => "get range of",
-                Request::GetTail(..) => "get tail of",
-                Request::PutIfAbsent(_) => "create",
-                Request::PutIfMatch(_) => "replace",
-                Request::List(_) => "list",
-                Request::Delete(_) => "delete",
-            };
-            let kind = request.key().split('/').nth(2).unwrap_or(request.key());
-            let kind = match kind {
-                "volumes" => "head",
-                "packs" => "pack",
-                "indexes" => "index",
-                other => other,
-            };
-            writing.lock().unwrap().push(format!("{verb} {kind}"));
-            None
-        });
-        Self(lines)
-    }
-
-    /// What was asked since the last call.
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
+/// A store of this test's own on a real S3 server; `None` when skipping it was decided.
+fn bucket() -> Option<Arc<dyn Store>> {
+    static SERVER: OnceLock<Option<S3Server>> = OnceLock::new();
+    let server = SERVER.get_or_init(S3Server::start).as_ref()?;
+    let env = Env::system();
+    let config = S3Config {
+        bucket: server.bucket.clone(),
+        prefix: format!("requests-{}", env.operation_id(0)),
+        region: "us-east-1".into(),
+        endpoint: Some(server.endpoint.clone()),
+        access_key: server.access_key.clone(),
+        secret_key: server.secret_key.clone(),
+        session_token: None,
+    };
+    Some(Arc::new(S3Store::open(config, env).unwrap()))
 }
 
-async fn costs_what_it_must(world: &World) {
+async fn costs_what_it_must(world: &World, log: &Watched) {
     let volume = world.create().await;
     let files = world.files(&volume).await;
     for n in 0..50 {
         std::fs::write(files.join(format!("file-{n}")), format!("content {n}")).unwrap();
     }
     world.look(&volume).await;
-    let log = Log::of(&world.store);
-    let before = world.store.requests();
+    log.take();
 
     world.look(&volume).await;
-    assert_eq!(log.take(), [""; 0], "a look without a change");
-    assert_eq!(world.store.requests(), before, "a look without a change");
+    assert_eq!(log.lines(), [""; 0], "a look without a change");
 
     std::fs::write(files.join("file-7"), "another content").unwrap();
     world.look(&volume).await;
-    assert_eq!(log.take(), ["create pack", "replace head"], "a small change");
+    assert_eq!(log.lines(), ["create pack", "replace head"], "a small change");
 
     std::fs::write(files.join("file-8"), "yet another").unwrap();
     let first = world.snapshot(&volume).await;
-    assert_eq!(log.take(), ["create pack", "replace head"], "a snapshot of a small change");
+    assert_eq!(log.lines(), ["create pack", "replace head"], "a snapshot of a small change");
 
     // the document lies in a pack since the first entry
     world.snapshot(&volume).await;
-    assert_eq!(log.take(), ["replace head"], "a named snapshot of an unchanged state");
+    assert_eq!(log.lines(), ["replace head"], "a named snapshot of an unchanged state");
 
     world.look(&volume).await;
-    assert_eq!(log.take(), [""; 0], "a look after snapshots of unchanged states");
+    assert_eq!(log.lines(), [""; 0], "a look after snapshots of unchanged states");
 
     let fork = world.fork(&volume, Moment::Now).await;
-    assert_eq!(log.take(), ["create head"], "a fork of a saved state");
+    assert_eq!(log.lines(), ["create head"], "a fork of a saved state");
 
     world.look(&fork).await;
-    assert_eq!(log.take(), [""; 0], "a look at an unchanged fork");
+    assert_eq!(log.lines(), [""; 0], "a look at an unchanged fork");
 
     world.fork(&volume, Moment::Entry(first)).await;
-    assert_eq!(log.take(), ["create head"], "a fork of an entry");
+    assert_eq!(log.lines(), ["create head"], "a fork of an entry");
 
     let forks = world.fork_as(&world.call(), &volume, Moment::Now, 3).await.unwrap();
     forks.saved.await.unwrap();
-    assert_eq!(log.take(), ["create head"; 3], "three forks at once");
+    assert_eq!(log.lines(), ["create head"; 3], "three forks at once");
 
     let files = world.files(&fork).await;
     std::fs::write(files.join("file-9"), "the fork goes its own way").unwrap();
     world.look(&fork).await;
-    assert_eq!(log.take(), ["create pack", "replace head"], "a small change of a fork");
+    assert_eq!(log.lines(), ["create pack", "replace head"], "a small change of a fork");
     world.node.stop().await;
 }
 
-fn packs_named(world: &World, volume: &VolumeId) -> usize {
+async fn packs_named(store: &dyn Store, volume: &VolumeId) -> usize {
     let key = Key::parse(&format!("teams/home/volumes/{volume}/head")).unwrap();
-    Head::decode(&world.store.contents()[&key]).unwrap().locations.packs.len()
+    let head = store.get(&key, 1 << 20).await.unwrap();
+    Head::decode(&head.bytes).unwrap().locations.packs.len()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_64th_save_gathers_small_packs_and_the_next_reads_nothing() {
-    if !is_root("every_64th_save_gathers_small_packs_and_the_next_reads_nothing") {
-        return;
-    }
-    let mut world = World::fake("a", &memory()).await;
+async fn every_64th_save_costs_two_more(store: Arc<dyn Store>, is_real: bool) {
+    let log = Watched::new(Arc::clone(&store));
+    let mut world = World::of("a", Arc::clone(&log) as _, is_real).await;
     let volume = world.create().await;
     let files = world.files(&volume).await;
     let small = ["create pack", "replace head"];
-    let log = Log::of(&world.store);
     let mut number = 0;
     let mut change = || {
         number += 1;
         std::fs::write(files.join(format!("file-{}", number % 7)), format!("{number}")).unwrap();
     };
     for _ in 0..2 {
-        while packs_named(&world, &volume) < PACKS_MAX - 1 {
+        while packs_named(&*store, &volume).await < PACKS_MAX - 1 {
             change();
             log.take();
             world.look(&volume).await;
-            assert_eq!(log.take(), small, "a small change");
+            assert_eq!(log.lines(), small, "a small change");
         }
         change();
         world.look(&volume).await;
-        let asked = log.take();
-        // the pack of the change, the packs that are gathered, the index that is merged
-        let mut wanted = vec!["create pack".to_owned()];
-        wanted.extend(vec!["get range of pack".to_owned(); PACKS_MAX]);
-        wanted.extend(["create pack", "create index", "replace head"].map(str::to_owned));
-        let merged = asked.iter().position(|request| request == "get index");
-        let without: Vec<_> =
-            asked.iter().filter(|request| *request != "get index").cloned().collect();
-        assert_eq!(without, wanted, "the 64th pack");
-        assert!(merged.is_none_or(|at| at == 1), "{asked:?}");
-        assert_eq!(packs_named(&world, &volume), 0);
+        // the pack of the change, and what was gathered into one
+        let wanted = ["create pack", "create pack", "create index", "replace head"];
+        assert_eq!(log.lines(), wanted, "the 64th pack");
+        assert_eq!(packs_named(&*store, &volume).await, 0);
 
         change();
         world.look(&volume).await;
-        assert_eq!(log.take(), small, "a small change after a gathering");
+        assert_eq!(log.lines(), small, "a small change after a gathering");
     }
 
     world.restart().await;
     log.take();
     change();
     world.look(&volume).await;
-    let asked = log.take();
+    let asked = log.lines();
     assert!(
         asked.iter().all(|request| !request.contains("index")),
         "after a start, indexes come from the disk: {asked:?}"
     );
+    let verified = world.node.verify(&volume, VerifyLevel::Read { part: 1, of: 1 }).await.unwrap();
+    assert_eq!(verified.problems, []);
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_fake_pool_every_64th_save_costs_two_more() {
+    if is_root("on_the_fake_pool_every_64th_save_costs_two_more") {
+        every_64th_save_costs_two_more(memory(), false).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_fake_pool_work_costs_what_it_must() {
     if is_root("on_the_fake_pool_work_costs_what_it_must") {
-        costs_what_it_must(&World::fake("a", &memory()).await).await;
+        let log = Watched::new(memory());
+        costs_what_it_must(&World::of("a", Arc::clone(&log) as _, false).await, &log).await;
     }
 }
 
@@ -165,8 +149,98 @@ mod live {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn work_costs_what_it_must() {
-        if is_root("work_costs_what_it_must") {
-            costs_what_it_must(&World::on_loop("a", &memory()).await).await;
+        if !is_root("work_costs_what_it_must") {
+            return;
+        }
+        let Some(store) = bucket() else { return };
+        let log = Watched::new(store);
+        let world = World::of("a", Arc::clone(&log) as _, true).await;
+        costs_what_it_must(&world, &log).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_64th_save_costs_two_more() {
+        if !is_root("every_64th_save_costs_two_more") {
+            return;
+        }
+        let Some(store) = bucket() else { return };
+        super::every_64th_save_costs_two_more(store, true).await;
+    }
+
+    /// Files of a few bytes, each of them another, and so as many chunks.
+    fn write_files(dir: &Path, count: usize) {
+        for number in 0..count {
+            let dir = dir.join(format!("dir-{}", number / 1_000));
+            if number % 1_000 == 0 {
+                std::fs::create_dir(&dir).unwrap();
+            }
+            std::fs::write(dir.join(format!("file-{number}")), format!("of {count}: {number}"))
+                .unwrap();
+        }
+    }
+
+    /// The most trips of a read of one file at an entry, on a machine that knows nothing of it.
+    async fn trips_of_a_cold_read(chunks: usize) -> Option<usize> {
+        let store = bucket()?;
+        let world = World::of("a", Arc::clone(&store), true).await;
+        let volume = world.create().await;
+        let empty = world.snapshot(&volume).await;
+        let files = world.files(&volume).await;
+        tokio::task::spawn_blocking(move || write_files(&files, chunks)).await.unwrap();
+        let full = world.snapshot(&volume).await;
+        // as many young packs as there can be, so that as many footers are read
+        let files = world.files(&volume).await;
+        for number in 0..60 {
+            std::fs::write(files.join("changing"), format!("{number}")).unwrap();
+            world.look(&volume).await;
+        }
+        let many = world.snapshot(&volume).await;
+        // what a recovery copies is what there is now: nothing
+        world.restore(&volume, &empty).await;
+        world.node.stop().await;
+
+        let mut most = 0;
+        for entry in [full, many] {
+            let log = Watched::new(Arc::clone(&store));
+            let world = World::of("b", Arc::clone(&log) as _, true).await;
+            let recovered = world.node.recover(true, Default::default()).await.unwrap();
+            assert!(recovered.lost.is_empty(), "{:?}", recovered.lost);
+            log.take();
+            let number = chunks / 2;
+            let text = read(&world, &volume, entry, number).await;
+            assert_eq!(text, format!("of {chunks}: {number}"));
+            let asked = log.take();
+            assert!(asked.trips <= 12, "{} trips: {:?}", asked.trips, asked.lines);
+            let name = format!("requests of a cold read of one of {chunks} chunks");
+            figure(&name, format!("{} in {} round trips", asked.lines.len(), asked.trips));
+            most = most.max(asked.trips);
+            world.node.stop().await;
+        }
+        Some(most)
+    }
+
+    async fn read(world: &World, volume: &VolumeId, entry: EntryId, number: usize) -> String {
+        let path = format!("dir-{}/file-{number}", number / 1_000);
+        let path = TreePath::from_bytes(path.as_bytes()).unwrap();
+        let read = world.node.read(volume, &Moment::Entry(entry), &path, None).await;
+        let (_, mut reader) = read.unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+            text
+        });
+        read.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cold_read_of_one_file_takes_few_round_trips_at_any_size() {
+        if !is_root("a_cold_read_of_one_file_takes_few_round_trips_at_any_size") {
+            return;
+        }
+        for chunks in [1_000, rounds(20_000, 1_000_000)] {
+            if trips_of_a_cold_read(chunks).await.is_none() {
+                return;
+            }
         }
     }
 }

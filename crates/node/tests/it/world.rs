@@ -138,6 +138,16 @@ impl World {
         Self::with(name, store, seen, Env::system(), dir, pool).await
     }
 
+    /// A machine that reaches any store; what the test looks into is the store itself.
+    pub(crate) async fn of(name: &str, seen: Arc<dyn Store>, is_real: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = match is_real {
+            true => AnyPool::on_loop(dir.path()),
+            false => AnyPool::fake(&dir.path().join("pool")),
+        };
+        Self::with(name, &memory(), seen, Env::system(), dir, pool).await
+    }
+
     /// A machine with a fake pool that reaches the store through a door.
     pub(crate) async fn behind(name: &str, store: &Arc<MemoryStore>, door: &Arc<Door>) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -204,6 +214,13 @@ impl World {
     /// The node's database, for a look from outside.
     pub(crate) async fn database(&self) -> NodeDatabase {
         NodeDatabase::open(&self.dir.path().join("node.db")).await.unwrap()
+    }
+
+    /// Loses the packs and indexes that are kept until they are gathered.
+    pub(crate) fn forget_what_will_be_gathered(&self) {
+        for file in std::fs::read_dir(self.dir.path().join("cache/gathered")).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
     }
 
     /// A call of its own.
