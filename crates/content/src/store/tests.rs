@@ -1,3 +1,6 @@
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use super::*;
 
 #[test]

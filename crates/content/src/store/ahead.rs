@@ -1,0 +1,363 @@
+//! Reading ahead: some threads read files while one puts together what they found, in order.
+//!
+//! One thread walks the directories in the order of keys and cuts the walk into portions;
+//! several read the files of a portion; whoever asks for [`Ahead::next`] gets the portions in
+//! the order of the walk, so that what is stored is the same as if one thread had done all of it.
+//!
+//! **Invariant:** what was read and not yet taken has at most [`AHEAD_BYTES_MAX`] bytes, and one
+//! portion, at any size of files and directories.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use cove_btrfs::{Dir, FileKind, Metadata};
+use cove_types::{Digest, TreePath};
+
+use super::entry::{ChunkSink, Described, describe, grid_of, next_data, read_entry, read_groups};
+use super::{StoreError, lack};
+use crate::chunk::GRID_BYTES;
+use crate::frame;
+use crate::session::{Session, SessionError};
+use crate::tree::{ChunkList, Content, Grid};
+
+/// How many threads read. On a cold cache they wait for the disk and not for a core.
+const READERS: usize = 8;
+/// What may have been read and not been taken, in bytes.
+const AHEAD_BYTES_MAX: u64 = 48 << 20;
+/// A portion is not made longer than this.
+const PORTION_BYTES: u64 = 512 << 10;
+/// Nor does it have more entries.
+const PORTION_ENTRIES: usize = 128;
+/// What an entry counts for beside its content.
+const ENTRY_BYTES: u64 = 1 << 10;
+/// A longer file is read in parts of one chunk list each.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// What is to be looked at, in the order of the walk.
+enum Task {
+    /// An entry, with the content of a file that is not long.
+    Entry(TreePath, Metadata),
+    /// A further name of an inode that was met before.
+    Again(TreePath, Metadata),
+    /// The chunk lists that begin in `bytes` of a long file.
+    Lists { file: Arc<File>, path: TreePath, size: u64, grid: Grid, bytes: Range<u64> },
+    /// A long file after all of its lists.
+    Long(Arc<File>, TreePath, Metadata, Grid),
+    /// What the walk itself met.
+    Met(Box<Found>),
+}
+
+/// What was found.
+pub(super) enum Found {
+    /// An entry, or why it was not read.
+    Entry(TreePath, Metadata, Result<Box<Read>, StoreError>),
+    /// A further name of an inode that was met before.
+    Again(TreePath, Metadata),
+    /// Some lists of the long file whose entry follows.
+    Lists(Result<(Vec<(u64, ChunkList)>, Puts), StoreError>),
+    /// What of the entry at a path is not captured.
+    Lack(TreePath, &'static str),
+    /// The walk cannot go on.
+    Broken(StoreError),
+}
+
+/// What was read of an entry.
+pub(super) struct Read {
+    pub(super) described: Described,
+    /// Its chunk lists; those of a long file came before.
+    pub(super) lists: Vec<(u64, ChunkList)>,
+    pub(super) puts: Puts,
+}
+
+/// Chunks in the order in which they were read.
+#[derive(Default)]
+pub(super) struct Puts(RefCell<Vec<Put>>);
+
+enum Put {
+    Data(Digest, Vec<u8>),
+    Frame(Digest, Vec<u8>),
+    Meta(Digest, Vec<u8>),
+}
+
+impl Puts {
+    /// Puts them all into the session.
+    pub(super) fn into(self, session: &mut Session<'_>) -> Result<(), SessionError> {
+        self.0.into_inner().into_iter().try_for_each(|put| match put {
+            Put::Data(digest, plain) => session.put_data(digest, &plain),
+            Put::Frame(digest, frame) => session.put_frame(digest, &frame),
+            Put::Meta(digest, plain) => session.put_meta(digest, &plain),
+        })
+    }
+}
+
+impl ChunkSink for Puts {
+    fn put_data(&self, digest: Digest, plain: &[u8]) -> Result<(), SessionError> {
+        // what gets a frame of its own anyway is compressed by whoever reads it
+        let put = match plain.len() == GRID_BYTES as usize {
+            true => Put::Frame(digest, frame::compress(plain)),
+            false => Put::Data(digest, plain.to_vec()),
+        };
+        self.0.borrow_mut().push(put);
+        Ok(())
+    }
+
+    fn put_frame(&self, digest: Digest, frame: Vec<u8>) -> Result<(), SessionError> {
+        self.0.borrow_mut().push(Put::Frame(digest, frame));
+        Ok(())
+    }
+
+    fn put_meta(&self, digest: Digest, plain: Vec<u8>) -> Result<(), SessionError> {
+        self.0.borrow_mut().push(Put::Meta(digest, plain));
+        Ok(())
+    }
+}
+
+/// What the walk may still be ahead.
+struct Budget {
+    /// `None` once nobody takes any more.
+    free: Mutex<Option<u64>>,
+    more: Condvar,
+}
+
+impl Budget {
+    fn change(&self, change: impl FnOnce(&mut Option<u64>)) {
+        change(&mut self.free.lock().unwrap_or_else(PoisonError::into_inner));
+        self.more.notify_all();
+    }
+
+    /// Waits until `bytes` are free, or all are; whether anybody still takes what is read.
+    fn take(&self, bytes: u64) -> bool {
+        let wanted = bytes.min(AHEAD_BYTES_MAX);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &mut *free {
+                None => return false,
+                Some(left) if *left >= wanted => {
+                    *left -= wanted;
+                    return true;
+                }
+                Some(_) => free = self.more.wait(free).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn give(&self, bytes: u64) {
+        self.change(|free| {
+            *free = free.map(|free| free + bytes.min(AHEAD_BYTES_MAX));
+        });
+    }
+}
+
+/// A portion of the walk, on its way to a reader.
+type Portion = (Vec<Task>, SyncSender<Vec<Found>>);
+
+/// What is read ahead of its taker. When it goes, the threads end.
+pub(super) struct Ahead {
+    portions: Receiver<(u64, Receiver<Vec<Found>>)>,
+    budget: Arc<Budget>,
+}
+
+impl Ahead {
+    /// Begins to read what is below `dir`, by threads of `scope`.
+    pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>, dir: &'scope Dir) -> Self {
+        let budget =
+            Arc::new(Budget { free: Mutex::new(Some(AHEAD_BYTES_MAX)), more: Condvar::new() });
+        let (order, portions) = channel();
+        let (to_readers, tasks) = channel::<Portion>();
+        let tasks = Arc::new(Mutex::new(tasks));
+        for _ in 0..READERS {
+            let tasks = Arc::clone(&tasks);
+            let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || read_portions(dir, &tasks));
+        }
+        let walk = Walk {
+            dir,
+            budget: Arc::clone(&budget),
+            order,
+            to_readers,
+            portion: Vec::new(),
+            bytes: 0,
+            linked: HashSet::new(),
+        };
+        let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || walk.run());
+        Self { portions, budget }
+    }
+
+    /// The next portion; `None` at the end.
+    pub(super) fn next(&self) -> Option<Vec<Found>> {
+        let (bytes, found) = self.portions.recv().ok()?;
+        let found = found.recv().expect("a reader answers, or its panic ends all of it");
+        self.budget.give(bytes);
+        Some(found)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.budget.change(|free| *free = None);
+    }
+}
+
+/// Reads portions until there are none.
+fn read_portions(dir: &Dir, tasks: &Mutex<Receiver<Portion>>) {
+    loop {
+        let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((portion, answer)) = next else { return };
+        // nobody takes it when the store has failed
+        let _ = answer.send(portion.into_iter().map(|task| read(dir, task)).collect());
+    }
+}
+
+fn read(dir: &Dir, task: Task) -> Found {
+    let puts = Puts::default();
+    match task {
+        Task::Met(found) => *found,
+        Task::Again(path, metadata) => Found::Again(path, metadata),
+        Task::Entry(path, metadata) => {
+            let read = read_entry(dir, &path, &metadata, &puts);
+            let read = read.map(|(described, lists)| Box::new(Read { described, lists, puts }));
+            Found::Entry(path, metadata, read)
+        }
+        Task::Lists { file, path, size, grid, bytes } => {
+            let lists = read_groups(&file, &path, (size, grid), bytes, &puts);
+            Found::Lists(lists.map(|lists| (lists, puts)))
+        }
+        Task::Long(file, path, metadata, grid) => {
+            let content = Content::File { size: metadata.size, grid, chunk: None };
+            let described = describe(dir, &path, &metadata, content, Some(&file), &puts);
+            let read = described.map(|mut described| {
+                if metadata.links > 1 {
+                    described.entry.link = Some(path.clone());
+                }
+                Box::new(Read { described, lists: Vec::new(), puts })
+            });
+            Found::Entry(path, metadata, read)
+        }
+    }
+}
+
+/// Nobody takes what is read any more.
+struct Ended;
+
+struct Walk<'w> {
+    dir: &'w Dir,
+    budget: Arc<Budget>,
+    order: Sender<(u64, Receiver<Vec<Found>>)>,
+    to_readers: Sender<Portion>,
+    portion: Vec<Task>,
+    bytes: u64,
+    /// Inodes of several names that were met.
+    linked: HashSet<u64>,
+}
+
+impl Walk<'_> {
+    fn run(mut self) {
+        if self.directory(&TreePath::top()).is_ok() {
+            let _ = self.send();
+        }
+    }
+
+    /// Hands over what has come together.
+    fn send(&mut self) -> Result<(), Ended> {
+        let (portion, bytes) = (std::mem::take(&mut self.portion), std::mem::take(&mut self.bytes));
+        if portion.is_empty() {
+            return Ok(());
+        }
+        if !self.budget.take(bytes) {
+            return Err(Ended);
+        }
+        let (answer, found) = sync_channel(1);
+        self.order.send((bytes, found)).map_err(|_| Ended)?;
+        self.to_readers.send((portion, answer)).map_err(|_| Ended)
+    }
+
+    fn add(&mut self, task: Task, bytes: u64) -> Result<(), Ended> {
+        let is_full = self.portion.len() >= PORTION_ENTRIES;
+        if is_full || self.bytes + bytes > PORTION_BYTES {
+            self.send()?;
+        }
+        self.portion.push(task);
+        self.bytes += bytes + ENTRY_BYTES;
+        Ok(())
+    }
+
+    fn met(&mut self, found: Found) -> Result<(), Ended> {
+        self.add(Task::Met(Box::new(found)), 0)
+    }
+
+    fn directory(&mut self, path: &TreePath) -> Result<(), Ended> {
+        let children = match self.dir.list(path) {
+            Ok(children) => children,
+            Err(error) => {
+                self.met(Found::Broken(error.into()))?;
+                self.send()?;
+                return Err(Ended);
+            }
+        };
+        let mut below = Vec::new();
+        for (name, metadata) in children {
+            let Ok(child) = path.join(&name) else {
+                self.met(Found::Lack(path.clone(), lack::LONG))?;
+                continue;
+            };
+            let is_directory = metadata.kind == FileKind::Directory;
+            if metadata.kind == FileKind::Device {
+                self.met(Found::Lack(child, lack::DEVICE))?;
+            } else if metadata.stands_for_subvolume() {
+                self.met(Found::Lack(child, lack::NESTED))?;
+            } else {
+                if is_directory {
+                    below.push(child.clone());
+                }
+                self.entry(child, metadata)?;
+            }
+        }
+        below.iter().try_for_each(|child| self.directory(child))
+    }
+
+    fn entry(&mut self, path: TreePath, metadata: Metadata) -> Result<(), Ended> {
+        let has_names = metadata.links > 1 && metadata.kind != FileKind::Directory;
+        if has_names && !self.linked.insert(metadata.inode) {
+            return self.add(Task::Again(path, metadata), 0);
+        }
+        if metadata.kind != FileKind::File {
+            return self.add(Task::Entry(path, metadata), 0);
+        }
+        let size = metadata.size;
+        if size <= WHOLE_BYTES_MAX {
+            return self.add(Task::Entry(path, metadata), size);
+        }
+        match self.long(&path, &metadata) {
+            Ok(sent) => sent,
+            Err(error) => self.met(Found::Entry(path, metadata, Err(error))),
+        }
+    }
+
+    /// The lists of a long file, each a portion, and its entry after them; holes are stepped over.
+    fn long(
+        &mut self,
+        path: &TreePath,
+        metadata: &Metadata,
+    ) -> Result<Result<(), Ended>, StoreError> {
+        let size = metadata.size;
+        let file = Arc::new(self.dir.open_file(path)?);
+        let grid = grid_of(&file, path, size)?;
+        let mut offset = 0;
+        let failed = |source| StoreError::Read { path: path.clone(), source };
+        while let Some(data) = next_data(&file, offset, size).map_err(failed)? {
+            let from = data - data % grid.group_bytes();
+            offset = from.saturating_add(grid.group_bytes()).min(size);
+            let (file, path, bytes) = (Arc::clone(&file), path.clone(), from..offset);
+            let weight = bytes.end - bytes.start;
+            let task = Task::Lists { file, path, size, grid, bytes };
+            if self.add(task, weight).is_err() {
+                return Ok(Err(Ended));
+            }
+        }
+        Ok(self.add(Task::Long(file, path.clone(), metadata.clone(), grid), 0))
+    }
+}
