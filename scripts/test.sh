@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/tools.sh
 
 tools() {
-    need_cargo && need_compiler && need_live && need_weed || return 1
+    need_cargo && need_compiler && need_live && need_weed && need_sqlite && need_postgres || return 1
     cargo --version
     echo "S3 server: ${COVE_TEST_WEED:-none}"
 }

@@ -136,3 +136,38 @@ make_venv() {
     python3 -m venv --clear "$1" 2>/dev/null && return 0
     is_root && command -v apt-get >/dev/null && apt_install python3 python3-venv && python3 -m venv --clear "$1"
 }
+
+# need_sqlite: the program that commits while its files are snapshotted.
+need_sqlite() {
+    need_program sqlite3 sqlite3
+    install_or_skip 'tests of SQLite'
+}
+
+# need_postgres: the server, which Debian keeps out of PATH. Its package would make and start a
+# cluster of the machine's own, which nobody here needs.
+need_postgres() {
+    for initdb in "$(command -v initdb)" /usr/lib/postgresql/*/bin/initdb; do
+        if [ -n "$initdb" ] && [ -x "$initdb" ]; then
+            need_program unshare util-linux
+            need_program setpriv util-linux
+            install_or_skip 'tests of PostgreSQL'
+            return
+        fi
+    done
+    if is_root && command -v apt-get >/dev/null && ! [ -e /etc/postgresql-common ]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/cove-tests.conf
+    fi
+    packages_missing="$packages_missing postgresql"
+    install_or_skip 'tests of PostgreSQL'
+}
+
+# install_or_skip WHAT: installs the packages noted as root; says that WHAT will be skipped otherwise.
+install_or_skip() {
+    if [ -n "$packages_missing" ] && ! is_root; then
+        echo "$1 will be skipped: these packages are missing:$packages_missing"
+        packages_missing=
+        return 0
+    fi
+    install_missing
+}

@@ -26,8 +26,10 @@ use crate::volumes::Progress;
 
 /// How many packs are on their way at once; each holds up to 32 MiB of memory.
 const UPLOADS: usize = 3;
-/// After how many packs a session has them listed, so that a restart goes on from them: 256 MiB or more.
-const LISTED_AFTER: usize = 16;
+/// With how many packs in the store a session has them listed, so that a restart goes on from them:
+/// 64 MiB or more, one request for four. Together with [`UPLOADS`] it bounds what is put twice after a
+/// crash, seven packs.
+const LISTED_AFTER: usize = 4;
 /// After how long it has them listed though there are fewer: a slow line would lose hours by a restart,
 /// and one that is cut each half hour would never end.
 const LISTED_WITHIN: Duration = Duration::from_secs(600);
@@ -54,7 +56,8 @@ pub struct Session<'a> {
     list: Option<List<'a>>,
     /// When packs were listed last, or it began; by the clock that only goes forward.
     listed: Duration,
-    uploads: Vec<JoinHandle<Result<(), WriteError>>>,
+    /// Those of `finished` that are on their way.
+    uploads: Vec<(PackId, JoinHandle<Result<(), WriteError>>)>,
     slots: Arc<Semaphore>,
     progress: Progress,
 }
@@ -107,8 +110,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Has `list` called with each few hundred MiB of packs, and with those of each ten minutes, once
-    /// they are in the store.
+    /// Has `list` called with each few packs, and with those of each ten minutes, once they are in the
+    /// store. Those on their way then are not waited for unless ten minutes have passed.
     #[must_use]
     pub fn listing(mut self, list: List<'a>) -> Self {
         self.list = Some(list);
@@ -202,18 +205,30 @@ impl<'a> Session<'a> {
             let next = PackWriter::new(pack_id(&self.env, self.pin), &self.volume, self.id);
             let full = std::mem::replace(&mut self.pack, next);
             self.upload(full, &[])?;
-            let since = self.env.since_boot().saturating_sub(self.listed);
-            let is_due = self.finished.len() >= LISTED_AFTER || since >= LISTED_WITHIN;
-            if is_due && self.list.is_some() {
-                self.reap(true)?;
-                let packs: Vec<PackRef> = self.finished.iter().map(|(pack, _)| *pack).collect();
-                if let Some(list) = &mut self.list {
-                    list(&packs)?;
-                }
-                self.finished.clear();
-                self.listed = self.env.since_boot();
-            }
+            self.list_finished()?;
         }
+        Ok(())
+    }
+
+    /// Has packs listed that are in the store, when there are enough of them or it is time.
+    fn list_finished(&mut self) -> Result<(), SessionError> {
+        if self.list.is_none() {
+            return Ok(());
+        }
+        let is_late = self.env.since_boot().saturating_sub(self.listed) >= LISTED_WITHIN;
+        self.reap(is_late)?;
+        let under_way: Vec<PackId> = self.uploads.iter().map(|(id, _)| *id).collect();
+        let (on_the_way, there): (Vec<_>, Vec<_>) =
+            self.finished.iter().cloned().partition(|(pack, _)| under_way.contains(&pack.id));
+        if there.len() < LISTED_AFTER && !is_late {
+            return Ok(());
+        }
+        let packs: Vec<PackRef> = there.iter().map(|(pack, _)| *pack).collect();
+        if let Some(list) = &mut self.list {
+            list(&packs)?;
+        }
+        self.finished = on_the_way;
+        self.listed = self.env.since_boot();
         Ok(())
     }
 
@@ -246,7 +261,7 @@ impl<'a> Session<'a> {
             progress.update(|progress| progress.done_bytes += sent);
             Ok(())
         });
-        self.uploads.push(upload);
+        self.uploads.push((reference.id, upload));
         self.finished.push((reference, index));
         self.reap(false)
     }
@@ -255,9 +270,9 @@ impl<'a> Session<'a> {
     fn reap(&mut self, all: bool) -> Result<(), SessionError> {
         let runtime = self.remote.runtime().clone();
         let (ended, under_way): (Vec<_>, Vec<_>) =
-            self.uploads.drain(..).partition(|upload| all || upload.is_finished());
+            self.uploads.drain(..).partition(|(_, upload)| all || upload.is_finished());
         self.uploads = under_way;
-        for upload in ended {
+        for (_, upload) in ended {
             match runtime.block_on(upload) {
                 Ok(result) => result.map_err(|source| SessionError::Put { source })?,
                 Err(_) => return Err(SessionError::Stopped),

@@ -21,6 +21,7 @@ use self::local::Local;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Bar;
+use crate::signals;
 
 /// How many symbolic links one name may lead through: as many as the kernel follows.
 const LINKS_MAX: usize = 40;
@@ -434,7 +435,7 @@ pub async fn copy_out(
     });
     let ended = tokio::select! {
         ended = &mut written => ended,
-        _ = tokio::signal::ctrl_c() => {
+        by_signal = signals::ended() => {
             stop.store(true, Ordering::Relaxed);
             match tokio::time::timeout(SWEEP_MAX, &mut written).await {
                 // It was done before it heard of it.
@@ -444,7 +445,7 @@ pub async fn copy_out(
                     if ended.is_ok() {
                         output::warn("interrupted; nothing was written");
                     }
-                    return Err(Failure::interrupted());
+                    return Err(by_signal);
                 }
             }
         }

@@ -24,9 +24,10 @@ impl Failure {
         Self { kind, what: what.into(), hint: None, silent: None }
     }
 
-    /// The end by ctrl-C, after what goes on was said.
-    pub fn interrupted() -> Self {
-        Self { silent: Some(130), ..Self::new(ErrorKind::TimedOut, "interrupted") }
+    /// The end by a signal, after what goes on was said.
+    pub fn by_signal(number: i32) -> Self {
+        let status = u8::try_from(128 + number).unwrap_or(u8::MAX);
+        Self { silent: Some(status), ..Self::new(ErrorKind::TimedOut, "interrupted") }
     }
 
     /// The end of a pipe whose reader has enough.

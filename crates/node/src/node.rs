@@ -293,6 +293,7 @@ impl Node {
                 }
             }
             state.queue.push_back(pending);
+            state.is_resumed = true;
         }
         let resumed = Arc::clone(inner);
         let volumes: Vec<Arc<Volume>> = volumes.into_values().collect();

@@ -57,6 +57,7 @@ pub(crate) fn save(
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
     let pending = finish_capture(inner, volume, pending)?;
+    catch_up(inner, volume, &pending)?;
     let saved = attempt(inner, volume, &pending).map_err(|error| kept(&pending, error));
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
         // the head is another than is remembered here: an answer was lost, or another copy saved
@@ -68,6 +69,25 @@ pub(crate) fn save(
         }
     }
     saved
+}
+
+/// Takes the head that an earlier run put for its work, if it ended before it had remembered that. Without
+/// it the packs that this head lists would be put again, and all of them be in vain.
+///
+/// Costs one request after a start that finds work to be saved.
+fn catch_up(inner: &Arc<Inner>, volume: &Arc<Volume>, pending: &Pending) -> Result<(), SaveError> {
+    let known = {
+        let state = volume.state();
+        state.known.clone().filter(|_| state.is_resumed)
+    };
+    if let Some(known) = known {
+        let found = read_head(inner, &volume.id)?;
+        if found.0.seq != known.head.seq || found.0.nonce != known.head.nonce {
+            take_head(inner, volume, &known.head, found, Some(&pending.operation))?;
+        }
+    }
+    volume.state().is_resumed = false;
+    Ok(())
 }
 
 /// What becomes of work that the head refuses: the files are those of the entry already where a restore has

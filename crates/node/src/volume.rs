@@ -181,6 +181,8 @@ pub(crate) struct State {
     pub known: Option<Known>,
     pub document: Option<ProjectDocument>,
     pub queue: VecDeque<Pending>,
+    /// Whether an earlier run may have put a head for work in the queue and not have remembered it.
+    pub is_resumed: bool,
     pub copy: Option<CopyRow>,
     pub stored: HashMap<OperationId, StoredRow>,
     /// Snapshots of work that is being captured and is not in the queue yet.

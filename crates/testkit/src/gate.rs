@@ -1,15 +1,19 @@
-//! A door before a server, which a test may shut.
+//! A door before a server, which a test may shut or make narrow.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How soon those who wait hear that the gate is another.
+const STEP: Duration = Duration::from_millis(10);
 
 /// Passes TCP connections on to a server, byte for byte, while it is open.
 ///
 /// Shut, it drops the connections that there are and closes each new one at once, as a server that
-/// is going away does. What is signed for the gate's own address stays valid: the bytes are the
+/// is going away does. Narrow, it lets so many bytes a second pass, or none, as a line does on which
+/// nothing comes through. What is signed for the gate's own address stays valid: the bytes are the
 /// caller's. It ends with this process.
 #[derive(Debug)]
 pub struct Gate {
@@ -22,6 +26,8 @@ pub struct Gate {
 struct State {
     shut: AtomicBool,
     through: Mutex<Vec<TcpStream>>,
+    /// The width in bytes a second plus one; 0 for any.
+    width: AtomicU64,
 }
 
 impl Gate {
@@ -65,21 +71,48 @@ impl Gate {
         }
     }
 
-    /// Lets everybody in again.
+    /// Lets so many bytes a second of each connection pass, in each direction; with 0 nothing does, and
+    /// nobody is dropped.
+    pub fn narrow(&self, bytes_a_second: u64) {
+        self.state.width.store(bytes_a_second.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// Lets everybody in again, and all of what comes pass.
     pub fn open(&self) {
+        self.state.width.store(0, Ordering::SeqCst);
         self.state.shut.store(false, Ordering::SeqCst);
     }
 }
 
 impl State {
-    fn pass(&self, caller: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    /// Takes as long as so many bytes take to pass.
+    #[expect(clippy::disallowed_methods, reason = "a slow line is slow in real time")]
+    fn squeeze(&self, count: usize) {
+        let mut left = count as f64;
+        while left > 0.0 && !self.shut.load(Ordering::SeqCst) {
+            match self.width.load(Ordering::SeqCst) {
+                0 => return,
+                1 => std::thread::sleep(STEP),
+                width => {
+                    let whole = left / (width - 1) as f64;
+                    let wait = whole.min(STEP.as_secs_f64());
+                    std::thread::sleep(Duration::from_secs_f64(wait));
+                    left -= wait * (width - 1) as f64;
+                }
+            }
+        }
+    }
+
+    fn pass(self: &Arc<Self>, caller: &TcpStream, server: &TcpStream) -> io::Result<()> {
         let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
         through.extend([caller.try_clone()?, server.try_clone()?]);
         for (from, to) in [(caller, server), (server, caller)] {
             let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+            let state = Arc::clone(self);
             std::thread::spawn(move || {
                 let mut piece = vec![0; 64 << 10];
                 while let Ok(count @ 1..) = from.read(&mut piece) {
+                    state.squeeze(count);
                     if to.write_all(&piece[..count]).is_err() {
                         break;
                     }
@@ -127,5 +160,11 @@ mod tests {
         assert!(!matches!(ask(&gate.endpoint), Ok(answer) if !answer.is_empty()));
         gate.open();
         assert_eq!(ask(&gate.endpoint).unwrap(), "ping answered");
+        gate.narrow(0);
+        let endpoint = gate.endpoint.clone();
+        let asking = std::thread::spawn(move || ask(&endpoint).unwrap());
+        assert!(!asking.is_finished());
+        gate.narrow(1 << 20);
+        assert_eq!(asking.join().unwrap(), "ping answered");
     }
 }

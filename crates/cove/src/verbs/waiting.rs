@@ -1,5 +1,6 @@
 //! Following work until it is saved, and what is said meanwhile.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use crate::failure::{Failure, printable};
 use crate::output;
 use crate::progress::Bar;
 use crate::render;
+use crate::signals;
 
 /// How long saving takes before it is said what is waited for.
 const SAY_AFTER: Duration = Duration::from_secs(3);
 /// How often it is looked whether there is more to say.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long who pressed ctrl-C waits to be told what there is.
+/// How long who ended the waiting waits to be told what there is.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// What a call makes, for who waits for it.
@@ -90,7 +92,7 @@ impl Session {
     }
 
     /// Follows a call with the bar, as far as the flags want. After some seconds it says what is
-    /// waited for, and why; interrupted, it says what goes on.
+    /// waited for, and why; ended by a signal, it says what goes on.
     pub(super) async fn follow<T, F>(
         &self,
         flags: WaitFlags,
@@ -104,15 +106,15 @@ impl Session {
         let call = call(until, self.bar.pace(), self.bar.clone());
         let result = tokio::select! {
             result = call => result,
-            () = self.explain(until, followed) => Err(Failure::interrupted()),
-            _ = tokio::signal::ctrl_c() => {
+            never = self.explain(until, followed) => match never {},
+            ended = signals::ended() => {
                 self.bar.end();
                 let left = match self.is_captured(followed).await {
                     true => &followed.goes_on,
                     false => &followed.before,
                 };
                 output::warn(&format!("interrupted; {left}"));
-                return Err(Failure::interrupted());
+                return Err(ended);
             }
         };
         self.bar.end();
@@ -130,7 +132,7 @@ impl Session {
     }
 
     /// Says what is waited for, as long as it is; never ends.
-    async fn explain(&self, until: Until, followed: &Followed<'_>) {
+    async fn explain(&self, until: Until, followed: &Followed<'_>) -> Infallible {
         tokio::time::sleep(SAY_AFTER).await;
         let mut told = Vec::new();
         let mut tell = |line: String| {

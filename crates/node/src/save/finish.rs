@@ -113,12 +113,20 @@ pub(crate) fn finish(
                 _ => known.find_entry(&entry).is_some_and(|entry| !entry.is_live()),
             })
         };
-        unneeded.extend(state.stored.values().filter(|row| is_gone(row)).map(|row| row.operation));
+        // a rescue that is brought up to date is its newest snapshot alone
+        let updated = match &pending.work {
+            Work::Rescue { entry } if ended.entry.is_some() => Some(entry.id),
+            _ => None,
+        };
+        let is_superseded = |row: &StoredRow| updated.is_some() && row.entry == updated;
+        let is_unneeded = |row: &StoredRow| is_gone(row) || is_superseded(row);
+        unneeded
+            .extend(state.stored.values().filter(|row| is_unneeded(row)).map(|row| row.operation));
         unneeded.retain(|operation| {
             Some(*operation) != base
                 && *operation != pending.operation
                 && !needed.contains(operation)
-                && state.stored.get(operation).is_none_or(is_gone)
+                && state.stored.get(operation).is_none_or(is_unneeded)
         });
         unneeded.sort_unstable();
         unneeded.dedup();
