@@ -25,6 +25,7 @@ mod output;
 mod process;
 mod restores;
 mod room;
+mod s3_faults;
 mod second_lives;
 mod store_away;
 mod story;
