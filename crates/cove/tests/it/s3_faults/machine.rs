@@ -19,7 +19,7 @@ use crate::harness::{Cove, Objects, Settings, list, poll, text as text_of};
 /// As many packs as a head may name before they are gathered.
 const PACKS_BEFORE: usize = 63;
 /// How long a call may be repeated until it is answered.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(150);
 
 /// What is in a store for machines that have lost everything.
 pub(crate) struct Template {
@@ -482,13 +482,18 @@ impl Machine {
     /// Waits until it has gone on by itself.
     fn wait_saved(&self, after: &After) {
         for (slug, _) in &after.projects {
-            poll("it is saved by itself", || {
+            let until = Instant::now() + ANSWERED_WITHIN;
+            loop {
                 let project = self.show(slug);
                 let is_well = project["durability"] == "saved"
                     && project["unsaved_bytes"] == 0
                     && project["health"]["problems"] == json!([]);
-                if is_well { Ok(()) } else { Err(project.to_string()) }
-            });
+                if is_well {
+                    break;
+                }
+                assert!(Instant::now() < until, "it is not saved by itself: {project}");
+                pause();
+            }
         }
     }
 
