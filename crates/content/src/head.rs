@@ -429,6 +429,30 @@ impl HeadObject {
         Ok(Self::Head(Box::new(head)))
     }
 
+    /// Reads what was found under the key of `volume`: what is another volume's is damage, however
+    /// whole it is, because whoever believed it would go on from another history.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_of(volume: &VolumeId, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let object = Self::decode(bytes)?;
+        let found = object.volume();
+        if found != volume {
+            return Err(DecodeError::damaged(WHAT, format!("it is that of volume {found}")));
+        }
+        Ok(object)
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn volume(&self) -> &VolumeId {
+        match self {
+            Self::Head(head) => &head.volume,
+            Self::Tombstone(tombstone) => &tombstone.volume,
+        }
+    }
+
     /// The bytes of the object.
     ///
     /// # Errors
@@ -506,6 +530,18 @@ impl Head {
     /// As [`HeadObject::decode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match HeadObject::decode(bytes)? {
+            HeadObject::Head(head) => Ok(*head),
+            HeadObject::Tombstone(_) => Err(DecodeError::damaged(WHAT, "it is a tombstone")),
+        }
+    }
+
+    /// Reads the head that was found as that of `volume`; a tombstone is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`HeadObject::decode_of`].
+    pub fn decode_of(volume: &VolumeId, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match HeadObject::decode_of(volume, bytes)? {
             HeadObject::Head(head) => Ok(*head),
             HeadObject::Tombstone(_) => Err(DecodeError::damaged(WHAT, "it is a tombstone")),
         }

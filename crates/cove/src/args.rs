@@ -442,6 +442,9 @@ pub struct UpFlags {
     /// How often changes are saved
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub store_every: Duration,
+    /// How long an S3 store may be silent
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub store_timeout: Duration,
 }
 
 /// What `up` is to do, whole.
@@ -459,6 +462,8 @@ pub struct UpArgs {
     pub objects: Option<String>,
     /// How often changed projects are stored by themselves.
     pub store_every: Duration,
+    /// The longest silence of an S3 store, after which it does not answer.
+    pub store_timeout: Duration,
     /// Whether to return when it serves.
     pub detach: bool,
     /// How many counted entries stay in a project, 1 to 200.

@@ -153,6 +153,7 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
         pool,
         objects: flags.objects.filter(|url| !url.is_empty()),
         store_every: flags.store_every,
+        store_timeout: flags.store_timeout,
         detach: flags.detach,
         keep: keep(
             text("COVE_MAX_SNAPSHOTS_PER_PROJECT")?,

@@ -228,6 +228,7 @@ async fn open_store(
                 access_key: keys.access_key,
                 secret_key: keys.secret_key,
                 session_token: keys.session_token,
+                silence_max: args.store_timeout,
             };
             Arc::new(S3Store::open(config, env.clone()).map_err(refused)?)
         }

@@ -242,7 +242,7 @@ impl Node {
         let inner = &self.inner;
         let mut volumes: HashMap<VolumeId, Arc<Volume>> = HashMap::new();
         for row in inner.database.heads().await? {
-            let head = match Head::decode(&row.body) {
+            let head = match Head::decode_of(&row.volume, &row.body) {
                 Ok(head) => head,
                 Err(error) => {
                     tracing::error!(volume = %row.volume, %error, "a kept head cannot be read");

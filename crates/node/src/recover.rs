@@ -164,7 +164,7 @@ impl Recovery<'_> {
     fn find_head(&self, id: &VolumeId) -> Result<Option<(Head, Version)>, String> {
         let key = self.inner.remote.head_key(id);
         let object = self.inner.remote.get(&key).map_err(|error| chain(&error))?;
-        match HeadObject::decode(&object.bytes).map_err(|error| chain(&error))? {
+        match HeadObject::decode_of(id, &object.bytes).map_err(|error| chain(&error))? {
             HeadObject::Head(head) if head.state != HeadState::Deleted => {
                 Ok(Some((*head, object.version)))
             }

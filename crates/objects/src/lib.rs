@@ -28,5 +28,5 @@ pub use key::Key;
 pub use location::{Location, StoreUrl, parse_url};
 pub use memory::{Fault, MemoryStore, Request};
 pub use probe::{Probe, ProbeError, Rules, probe};
-pub use s3::{S3Config, S3Store};
+pub use s3::{S3Config, S3Store, SILENCE_MAX};
 pub use store::{Listed, Object, Put, Store, Version};

@@ -43,6 +43,9 @@ const WHOLE_BYTES_MAX: u64 = 64 << 20;
 const READ_ATTEMPTS: u32 = 4;
 const READ_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
+/// What [`S3Config::silence_max`] is when nobody says otherwise.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// The longest pause before a read is asked again the first time; each next is four
 /// times as long, and each at least half of that.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -79,6 +82,9 @@ pub struct S3Config {
     pub secret_key: String,
     /// The token of temporary credentials.
     pub session_token: Option<String>,
+    /// The longest time in which no byte of a request goes out and none of its answer comes in;
+    /// then the store does not answer.
+    pub silence_max: Duration,
 }
 
 /// Shows no secret.
@@ -115,18 +121,13 @@ impl S3Store {
     ///
     /// The settings are not usable.
     pub fn open(config: S3Config, env: Env) -> Result<Self, OpenError> {
-        Self::open_with(config, env, wire::SILENCE_MAX, FIRST_PAUSE)
+        Self::open_with(config, env, FIRST_PAUSE)
     }
 
-    /// As [`open`](Self::open), for a test that cannot wait as long.
-    fn open_with(
-        config: S3Config,
-        env: Env,
-        silence_max: Duration,
-        first_pause: Duration,
-    ) -> Result<Self, OpenError> {
-        let S3Config { bucket, prefix, region, endpoint, access_key, secret_key, session_token } =
-            config;
+    /// As [`open`](Self::open), for a test that cannot pause as long.
+    fn open_with(config: S3Config, env: Env, first_pause: Duration) -> Result<Self, OpenError> {
+        let S3Config { bucket, prefix, region, endpoint, .. } = config;
+        let S3Config { access_key, secret_key, session_token, silence_max, .. } = config;
         let store = format!("s3://{bucket}");
         let settings = |source| OpenError::Settings { store: store.clone(), source };
         let prefix = parse_prefix(&prefix).map_err(|error| settings(error.into()))?;

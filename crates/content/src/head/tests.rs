@@ -90,6 +90,18 @@ fn a_head_that_must_be_understood_and_is_not_is_refused_by_name() {
 }
 
 #[test]
+fn the_head_of_another_volume_is_damage() {
+    let head = with_entries(0..1);
+    let other: VolumeId = "vol-other".parse().unwrap();
+    let bytes = head.encode().unwrap();
+    assert_eq!(Head::decode_of(&head.volume, &bytes).unwrap(), head);
+    let error = Head::decode_of(&other, &bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let tombstone = Tombstone::of_failed_create(other, OperationId([7; 16]), stamp(1));
+    assert!(HeadObject::decode_of(&head.volume, &tombstone.encode()).is_err());
+}
+
+#[test]
 fn a_head_of_another_format_need_not_be_readable() {
     let error = HeadObject::decode(br#"{"format": 7, "what": "else"}"#).unwrap_err();
     assert_eq!(error, DecodeError::UnknownFormat { what: "head", found: 7, known: 1 });

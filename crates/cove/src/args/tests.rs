@@ -100,7 +100,7 @@ fn sizes_and_durations_are_read_with_their_units() {
 #[test]
 fn up_takes_the_flags_of_its_contract() {
     let line = "up --detach --home /h --listen 127.0.0.1:0 --pool-bytes 4294967296 \
-                --objects s3://b/p --store-every 5s";
+                --objects s3://b/p --store-every 5s --store-timeout 2s";
     let Verb::Up(up) = parse(line).unwrap().verb else { panic!("up is read as up") };
     assert!(up.detach);
     assert_eq!(up.home, Some("/h".into()));
@@ -108,4 +108,5 @@ fn up_takes_the_flags_of_its_contract() {
     assert_eq!(up.pool_bytes, Some(4 << 30));
     assert_eq!(up.objects.as_deref(), Some("s3://b/p"));
     assert_eq!(up.store_every, Duration::from_secs(5));
+    assert_eq!(up.store_timeout, Duration::from_secs(2));
 }

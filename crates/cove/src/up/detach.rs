@@ -50,6 +50,7 @@ fn spawn(args: &UpArgs, log: &File) -> std::io::Result<Child> {
         command.arg("--objects").arg(objects);
     }
     command.arg("--store-every").arg(format!("{}ms", args.store_every.as_millis()));
+    command.arg("--store-timeout").arg(format!("{}ms", args.store_timeout.as_millis()));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     command.process_group(0);
     command.spawn()

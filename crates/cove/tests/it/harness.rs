@@ -43,12 +43,20 @@ pub struct Settings {
     pub store_every: &'static str,
     /// Variables besides those that are needed.
     pub variables: Vec<(&'static str, String)>,
+    /// Flags of `up` besides those that are needed.
+    pub flags: Vec<&'static str>,
 }
 
 impl Settings {
     /// A small pool, and nothing saved by itself while a test looks.
     pub fn with(objects: Objects) -> Self {
-        Self { objects, pool_bytes: "512MiB", store_every: "1h", variables: Vec::new() }
+        Self {
+            objects,
+            pool_bytes: "512MiB",
+            store_every: "1h",
+            variables: Vec::new(),
+            flags: Vec::new(),
+        }
     }
 }
 
@@ -187,6 +195,7 @@ impl Cove {
         command.args(["up", "--listen", "127.0.0.1:0"]);
         command.args(["--pool-bytes", self.settings.pool_bytes]);
         command.args(["--store-every", self.settings.store_every]);
+        command.args(&self.settings.flags);
         command
     }
 

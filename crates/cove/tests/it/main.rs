@@ -28,6 +28,7 @@ mod process;
 mod restore_under_use;
 mod restores;
 mod room;
+mod s3_faults;
 mod second_lives;
 mod store_away;
 mod story;

@@ -115,7 +115,7 @@ pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Versi
         .remote
         .get(&key)
         .map_err(|error| SaveError::later("failed to read a head", &error))?;
-    match HeadObject::decode(&object.bytes) {
+    match HeadObject::decode_of(volume, &object.bytes) {
         Ok(HeadObject::Head(head)) => Ok((*head, object.version)),
         Ok(HeadObject::Tombstone(_)) => {
             Err(SaveError::Fenced { what: format!("volume {volume} is deleted") })
@@ -171,7 +171,7 @@ pub(crate) fn put_head(
         let read = match inner.remote.get(&key) {
             Ok(object) => {
                 version = Some(object.version.clone());
-                match HeadObject::decode(&object.bytes) {
+                match HeadObject::decode_of(volume, &object.bytes) {
                     Ok(found) => ReadHead::Found(found),
                     Err(error) => {
                         damage = (error.kind() == ErrorKind::Corrupt)
@@ -255,7 +255,7 @@ pub(crate) fn put_tombstone(inner: &Inner, tombstone: &Tombstone) -> Result<(), 
     }
     let object = inner.remote.get(&key);
     let object = object.map_err(|error| SaveError::later("failed to read a head", &error))?;
-    match HeadObject::decode(&object.bytes) {
+    match HeadObject::decode_of(&tombstone.volume, &object.bytes) {
         Ok(HeadObject::Tombstone(_)) => Ok(()),
         Ok(HeadObject::Head(_)) => Err(SaveError::Later {
             kind: ErrorKind::Conflict,

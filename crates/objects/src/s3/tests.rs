@@ -22,6 +22,7 @@ fn config(server: &S3Server, prefix: &str) -> S3Config {
         access_key: server.access_key.clone(),
         secret_key: server.secret_key.clone(),
         session_token: None,
+        silence_max: SILENCE_MAX,
     }
 }
 
@@ -128,14 +129,9 @@ impl Script {
             access_key: "a".into(),
             secret_key: "s".into(),
             session_token: None,
+            silence_max: Duration::from_millis(200),
         };
-        S3Store::open_with(
-            config,
-            Env::system(),
-            Duration::from_millis(200),
-            Duration::from_millis(1),
-        )
-        .unwrap()
+        S3Store::open_with(config, Env::system(), Duration::from_millis(1)).unwrap()
     }
 }
 
@@ -287,9 +283,9 @@ async fn a_store_that_is_away_is_told_once_and_in_one_line() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let config = S3Config { endpoint: Some(at.clone()), ..config_of("secret") };
-    let (silence, pause) = (Duration::from_secs(5), Duration::from_millis(1));
-    let store = S3Store::open_with(config, Env::system(), silence, pause).unwrap();
+    let silence_max = Duration::from_secs(5);
+    let config = S3Config { endpoint: Some(at.clone()), silence_max, ..config_of("secret") };
+    let store = S3Store::open_with(config, Env::system(), Duration::from_millis(1)).unwrap();
     let said = format!("{at} does not answer: connection refused");
     let read = store.get(&head(), MAX).await.unwrap_err();
     assert_eq!(std::error::Error::source(&read).unwrap().to_string(), said);
@@ -307,6 +303,7 @@ fn config_of(secret: &str) -> S3Config {
         access_key: "a".into(),
         secret_key: secret.into(),
         session_token: Some(secret.into()),
+        silence_max: SILENCE_MAX,
     }
 }
 

@@ -15,9 +15,6 @@ use object_store::client::{
 };
 use tokio::time::Instant;
 
-/// The longest time in which no byte of a request goes out and none of its answer comes in.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
-
 /// The longest time in which a connection is made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
