@@ -202,6 +202,10 @@ impl FaultyDisk {
 impl Drop for FaultyDisk {
     fn drop(&mut self) {
         self.heal();
+        // Whoever has files open on it is refused from now on. A process that serves its own disk would
+        // wait for itself when it ends.
+        let flags = rustix::mount::UnmountFlags::FORCE | rustix::mount::UnmountFlags::DETACH;
+        let _ = rustix::mount::unmount(self.path(), flags);
         drop(self.session.take());
     }
 }

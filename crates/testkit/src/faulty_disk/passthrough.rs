@@ -20,6 +20,10 @@ use super::{Faults, Step, When};
 /// The kernel is to ask each time.
 const NOTHING_IS_CACHED: Duration = Duration::ZERO;
 
+/// Each call is to come here, and a close is none: a process that serves its own disk would wait for
+/// itself when it ends.
+const DIRECT: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH);
+
 /// A directory that is reached with faults.
 pub(super) struct Passthrough {
     faults: Arc<Faults>,
@@ -324,7 +328,7 @@ impl Filesystem for Passthrough {
         });
         match made {
             Ok((attributes, handle)) => {
-                let (ttl, flags) = (NOTHING_IS_CACHED, FopenFlags::FOPEN_DIRECT_IO);
+                let (ttl, flags) = (NOTHING_IS_CACHED, DIRECT);
                 reply.created(&ttl, &attributes, Generation(0), handle, flags);
             }
             Err(errno) => reply.error(errno),
@@ -337,7 +341,7 @@ impl Filesystem for Passthrough {
         let file = nodes.path(node).and_then(|path| {
             OpenOptions::new().read(true).write(is_written).open(path).map_err(Errno::from)
         });
-        opened(file.map(|file| nodes.open(file)), FopenFlags::FOPEN_DIRECT_IO, reply);
+        opened(file.map(|file| nodes.open(file)), DIRECT, reply);
     }
 
     fn read(
@@ -402,7 +406,8 @@ impl Filesystem for Passthrough {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        // The kernel does not ask again: a process that ends does not wait for what it serves itself.
+        reply.error(Errno::ENOSYS);
     }
 
     fn release(
