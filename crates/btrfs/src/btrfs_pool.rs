@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cove_types::{Digest, TreePath, VolumeId};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::changes::SendError;
@@ -506,6 +506,7 @@ impl Pool for BtrfsPool {
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
         })
     }
 

@@ -474,6 +474,7 @@ impl Pool for FakePool {
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            is_read_only: false,
         })
     }
 

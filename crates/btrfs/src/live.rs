@@ -76,6 +76,34 @@ fn a_pool_that_was_killed_is_found_again_mounted_attached_or_half_made() {
 }
 
 #[test]
+fn a_pool_that_was_made_read_only_is_told_so_and_is_mounted_again_by_the_next_open() {
+    let Some(mut test) = Live::new() else { return };
+    test.pool().create(&live("v"), &volume("v")).unwrap();
+    assert!(!test.pool().space().unwrap().is_read_only);
+    let mount = test.home.path().join("pool");
+    let read_only = rustix::mount::MountFlags::RDONLY;
+    rustix::mount::mount_remount(&mount, read_only, "").unwrap();
+    assert!(test.pool().space().unwrap().is_read_only);
+    let refused = test.pool().create(&live("w"), &volume("w")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    // As after kill -9; somebody uses it.
+    drop(test.pool.take());
+    let user = std::fs::File::open(&mount).unwrap();
+    let refused = LoopPool::open(test.home.path(), 0).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(refused.to_string().contains("programs use it"), "{refused}");
+    drop(user);
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(!test.pool().space().unwrap().is_read_only);
+    assert!(test.pool().find(&live("v")).unwrap().is_some());
+    test.pool().create(&live("w"), &volume("w")).unwrap();
+    // One that has turned so can be let go of.
+    rustix::mount::mount_remount(&mount, read_only, "").unwrap();
+    test.pool.take().unwrap().close().unwrap();
+    assert!(!mount.join("volumes").exists(), "it is not mounted any more");
+}
+
+#[test]
 fn a_pool_grows_while_it_is_in_use() {
     let Some(test) = Live::new() else { return };
     let before = test.pool().space().unwrap().total;

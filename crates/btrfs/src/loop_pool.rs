@@ -62,7 +62,7 @@ impl LoopPool {
     ///
     /// May be interrupted anywhere and called again: the image is made under another name
     /// and gets its own when it is whole, and an image that is attached or mounted still is
-    /// used as it is.
+    /// used as it is; one that its disk's failure has made read-only is mounted again.
     ///
     /// # Errors
     ///
@@ -126,7 +126,10 @@ impl LoopPool {
     /// Somebody uses the pool still; it stays mounted then.
     pub fn close(self) -> Result<(), PoolError> {
         let Self { pool, home, device, .. } = self;
-        pool.flush()?;
+        // what a failed disk has not taken is lost, whether the pool stays mounted or not
+        if !pool.space()?.is_read_only {
+            pool.flush()?;
+        }
         drop(pool);
         let mount = home.join("pool");
         rustix::mount::unmount(&mount, UnmountFlags::NOFOLLOW)
@@ -290,10 +293,21 @@ fn ensure_mounted(device: &LoopDevice, mount: &Path) -> Result<(), PoolError> {
     let above = mount.parent().unwrap_or(mount);
     let above = rustix::fs::stat(above).map_err(refused("look up", above))?;
     if stat.st_dev != above.st_dev {
-        if mounted_from(mount)?.as_deref() == Some(device.path.as_path()) {
+        if mounted_from(mount)?.as_deref() != Some(device.path.as_path()) {
+            return Err(missing(format!("{} is a mount of something else", mount.display())));
+        }
+        let stat = rustix::fs::statvfs(mount).map_err(refused("look up", mount))?;
+        if !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             return Ok(());
         }
-        return Err(missing(format!("{} is a mount of something else", mount.display())));
+        tracing::warn!("the pool was made read-only when its disk failed, and is mounted again");
+        rustix::mount::unmount(mount, UnmountFlags::NOFOLLOW).map_err(|errno| match errno {
+            Errno::BUSY => missing(format!(
+                "{} was made read-only when its disk failed, and programs use it: end them",
+                mount.display()
+            )),
+            errno => refused("unmount", mount)(errno),
+        })?;
     }
     let flags = MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount(&device.path, mount, "btrfs", flags, c"compress=zstd:1,nodiscard")

@@ -22,6 +22,9 @@ pub struct Space {
     pub total: u64,
     /// What is free, in bytes.
     pub free: u64,
+    /// Nothing can be written to it: the kernel makes a file system so, until it is mounted again,
+    /// when its disk has failed.
+    pub is_read_only: bool,
 }
 
 /// The subvolumes of one node.

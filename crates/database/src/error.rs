@@ -60,8 +60,8 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 
 fn kind_of(error: &sqlx::Error) -> ErrorKind {
     match primary_code(error) {
-        // BUSY, LOCKED
-        Some(5 | 6) => ErrorKind::Unavailable,
+        // BUSY, LOCKED, IOERR: the disk has failed, and not the program
+        Some(5 | 6 | 10) => ErrorKind::Unavailable,
         // PERM, READONLY, CANTOPEN
         Some(3 | 8 | 14) => ErrorKind::Precondition,
         // CORRUPT, NOTADB

@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub hold: Hold,
     pub signs: SignsOfLife,
     unread: std::sync::Mutex<HashSet<VolumeId>>,
+    /// Since when something is wrong with the pool.
+    pub pool_fault_since: std::sync::Mutex<Option<jiff::Timestamp>>,
     pub stopping: AtomicBool,
     /// Permits for calls that may wait for the store on a thread.
     pub asking: Arc<Semaphore>,
@@ -224,6 +226,7 @@ impl Node {
             hold,
             signs,
             unread: std::sync::Mutex::default(),
+            pool_fault_since: std::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
             saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),

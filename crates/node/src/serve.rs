@@ -1,6 +1,7 @@
 //! [`Volumes`] for the volumes of this node.
 
 mod doctor;
+mod pool;
 mod status;
 mod verify;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How soon those who wait hear that the gate is another.
@@ -13,7 +13,8 @@ const STEP: Duration = Duration::from_millis(10);
 ///
 /// Shut, it drops the connections that there are and closes each new one at once, as a server that
 /// is going away does. Narrow, it lets so many bytes a second pass, or none, as a line does on which
-/// nothing comes through. What is signed for the gate's own address stays valid: the bytes are the
+/// nothing comes through. Holding, it takes connections and bytes and passes none of them on, as one
+/// does that hangs. What is signed for the gate's own address stays valid: the bytes are the
 /// caller's. It ends with this process.
 #[derive(Debug)]
 pub struct Gate {
@@ -28,6 +29,9 @@ struct State {
     through: Mutex<Vec<TcpStream>>,
     /// The width in bytes a second plus one; 0 for any.
     width: AtomicU64,
+    /// How many bytes of answers pass before all are held; `None` while it does not hold.
+    passes: Mutex<Option<usize>>,
+    released: Condvar,
 }
 
 impl Gate {
@@ -77,10 +81,18 @@ impl Gate {
         self.state.width.store(bytes_a_second.saturating_add(1), Ordering::SeqCst);
     }
 
-    /// Lets everybody in again, and all of what comes pass.
+    /// Lets so many more bytes of answers pass, then none and no question either: nobody is refused,
+    /// and nobody is answered.
+    pub fn hold_after(&self, bytes: usize) {
+        *self.state.passes() = Some(bytes);
+    }
+
+    /// Lets everybody in again, and passes on what was held, and all of what comes.
     pub fn open(&self) {
         self.state.width.store(0, Ordering::SeqCst);
         self.state.shut.store(false, Ordering::SeqCst);
+        *self.state.passes() = None;
+        self.state.released.notify_all();
     }
 }
 
@@ -103,18 +115,46 @@ impl State {
         }
     }
 
+    fn passes(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of these bytes may pass now; waits while that is none.
+    fn may_pass(&self, bytes: usize, is_answer: bool) -> usize {
+        let mut passes = self.passes();
+        loop {
+            match &mut *passes {
+                None => return bytes,
+                Some(0) => {
+                    passes = self.released.wait(passes).unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(_) if !is_answer => return bytes,
+                Some(left) => {
+                    let some = bytes.min(*left);
+                    *left -= some;
+                    return some;
+                }
+            }
+        }
+    }
+
     fn pass(self: &Arc<Self>, caller: &TcpStream, server: &TcpStream) -> io::Result<()> {
         let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
         through.extend([caller.try_clone()?, server.try_clone()?]);
-        for (from, to) in [(caller, server), (server, caller)] {
+        for (from, to, is_answer) in [(caller, server, false), (server, caller, true)] {
             let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
             let state = Arc::clone(self);
             std::thread::spawn(move || {
                 let mut piece = vec![0; 64 << 10];
-                while let Ok(count @ 1..) = from.read(&mut piece) {
+                'passing: while let Ok(count @ 1..) = from.read(&mut piece) {
                     state.squeeze(count);
-                    if to.write_all(&piece[..count]).is_err() {
-                        break;
+                    let mut rest = &piece[..count];
+                    while !rest.is_empty() {
+                        let (some, after) = rest.split_at(state.may_pass(rest.len(), is_answer));
+                        if to.write_all(some).is_err() {
+                            break 'passing;
+                        }
+                        rest = after;
                     }
                 }
                 let _ = to.shutdown(Shutdown::Write);
@@ -166,5 +206,17 @@ mod tests {
         assert!(!asking.is_finished());
         gate.narrow(1 << 20);
         assert_eq!(asking.join().unwrap(), "ping answered");
+        gate.hold_after(4);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(&gate.endpoint));
+            let mut early =
+                TcpStream::connect(gate.endpoint.trim_start_matches("http://")).unwrap();
+            early.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            early.write_all(b"ping").unwrap();
+            let _ = early.read(&mut [0; 64]);
+            assert!(!asked.is_finished());
+            gate.open();
+            assert_eq!(asked.join().unwrap().unwrap(), "ping answered");
+        });
     }
 }

@@ -1,8 +1,9 @@
 //! What tests need of the world: an S3 server, one that breaks the law, a door before it that a
-//! test may shut, a proxy before it that fails by plan, and trees to store with a comparison of
-//! trees.
+//! test may shut, a proxy before it that fails by plan, a disk that errs, and trees to store with
+//! a comparison of trees.
 
 mod fault_proxy;
+mod faulty_disk;
 mod gate;
 mod lawless_store;
 pub mod proof;
@@ -10,6 +11,7 @@ mod s3_server;
 pub mod trees;
 
 pub use fault_proxy::{Class, Fault, FaultPlan, FaultProxy, Seen, Verb};
+pub use faulty_disk::{FaultyDisk, Step, When};
 pub use gate::Gate;
 pub use lawless_store::{Keeps, LawlessStore};
 pub use s3_server::S3Server;

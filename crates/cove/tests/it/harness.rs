@@ -276,7 +276,7 @@ impl Cove {
     }
 
     /// Lets go of a pool that was left mounted.
-    fn release(&self) {
+    pub fn release(&self) {
         let pool = self.home.join("pool");
         // Fails when it is not mounted, which is well.
         let _ = rustix::mount::unmount(&pool, rustix::mount::UnmountFlags::DETACH);

@@ -22,8 +22,10 @@ const RENEW: Duration = Duration::from_secs(20);
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 const CLAIM_WITHIN: Duration = Duration::from_secs(120);
 /// How often the store is looked at while something waits to be saved, and how old what is known of it
-/// may be when somebody asks.
-const LOOK: Duration = Duration::from_secs(5);
+/// may be when somebody asks. With [`ANSWER_WITHIN`] it is told within 5 s that a store is silent.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often it is seen whether something waits; what is saved within that asks for no look.
+const TICK: Duration = Duration::from_secs(1);
 /// How long a store may take for a question that is put to see whether it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long whoever asks for a volume waits for that.
@@ -106,6 +108,11 @@ impl Inner {
         });
     }
 
+    /// How old what is known of the store is.
+    fn asked_ago(&self) -> Duration {
+        self.env.since_boot().saturating_sub(self.hold.read(|known| known.asked))
+    }
+
     /// Whether somebody waits for the store.
     fn is_awaited(&self) -> bool {
         self.silent().is_some()
@@ -179,8 +186,7 @@ impl Drop for Asking {
 /// Sees to it that what is known of the store is some seconds old at most, for whoever asks how a volume
 /// is; waits only a moment for a store that does not answer.
 pub(crate) async fn refresh(inner: &Arc<Inner>) {
-    let age = inner.env.since_boot().saturating_sub(inner.hold.read(|known| known.asked));
-    if age < LOOK || inner.hold.is_asking.swap(true, Ordering::SeqCst) {
+    if inner.asked_ago() < LOOK || inner.hold.is_asking.swap(true, Ordering::SeqCst) {
         return;
     }
     let asking = Asking(Arc::clone(inner));
@@ -192,17 +198,23 @@ pub(crate) async fn refresh(inner: &Arc<Inner>) {
 pub(crate) async fn renew_in_turn(inner: Arc<Inner>) {
     let mut renewals = interval_at(Instant::now() + RENEW, RENEW);
     renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_awaited = false;
     loop {
         let is_unknown = matches!(inner.holding(), Holding::Unknown { .. });
-        let pause = if is_unknown { RETRY.0 } else { LOOK };
+        let pause = if is_unknown { RETRY.0 } else { TICK };
         tokio::select! {
             _ = renewals.tick() => renew(&inner).await,
             () = inner.hold.renew.notified() => renew(&inner).await,
             () = tokio::time::sleep(pause) => match is_unknown {
                 // a store that did not answer is asked again soon
                 true => renew(&inner).await,
-                false if inner.is_awaited() => ask(&inner).await,
-                false => {}
+                false => {
+                    let is_awaited = inner.is_awaited();
+                    if is_awaited && was_awaited && inner.asked_ago() >= LOOK {
+                        ask(&inner).await;
+                    }
+                    was_awaited = is_awaited;
+                }
             },
         }
     }

@@ -6,6 +6,7 @@ use cove_types::{VolumeId, wire};
 
 use crate::claim::Holding;
 use crate::node::Inner;
+use crate::serve::pool::{self, PoolFault};
 
 /// How long a change may be on its way to the store before that is a fault.
 const SAVING_FOR_S: i64 = 60;
@@ -50,8 +51,26 @@ fn copies(inner: &Inner) -> Result<String, String> {
     Err(wrong.join("; "))
 }
 
-/// Whether what is captured is saved within the time that this takes.
+/// Whether what is captured is saved within the time that this takes, and whether everything could be
+/// captured that changed.
 fn saving(inner: &Inner) -> Result<String, String> {
+    let mut troubled = Vec::new();
+    for volume in inner.all_volumes() {
+        let state = volume.state();
+        if let Some(trouble) = state.saving.as_ref().or(state.looking.as_ref()) {
+            let slug = state.document.as_ref().map(|document| document.slug.to_string());
+            let slug = slug.unwrap_or_else(|| volume.id.to_string());
+            troubled.push(format!("{slug} is not saved: {}", trouble.what));
+        }
+    }
+    troubled.sort_unstable();
+    match troubled.as_slice() {
+        [] => {}
+        [one] => return Err(one.clone()),
+        [first, others @ ..] => {
+            return Err(format!("{first} (and {} more projects)", others.len()));
+        }
+    }
     let rows = inner.wait(inner.database.pending()).map_err(|error| crate::node::chain(&error))?;
     let Some(oldest_us) = rows.iter().map(|row| row.created_us).min() else {
         return Ok("everything that was captured is saved".to_owned());
@@ -73,16 +92,22 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
             wire::Check { name: name.into(), ok: false, what, hint: Some(hint.to_owned()) }
         }
     };
-    let space = inner.pool.space().map_err(|error| crate::node::chain(&error));
-    let room = space.and_then(|space| {
-        let what = format!("{} of {} MiB are free", space.free >> 20, space.total >> 20);
-        if space.free < space.total / 20 { Err(what) } else { Ok(what) }
-    });
-    let flushed = inner
-        .pool
-        .flush()
-        .map(|()| "writes reach the disk".to_owned())
-        .map_err(|error| crate::node::chain(&error));
+    let space = inner.pool.space();
+    let fault = pool::fault_of(&space);
+    let room = match (space, &fault) {
+        (Ok(space), Some(PoolFault::Short(_))) => Err(pool::room(&space)),
+        (Ok(space), _) => Ok(pool::room(&space)),
+        (Err(error), _) => Err(crate::node::chain(&error)),
+    };
+    let (flushed, flush_hint) = match fault {
+        // a flush of such a pool has nothing to do, and succeeds
+        Some(fault @ PoolFault::ReadOnly) => (Err(fault.what()), fault.hint()),
+        _ => {
+            let flushed = inner.pool.flush().map(|()| "writes reach the disk".to_owned());
+            let hint = "look at the disk and at the kernel's log";
+            (flushed.map_err(|error| crate::node::chain(&error)), hint)
+        }
+    };
     let place = match inner.remote.store().location() {
         Location::ThisDisk => "this disk".to_owned(),
         Location::Url(url) => url,
@@ -116,7 +141,7 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     };
     vec![
         check("pool room", room, "remove what is not needed, or give the pool more room"),
-        check("pool writes", flushed, "look at the disk and at the kernel's log"),
+        check("pool writes", flushed, flush_hint),
         check("object store", store, store_hint),
         check(
             "one copy",

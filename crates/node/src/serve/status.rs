@@ -10,6 +10,7 @@ use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
 use crate::node::{Inner, chain};
 use crate::save::Cause;
+use crate::serve::pool::PoolFault;
 use crate::volume::{Known, State, Trouble, Volume};
 use crate::work::Work;
 
@@ -72,6 +73,8 @@ struct Around {
     another: Option<Timestamp>,
     /// Why the files could not be looked for.
     unseen: Option<(String, Timestamp)>,
+    /// What is wrong with the pool, and since when.
+    pool: Option<(PoolFault, Timestamp)>,
 }
 
 impl Around {
@@ -82,6 +85,7 @@ impl Around {
             held_since: inner.held_since(),
             silent: inner.silent(),
             another: inner.signs.another(),
+            pool: super::pool::look(inner),
         }
     }
 }
@@ -192,9 +196,14 @@ fn problems(state: &State, around: &Around) -> Vec<wire::Problem> {
         let what = format!("its files could not be looked at: {why}");
         problem(what, *since, "operator", None)
     });
+    let pool = around
+        .pool
+        .as_ref()
+        .map(|(fault, since)| problem(fault.what(), *since, "operator", Some(fault.hint())));
     let mut problems = troubles(state);
     problems.extend(another);
     problems.extend(unseen);
+    problems.extend(pool);
     problems.extend(remarks(state));
     problems.extend(problem_of_store(around));
     problems

@@ -36,9 +36,9 @@ enum Plan {
     Away(usize),
 }
 
-type Tree = BTreeMap<Vec<u8>, Description>;
+pub(crate) type Tree = BTreeMap<Vec<u8>, Description>;
 
-fn same(what: &str, wanted: &Tree, found: &Tree) {
+pub(crate) fn same(what: &str, wanted: &Tree, found: &Tree) {
     let lines = difference(wanted, found);
     assert!(lines.is_empty(), "{what}:\n{}", lines.join("\n"));
 }
@@ -50,19 +50,22 @@ fn write(files: &Path, name: &str, text: &str) {
 }
 
 /// A volume with an entry, changed since.
-struct Scene {
-    world: World,
-    volume: VolumeId,
-    entry: EntryId,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) volume: VolumeId,
+    pub(crate) entry: EntryId,
     /// The files at the entry.
     then: Tree,
     /// The files before the act.
-    before: Tree,
+    pub(crate) before: Tree,
 }
 
 impl Scene {
     async fn set() -> Self {
-        let world = World::fake("a", &memory()).await;
+        Self::on(World::fake("a", &memory()).await).await
+    }
+
+    pub(crate) async fn on(world: World) -> Self {
         let volume = world.create().await;
         let files = world.files(&volume).await;
         write(&files, "dir/kept", "kept");
@@ -77,7 +80,11 @@ impl Scene {
     }
 
     /// Does the act, and says in words what it made.
-    async fn act(&self, act: Act, call: &Call) -> Result<(String, Saving<String>), VolumeError> {
+    pub(crate) async fn act(
+        &self,
+        act: Act,
+        call: &Call,
+    ) -> Result<(String, Saving<String>), VolumeError> {
         let world = &self.world;
         match act {
             Act::Create => {
@@ -128,7 +135,7 @@ impl Scene {
     }
 
     /// What the volumes that the act made or changed must hold.
-    fn wanted(&self, act: Act, call: &Call) -> BTreeMap<VolumeId, Tree> {
+    pub(crate) fn wanted(&self, act: Act, call: &Call) -> BTreeMap<VolumeId, Tree> {
         let made = |ordinal| VolumeId::derive("tester", &call.operation, ordinal);
         let now = match act {
             Act::Restore => &self.then,
@@ -282,6 +289,19 @@ async fn run(act: Act, plan: Plan) -> u64 {
 
 /// Everything is as it was told, here and on a machine that has only the store.
 async fn assert_kept(scene: &Scene, act: Act, call: &Call) {
+    let live = assert_kept_here(scene, act, call).await;
+    scene.world.node.stop().await;
+    let other = World::fake("b", &scene.world.store).await;
+    assert_kept_there(scene, act, call, live, &other).await;
+    other.node.stop().await;
+}
+
+/// Everything is as it was told on this machine; gives the files of each volume.
+pub(crate) async fn assert_kept_here(
+    scene: &Scene,
+    act: Act,
+    call: &Call,
+) -> BTreeMap<VolumeId, Tree> {
     let world = &scene.world;
     let mut live = BTreeMap::new();
     for (volume, wanted) in scene.wanted(act, call) {
@@ -297,8 +317,17 @@ async fn assert_kept(scene: &Scene, act: Act, call: &Call) {
         assert!(problems.is_empty(), "{problems:?}");
         live.insert(volume, found);
     }
-    world.node.stop().await;
-    let other = World::fake("b", &world.store).await;
+    live
+}
+
+/// The same on another machine that has only the store, once this one has stopped.
+pub(crate) async fn assert_kept_there(
+    scene: &Scene,
+    act: Act,
+    call: &Call,
+    live: BTreeMap<VolumeId, Tree>,
+    other: &World,
+) {
     let recovered = other.node.recover(true, Progress::default()).await.unwrap();
     assert!(recovered.lost.is_empty(), "{:?}", recovered.lost);
     for (volume, wanted) in live {
@@ -316,7 +345,6 @@ async fn assert_kept(scene: &Scene, act: Act, call: &Call) {
         let found = describe(&other.files(&scene.volume).await).unwrap();
         same("an entry on another machine", &wanted, &found);
     }
-    other.node.stop().await;
 }
 
 /// `dir` is as it was at the entry, and the rest as before.

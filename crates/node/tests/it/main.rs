@@ -5,6 +5,7 @@
 mod acts;
 mod archives;
 mod away;
+mod disk_faults;
 mod door;
 mod evict;
 mod found;

@@ -156,6 +156,13 @@ impl World {
         Self::with(name, store, seen, Env::system(), dir, pool).await
     }
 
+    /// A machine with a fake pool and any store.
+    pub(crate) async fn on_store(name: &str, seen: Arc<dyn Store>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = AnyPool::fake(&dir.path().join("pool"));
+        Self::with(name, &memory(), seen, Env::system(), dir, pool).await
+    }
+
     /// A machine with a fake pool and a clock that the test moves; it looks by itself.
     pub(crate) async fn with_clock(name: &str, store: &Arc<MemoryStore>, env: Env) -> Self {
         let dir = tempfile::tempdir().unwrap();
