@@ -39,7 +39,21 @@ pub fn script(shell: Shell) -> Result<Vec<u8>, Failure> {
     completer
         .write_registration(VARIABLE, "cove", "cove", "cove", &mut script)
         .map_err(|error| Failure::io("failed to write a completion script", &error))?;
-    Ok(script)
+    Ok(match shell {
+        Shell::Zsh => loaded_at_the_first_tab(&String::from_utf8_lossy(&script)).into_bytes(),
+        Shell::Bash | Shell::Fish => script,
+    })
+}
+
+/// The script of zsh, so that it also answers the tab at which zsh loads it from a directory of
+/// `fpath`: it is the body of the function `_cove` then, and nobody calls what it defines.
+fn loaded_at_the_first_tab(script: &str) -> String {
+    let (function, register) =
+        ("_clap_dynamic_completer_cove", "compdef _clap_dynamic_completer_cove cove");
+    let either = format!(
+        "if [[ $funcstack[1] == _cove ]]; then\n    {function} \"$@\"\nelse\n    {register}\nfi"
+    );
+    script.replacen(&format!("\n{register}"), &format!("\n{either}"), 1)
 }
 
 /// The names of the projects; none where no Cove answers in time.
@@ -62,4 +76,20 @@ fn names(trashed: bool) -> Vec<CompletionCandidate> {
     });
     let projects = listed.map(|reply| reply.projects).unwrap_or_default();
     projects.into_iter().map(|project| CompletionCandidate::new(project.slug)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_has_a_script_that_asks_this_program() {
+        for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            assert!(script.contains(VARIABLE) && script.contains(name), "{script}");
+        }
+        let zsh = String::from_utf8(script(Shell::Zsh).unwrap()).unwrap();
+        assert!(zsh.starts_with("#compdef cove\n"), "{zsh}");
+        assert!(zsh.contains("== _cove ]]; then\n    _clap_dynamic_completer_cove"), "{zsh}");
+    }
 }
