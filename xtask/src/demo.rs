@@ -54,6 +54,7 @@ pub fn run(program: Option<PathBuf>, root: &Path) -> Result<()> {
     };
     let mut stage = Stage::set(&program, &postgres)?;
     let played = play(&mut stage, &root.join("demo"));
+    println!("\nclearing it away");
     let left = stage.clear();
     let took = played?;
     if !left.is_empty() {
