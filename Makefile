@@ -1,7 +1,7 @@
 # The front door. What needs more than a line is in scripts/.
 .POSIX:
 .SUFFIXES:
-.PHONY: help up down check test live proof docs release uninstall
+.PHONY: help up down demo check test live proof docs release uninstall
 
 help:           ## what there is to make
 	@awk -F ' *## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -11,6 +11,9 @@ up:             ## install what is missing, build, link `cove`, start it in the 
 
 down:           ## stop Cove
 	@sh scripts/down.sh
+
+demo:           ## the README's story on a real project, in three minutes, checked (needs root)
+	@sh scripts/demo.sh
 
 check:          ## what must pass before each commit: format, lints, unit tests
 	@sh scripts/test.sh check

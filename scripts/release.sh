@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the release and packs it with its licence: target/release-archives/cove-VERSION-HOST.tar.gz
+# Builds the release and packs it with its licence, manual pages and completions: target/release-archives/cove-VERSION-HOST.tar.gz
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
@@ -16,6 +16,12 @@ archives=$(target_directory)/release-archives
 rm -rf "${archives:?}/$name"
 mkdir -p "$archives/$name"
 cp "$(target_directory)/release/cove" LICENSE README.md CHANGELOG.md "$archives/$name/"
+built=$(target_directory)/release/cove
+"$built" man -q "$archives/$name/man/man1" >/dev/null
+mkdir "$archives/$name/completions"
+"$built" completions bash >"$archives/$name/completions/cove.bash"
+"$built" completions zsh >"$archives/$name/completions/_cove"
+"$built" completions fish >"$archives/$name/completions/cove.fish"
 # The same input gives the same archive.
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 tar -C "$archives" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -cf - "$name" |

@@ -58,6 +58,7 @@ live)
     ;;
 proof)
     step 'tools' tools
+    step 'tools of the demo' need_demo
     step 'proof' cargo run -q --locked -p cove-xtask -- proof
     ;;
 docs)

@@ -96,6 +96,27 @@ need_live() {
     fi
 }
 
+# need_demo: what the demo plays with, besides Cove and the S3 server.
+need_demo() {
+    need_program mkfs.btrfs btrfs-progs
+    need_program losetup mount util-linux
+    need_program setpriv util-linux
+    need_program git git
+    need_program npm nodejs npm
+    has_postgres || packages_missing="$packages_missing postgresql"
+    install_missing
+}
+
+# has_postgres: whether the server's programs are there; Debian keeps them out of PATH.
+has_postgres() {
+    for initdb in /usr/lib/postgresql/*/bin/initdb "$(command -v initdb)"; do
+        if [ -x "$initdb" ]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
 # is_weed PROGRAM: whether it is the S3 server that the tests were written against.
 is_weed() {
     "$1" version 2>/dev/null | grep -q " $weed_version "

@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
 . scripts/tools.sh
+. scripts/pages.sh
 
 owner_home=$HOME
 if is_root && [ "${SUDO_UID:-0}" -ne 0 ]; then
@@ -22,11 +23,16 @@ echo 'this deletes:'
 if [ -L "$link" ]; then
     echo "  $link (a link)"
 fi
+page_directories
+installed=$(pages)
+if [ -n "$installed" ]; then
+    echo "  $(printf '%s\n' "$installed" | wc -l) manual pages and completions below $share"
+fi
 if [ -d "$home" ]; then
     # The directory's own file system only: a mounted pool is in its loop file.
     echo "  $home ($(du -xsh "$home" | cut -f1)): the pool, and what was saved on this disk"
 fi
-if ! [ -L "$link" ] && ! [ -d "$home" ]; then
+if ! [ -L "$link" ] && ! [ -d "$home" ] && [ -z "$installed" ]; then
     echo '  nothing: Cove is not installed here'
     exit 0
 fi
@@ -80,4 +86,8 @@ fi
 if [ -L "$link" ]; then
     rm -- "$link"
     echo "deleted $link"
+fi
+if [ -n "$installed" ]; then
+    printf '%s\n' "$installed" | while IFS= read -r page; do rm -- "$page"; done
+    echo "deleted the manual pages and completions below $share"
 fi

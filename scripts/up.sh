@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
 . scripts/tools.sh
+. scripts/pages.sh
 
 need_cargo || exit 1
 need_program mkfs.btrfs btrfs-progs
@@ -33,6 +34,7 @@ if [ -e "$links/cove" ] && ! [ -L "$links/cove" ]; then
 fi
 ln -sfn "$built" "$links/cove"
 echo "linked $links/cove"
+install_pages "$built" || echo 'note: the manual pages and completions were not written'
 case :$PATH: in
 *:"$links":*) ;;
 *) echo "note: $links is not in PATH; add it, or call $links/cove" ;;

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::report::{Machine, Outcome, Report, Tests, figures, skipped};
+use crate::root;
 
 /// The suites whose tests are random: they run under further seeds too.
 const RANDOM: &[(&str, &[&str])] = &[
@@ -117,6 +118,7 @@ fn steps(packages: &[String]) -> Vec<Step> {
             steps.push(step);
         }
     }
+    steps.push(Step::new("demo", &["run", "-q", "--locked", "-p", "cove-xtask", "--", "demo"]));
     let mut documentation = Step::new(
         "documentation",
         &["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"],
@@ -245,11 +247,6 @@ fn packages(root: &Path) -> Result<Vec<String>> {
         packages.iter().filter_map(|package| package["name"].as_str()).map(str::to_owned).collect();
     names.sort_unstable();
     Ok(names)
-}
-
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or_else(|| here.to_path_buf(), Path::to_path_buf)
 }
 
 #[cfg(test)]

@@ -5,12 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use cove_workspace::FORKS_MAX;
+
+pub use self::help::command;
+use crate::completion;
+
+mod help;
 
 /// Whole workspaces that snapshot, fork and restore in milliseconds.
 #[derive(Debug, Parser)]
-#[command(name = "cove", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "cove", version, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -45,28 +50,44 @@ pub enum Verb {
     /// Start Cove on this machine
     Up(UpFlags),
     /// Stop the Cove that is running
+    #[command(after_help = "Examples:\n\
+        \x20 cove down")]
     Down,
     /// Make a project, empty or from a directory
+    #[command(after_help = "Examples:\n\
+        \x20 cove new shop\n\
+        \x20 cove new shop --from ./some-project")]
     New {
         /// Its name: 1 to 40 of a-z, 0-9 and single inner -
         name: String,
         /// Copy this directory into it, dependencies and all
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         from: Option<PathBuf>,
         #[command(flatten)]
         wait: WaitFlags,
     },
     /// List the projects
-    #[command(visible_alias = "list")]
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n\
+        \x20 cove ls\n\
+        \x20 cove ls --json | jq '.projects[].slug'"
+    )]
     Ls,
     /// Show where a project lives, what is saved and how it is
+    #[command(after_help = "Examples:\n\
+        \x20 cove show shop")]
     Show {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
     },
     /// Print the directory of a project's files on this machine
+    #[command(after_help = "Examples:\n\
+        \x20 cd \"$(cove path shop)\"")]
     Path {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
     },
     /// Read and change files without entering the workspace
@@ -79,7 +100,12 @@ pub enum Verb {
         The directory above the target must be there. NAME@x:/path reads an entry.\n\
         A source - is a tar stream on standard input, extracted in the directory\n\
         NAME:/path; a target - writes a tar stream to standard output.\n\
-        Modes, times, links and attributes are kept; owners are not."
+        Modes, times, links and attributes are kept; owners are not.\n\n\
+        Examples:\n\
+        \x20 cove cp ./src shop:/src\n\
+        \x20 cove cp shop@v1:/dist ./dist\n\
+        \x20 cove cp shop:/dist - | tar t\n\
+        \x20 tar c src | cove cp - shop:/"
     )]
     Cp {
         /// Where SOURCE is a link, copy what it points to
@@ -94,22 +120,37 @@ pub enum Verb {
         target: OsString,
     },
     /// Keep the present state as an entry of the timeline
+    #[command(
+        after_help = "The 5 newest entries of this kind stay; older ones roll off to the trash,\n\
+        unless they are pinned. COVE_MAX_SNAPSHOTS_PER_PROJECT of `cove up` sets\n\
+        another number, up to 200.\n\n\
+        Examples:\n\
+        \x20 cove snapshot shop -m \"before the refactor\"\n\
+        \x20 cove snapshot shop -m \"it works\" --label v1"
+    )]
     Snapshot {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
-        /// What it is
+        /// What this state is, in your words
         #[arg(long, short, value_name = "TEXT")]
         message: Option<String>,
-        /// Its name, for NAME@LABEL
+        /// A name for it, to be written NAME@LABEL: 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'
         #[arg(long)]
         label: Option<String>,
         #[command(flatten)]
         wait: WaitFlags,
     },
     /// List a project's entries, newest first
-    #[command(visible_alias = "log")]
+    #[command(
+        visible_alias = "log",
+        after_help = "Examples:\n\
+        \x20 cove timeline shop\n\
+        \x20 cove timeline shop --all"
+    )]
     Timeline {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
         /// Also those that rolled off and lie in the trash
         #[arg(long)]
@@ -118,7 +159,11 @@ pub enum Verb {
     /// Show what differs between two moments
     #[command(
         after_help = "NAME@x is a project at now, an entry id or its first 3 characters or\n\
-        more, a label, or ~n, the n-th newest entry that somebody asked for."
+        more, a label, or ~n, the n-th newest entry that somebody asked for.\n\n\
+        Examples:\n\
+        \x20 cove diff shop@v1\n\
+        \x20 cove diff shop@v1..shop --stat\n\
+        \x20 cove diff shop@~2 shop@~1 --name-status"
     )]
     Diff {
         /// A..B, or A B; A alone is compared with the present state
@@ -135,21 +180,29 @@ pub enum Verb {
         paths: Vec<OsString>,
     },
     /// Make new projects that begin where another is or was
+    #[command(after_help = "Examples:\n\
+        \x20 cove fork shop --as shop-intake\n\
+        \x20 cove fork shop@v1 --count 8")]
     Fork {
         /// The source: NAME or NAME@x
+        #[arg(add = completion::projects())]
         source: String,
         /// The new name; without it NAME-1 or the next free number
         #[arg(long = "as", value_name = "NAME")]
         name: Option<String>,
-        /// How many; with --as x they are x-1, x-2, …
+        /// How many, 1 to 100 [default: 1]; with --as x they are x-1, x-2, …
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FORKS_MAX)))]
         count: Option<u32>,
         #[command(flatten)]
         wait: WaitFlags,
     },
     /// Go back to an entry; the state before stays in the timeline
+    #[command(after_help = "Examples:\n\
+        \x20 cove restore shop v1\n\
+        \x20 cove restore shop ~1 -- src/app.ts package.json")]
     Restore {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
         /// An entry id or its first characters, a label, or ~n
         entry: String,
@@ -163,18 +216,28 @@ pub enum Verb {
         paths: Vec<OsString>,
     },
     /// Keep an entry out of retention
+    #[command(after_help = "Examples:\n\
+        \x20 cove pin shop@v1")]
     Pin {
         /// The entry: NAME@x
+        #[arg(add = completion::projects())]
         entry: String,
     },
     /// Leave an entry to retention again
+    #[command(after_help = "Examples:\n\
+        \x20 cove unpin shop@v1")]
     Unpin {
         /// The entry: NAME@x
+        #[arg(add = completion::projects())]
         entry: String,
     },
     /// Name an entry, in place of the name it had
+    #[command(after_help = "Examples:\n\
+        \x20 cove label shop@k3f good\n\
+        \x20 cove label shop@good --remove")]
     Label {
         /// The entry: NAME@x
+        #[arg(add = completion::projects())]
         entry: String,
         /// The name: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'
         label: Option<String>,
@@ -183,52 +246,93 @@ pub enum Verb {
         remove: bool,
     },
     /// Give a project another name
+    #[command(after_help = "Examples:\n\
+        \x20 cove rename shop store")]
     Rename {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
         /// The new name
         to: String,
     },
-    /// Move a project or an entry to the trash, from where it comes back for 7 days
+    /// Move a project or an entry to the trash for 7 days
+    #[command(after_help = "Examples:\n\
+        \x20 cove rm shop-intake\n\
+        \x20 cove rm shop@~2")]
     Rm {
         /// NAME, or NAME@x for an entry
+        #[arg(add = completion::projects())]
         name: String,
     },
     /// List the projects in the trash
+    #[command(after_help = "Examples:\n\
+        \x20 cove trash")]
     Trash,
-    /// Bring back a project, or an entry that rolled off
+    /// Bring back a project or an entry from the trash
+    #[command(after_help = "Examples:\n\
+        \x20 cove undelete shop-intake\n\
+        \x20 cove undelete shop@k3f")]
     Undelete {
         /// NAME, or NAME@x for an entry
+        #[arg(add = completion::trash())]
         name: String,
     },
     /// Wait until everything captured of a project is saved
+    #[command(after_help = "Examples:\n\
+        \x20 cove snapshot shop -m \"first\" --no-wait && cove wait shop")]
     Wait {
         /// The project
+        #[arg(add = completion::projects())]
         name: String,
     },
     /// Take over the object store and bring its projects back
+    #[command(after_help = "Examples:\n\
+        \x20 cove up --detach --objects s3://bucket/prefix && cove recover")]
     Recover {
         /// Also from a Cove that gave a sign of life within the last 60 s
         #[arg(long)]
         take: bool,
     },
-    /// Check what is stored
+    /// Check that the store holds what it must
+    #[command(after_help = "Examples:\n\
+        \x20 cove verify\n\
+        \x20 cove verify shop --level 2\n\
+        \x20 cove verify --read 1/7")]
     Verify {
         /// The project; all of them without it
+        #[arg(add = completion::projects())]
         name: Option<String>,
-        /// 0: heads; 1: every chunk is located; 2: packs are read
+        /// 0: heads; 1: every chunk is located; 2: packs are read [default: 1]
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
         level: Option<u8>,
-        /// At level 2, read the k-th of n parts only
+        /// At level 2, read the k-th of n parts of the packs only
         #[arg(long, value_name = "K/N", value_parser = parse_part)]
         read: Option<(u32, u32)>,
     },
     /// Check this Cove and what it stands on
+    #[command(after_help = "Examples:\n\
+        \x20 cove doctor")]
     Doctor,
-    /// Print a completion script
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n\
+        \x20 source <(cove completions bash)           # in ~/.bashrc\n\
+        \x20 source <(cove completions zsh)            # in ~/.zshrc, after compinit\n\
+        \x20 cove completions fish | source            # in ~/.config/fish/config.fish")]
     Completions {
-        /// The shell
+        /// bash, zsh or fish
+        #[arg(hide_possible_values = true)]
         shell: Shell,
+    },
+    /// Write a manual page for each verb
+    #[command(
+        hide = true,
+        after_help = "Examples:\n\
+        \x20 cove man ~/.local/share/man/man1"
+    )]
+    Man {
+        /// Where to; made where it is missing
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
     },
 }
 
@@ -236,6 +340,9 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum FilesVerb {
     /// List a directory
+    #[command(after_help = "Examples:\n\
+        \x20 cove files ls shop:/src\n\
+        \x20 cove files ls -R shop@v1:/")]
     Ls {
         /// NAME:/path or NAME@x:/path
         place: OsString,
@@ -243,27 +350,35 @@ pub enum FilesVerb {
         #[arg(long, short = 'R')]
         recursive: bool,
         /// As it always is: with kind, mode, size and age
-        #[arg(short)]
+        #[arg(short, hide = true)]
         long: bool,
         /// As it always is: with names that begin with a dot
-        #[arg(short)]
+        #[arg(short, hide = true)]
         all: bool,
     },
     /// Print a file
     #[command(
         after_help = "With --json it prints {\"content\": {\"path\", \"bytes\", \"encoding\", \"data\"}}; the\n\
-        encoding is utf-8, or base64 where the file is no text. Up to 64 MiB."
+        encoding is utf-8, or base64 where the file is no text. Up to 64 MiB.\n\n\
+        Examples:\n\
+        \x20 cove files cat shop:/package.json\n\
+        \x20 cove files cat shop@v1:/src/app.ts"
     )]
     Cat {
         /// NAME:/path or NAME@x:/path
         place: OsString,
     },
     /// Replace a file by standard input
+    #[command(after_help = "Examples:\n\
+        \x20 cove files put shop:/notes.txt < notes.txt")]
     Put {
         /// NAME:/path
         place: OsString,
     },
     /// Remove a file or directory
+    #[command(after_help = "Examples:\n\
+        \x20 cove files rm shop:/notes.txt\n\
+        \x20 cove files rm -r shop:/dist")]
     Rm {
         /// NAME:/path
         place: OsString,
@@ -275,6 +390,8 @@ pub enum FilesVerb {
         force: bool,
     },
     /// Move a file or directory
+    #[command(after_help = "Examples:\n\
+        \x20 cove files mv shop:/notes.txt shop:/docs/notes.txt")]
     Mv {
         /// NAME:/path
         source: OsString,
@@ -282,14 +399,18 @@ pub enum FilesVerb {
         target: OsString,
     },
     /// Make a directory and those above it
+    #[command(after_help = "Examples:\n\
+        \x20 cove files mkdir shop:/docs/adr")]
     Mkdir {
         /// NAME:/path
         place: OsString,
         /// As it always is: one that is there is well
-        #[arg(long, short)]
+        #[arg(long, short, hide = true)]
         parents: bool,
     },
     /// Show one file
+    #[command(after_help = "Examples:\n\
+        \x20 cove files stat shop:/package.json")]
     Stat {
         /// NAME:/path or NAME@x:/path
         place: OsString,
@@ -298,7 +419,10 @@ pub enum FilesVerb {
     #[command(
         after_help = "A pattern is a glob of *, ? and [...] over the whole name, or without any of\n\
         them a part of it. One with a / is compared with the whole path.\n\
-        -name and -type are read as find(1) reads them."
+        -name and -type are read as find(1) reads them.\n\n\
+        Examples:\n\
+        \x20 cove files find shop:/ '*.ts'\n\
+        \x20 cove files find shop@v1:/src -name app -type d"
     )]
     Find {
         /// NAME:/path or NAME@x:/path
@@ -309,14 +433,17 @@ pub enum FilesVerb {
         /// The same, as find(1) has it
         #[arg(long, value_name = "PATTERN", conflicts_with = "pattern")]
         name: Option<String>,
-        /// Only what is a file, a directory or a symbolic link
-        #[arg(long = "type", value_name = "KIND")]
+        /// Only files (f), directories (d) or symbolic links (l)
+        #[arg(long = "type", value_name = "KIND", hide_possible_values = true)]
         kind: Option<Kind>,
     },
     /// Find lines by a text, in everything below a path
     #[command(
         after_help = "Files with NUL bytes and those over 16 MiB are not searched, and counted.\n\
-        It exits with 0 also when no line matches: 1 stands for a mistake in Cove."
+        It exits with 0 also when no line matches: 1 stands for a mistake in Cove.\n\n\
+        Examples:\n\
+        \x20 cove files grep TODO shop:/src\n\
+        \x20 cove files grep -iE 'fix|todo' shop@v1:/"
     )]
     Grep(GrepFlags),
 }
@@ -341,10 +468,10 @@ pub struct GrepFlags {
     #[arg(long, short = 'F', conflicts_with = "extended_regexp")]
     pub fixed_strings: bool,
     /// As it always is: with the numbers of lines
-    #[arg(long, short = 'n')]
+    #[arg(long, short = 'n', hide = true)]
     pub line_number: bool,
     /// As it always is: with everything below
-    #[arg(long, short)]
+    #[arg(long, short, hide = true)]
     pub recursive: bool,
 }
 
@@ -406,40 +533,39 @@ pub enum Shell {
     Fish,
 }
 
-/// The flags of `up`, as written.
+/// The flags of `up`, as written; what is absent may stand in the environment.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "The objects are at file:///DIR, or at s3://BUCKET/PREFIX with the variables\n\
-    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL.\n\
-    COVE_HOME, COVE_LISTEN, COVE_POOL_BYTES, COVE_POOL and COVE_OBJECTS say\n\
-    the same as the flags. The bucket must be there."
+    after_help = "Each flag but --detach and --store-every may stand in the environment instead:\n\
+    COVE_HOME, COVE_LISTEN, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS.\n\n\
+    A bucket, which must be there, needs AWS_ACCESS_KEY_ID and\n\
+    AWS_SECRET_ACCESS_KEY. AWS_REGION [us-east-1], AWS_ENDPOINT_URL [that of AWS]\n\
+    and AWS_SESSION_TOKEN are read too.\n\n\
+    Examples:\n\
+    \x20 cove up\n\
+    \x20 cove up --detach --pool-bytes 20GiB\n\
+    \x20 cove up --detach --objects s3://bucket/prefix --store-every 5s"
 )]
 pub struct UpFlags {
     /// Return when it serves, and log to HOME/cove.log
     #[arg(long)]
     pub detach: bool,
-    /// Where everything lies [~/.local/share/cove]
-    #[arg(long, env = "COVE_HOME", hide_env = true, value_name = "DIR")]
+    /// Where everything lies [default: ~/.local/share/cove]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
-    /// Where the API listens
-    #[arg(
-        long,
-        env = "COVE_LISTEN",
-        hide_env = true,
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:7070"
-    )]
-    pub listen: SocketAddr,
-    /// The first size [1/4 of what is free, min. 4 GiB]
-    #[arg(long, env = "COVE_POOL_BYTES", hide_env = true, value_name = "N", value_parser = parse_bytes)]
+    /// Where the API listens, on loopback [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Its first size in bytes, or with KiB, MiB, GiB, TiB [default: 1/4 of what is free, 4 GiB at least]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub pool_bytes: Option<u64>,
-    /// A directory on btrfs instead of a loop file
-    #[arg(long, env = "COVE_POOL", hide_env = true, value_name = "DIR_ON_BTRFS")]
+    /// A directory on btrfs as the pool [default: a loop file in the home]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub pool: Option<PathBuf>,
-    /// The object store [file://HOME/objects]
-    #[arg(long, env = "COVE_OBJECTS", hide_env = true, value_name = "URL")]
+    /// The object store, file:///DIR or s3://BUCKET/PREFIX [default: file://HOME/objects]
+    #[arg(long, value_name = "URL")]
     pub objects: Option<String>,
-    /// How often changes are saved
+    /// How often changes are saved by themselves: a number with ms, s, min or h
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub store_every: Duration,
     /// How long an S3 store may be silent
@@ -471,7 +597,7 @@ pub struct UpArgs {
 }
 
 /// Reads `4096`, `4k`, `4KiB`, `2G`, `2GiB`; all units are powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')

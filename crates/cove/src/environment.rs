@@ -1,18 +1,22 @@
 //! What the program takes from its environment.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use cove_client::Client;
 use cove_types::ErrorKind;
 
-use crate::args::{UpArgs, UpFlags};
+use crate::args::{UpArgs, UpFlags, parse_bytes};
 use crate::failure::Failure;
 
 /// How many counted entries stay when nobody says otherwise.
 const KEEP_DEFAULT: u32 = 5;
 /// The most that may stay.
 const KEEP_MAX: u32 = 200;
+
+/// Where the API listens when nobody says otherwise.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7070));
 
 /// The smallest pool that btrfs works well in, in bytes.
 const POOL_BYTES_MIN: u64 = 256 << 20;
@@ -131,27 +135,40 @@ pub fn own_directories() -> Vec<PathBuf> {
     home.into_iter().chain(stores.filter_map(directory)).collect()
 }
 
-/// What `up` is to do, whole.
+/// What `up` is to do, whole: what no flag says, the environment may.
 pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
     let named = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
     let home = match named(flags.home) {
         Some(home) => absolute(home)?,
         None => home()?,
     };
-    let pool = named(flags.pool).map(absolute).transpose()?;
-    if let Some(bytes) = flags.pool_bytes.filter(|bytes| *bytes < POOL_BYTES_MIN) {
+    let pool = named(flags.pool).or_else(|| variable("COVE_POOL").map(PathBuf::from));
+    let pool = pool.map(absolute).transpose()?;
+    let listen = match flags.listen {
+        Some(listen) => listen,
+        None => listen_of(text("COVE_LISTEN")?.as_deref())?,
+    };
+    let pool_bytes = match flags.pool_bytes {
+        None => text("COVE_POOL_BYTES")?.map(|text| pool_bytes_of(&text)).transpose()?,
+        bytes => bytes,
+    };
+    if let Some(bytes) = pool_bytes.filter(|bytes| *bytes < POOL_BYTES_MIN) {
         let least = POOL_BYTES_MIN >> 20;
         return Err(Failure::new(
             ErrorKind::Invalid,
             format!("--pool-bytes is at least {least} MiB, found {bytes} bytes"),
         ));
     }
+    let objects = match flags.objects.filter(|url| !url.is_empty()) {
+        None => text("COVE_OBJECTS")?,
+        url => url,
+    };
     Ok(UpArgs {
         home,
-        listen: flags.listen,
-        pool_bytes: flags.pool_bytes,
+        listen,
+        pool_bytes,
         pool,
-        objects: flags.objects.filter(|url| !url.is_empty()),
+        objects,
         store_every: flags.store_every,
         store_timeout: flags.store_timeout,
         detach: flags.detach,
@@ -159,6 +176,24 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
             text("COVE_MAX_SNAPSHOTS_PER_PROJECT")?,
             text("K8S_MAX_SNAPSHOTS_PER_PROJECT")?,
         )?,
+    })
+}
+
+/// Where the API listens, as the environment has it.
+fn listen_of(written: Option<&str>) -> Result<SocketAddr, Failure> {
+    let Some(written) = written else { return Ok(LISTEN_DEFAULT) };
+    written.parse().map_err(|_| {
+        let found = cove_types::escape_bytes(written.as_bytes());
+        Failure::new(ErrorKind::Invalid, format!("COVE_LISTEN is ADDR:PORT, found \"{found}\""))
+            .hint("such as 127.0.0.1:7070")
+    })
+}
+
+/// The size of the pool, as the environment has it.
+fn pool_bytes_of(written: &str) -> Result<u64, Failure> {
+    parse_bytes(written).map_err(|why| {
+        let found = cove_types::escape_bytes(written.as_bytes());
+        Failure::new(ErrorKind::Invalid, format!("COVE_POOL_BYTES is \"{found}\": {why}"))
     })
 }
 
@@ -237,6 +272,16 @@ mod tests {
         assert_eq!(caller_of(Some("0"), Some("0")), None);
         assert_eq!(caller_of(None, Some("100")), None);
         assert_eq!(caller_of(Some("ann"), None), None);
+    }
+
+    #[test]
+    fn what_up_takes_from_the_environment_is_read_as_its_flags_are() {
+        assert_eq!(listen_of(None).unwrap().to_string(), "127.0.0.1:7070");
+        assert_eq!(listen_of(Some("[::1]:0")).unwrap().port(), 0);
+        let refused = listen_of(Some("7070")).unwrap_err().to_string();
+        assert_eq!(refused, "COVE_LISTEN is ADDR:PORT, found \"7070\"");
+        assert_eq!(pool_bytes_of("1GiB").unwrap(), 1 << 30);
+        assert!(pool_bytes_of("much").unwrap_err().to_string().starts_with("COVE_POOL_BYTES is"));
     }
 
     #[test]

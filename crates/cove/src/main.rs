@@ -1,13 +1,15 @@
 //! The program: the command line, and everything in one process.
 //!
-//! Each verb but `up` and `completions` is a client of the HTTP API. Data goes to
+//! Each verb but `up`, `completions` and `man` is a client of the HTTP API. Data goes to
 //! standard output and prose to standard error; the exit status tells the kind of
 //! failure.
 
 mod args;
+mod completion;
 mod copy;
 mod environment;
 mod failure;
+mod manual;
 mod output;
 mod progress;
 mod render;
@@ -17,16 +19,22 @@ mod verbs;
 
 use std::process::ExitCode;
 
+use clap::FromArgMatches;
 use clap::error::ErrorKind as Kind;
-use clap::{CommandFactory, Parser};
 use cove_types::ErrorKind;
+use serde_json::json;
 
-use crate::args::{Cli, Shell, Verb};
+use crate::args::{Cli, Verb};
 use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let Cli { verb, output } = match Cli::try_parse_from(args::as_options(std::env::args_os())) {
+    completion::answer();
+    let words = args::as_options(std::env::args_os());
+    let read = args::command()
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { verb, output } = match read {
         Ok(cli) => cli,
         Err(refusal) => return not_parsed(&refusal),
     };
@@ -56,14 +64,13 @@ fn run(verb: Verb, output: Output) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Up(flags) => up::run(environment::up(flags)?, output).map_err(started),
         Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            let shell = match shell {
-                Shell::Bash => clap_complete::Shell::Bash,
-                Shell::Zsh => clap_complete::Shell::Zsh,
-                Shell::Fish => clap_complete::Shell::Fish,
-            };
-            clap_complete::generate(shell, &mut Cli::command(), "cove", &mut script);
-            output::write(&script).map(|()| ExitCode::SUCCESS)
+            output::write(&completion::script(shell)?).map(|()| ExitCode::SUCCESS)
+        }
+        Verb::Man { directory } => {
+            let pages = manual::write(&directory)?;
+            let lines: String = pages.iter().map(|page| format!("{page}\n")).collect();
+            output.show(&json!({ "pages": pages }), pages, || lines)?;
+            Ok(ExitCode::SUCCESS)
         }
         verb => {
             let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -4,6 +4,8 @@
 //! what a person sees. What others named is escaped already where it crosses the API;
 //! messages and labels of people are escaped here.
 
+use std::io::IsTerminal;
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use cove_types::wire::{Change, ChangeKind, Check, Entry, File, Match, Project, VerifyReply};
 use cove_types::{Durability, EntryState};
@@ -218,9 +220,39 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     text
 }
 
-/// A timeline. A column that says nothing of any entry is left out.
-pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
+/// How many columns the terminal on standard output has; nothing where it is none.
+pub fn terminal_width() -> Option<usize> {
+    std::io::stdout().is_terminal().then(|| Table::new().width()).flatten().map(usize::from)
+}
+
+/// How many columns a text takes at most: what is not ASCII may take two.
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
+}
+
+/// The beginning of a text that fits into columns, with `…` for what does not.
+fn fitted(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for c in text.chars() {
+        // The ellipsis takes one or two, too.
+        if columns(&kept) + columns(c.encode_utf8(&mut [0; 4])) + 2 > width {
+            break;
+        }
+        kept.push(c);
+    }
+    format!("{}…", kept.trim_end())
+}
+
+/// A timeline. A column that says nothing of any entry is left out; messages are cut where a
+/// `width` is given, so that an entry is one line.
+pub fn timeline(entries: &[Entry], now: Timestamp, width: Option<usize>) -> String {
     const ALWAYS: usize = 5;
+    const MESSAGE: usize = 8;
+    /// Less than this of a message says nothing.
+    const MESSAGE_MIN: usize = 16;
     let row = |entry: &Entry| {
         let saved = match entry.durability {
             Durability::Saved => "yes",
@@ -243,10 +275,21 @@ pub fn timeline(entries: &[Entry], now: Timestamp) -> String {
         ]
     };
     let header = ["ENTRY", "WHEN", "KIND", "SAVED", "SIZE", "LABEL", "PINNED", "STATE", "MESSAGE"];
-    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    let mut rows: Vec<Vec<String>> = entries.iter().map(row).collect();
     let shown: Vec<usize> = (0..header.len())
         .filter(|column| *column < ALWAYS || rows.iter().any(|row| !row[*column].is_empty()))
         .collect();
+    if let Some(width) = width {
+        let widest = |column: &usize| {
+            let cells = rows.iter().map(|row| columns(&row[*column]));
+            cells.chain([header[*column].len()]).max().unwrap_or(0) + 2
+        };
+        let before: usize = shown.iter().filter(|column| **column != MESSAGE).map(widest).sum();
+        let left = width.saturating_sub(before).max(MESSAGE_MIN);
+        for row in &mut rows {
+            row[MESSAGE] = fitted(&row[MESSAGE], left);
+        }
+    }
     let pick = |row: &Vec<String>| shown.iter().map(|column| row[*column].clone()).collect();
     let header: Vec<&str> = shown.iter().map(|column| header[*column]).collect();
     table(&header, rows.iter().map(pick).collect(), &[4])

@@ -112,8 +112,8 @@ impl Session {
                 return self.verify(name.as_deref(), level, read).await;
             }
             Verb::Doctor => return self.doctor().await,
-            // Both need no Cove that runs, and the program does them itself.
-            Verb::Up(_) | Verb::Completions { .. } => {
+            // They need no Cove that runs, and the program does them itself.
+            Verb::Up(_) | Verb::Completions { .. } | Verb::Man { .. } => {
                 return Err(Failure::new(ErrorKind::Internal, "this verb asks nothing of Cove"));
             }
         }

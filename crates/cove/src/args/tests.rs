@@ -1,5 +1,4 @@
 use super::*;
-use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -12,7 +11,7 @@ fn refused(line: &str) -> ErrorKind {
 
 #[test]
 fn the_command_line_is_sound() {
-    Cli::command().debug_assert();
+    command().debug_assert();
 }
 
 #[test]
@@ -104,7 +103,7 @@ fn up_takes_the_flags_of_its_contract() {
     let Verb::Up(up) = parse(line).unwrap().verb else { panic!("up is read as up") };
     assert!(up.detach);
     assert_eq!(up.home, Some("/h".into()));
-    assert_eq!(up.listen.port(), 0);
+    assert_eq!(up.listen.unwrap().port(), 0);
     assert_eq!(up.pool_bytes, Some(4 << 30));
     assert_eq!(up.objects.as_deref(), Some("s3://b/p"));
     assert_eq!(up.store_every, Duration::from_secs(5));

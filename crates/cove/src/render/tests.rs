@@ -170,7 +170,7 @@ fn a_timeline_is_a_table_newest_first() {
     waiting.kind = EntryKind::BeforeRestore;
     waiting.message = Some("with \u{202e} and \n".into());
     check(
-        &timeline(&[waiting, entry_of("aaaaaaaaaaaa")], now()),
+        &timeline(&[waiting, entry_of("aaaaaaaaaaaa")], now(), None),
         &expect![[r#"
             ENTRY         WHEN       KIND            SAVED      SIZE  LABEL  PINNED  MESSAGE
             bbbbbbbbbbbb  3 min ago  before-restore  not yet  390 MB                 with \xe2\x80\xae and \x0a
@@ -180,13 +180,35 @@ fn a_timeline_is_a_table_newest_first() {
 }
 
 #[test]
+fn an_entry_is_one_line_of_a_terminal_whatever_its_message() {
+    let mut wide = entry_of("bbbbbbbbbbbb");
+    wide.message = Some("名前が長い".repeat(20));
+    let mut long = entry_of("cccccccccccc");
+    long.message = Some("word ".repeat(40));
+    let entries = [wide, long, entry_of("aaaaaaaaaaaa")];
+    check(
+        &timeline(&entries, now(), Some(100)),
+        &expect![[r#"
+        ENTRY         WHEN       KIND    SAVED    SIZE  LABEL  PINNED  MESSAGE
+        bbbbbbbbbbbb  3 min ago  manual  yes    390 MB  v1     yes     名前が長い名前が長い名前が長い名前…
+        cccccccccccc  3 min ago  manual  yes    390 MB  v1     yes     word word word word word word word…
+        aaaaaaaaaaaa  3 min ago  manual  yes    390 MB  v1     yes     before the refactor
+    "#]],
+    );
+    for width in [80, 120, 200] {
+        let shown = timeline(&entries, now(), Some(width));
+        assert!(shown.lines().all(|line| columns(line) <= width + 1), "{width}:\n{shown}");
+    }
+}
+
+#[test]
 fn a_column_that_says_nothing_is_left_out() {
     let mut plain = entry_of("aaaaaaaaaaaa");
     plain.pinned = false;
     plain.message = None;
     let trashed = Entry { state: EntryState::Trashed, ..plain.clone() };
     let header = |entries: &[Entry]| {
-        let text = timeline(entries, now());
+        let text = timeline(entries, now(), None);
         text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(header(std::slice::from_ref(&plain)), "ENTRY WHEN KIND SAVED SIZE LABEL");

@@ -49,7 +49,7 @@ impl Session {
         let ids = reply.entries.iter().map(|entry| entry.id.clone());
         self.output.show(&reply, ids, || match reply.entries.is_empty() {
             true => String::new(),
-            false => render::timeline(&reply.entries, self.env.now()),
+            false => render::timeline(&reply.entries, self.env.now(), render::terminal_width()),
         })?;
         if reply.entries.is_empty() {
             self.output.say(&format!(
@@ -211,7 +211,9 @@ fn moments(written: &[String]) -> Result<(ProjectReference, ProjectReference), F
             if let Some(pair) = pair {
                 return Ok(pair);
             }
-            let before: ProjectReference = parse(one)?;
+            // As git has it, nothing behind the dots means now; a label may end with them, though.
+            let open = || one.strip_suffix("..").and_then(|before| before.parse().ok());
+            let before: ProjectReference = parse(one).or_else(|refusal| open().ok_or(refusal))?;
             if before.at == At::Now {
                 return Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")
                     .hint(format!("such as `cove diff {one}@~1..{one}`")));

@@ -77,9 +77,18 @@ impl Session {
     fn show_edit(&self, reply: &FilesReply, verb: &str) -> Result<(), Failure> {
         let paths = reply.files.iter().map(|file| file.path.clone());
         let line = |file: &wire::File| format!("{}\n", crate::failure::printable(&file.path));
-        self.output.show(reply, paths, || reply.files.iter().map(line).collect())?;
+        // On a terminal the one path stands in the sentence about it.
+        let one = reply.files.first().filter(|_| reply.files.len() == 1);
+        let one = one.filter(|_| self.output.is_one_terminal());
+        self.output.show(reply, paths, || match one {
+            Some(_) => String::new(),
+            None => reply.files.iter().map(line).collect(),
+        })?;
         warn_of(&reply.remarks);
-        self.output.say(verb);
+        self.output.say(&match one {
+            Some(file) => format!("{verb} {}", crate::failure::printable(&file.path)),
+            None => verb.to_owned(),
+        });
         Ok(())
     }
 

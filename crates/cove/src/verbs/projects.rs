@@ -171,7 +171,10 @@ impl Session {
         count: Option<u32>,
     ) -> Result<(), Failure> {
         let slugs: Vec<String> = reply.projects.iter().map(|one| one.slug.clone()).collect();
-        let text = slugs.iter().map(|slug| format!("{slug}\n")).collect::<String>();
+        let text = match &slugs[..] {
+            [one] => self.bare(one),
+            all => all.iter().map(|slug| format!("{slug}\n")).collect(),
+        };
         let ids = slugs.clone();
         let unsaved = reply.projects.iter().find(|one| one.durability != Durability::Saved);
         let state = unsaved.or(reply.projects.first()).map(render::state).unwrap_or_default();
@@ -189,9 +192,12 @@ impl Session {
             at => format!("{project}@{at}"),
         };
         if let Some(first) = slugs.first() {
-            let number = render::count(slugs.len() as u64, "project", "projects");
+            let forked = match slugs.len() {
+                1 => first.clone(),
+                number => format!("{number} projects"),
+            };
             let path = format!("  cd \"$(cove path {first})\"");
-            self.output.say(&format!("forked {number} from {from}, {state}\n{path}"));
+            self.output.say(&format!("forked {forked} from {from}, {state}\n{path}"));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("utoipa", &["cove-http", "cove-types"]),
     ("clap", &["cove", "cove-xtask"]),
     ("clap_complete", &["cove"]),
+    ("clap_mangen", &["cove"]),
     ("anyhow", &["cove", "cove-xtask"]),
     ("indicatif", &["cove"]),
     ("comfy-table", &["cove"]),

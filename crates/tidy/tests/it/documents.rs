@@ -13,6 +13,7 @@ const TOP: &[&str] = &[
     "api",
     "bench",
     "crates",
+    "demo",
     "deploy",
     "docs",
     "e2e",

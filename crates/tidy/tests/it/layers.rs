@@ -12,8 +12,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &["cove-content"]),
     ("domain", &["cove-node", "cove-workspace"]),
     ("transport", &["cove-http", "cove-client"]),
-    ("programs", &["cove", "cove-xtask"]),
+    ("programs", &["cove"]),
     ("tests", &["cove-testkit", "cove-tidy"]),
+    // It plays the demo against the S3 server of the tests, and is part of no release.
+    ("repository", &["cove-xtask"]),
 ];
 
 /// What tests of any layer may use, although nothing else may.
