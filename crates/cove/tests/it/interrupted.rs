@@ -46,6 +46,7 @@ impl Bucket {
             access_key: server.access_key.clone(),
             secret_key: server.secret_key.clone(),
             session_token: None,
+            silence_max: cove_objects::SILENCE_MAX,
         };
         let store = Arc::new(S3Store::open(config, Env::system()).unwrap());
         Self { runtime: tokio::runtime::Runtime::new().unwrap(), store }

@@ -7,7 +7,7 @@ use cove_content::head::Head;
 use cove_content::locations::PACKS_MAX;
 use cove_content::volumes::{Moment, VerifyLevel, Volumes};
 use cove_env::Env;
-use cove_objects::{Key, S3Config, S3Store, Store};
+use cove_objects::{Key, S3Config, S3Store, SILENCE_MAX, Store};
 use cove_testkit::S3Server;
 use cove_testkit::proof::{figure, rounds};
 use cove_types::{EntryId, TreePath, VolumeId};
@@ -28,6 +28,7 @@ fn bucket() -> Option<Arc<dyn Store>> {
         access_key: server.access_key.clone(),
         secret_key: server.secret_key.clone(),
         session_token: None,
+        silence_max: SILENCE_MAX,
     };
     Some(Arc::new(S3Store::open(config, env).unwrap()))
 }
