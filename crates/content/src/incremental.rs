@@ -85,9 +85,7 @@ pub fn store_changes(
     let old_rows = change.rows_of(old.not_captured)?;
     change.subtrees(&old_rows)?;
     change.touched(changes)?;
-    for (inode, plan) in std::mem::take(&mut change.plans) {
-        change.file(inode, &plan)?;
-    }
+    change.files()?;
     change.carry_rows(&old_rows)?;
     for path in std::mem::take(&mut change.directories) {
         change.look_again(&path)?;

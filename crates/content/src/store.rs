@@ -16,12 +16,12 @@ use bytes::Bytes;
 use cove_btrfs::{Dir, FileKind, Metadata, PathError};
 use cove_types::{Classify, Digest, ErrorKind, ParseError, TreePath};
 
-use self::ahead::{Ahead, Found, Read};
 use crate::root::NotCapturedPath;
 use crate::session::{Session, SessionError};
 use crate::tree::{self, Builder, ChunkList, Item, Key, NodeSink, SinkError};
 use crate::volumes::Progress;
 
+pub(crate) use self::ahead::{Ahead, Found, Read};
 pub(crate) use self::entry::{Described, describe, grid_of, read_chunk, read_entry, read_groups};
 
 /// Set-uid and set-gid.
@@ -91,20 +91,21 @@ pub fn store_tree(
 ) -> Result<StoredTree, StoreError> {
     let session = RefCell::new(session);
     let mut walk = Walk {
-        session: &session,
         builder: Builder::new(SharedSink(&session)),
         linked: HashMap::new(),
-        long: LongFile::default(),
         not_captured: Vec::new(),
         unreadable: 0,
         progress,
     };
     std::thread::scope(|scope| {
-        let ahead = Ahead::begin(scope, dir);
-        while let Some(found) = ahead.next() {
-            found.into_iter().try_for_each(|found| walk.found(found))?;
+        let mut ahead = Ahead::walk(scope, dir);
+        loop {
+            let found = ahead.next(*session.borrow_mut())?;
+            match found {
+                Some(found) => walk.found(found)?,
+                None => return Ok::<_, StoreError>(()),
+            }
         }
-        Ok::<_, StoreError>(())
     })?;
     let Walk { builder, not_captured, .. } = walk;
     let root = builder.finish()?;
@@ -129,18 +130,9 @@ struct Linked {
     lists: Vec<(u64, ChunkList)>,
 }
 
-/// What came of a long file whose entry has not come yet.
-#[derive(Default)]
-struct LongFile {
-    lists: Vec<(u64, ChunkList)>,
-    failed: Option<StoreError>,
-}
-
 struct Walk<'w, 'r, 's, 'k> {
-    session: &'r RefCell<&'s mut Session<'k>>,
     builder: Builder<SharedSink<'r, 's, 'k>>,
     linked: HashMap<u64, Linked>,
-    long: LongFile,
     not_captured: Vec<NotCapturedPath>,
     unreadable: usize,
     progress: &'w Progress,
@@ -164,40 +156,28 @@ impl Walk<'_, '_, '_, '_> {
                 // under its first name it was not given either
                 None => self.lacks(&path, lack::UNREADABLE),
             },
-            Found::Lists(Ok((lists, puts))) => {
-                puts.into(*self.session.borrow_mut())?;
-                self.long.lists.extend(lists);
-            }
-            Found::Lists(Err(error)) => self.long.failed = self.long.failed.take().or(Some(error)),
-            Found::Entry(path, metadata, read) => {
-                let long = std::mem::take(&mut self.long);
-                match long.failed.map_or(read, Err) {
-                    Err(error)
-                        if metadata.kind == FileKind::File
-                            && error.is_unreadable()
-                            && self.unreadable < UNREADABLE_MAX =>
-                    {
-                        self.unreadable += 1;
-                        self.lacks(&path, lack::UNREADABLE);
-                    }
-                    read => self.entry(&path, &metadata, *read?, long.lists)?,
+            Found::Lists(_) => unreachable!("they come with the entry"),
+            Found::Entry(path, metadata, read) => match read {
+                Err(error)
+                    if metadata.kind == FileKind::File
+                        && error.is_unreadable()
+                        && self.unreadable < UNREADABLE_MAX =>
+                {
+                    self.unreadable += 1;
+                    self.lacks(&path, lack::UNREADABLE);
                 }
-            }
+                read => self.entry(&path, &metadata, *read?)?,
+            },
         }
         Ok(())
     }
 
-    /// Adds an entry; `lists` are those that came before it.
     fn entry(
         &mut self,
         path: &TreePath,
         metadata: &Metadata,
-        read: Read,
-        mut lists: Vec<(u64, ChunkList)>,
+        Read { described, lists, .. }: Read,
     ) -> Result<(), StoreError> {
-        let Read { described, lists: own, puts } = read;
-        lists.extend(own);
-        puts.into(*self.session.borrow_mut())?;
         self.push(path, &described, &lists)?;
         let bytes = described.entry.size().unwrap_or(0);
         self.progress.update(|progress| {

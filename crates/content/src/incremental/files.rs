@@ -9,8 +9,13 @@ use cove_types::{Digest, TreePath};
 
 use super::{Change, IncrementalError, full, is_of_service};
 use crate::chunk::GRID_BYTES;
-use crate::store::{describe, grid_of, read_chunk, read_entry, read_groups};
+use crate::store::{
+    Ahead, Found, Read, StoreError, describe, grid_of, read_chunk, read_entry, read_groups,
+};
 use crate::tree::{self, ChunkList, Content, Entry, GROUP_CHUNKS, Grid, Item, Key, ReadError};
+
+/// So many new files are worth the threads that read them.
+const AHEAD_FROM: usize = 16;
 
 /// An inode, not a directory's, that is described again under all its names.
 pub(super) struct Plan {
@@ -40,8 +45,40 @@ impl Patch {
 }
 
 impl Change<'_, '_, '_, '_> {
-    /// Describes a file, link or marker again, under all its names.
-    pub(super) fn file(&mut self, inode: u64, plan: &Plan) -> Result<(), IncrementalError> {
+    /// Describes what is planned again; several threads read what is new.
+    pub(super) fn files(&mut self) -> Result<(), IncrementalError> {
+        let plans = std::mem::take(&mut self.plans);
+        let new = plans.values().filter(|plan| plan.is_new());
+        let new: Vec<_> = new.map(|plan| (plan.name.clone(), plan.metadata.clone())).collect();
+        if new.len() < AHEAD_FROM {
+            return plans.iter().try_for_each(|(inode, plan)| self.file(*inode, plan, None));
+        }
+        let (dir, session) = (self.dir, self.session);
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::files(scope, dir, new);
+            for (inode, plan) in &plans {
+                let mut read = None;
+                if plan.is_new() {
+                    let next = ahead.next(*session.borrow_mut()).map_err(StoreError::from)?;
+                    let Some(Found::Entry(_, _, next)) = next else {
+                        return full(format!("{} was not read", plan.name));
+                    };
+                    read = Some(*next?);
+                }
+                self.file(*inode, plan, read)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Describes a file, link or marker again, under all its names; `read` is all of it, if it
+    /// was read.
+    fn file(
+        &mut self,
+        inode: u64,
+        plan: &Plan,
+        read: Option<Read>,
+    ) -> Result<(), IncrementalError> {
         let names = self.names_of(inode, plan)?;
         let [first, ..] = names.as_slice() else {
             return full(format!("{} has no name", plan.name));
@@ -65,7 +102,10 @@ impl Change<'_, '_, '_, '_> {
                 (described, patch)
             }
             None => {
-                let (described, lists) = read_entry(self.dir, first, &plan.metadata, self.session)?;
+                let (described, lists) = match read {
+                    Some(Read { described, lists, .. }) => (described, lists),
+                    None => read_entry(self.dir, first, &plan.metadata, self.session)?,
+                };
                 let content = described.entry.content.clone();
                 (described, Patch::whole(content, lists))
             }
@@ -197,6 +237,12 @@ impl Change<'_, '_, '_, '_> {
 }
 
 impl Plan {
+    /// Whether it is a file of one name of which all is read.
+    fn is_new(&self) -> bool {
+        let is_file = self.metadata.kind == FileKind::File;
+        is_file && self.metadata.links <= 1 && self.origin.is_none()
+    }
+
     /// Adds what is said of the same inode under another name.
     pub(super) fn join(&mut self, other: Self) {
         match (&mut self.reread, other.reread) {

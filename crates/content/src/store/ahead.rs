@@ -1,8 +1,8 @@
 //! Reading ahead: some threads read files while one puts together what they found, in order.
 //!
-//! One thread walks the directories in the order of keys and cuts the walk into portions;
-//! several read the files of a portion; whoever asks for [`Ahead::next`] gets the portions in
-//! the order of the walk, so that what is stored is the same as if one thread had done all of it.
+//! One thread says what is to be read and cuts it into portions; several read the files of a
+//! portion; whoever asks for [`Ahead::next`] gets what they found in the order in which it was
+//! said, so that what is stored is the same as if one thread had done all of it.
 //!
 //! **Invariant:** what was read and not yet taken has at most [`AHEAD_BYTES_MAX`] bytes, and one
 //! portion, at any size of files and directories.
@@ -53,30 +53,42 @@ enum Task {
 }
 
 /// What was found.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// An entry, or why it was not read.
     Entry(TreePath, Metadata, Result<Box<Read>, StoreError>),
     /// A further name of an inode that was met before.
     Again(TreePath, Metadata),
-    /// Some lists of the long file whose entry follows.
-    Lists(Result<(Vec<(u64, ChunkList)>, Puts), StoreError>),
     /// What of the entry at a path is not captured.
     Lack(TreePath, &'static str),
     /// The walk cannot go on.
     Broken(StoreError),
+    /// Some lists of the long file whose entry follows.
+    Lists(Result<Box<Lists>, StoreError>),
 }
 
-/// What was read of an entry.
-pub(super) struct Read {
-    pub(super) described: Described,
-    /// Its chunk lists; those of a long file came before.
-    pub(super) lists: Vec<(u64, ChunkList)>,
-    pub(super) puts: Puts,
+/// What was read of an entry, and is in the session.
+pub(crate) struct Read {
+    pub(crate) described: Described,
+    pub(crate) lists: Vec<(u64, ChunkList)>,
+    puts: Puts,
+}
+
+/// What was read of a part of a long file.
+pub(crate) struct Lists {
+    lists: Vec<(u64, ChunkList)>,
+    puts: Puts,
+}
+
+/// What came of a long file whose entry has not come yet.
+#[derive(Default)]
+struct LongFile {
+    lists: Vec<(u64, ChunkList)>,
+    failed: Option<StoreError>,
 }
 
 /// Chunks in the order in which they were read.
 #[derive(Default)]
-pub(super) struct Puts(RefCell<Vec<Put>>);
+struct Puts(RefCell<Vec<Put>>);
 
 enum Put {
     Data(Digest, Vec<u8>),
@@ -86,7 +98,7 @@ enum Put {
 
 impl Puts {
     /// Puts them all into the session.
-    pub(super) fn into(self, session: &mut Session<'_>) -> Result<(), SessionError> {
+    fn into(self, session: &mut Session<'_>) -> Result<(), SessionError> {
         self.0.into_inner().into_iter().try_for_each(|put| match put {
             Put::Data(digest, plain) => session.put_data(digest, &plain),
             Put::Frame(digest, frame) => session.put_frame(digest, &frame),
@@ -157,14 +169,42 @@ impl Budget {
 type Portion = (Vec<Task>, SyncSender<Vec<Found>>);
 
 /// What is read ahead of its taker. When it goes, the threads end.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     portions: Receiver<(u64, Receiver<Vec<Found>>)>,
+    found: std::vec::IntoIter<Found>,
+    long: LongFile,
     budget: Arc<Budget>,
 }
 
 impl Ahead {
-    /// Begins to read what is below `dir`, by threads of `scope`.
-    pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>, dir: &'scope Dir) -> Self {
+    /// Begins to read all that is below `dir`, in the order of keys, by threads of `scope`.
+    pub(crate) fn walk<'scope>(scope: &'scope Scope<'scope, '_>, dir: &'scope Dir) -> Self {
+        Self::begin(scope, dir, |mut reading| {
+            if reading.directory(&TreePath::top()).is_ok() {
+                let _ = reading.send();
+            }
+        })
+    }
+
+    /// Begins to read these files of `dir` and no others, in this order.
+    pub(crate) fn files<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        dir: &'scope Dir,
+        files: Vec<(TreePath, Metadata)>,
+    ) -> Self {
+        Self::begin(scope, dir, |mut reading| {
+            let mut files = files.into_iter();
+            if files.try_for_each(|(path, metadata)| reading.entry(path, metadata)).is_ok() {
+                let _ = reading.send();
+            }
+        })
+    }
+
+    fn begin<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        dir: &'scope Dir,
+        say: impl FnOnce(Reading<'scope>) + Send + 'scope,
+    ) -> Self {
         let budget =
             Arc::new(Budget { free: Mutex::new(Some(AHEAD_BYTES_MAX)), more: Condvar::new() });
         let (order, portions) = channel();
@@ -174,7 +214,7 @@ impl Ahead {
             let tasks = Arc::clone(&tasks);
             let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || read_portions(dir, &tasks));
         }
-        let walk = Walk {
+        let reading = Reading {
             dir,
             budget: Arc::clone(&budget),
             order,
@@ -183,16 +223,47 @@ impl Ahead {
             bytes: 0,
             linked: HashSet::new(),
         };
-        let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || walk.run());
-        Self { portions, budget }
+        let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || say(reading));
+        Self { portions, found: Vec::new().into_iter(), long: LongFile::default(), budget }
     }
 
-    /// The next portion; `None` at the end.
-    pub(super) fn next(&self) -> Option<Vec<Found>> {
-        let (bytes, found) = self.portions.recv().ok()?;
-        let found = found.recv().expect("a reader answers, or its panic ends all of it");
-        self.budget.give(bytes);
-        Some(found)
+    /// What was found next, whose chunks are in the session; `None` at the end. Waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The session did not take a chunk.
+    pub(crate) fn next(
+        &mut self,
+        session: &mut Session<'_>,
+    ) -> Result<Option<Found>, SessionError> {
+        loop {
+            match self.found.next() {
+                Some(Found::Lists(Ok(read))) => {
+                    read.puts.into(session)?;
+                    self.long.lists.extend(read.lists);
+                }
+                Some(Found::Lists(Err(error))) => {
+                    self.long.failed = self.long.failed.take().or(Some(error));
+                }
+                Some(Found::Entry(path, metadata, read)) => {
+                    let long = std::mem::take(&mut self.long);
+                    let mut read = long.failed.map_or(read, Err);
+                    if let Ok(read) = &mut read {
+                        read.lists.splice(0..0, long.lists);
+                        std::mem::take(&mut read.puts).into(session)?;
+                    }
+                    return Ok(Some(Found::Entry(path, metadata, read)));
+                }
+                Some(found) => return Ok(Some(found)),
+                None => {
+                    let Ok((bytes, found)) = self.portions.recv() else { return Ok(None) };
+                    let found = found.recv();
+                    let found = found.expect("a reader answers, or its panic ends all of it");
+                    self.budget.give(bytes);
+                    self.found = found.into_iter();
+                }
+            }
+        }
     }
 }
 
@@ -224,7 +295,7 @@ fn read(dir: &Dir, task: Task) -> Found {
         }
         Task::Lists { file, path, size, grid, bytes } => {
             let lists = read_groups(&file, &path, (size, grid), bytes, &puts);
-            Found::Lists(lists.map(|lists| (lists, puts)))
+            Found::Lists(lists.map(|lists| Box::new(Lists { lists, puts })))
         }
         Task::Long(file, path, metadata, grid) => {
             let content = Content::File { size: metadata.size, grid, chunk: None };
@@ -243,7 +314,8 @@ fn read(dir: &Dir, task: Task) -> Found {
 /// Nobody takes what is read any more.
 struct Ended;
 
-struct Walk<'w> {
+/// What is said to be read, on its way to the readers.
+struct Reading<'w> {
     dir: &'w Dir,
     budget: Arc<Budget>,
     order: Sender<(u64, Receiver<Vec<Found>>)>,
@@ -254,13 +326,7 @@ struct Walk<'w> {
     linked: HashSet<u64>,
 }
 
-impl Walk<'_> {
-    fn run(mut self) {
-        if self.directory(&TreePath::top()).is_ok() {
-            let _ = self.send();
-        }
-    }
-
+impl Reading<'_> {
     /// Hands over what has come together.
     fn send(&mut self) -> Result<(), Ended> {
         let (portion, bytes) = (std::mem::take(&mut self.portion), std::mem::take(&mut self.bytes));

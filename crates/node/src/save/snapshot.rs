@@ -15,6 +15,10 @@ use crate::save::{Cause, SaveError};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
+/// A project without any file has the directory of its files alone: all that differs from it is all
+/// that there is, and telling it costs as much as reading it.
+const EMPTY_ENTRIES: u64 = 1;
+
 /// One attempt to save one piece of work: from which head it begins.
 pub(crate) struct Turn<'a> {
     pub inner: &'a Inner,
@@ -126,6 +130,9 @@ fn changed(
         }
     };
     let Some(old) = state_of(known, &pending.work, tree) else { return Ok(None) };
+    if old.counts.entries <= EMPTY_ENTRIES {
+        return Ok(None);
+    }
     let base = SubvolumePath::Stored(volume.id.clone(), base);
     let changes = match inner.pool.changes(&base, place) {
         Ok(changes) => changes,
