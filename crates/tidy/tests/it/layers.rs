@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["cove-http", "cove-client"]),
     ("programs", &["cove", "cove-xtask"]),
     ("tests", &["cove-testkit", "cove-tidy"]),
+    ("measurement", &["cove-bench"]),
 ];
 
 /// What tests of any layer may use, although nothing else may.
