@@ -115,7 +115,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     machine.load[1] = machine::load();
     // What was measured before a row failed is worth seeing too.
     print!("{}", show(&world.measures));
-    if arguments.save {
+    if arguments.save && !world.measures.is_empty() {
         let corpus = Corpus { files: world.corpus.files.len(), bytes: world.corpus.bytes() };
         let rows = world.measures.iter().map(Into::into).collect();
         let broke_off = ended.as_ref().err().map(|error| format!("{error:#}"));

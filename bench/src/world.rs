@@ -259,9 +259,14 @@ impl World {
         self.measures.push(measure);
     }
 
-    /// A sample that was measured earlier in this run.
+    /// A line that was measured earlier in this run.
+    pub fn line(&self, name: &str) -> Option<&Measure> {
+        self.measures.iter().find(|measure| measure.name == name)
+    }
+
+    /// What another took in a line that was measured earlier in this run.
     pub fn peer(&self, line: &str, peer: &str) -> Sample {
-        let line = self.measures.iter().find(|measure| measure.name == line);
+        let line = self.line(line);
         let peer = line.and_then(|line| line.peers.iter().find(|other| other.name == peer));
         peer.map(|peer| peer.sample.clone()).unwrap_or_default()
     }

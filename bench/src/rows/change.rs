@@ -50,6 +50,8 @@ pub fn measure(world: &mut World) -> Result<()> {
     }
     world.add(
         Measure::new("small change, saved in a directory", Unit::Ms, saved)
+            .beside("pipeline -p", pipeline.clone())
+            .beside("restic", restic.clone())
             .goal(Goal::AtMost(60.0)),
     );
     world.add(

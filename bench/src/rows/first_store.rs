@@ -14,6 +14,8 @@ use crate::world::{World, say, store};
 
 /// The line whose others the store to S3 is compared with.
 const COLD: &str = "first store to a directory, cold";
+/// The line of how much it wrote.
+pub const STORED: &str = "bytes in the store after the first";
 
 /// What a contender took, by name.
 #[derive(Default)]
@@ -58,7 +60,7 @@ pub fn measure(world: &mut World) -> Result<()> {
     let restic = crate::machine::bytes_below(&restic.repository)? as f64;
     let piped = world.pipeline.bytes("corpus")? as f64;
     world.add(
-        Measure::new("bytes in the store after the first", Unit::Bytes, Sample::one(stored))
+        Measure::new(STORED, Unit::Bytes, Sample::one(stored))
             .beside("pipeline", Sample::one(piped))
             .beside("restic", Sample::one(restic)),
     );
