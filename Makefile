@@ -1,7 +1,7 @@
 # The front door. What needs more than a line is in scripts/.
 .POSIX:
 .SUFFIXES:
-.PHONY: help up down demo check test live proof docs release uninstall
+.PHONY: help up down demo check test live proof bench docs release uninstall
 
 help:           ## what there is to make
 	@awk -F ' *## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ live:           ## only the tests on loop devices (needs root)
 
 proof:          ## every test at full length; goes on where it stopped, writes proof/report.json
 	@sh scripts/test.sh proof
+
+bench:          ## the release beside restic and the send pipeline; needs root, takes about an hour
+	@sh scripts/bench.sh
 
 docs:           ## the documentation of every crate
 	@sh scripts/test.sh docs

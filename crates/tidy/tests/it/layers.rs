@@ -14,8 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["cove-http", "cove-client"]),
     ("programs", &["cove"]),
     ("tests", &["cove-testkit", "cove-tidy"]),
-    // It plays the demo against the S3 server of the tests, and is part of no release.
-    ("repository", &["cove-xtask"]),
+    // They start the program and what tests need of the world, and are part of no release.
+    ("repository", &["cove-xtask", "cove-bench"]),
 ];
 
 /// What tests of any layer may use, although nothing else may.
