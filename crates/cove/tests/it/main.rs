@@ -17,6 +17,7 @@ mod damage;
 mod fidelity;
 mod files;
 mod harness;
+mod http_bad_input;
 mod json_shapes;
 mod limits;
 mod losing_the_store;
