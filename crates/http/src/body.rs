@@ -2,9 +2,11 @@
 //! threads that block.
 
 use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::http::StatusCode;
 use futures::StreamExt;
 use futures::executor::block_on;
 use tokio::runtime::Handle;
@@ -52,15 +54,43 @@ type Piece = io::Result<Bytes>;
 pub(crate) struct BodyReader {
     from: mpsc::Receiver<Piece>,
     piece: Bytes,
+    refusal: Refusal,
     _turn: Turn,
 }
 
+/// Why the end of a body was not reached, for who gave it away.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusal(Arc<Mutex<Option<Problem>>>);
+
+impl Refusal {
+    pub(crate) fn set(&self, problem: Problem) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+    }
+
+    /// The refusal where there is one, in place of what the reader made of it.
+    pub(crate) fn or(&self, problem: Problem) -> Problem {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(problem)
+    }
+}
+
+/// What is said of a body that did not come to its end: nothing of this Cove has failed.
+fn broken_off(error: &io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            Problem::invalid("the body did not go on for 60 s").status(StatusCode::REQUEST_TIMEOUT)
+        }
+        _ => Problem::invalid("the body broke off"),
+    }
+}
+
 /// Reads a body in a task of its own, which goes on for a while after its reader has gone.
-pub(crate) async fn reader(body: Body) -> BodyReader {
+pub(crate) async fn reader(body: Body) -> (BodyReader, Refusal) {
     let turn = turn().await;
     let (to, from) = mpsc::channel(PIECES_MAX);
     tokio::spawn(pump(body, to));
-    BodyReader { from, piece: Bytes::new(), _turn: turn }
+    let refusal = Refusal::default();
+    let reader = BodyReader { from, piece: Bytes::new(), refusal: refusal.clone(), _turn: turn };
+    (reader, refusal)
 }
 
 async fn pump(body: Body, to: mpsc::Sender<Piece>) {
@@ -84,11 +114,33 @@ async fn pump(body: Body, to: mpsc::Sender<Piece>) {
     }
 }
 
+/// How long the rest of a body that nobody wants may take.
+const UNWANTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Reads what is left of a body that was refused, in a task of its own, so that its sender hears
+/// the answer instead of a connection that is cut.
+pub(crate) fn discard(mut rest: BodyDataStream) {
+    let reading = async move {
+        let mut bytes = 0;
+        while let Some(Ok(piece)) = rest.next().await {
+            bytes += piece.len();
+            if bytes > UNWANTED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    tokio::spawn(timeout(UNWANTED_WITHIN, reading));
+}
+
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match block_on(self.from.recv()) {
-                Some(piece) => self.piece = piece?,
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(error)) => {
+                    self.refusal.set(broken_off(&error));
+                    return Err(error);
+                }
                 None => return Ok(0),
             }
         }

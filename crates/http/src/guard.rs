@@ -54,15 +54,48 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
+/// Headers of which a call has one at most: of two, others may have looked at the other one.
+const ONCE: [HeaderName; 8] = [
+    header::HOST,
+    header::ORIGIN,
+    HeaderName::from_static("sec-fetch-site"),
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::RANGE,
+    header::IF_RANGE,
+    HeaderName::from_static("idempotency-key"),
+];
+
+/// Whether a body has two lengths, of which others may believe the other one.
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Looks at how a request is put together, whoever sends it.
+fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in &ONCE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(Problem::invalid(format!("a call has one header {name}")));
+        }
+    }
+    if is_ambiguous(headers) {
+        let detail = "a call has one of the headers content-length and transfer-encoding";
+        return Err(Problem::invalid(detail));
+    }
+    // The bytes would be taken as they are, and not for what they stand for.
+    if text(headers, &header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let problem = Problem::invalid("a body is sent as it is, without content-encoding");
+        return Err(problem.status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    Ok(())
+}
+
 /// Looks at a request from the network: its host, its origin, its token.
 fn check(headers: &HeaderMap, authority: Option<&str>, app: &App) -> Result<(), Problem> {
     let hosts = &app.options.hosts;
     // Before the token, so that a page that found its way to this port learns nothing.
     let host = text(headers, &header::HOST).or(authority).unwrap_or_default();
-    if headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Problem::invalid("a call has one Host header"));
-    }
-    if !is_ours(host, hosts) {
+    if !is_ours(host, hosts) || authority.is_some_and(|host| !is_ours(host, hosts)) {
         let problem = Problem::new(ErrorKind::Denied, "this host is not served here");
         return Err(problem.status(StatusCode::MISDIRECTED_REQUEST));
     }
@@ -103,8 +136,9 @@ pub(crate) async fn guard(
     let id: [u8; 8] = app.options.env.random();
     let id: Arc<str> = format!("{:016x}", u64::from_be_bytes(id)).into();
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let is_ambiguous = is_ambiguous(request.headers());
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Network);
-    let allowed = match peer {
+    let allowed = check_form(request.headers()).and_then(|()| match peer {
         Peer::Owner => Ok(()),
         Peer::Stranger => {
             let problem = Problem::new(ErrorKind::Denied, "this Cove belongs to another user");
@@ -114,17 +148,26 @@ pub(crate) async fn guard(
             let authority = request.uri().authority().map(|authority| authority.as_str());
             check(request.headers(), authority, &app)
         }
-    };
+    });
     let mut response = match allowed {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = problem.answer(&id);
+        let mut answer = problem.answer(&id);
+        // The one header that a refusal has of its own.
+        if let Some(range) = response.headers_mut().remove(header::CONTENT_RANGE) {
+            answer.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+        response = answer;
     }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
+    }
+    if is_ambiguous {
+        // Where the next request begins is not known either (RFC 9112, section 6.3).
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(header::CACHE_CONTROL) {

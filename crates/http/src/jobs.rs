@@ -50,6 +50,11 @@ impl Jobs {
         self.jobs().iter().find(|job| job.key == key).cloned()
     }
 
+    /// Whether a job has this key.
+    pub(crate) fn knows(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Starts a job in a task of its own, unless one under this key is there.
     pub(crate) fn start<T, W>(
         &self,

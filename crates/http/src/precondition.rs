@@ -7,13 +7,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use cove_types::{ErrorKind, wire};
 use futures::executor::block_on;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::body::Refusal;
 use crate::problem::Problem;
 
 /// What a file is known by: it changes with its size and its time.
@@ -161,20 +162,10 @@ pub(crate) struct CheckedBody<R, F> {
     refusal: Refusal,
 }
 
-/// Why the end of a body was not reached, for who gave it away.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Refusal(Arc<Mutex<Option<Problem>>>);
-
-impl Refusal {
-    pub(crate) fn take(&self) -> Option<Problem> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 impl<R, F> CheckedBody<R, F> {
-    pub(crate) fn new(body: R, look: F) -> (Self, Refusal) {
-        let refusal = Refusal::default();
-        (Self { body, look: Some(look), turn: None, refusal: refusal.clone() }, refusal)
+    /// `refusal` is told what `look` says.
+    pub(crate) fn new(body: R, look: F, refusal: Refusal) -> Self {
+        Self { body, look: Some(look), turn: None, refusal }
     }
 }
 
@@ -194,8 +185,7 @@ where
                 Ok(turn) => self.turn = Some(turn),
                 Err(problem) => {
                     let text = problem.detail.clone();
-                    let mut refusal = self.refusal.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    *refusal = Some(problem);
+                    self.refusal.set(problem);
                     return Err(io::Error::other(text));
                 }
             }

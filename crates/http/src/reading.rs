@@ -1,15 +1,21 @@
 //! Reading a request: its path, query, body and key, each refused with the field's name.
 
+mod input;
+
 use std::str::FromStr;
 
-use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use cove_types::{At, ErrorKind, ParseError, ProjectReference, Slug, TreePath};
+use cove_workspace::WorkspaceError;
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+use self::input::Input;
+use crate::body::discard;
 use crate::guard::RequestId;
 use crate::problem::Problem;
 use crate::routes::App;
@@ -26,18 +32,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(value)| Self(value))
-            .map_err(|error| Problem::invalid(format!("the query is refused: {}", cause(&error))))
+        let query = Input::query(parts.uri.query().unwrap_or_default());
+        let read = query.and_then(T::deserialize).map(Self);
+        read.map_err(|refused| Problem::invalid(refused.told("the query")))
     }
 }
 
-/// The text of the innermost cause, which names the field.
-fn cause(error: &dyn std::error::Error) -> String {
-    let innermost =
-        std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string);
-    cove_types::escape_bytes(innermost.unwrap_or_default().as_bytes())
-}
+/// The query of a call that takes none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
 
 /// A JSON body, in which every field is known. No body stands for an empty object.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -55,33 +59,71 @@ pub(crate) async fn json<T: DeserializeOwned>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<T, Problem> {
-    let bytes = tokio::time::timeout(JSON_WITHIN, to_bytes(body, JSON_BYTES_MAX))
-        .await
-        .map_err(|_| Problem::invalid("the body did not arrive within 30 s"))?
-        .map_err(|error| match is_too_long(&error) {
-            true => Problem::invalid("a JSON body is at most 1 MiB"),
-            false => Problem::invalid("the body broke off"),
-        })?;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_json = kind.is_some_and(|kind| {
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-    });
-    let bytes: &[u8] = match (bytes.is_empty(), is_json) {
+    let bytes = tokio::time::timeout(JSON_WITHIN, collect(body)).await.map_err(|_| {
+        let late = Problem::invalid("the body did not arrive within 30 s");
+        late.status(StatusCode::REQUEST_TIMEOUT)
+    })??;
+    let bytes: &[u8] = match (bytes.is_empty(), is_of_type(&headers, "application/json")) {
         (true, _) => b"{}",
         (false, true) => &bytes,
         (false, false) => {
             return Err(Problem::invalid("the body's content-type is application/json"));
         }
     };
-    serde_json::from_slice(bytes).map_err(|error| {
-        let why = cove_types::escape_bytes(error.to_string().as_bytes());
-        Problem::invalid(format!("the body is refused: {why}"))
+    let input: Input = serde_json::from_slice(bytes).map_err(|error| {
+        let why = error.to_string();
+        let why = match (error.is_eof(), why.starts_with("recursion")) {
+            (true, _) => "it ends too soon".to_owned(),
+            (_, true) => "it is nested too deep".to_owned(),
+            _ => cove_types::escape_bytes(why.as_bytes()),
+        };
+        Problem::invalid(format!("the body is not JSON: {why}"))
+    })?;
+    T::deserialize(input).map_err(|refused| Problem::invalid(refused.told("the body")))
+}
+
+/// Whether the body is said to be of a media type, whatever its parameters are.
+pub(crate) fn is_of_type(headers: &HeaderMap, media_type: &str) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| {
+        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
     })
 }
 
-fn is_too_long(error: &axum::Error) -> bool {
-    std::error::Error::source(error)
-        .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+/// Reads a body that is to be a short one. One that says that it is too long is not waited for.
+async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
+    let too_long = || {
+        let problem = Problem::invalid("a JSON body is at most 1 MiB");
+        problem.status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if body.size_hint().lower() > JSON_BYTES_MAX as u64 {
+        discard(body.into_data_stream());
+        return Err(too_long());
+    }
+    let mut pieces = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Problem::invalid("the body broke off"))?;
+        if bytes.len() + piece.len() > JSON_BYTES_MAX {
+            discard(pieces);
+            return Err(too_long());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// What the path names.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Path::from_request_parts(parts, state).await;
+        let Path(names) = read.map_err(|_| Problem::invalid("the path is not UTF-8"))?;
+        Ok(Self(names))
+    }
 }
 
 /// The project in the path.
@@ -92,12 +134,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Project {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         #[derive(Deserialize)]
-        struct Named {
+        struct InPath {
             slug: String,
         }
-        let Path(Named { slug }) = Path::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::invalid("the path is not UTF-8"))?;
+        let Named(InPath { slug }) = Named::from_request_parts(parts, state).await?;
         Ok(Self(slug.parse()?))
     }
 }
@@ -105,23 +145,52 @@ impl<S: Send + Sync> FromRequestParts<S> for Project {
 /// Who asks and under which key; a key is made where none is given.
 pub(crate) struct Asked(pub(crate) cove_workspace::Request);
 
+/// The same for work on the whole store, whose keys [`Jobs`](crate::jobs::Jobs) has.
+pub(crate) struct AskedOfStore(pub(crate) cove_workspace::Request);
+
 /// Who calls: there is one user.
 const PRINCIPAL: &str = "owner";
+
+fn asked(parts: &Parts, app: &App) -> Result<cove_workspace::Request, Problem> {
+    let key = match parts.headers.get("idempotency-key") {
+        Some(key) => key
+            .to_str()
+            .map_err(|_| Problem::invalid("header Idempotency-Key is not visible ASCII"))?
+            .to_owned(),
+        // a text, and no operation id: which one it becomes follows from the head
+        None => format!("call-{}", app.options.env.operation_id(0)),
+    };
+    let request_id = request_id(parts)?.0.to_string();
+    let request = cove_workspace::Request { key, principal: PRINCIPAL.to_owned(), request_id };
+    request.check()?;
+    Ok(request)
+}
+
+fn other_request(key: String) -> Problem {
+    WorkspaceError::OtherRequest { key }.into()
+}
 
 impl FromRequestParts<App> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let key = match parts.headers.get("idempotency-key") {
-            Some(key) => key
-                .to_str()
-                .map_err(|_| Problem::invalid("header Idempotency-Key is not visible ASCII"))?
-                .to_owned(),
-            // a text, and no operation id: which one it becomes follows from the head
-            None => format!("call-{}", app.options.env.operation_id(0)),
-        };
-        let request_id = request_id(parts)?.0.to_string();
-        Ok(Self(cove_workspace::Request { key, principal: PRINCIPAL.to_owned(), request_id }))
+        let request = asked(parts, app)?;
+        match app.jobs.knows(&request.key) {
+            true => Err(other_request(request.key)),
+            false => Ok(Self(request)),
+        }
+    }
+}
+
+impl FromRequestParts<App> for AskedOfStore {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let request = asked(parts, app)?;
+        match app.workspaces.is_bound(&request).await? {
+            true => Err(other_request(request.key)),
+            false => Ok(Self(request)),
+        }
     }
 }
 
@@ -161,7 +230,7 @@ pub(crate) const WAIT_MS_MAX: u64 = 60_000;
 pub(crate) fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match Option::<u64>::deserialize(deserializer)? {
         Some(wait) if wait > WAIT_MS_MAX => {
-            Err(serde::de::Error::custom(format!("wait_ms is 0 to {WAIT_MS_MAX}, found {wait}")))
+            Err(serde::de::Error::custom(format!("is 0 to 60,000 ms, found {wait}")))
         }
         wait => Ok(wait),
     }
@@ -172,4 +241,26 @@ pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    async fn refused(body: Body) -> Problem {
+        json::<Value>(HeaderMap::new(), body).await.unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_json_body_has_half_a_minute_and_a_mebibyte() {
+        let never = futures::stream::pending::<std::io::Result<axum::body::Bytes>>();
+        let late = refused(Body::from_stream(never)).await;
+        assert_eq!(late.status, StatusCode::REQUEST_TIMEOUT);
+        let endless = futures::stream::repeat_with(|| std::io::Result::Ok(vec![b'['; 1 << 16]));
+        let long = refused(Body::from_stream(endless)).await;
+        assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let declared = refused(Body::from(vec![b'['; JSON_BYTES_MAX + 1])).await;
+        assert_eq!(declared, long);
+    }
 }

@@ -327,14 +327,14 @@ impl State {
             .collect();
         for pending in &self.queue {
             match &pending.work {
-                Work::Snapshot { entry, .. } => views.push(EntryView {
-                    record: entry.clone(),
-                    known: false,
-                    durability: Durability::OnThisNode,
-                }),
-                Work::Restore { before, .. } | Work::RestorePaths { before, .. } => {
+                Work::Snapshot { entry: record, .. }
+                | Work::Restore { before: record, .. }
+                | Work::RestorePaths { before: record, .. }
+                    // Work that has just been committed is still in the queue for a moment.
+                    if views.iter().all(|view| view.record.id != record.id) =>
+                {
                     views.push(EntryView {
-                        record: before.clone(),
+                        record: record.clone(),
                         known: false,
                         durability: Durability::OnThisNode,
                     });

@@ -301,6 +301,12 @@ impl Operations {
         Ok(entry)
     }
 
+    /// Whether a request's key is that of an operation.
+    pub(crate) async fn is_bound(&self, request: &Request) -> Result<bool, WorkspaceError> {
+        let row = self.database.find_operation(&request.principal, &request.key).await?;
+        Ok(row.is_some())
+    }
+
     fn find_live(&self, operation: &OperationId) -> Option<Known> {
         let live = self.live().values().find(|live| live.operation == *operation).cloned()?;
         let stage = live.stage.borrow().clone();

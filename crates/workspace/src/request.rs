@@ -22,6 +22,17 @@ pub struct Request {
     pub request_id: String,
 }
 
+impl Request {
+    /// Refuses a request whose key is none.
+    ///
+    /// # Errors
+    ///
+    /// The key is empty, too long, or has a character that is not visible ASCII.
+    pub fn check(&self) -> Result<(), WorkspaceError> {
+        parse_key(&self.key).map(|_| ())
+    }
+}
+
 /// The end of saving.
 pub type Saving<T> = Pin<Box<dyn Future<Output = Result<T, WorkspaceError>> + Send>>;
 

@@ -19,6 +19,7 @@ mod fidelity;
 mod files;
 mod full_and_away;
 mod harness;
+mod http_bad_input;
 mod interrupted;
 mod json_shapes;
 mod limits;

@@ -1,7 +1,7 @@
 //! Timelines.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use cove_types::wire::{ChangesReply, EntriesReply, EntryReply, OperationReply, ProjectReply};
 use cove_types::{At, Label, ProjectReference};
@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, App, Keyed, Refused, Reply};
 use crate::long::{self, Waiting};
 use crate::problem::Problem;
-use crate::reading::{self, Asked, Params, Project, field};
+use crate::reading::{self, Asked, Named, Nothing, Params, Project, field};
 
 /// Which entries are listed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -100,8 +100,9 @@ pub(crate) struct EntryPath {
 ))]
 pub(crate) async fn edit(
     State(app): State<App>,
-    Path(EntryPath { slug, at }): Path<EntryPath>,
+    Named(EntryPath { slug, at }): Named<EntryPath>,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
     reading::Json(edit): reading::Json<EntryEdit>,
 ) -> Reply<EntryReply> {
     let reference = ProjectReference { project: slug.parse()?, at: at.parse()? };
@@ -128,8 +129,9 @@ pub(crate) async fn edit(
 ))]
 pub(crate) async fn trash(
     State(app): State<App>,
-    Path(EntryPath { slug, at }): Path<EntryPath>,
+    Named(EntryPath { slug, at }): Named<EntryPath>,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
 ) -> Reply<EntryReply> {
     let reference = ProjectReference { project: slug.parse()?, at: at.parse()? };
     Ok(Json(app.workspaces.trash_entry(&asked, &reference).await?))

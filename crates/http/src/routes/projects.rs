@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cove_content::volumes::Source;
 use cove_types::wire::{OperationReply, ProjectReply, ProjectsReply};
@@ -14,7 +14,7 @@ use super::{Answer, App, Keyed, Octets, Refused, Reply};
 use crate::body;
 use crate::long::{self, Until, Waiting};
 use crate::problem::Problem;
-use crate::reading::{self, Asked, Params, Project, field};
+use crate::reading::{self, Asked, Nothing, Params, Project, field};
 
 /// Which projects are listed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -82,8 +82,7 @@ pub(crate) async fn create(
     request: Request,
 ) -> Answer {
     let waiting = Waiting { wait_ms: from.wait_ms, until: from.until };
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if kind != Some("application/x-tar") {
+    if !reading::is_of_type(request.headers(), "application/x-tar") {
         if from.slug.is_some() {
             return Err(Problem::invalid("field \"slug\" of the query goes with a tar stream"));
         }
@@ -95,7 +94,8 @@ pub(crate) async fn create(
     let slug =
         from.slug.ok_or_else(|| Problem::invalid("field \"slug\" of the query is missing"))?;
     let slug: Slug = field("slug", &slug)?;
-    let source = Source::Archive(Box::new(body::reader(request.into_body()).await));
+    let (archive, refusal) = body::reader(request.into_body()).await;
+    let source = Source::Archive(Box::new(archive));
     // The body is read while this call lasts, so its end is waited for whatever the caller says.
     let call = {
         let (workspaces, asked, slug) = (app.workspaces.clone(), asked.clone(), slug.clone());
@@ -103,7 +103,8 @@ pub(crate) async fn create(
     };
     let started = tokio::spawn(call).await.map_err(|_| {
         Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
-    })??;
+    })?;
+    let started = started.map_err(|error| refusal.or(error.into()))?;
     long::answer(&app, &asked, waiting, StatusCode::CREATED, async move { Ok(started) }).await
 }
 
@@ -124,7 +125,11 @@ async fn make(
     (status = 200, description = "The project", body = ProjectReply),
     Refused,
 ))]
-pub(crate) async fn show(State(app): State<App>, Project(slug): Project) -> Reply<ProjectReply> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    Project(slug): Project,
+    Params(Nothing {}): Params<Nothing>,
+) -> Reply<ProjectReply> {
     Ok(Json(app.workspaces.show(&slug).await?))
 }
 
@@ -148,6 +153,7 @@ pub(crate) async fn rename(
     State(app): State<App>,
     Project(slug): Project,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
     reading::Json(rename): reading::Json<Rename>,
 ) -> Reply<ProjectReply> {
     let to: Slug = field("slug", &rename.slug)?;
@@ -166,6 +172,7 @@ pub(crate) async fn trash(
     State(app): State<App>,
     Project(slug): Project,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
 ) -> Reply<ProjectReply> {
     Ok(Json(app.workspaces.trash(&asked, &slug).await?))
 }
@@ -190,6 +197,7 @@ pub(crate) async fn undelete(
     State(app): State<App>,
     Project(slug): Project,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
     reading::Json(undelete): reading::Json<Undelete>,
 ) -> Reply<ProjectReply> {
     let at = undelete.entry.as_deref().map_or(Ok(At::Now), |entry| field("entry", entry))?;

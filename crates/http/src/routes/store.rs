@@ -1,7 +1,7 @@
 //! The store, this Cove, and work that goes on.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use cove_content::volumes::VerifyLevel;
@@ -14,7 +14,7 @@ use super::{Answer, App, Keyed, Refused, Reply};
 use crate::guard::RequestId;
 use crate::long::{self, Waiting};
 use crate::problem::Problem;
-use crate::reading::{self, Asked, Params, field};
+use crate::reading::{self, AskedOfStore, Named, Nothing, Params, field};
 
 /// A share of the packs.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -77,7 +77,7 @@ async fn job(app: &App, key: &str, waiting: Waiting, id: &RequestId) -> Answer {
 pub(crate) async fn verify(
     State(app): State<App>,
     id: RequestId,
-    Asked(asked): Asked,
+    AskedOfStore(asked): AskedOfStore,
     Params(waiting): Params<Waiting>,
     reading::Json(verify): reading::Json<Verify>,
 ) -> Answer {
@@ -98,7 +98,10 @@ pub(crate) async fn verify(
     (status = 200, description = "The checks", body = DoctorReply),
     Refused,
 ))]
-pub(crate) async fn doctor(State(app): State<App>) -> Json<DoctorReply> {
+pub(crate) async fn doctor(
+    State(app): State<App>,
+    Params(Nothing {}): Params<Nothing>,
+) -> Json<DoctorReply> {
     Json(app.workspaces.doctor().await)
 }
 
@@ -123,7 +126,7 @@ pub(crate) struct Recover {
 pub(crate) async fn recover(
     State(app): State<App>,
     id: RequestId,
-    Asked(asked): Asked,
+    AskedOfStore(asked): AskedOfStore,
     Params(waiting): Params<Waiting>,
     reading::Json(recover): reading::Json<Recover>,
 ) -> Answer {
@@ -136,7 +139,7 @@ pub(crate) async fn recover(
 
 /// Tells how far work is, after waiting for its end.
 #[utoipa::path(get, path = "/operations/{id}", operation_id = "show_operation", tag = "store", params(
-    ("id", description = "The operation id, which is the call's Idempotency-Key where that is one"),
+    ("id" = String, Path, description = "The operation id, which is the call's Idempotency-Key where that is one"),
     Waiting,
 ), responses(
     (status = 200, description = "The operation", body = OperationReply),
@@ -145,7 +148,7 @@ pub(crate) async fn recover(
 pub(crate) async fn operation(
     State(app): State<App>,
     request: RequestId,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     Params(waiting): Params<Waiting>,
 ) -> Reply<OperationReply> {
     Ok(Json(long::look(&app, &id, waiting, &request.0).await?))
@@ -163,7 +166,10 @@ pub(crate) struct DownReply {
     (status = 202, description = "It begins to stop", body = DownReply),
     Refused,
 ))]
-pub(crate) async fn down(State(app): State<App>) -> (StatusCode, Json<DownReply>) {
+pub(crate) async fn down(
+    State(app): State<App>,
+    Params(Nothing {}): Params<Nothing>,
+) -> (StatusCode, Json<DownReply>) {
     app.options.down.notify_one();
     (StatusCode::ACCEPTED, Json(DownReply { stopping: true }))
 }
@@ -182,7 +188,10 @@ pub(crate) struct HealthReply {
     (status = 200, description = "It serves", body = HealthReply),
     Refused,
 ))]
-pub(crate) async fn health(State(app): State<App>) -> Json<HealthReply> {
+pub(crate) async fn health(
+    State(app): State<App>,
+    Params(Nothing {}): Params<Nothing>,
+) -> Json<HealthReply> {
     let version = app.options.version.clone();
     Json(HealthReply { status: "serving".to_owned(), version })
 }
@@ -191,6 +200,6 @@ pub(crate) async fn health(State(app): State<App>) -> Json<HealthReply> {
 #[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "cove", responses(
     (status = 200, description = "The OpenAPI 3.1 document", body = Object, content_type = "application/json"),
 ))]
-pub(crate) async fn openapi() -> impl IntoResponse {
+pub(crate) async fn openapi(Params(Nothing {}): Params<Nothing>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], crate::openapi::document())
 }

@@ -183,13 +183,17 @@ async fn a_bad_request_is_refused_with_the_fields_name() {
         read.body["detail"].as_str().unwrap().to_owned()
     };
     let post = |body: Value| server.call(Method::POST, "/projects", Some(body));
-    assert!(detail(post(json!({ "slug": "shop", "colour": 1 })).await).contains("`colour`"));
-    assert!(detail(post(json!({})).await).contains("`slug`"));
+    assert!(
+        detail(post(json!({ "slug": "shop", "colour": 1 })).await)
+            .contains("\"colour\" is unknown")
+    );
+    assert!(detail(post(json!({})).await).contains("field \"slug\" is missing"));
     assert!(detail(post(json!({ "slug": "Shop\u{1b}" })).await).contains("field \"slug\""));
-    assert!(detail(post(json!({ "slug": "a".repeat(2 << 20) })).await).contains("1 MiB"));
+    let long = post(json!({ "slug": "a".repeat(2 << 20) })).await;
+    assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", long.text);
     let query = server.call(Method::POST, "/projects?until=later", Some(json!({}))).await;
     assert!(detail(query).contains("captured"), "the values are named");
-    assert!(detail(server.get("/projects?colour=1").await).contains("`colour`"));
+    assert!(detail(server.get("/projects?colour=1").await).contains("\"colour\" is unknown"));
     assert!(detail(server.get("/projects/Shop").await).contains("a project's name"));
     server.create("shop").await;
     assert!(detail(server.get("/projects/shop/files?path=../x").await).contains("field \"path\""));
@@ -276,8 +280,24 @@ async fn an_archive_becomes_a_project_and_a_broken_one_does_not() {
     let content = server.get("/projects/shop/files/content?path=a").await;
     assert_eq!(content.text, "one");
     let broken = server.send(ask("half", body_of(&["a=one\n"], true))).await;
-    assert!(!broken.status.is_success(), "{}", broken.text);
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
+    assert_eq!(broken.body["detail"], "the body broke off");
     assert_eq!(server.get("/projects/half").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_body_breaks_off_is_the_callers_error_and_stays() {
+    let server = Server::new().await;
+    server.create("shop").await;
+    let put = |body: Body| {
+        let request = Request::put("/v1/projects/shop/files/content?path=a");
+        request.extension(Peer::Owner).body(body).unwrap()
+    };
+    server.send(put(Body::from("whole"))).await;
+    let broken = server.send(put(body_of(&["half"], true))).await;
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST, "{}", broken.text);
+    assert_eq!(broken.body["detail"], "the body broke off");
+    assert_eq!(server.get("/projects/shop/files/content?path=a").await.text, "whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -417,7 +437,7 @@ async fn a_call_waits_for_a_minute_at_most() {
     for path in ["/projects/shop/wait?wait_ms=60001", "/operations/x?wait_ms=70000"] {
         let refused = server.get(path).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
-        assert!(refused.text.contains("wait_ms is 0 to 60000, found "), "{}", refused.text);
+        assert!(refused.text.contains("is 0 to 60,000 ms, found "), "{}", refused.text);
     }
     assert_eq!(server.get("/projects/shop/wait?wait_ms=60000").await.status, StatusCode::OK);
 }

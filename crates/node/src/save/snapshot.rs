@@ -15,9 +15,9 @@ use crate::save::{Cause, SaveError};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
-/// A project without any file has the directory of its files alone: all that differs from it is all
-/// that there is, and telling it costs as much as reading it.
-const EMPTY_ENTRIES: u64 = 1;
+/// A project without any file has two directories: what differs from them is all that there is, and
+/// telling it costs more than reading it.
+const EMPTY_ENTRIES: u64 = 2;
 
 /// One attempt to save one piece of work: from which head it begins.
 pub(crate) struct Turn<'a> {

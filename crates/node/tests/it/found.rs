@@ -218,7 +218,13 @@ async fn a_snapshot_for_which_the_timeline_has_no_room_stays_and_holds_nothing_u
         })
         .await;
         home.write(&volume, "version", "goes on").await;
-        home.look(&volume).await;
+        // another that does not fit may be set aside just then, which who waits for it is told
+        until("the present state is saved", || async {
+            let now = (volume.clone(), Moment::Now);
+            let look = home.node().diff(now.clone(), now).await;
+            look.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
         let place = SubvolumePath::Stored(volume.clone(), calls[0].operation);
         let kept = home.pool().absolute(&place).join("files/version");
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "captured first");

@@ -16,7 +16,7 @@ use super::faults::Reach;
 use super::{Workspaces, about, within};
 use crate::operations::Known;
 use crate::search::{self, LinePattern, Lines, NamePattern};
-use crate::{Failure, WorkspaceError, shape, verification};
+use crate::{Failure, Request, WorkspaceError, shape, verification};
 
 impl Workspaces {
     /// The live projects by name or, when `trashed`, those in the trash, the last one first.
@@ -78,6 +78,11 @@ impl Workspaces {
     /// How far an operation is, or what it came to; `None` when it is not known here.
     pub async fn operation(&self, id: &OperationId) -> Result<Option<Known>, WorkspaceError> {
         self.inner().operations.find_operation(id).await
+    }
+
+    /// Whether a request's key is that of an operation.
+    pub async fn is_bound(&self, request: &Request) -> Result<bool, WorkspaceError> {
+        self.inner().operations.is_bound(request).await
     }
 
     /// What differs between two moments of one or two projects.

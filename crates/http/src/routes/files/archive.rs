@@ -82,6 +82,7 @@ pub(crate) async fn extract(
     request: Request,
 ) -> Reply<FilesReply> {
     let path = reading::path("path", &target.path)?;
-    let edit = FileEdit::Extract(path, Box::new(body::reader(request.into_body()).await));
-    change(app, asked, slug, edit).await
+    let (archive, refusal) = body::reader(request.into_body()).await;
+    let edit = FileEdit::Extract(path, Box::new(archive));
+    change(app, asked, slug, edit).await.map_err(|problem| refusal.or(problem))
 }

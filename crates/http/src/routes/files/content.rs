@@ -80,7 +80,10 @@ pub(crate) async fn read(
                 Some(Err(())) => {
                     let detail =
                         format!("the file has {} bytes and none of this range", file.bytes);
-                    return Err(Problem::invalid(detail).status(StatusCode::RANGE_NOT_SATISFIABLE));
+                    let problem =
+                        Problem::invalid(detail).status(StatusCode::RANGE_NOT_SATISFIABLE);
+                    let size = [(header::CONTENT_RANGE, format!("bytes */{}", file.bytes))];
+                    return Ok((size, problem).into_response());
                 }
                 Some(Ok(range)) => Some(range),
                 None => None,
@@ -156,16 +159,12 @@ pub(crate) async fn put(
             Ok(turn)
         }
     };
-    let (content, refusal) = CheckedBody::new(body::reader(request.into_body()).await, look);
+    let (content, refusal) = body::reader(request.into_body()).await;
+    let content = CheckedBody::new(content, look, refusal.clone());
     let ended = change(app, asked, slug, FileEdit::Put(path, Box::new(content))).await;
-    match (ended, refusal.take()) {
-        (Err(_), Some(problem)) => Err(problem),
-        (Err(problem), None) => Err(problem),
-        (Ok(Json(reply)), _) => {
-            let tag = reply.files.first().map(|file| [(header::ETAG, etag(file))]);
-            Ok((tag, Json(reply)).into_response())
-        }
-    }
+    let Json(reply) = ended.map_err(|problem| refusal.or(problem))?;
+    let tag = reply.files.first().map(|file| [(header::ETAG, etag(file))]);
+    Ok((tag, Json(reply)).into_response())
 }
 
 /// Refuses to replace a file that is not what a call expects.

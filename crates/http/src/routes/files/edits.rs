@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::Problem;
-use crate::reading::{self, Asked, Params, Project};
+use crate::reading::{self, Asked, Nothing, Params, Project};
 use crate::routes::{App, Keyed, Refused, Reply};
 
 /// Where something changes.
@@ -95,6 +95,7 @@ pub(crate) async fn rename(
     State(app): State<App>,
     Project(slug): Project,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
     reading::Json(moved): reading::Json<Move>,
 ) -> Reply<FilesReply> {
     let from = reading::path("from", &moved.from)?;
@@ -122,6 +123,7 @@ pub(crate) async fn make_directory(
     State(app): State<App>,
     Project(slug): Project,
     Asked(asked): Asked,
+    Params(Nothing {}): Params<Nothing>,
     reading::Json(new): reading::Json<NewDirectory>,
 ) -> Reply<FilesReply> {
     let path = reading::path("path", &new.path)?;
