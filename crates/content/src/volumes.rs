@@ -5,13 +5,14 @@
 //! [`ProjectDocument`] that it keeps and returns unread.
 
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cove_types::wire;
 use cove_types::{
     Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, TreePath,
@@ -283,8 +284,22 @@ pub struct Recovered {
     pub lost: Vec<wire::Lost>,
 }
 
-/// Reads bytes of a file in order.
-pub type FileReader = Box<dyn Read + Send>;
+/// Bytes of a file, in order.
+pub enum FileReader {
+    /// All of them: of a short file, or a short part, they are read with it.
+    Whole(Cursor<Bytes>),
+    /// To be read.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Whole(bytes) => bytes.read(buffer),
+            Self::Stream(stream) => stream.read(buffer),
+        }
+    }
+}
 
 /// The volumes of this node.
 ///

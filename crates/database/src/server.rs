@@ -1,7 +1,10 @@
 //! What a server knows: projects, calls, the audit log.
 
+mod named;
+
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use cove_types::{Digest, EntryId, OperationId, ParseError, ProjectId, Slug, VolumeId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -12,6 +15,7 @@ use crate::connections::{
     text_or_null,
 };
 use crate::error::{exists_or_failed, failed};
+use crate::server::named::Named;
 
 const SCHEMA: Schema = Schema {
     name: "server",
@@ -217,7 +221,7 @@ impl AuditRow {
 
 /// The database of a server, `server.db`. Cloning shares its connections.
 #[derive(Debug, Clone)]
-pub struct ServerDatabase(Connections);
+pub struct ServerDatabase(Connections, Arc<Named>);
 
 impl ServerDatabase {
     /// Opens or creates it.
@@ -226,7 +230,8 @@ impl ServerDatabase {
     ///
     /// A database of a newer version is refused untouched (`Precondition`).
     pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
-        Connections::open(path, &SCHEMA).await.map(Self)
+        let connections = Connections::open(path, &SCHEMA).await?;
+        Ok(Self(connections, Arc::default()))
     }
 
     /// Waits for running statements and closes the file.
@@ -241,6 +246,7 @@ impl ServerDatabase {
     /// A slug is taken by a project that is not trashed, or an id or volume is there
     /// (`AlreadyExists`); none was added.
     pub async fn insert_projects(&self, rows: &[ProjectRow]) -> Result<(), DatabaseError> {
+        let _changing = self.1.changing();
         let failed = || failed("add projects");
         let mut transaction = self.0.writer.begin().await.map_err(failed())?;
         for row in rows {
@@ -255,6 +261,7 @@ impl ServerDatabase {
     ///
     /// A slug is taken by another project that is not trashed (`AlreadyExists`); none was written.
     pub async fn put_projects(&self, rows: &[ProjectRow]) -> Result<(), DatabaseError> {
+        let _changing = self.1.changing();
         let failed = || failed("write projects");
         let mut transaction = self.0.writer.begin().await.map_err(failed())?;
         for row in rows {
@@ -269,6 +276,7 @@ impl ServerDatabase {
     ///
     /// Two of them have one slug (`AlreadyExists`); the table is as it was.
     pub async fn replace_projects(&self, rows: &[ProjectRow]) -> Result<(), DatabaseError> {
+        let _changing = self.1.changing();
         let failed = || failed("replace the projects");
         let mut transaction = self.0.writer.begin().await.map_err(failed())?;
         sqlx::query("DELETE FROM projects").execute(&mut *transaction).await.map_err(failed())?;
@@ -320,6 +328,21 @@ impl ServerDatabase {
         row.as_ref().map(project).transpose()
     }
 
+    /// The same, from memory when it was asked for since the projects last changed: for who only reads.
+    ///
+    /// Changes that were made through this value, or a clone of it, are seen once they have returned.
+    pub async fn look_up(&self, slug: &Slug) -> Result<Option<ProjectRow>, DatabaseError> {
+        let changes = match self.1.find(slug) {
+            Ok(row) => return Ok(Some(row)),
+            Err(changes) => changes,
+        };
+        let row = self.find_named(slug).await?;
+        if let Some(row) = &row {
+            self.1.keep(row, changes);
+        }
+        Ok(row)
+    }
+
     /// The trashed projects that had the name `slug`, the one trashed last first.
     pub async fn trashed(&self, slug: &Slug) -> Result<Vec<ProjectRow>, DatabaseError> {
         let rows = sqlx::query(
@@ -339,6 +362,7 @@ impl ServerDatabase {
         id: &ProjectId,
         verified: &Verified,
     ) -> Result<(), DatabaseError> {
+        let _changing = self.1.changing();
         sqlx::query(
             "UPDATE projects SET verified_us = $2, verified_problems = $3, verified_level = $4, \
              verified_part = $5, verified_of = $6 WHERE id = $1",
@@ -357,6 +381,7 @@ impl ServerDatabase {
 
     /// Drops projects that never came to be, or are gone.
     pub async fn delete_projects(&self, ids: &[ProjectId]) -> Result<(), DatabaseError> {
+        let _changing = self.1.changing();
         let failed = || failed("drop projects");
         let mut transaction = self.0.writer.begin().await.map_err(failed())?;
         for id in ids {

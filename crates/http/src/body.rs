@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::StatusCode;
+use cove_content::volumes::FileReader;
 use futures::StreamExt;
 use futures::executor::block_on;
 use tokio::runtime::Handle;
@@ -155,7 +156,11 @@ impl Read for BodyReader {
 /// # Errors
 ///
 /// The reader failed before its first byte. One that fails later breaks the body off.
-pub(crate) async fn of_reader(mut reader: Box<dyn Read + Send>) -> io::Result<Body> {
+pub(crate) async fn of_reader(reader: FileReader) -> io::Result<Body> {
+    let mut reader = match reader {
+        FileReader::Whole(bytes) => return Ok(Body::from(bytes.into_inner())),
+        FileReader::Stream(reader) => reader,
+    };
     let (to, mut from) = mpsc::channel(PIECES_MAX);
     let (turn, runtime) = (turn().await, Handle::current());
     tokio::task::spawn_blocking(move || {

@@ -75,7 +75,8 @@ pub(crate) async fn json<T: DeserializeOwned>(
         let why = match (error.is_eof(), why.starts_with("recursion")) {
             (true, _) => "it ends too soon".to_owned(),
             (_, true) => "it is nested too deep".to_owned(),
-            _ => cove_types::escape_bytes(why.as_bytes()),
+            // its own quotation marks are those of code
+            _ => cove_types::escape_bytes(why.replace('`', "\"").as_bytes()),
         };
         Problem::invalid(format!("the body is not JSON: {why}"))
     })?;

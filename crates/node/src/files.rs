@@ -7,7 +7,7 @@ pub(crate) use edit::{Edit, edit, make_owned};
 pub(crate) use extract::{merge, stage};
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -211,6 +211,18 @@ fn list_local(
     Ok(())
 }
 
+/// So much of a file on this disk is read when it is opened.
+const AT_ONCE_BYTES_MAX: u64 = 64 << 10;
+
+/// A file that could not be read.
+struct Failed(Option<std::io::Error>);
+
+impl Read for Failed {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
 /// Opens a file for reading.
 pub(crate) fn read(
     place: &Place,
@@ -234,12 +246,25 @@ pub(crate) fn read(
                 kind: ErrorKind::Unavailable,
                 what: format!("failed to read {path}: {source}"),
             })?;
-            Ok((own, Box::new(file.take(range.end - range.start))))
+            let length = range.end - range.start;
+            if length > AT_ONCE_BYTES_MAX {
+                return Ok((own, FileReader::Stream(Box::new(file.take(length)))));
+            }
+            let mut bytes = Vec::with_capacity(length as usize);
+            let read = file.take(length).read_to_end(&mut bytes);
+            match read {
+                // one that was cut meanwhile, or fails, breaks off as a long one does
+                Ok(count) if count as u64 == length => {
+                    Ok((own, FileReader::Whole(Cursor::new(bytes.into()))))
+                }
+                Ok(_) => Ok((own, FileReader::Stream(Box::new(Cursor::new(bytes))))),
+                Err(error) => Ok((own, FileReader::Stream(Box::new(Failed(Some(error)))))),
+            }
         }
         Place::Stored(chunks, root) => {
             let found = entry(chunks, root, path)?;
             let reader = ContentReader::new(Arc::clone(chunks), *root, lawful(path)?, found, range);
-            Ok((own, Box::new(reader)))
+            Ok((own, FileReader::Stream(Box::new(reader))))
         }
     }
 }

@@ -566,10 +566,10 @@ impl Volumes for Fake {
         let bytes = content.get(range).unwrap_or_default().to_vec();
         let whole = Cursor::new(bytes);
         let Some((_, at)) = state.damaged.as_ref().filter(|(damaged, _)| damaged == path) else {
-            return Ok((view, Box::new(whole)));
+            return Ok((view, FileReader::Stream(Box::new(whole))));
         };
         let left = at.saturating_sub(start);
-        Ok((view, Box::new(whole.take(left).chain(Damage))))
+        Ok((view, FileReader::Stream(Box::new(whole.take(left).chain(Damage)))))
     }
 
     async fn export(

@@ -174,7 +174,12 @@ impl Inner {
 
     /// The project that has this name.
     pub(crate) async fn live(&self, slug: &Slug) -> Result<ProjectRow, WorkspaceError> {
-        match self.database.find_named(slug).await? {
+        self.live_row(slug, self.database.find_named(slug).await?)
+    }
+
+    /// The row of this name, when it is of a project that is there.
+    fn live_row(&self, slug: &Slug, row: Option<ProjectRow>) -> Result<ProjectRow, WorkspaceError> {
+        match row {
             Some(row) if row.state == ProjectState::Live => Ok(row),
             Some(_) => Err(WorkspaceError::BeingCreated { slug: slug.clone() }),
             None => Err(self.no_project(slug)),
@@ -378,8 +383,9 @@ impl Inner {
         &self,
         reference: &ProjectReference,
     ) -> Result<(VolumeId, Moment), WorkspaceError> {
-        let row = self.live(&reference.project).await?;
-        let moment = self.moment(&reference.project, &row.volume, &reference.at).await?;
+        let slug = &reference.project;
+        let row = self.live_row(slug, self.database.look_up(slug).await?)?;
+        let moment = self.moment(slug, &row.volume, &reference.at).await?;
         Ok((row.volume, moment))
     }
 

@@ -48,7 +48,12 @@ pub(crate) fn finish(
         ..Finished::default()
     };
     let mut unneeded = Vec::new();
-    if has_snapshot {
+    // a rescue that brought nothing is a state that an entry, or the present, holds already
+    let brought_nothing = matches!(pending.work, Work::Rescue { .. }) && ended.entry.is_none();
+    if brought_nothing {
+        unneeded.push(pending.operation);
+    }
+    if has_snapshot && !brought_nothing {
         let mut row = stored_row(inner, pending);
         let state = volume.state();
         let needed = needed_by_others(&state, Some(pending));
@@ -123,10 +128,11 @@ pub(crate) fn finish(
         unneeded
             .extend(state.stored.values().filter(|row| is_unneeded(row)).map(|row| row.operation));
         unneeded.retain(|operation| {
-            Some(*operation) != base
-                && *operation != pending.operation
-                && !needed.contains(operation)
-                && state.stored.get(operation).is_none_or(is_unneeded)
+            let is_free = match *operation == pending.operation {
+                true => brought_nothing,
+                false => state.stored.get(operation).is_none_or(is_unneeded),
+            };
+            is_free && Some(*operation) != base && !needed.contains(operation)
         });
         unneeded.sort_unstable();
         unneeded.dedup();

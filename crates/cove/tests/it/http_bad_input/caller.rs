@@ -401,11 +401,12 @@ fn is_readable(what: &str, text: &str) {
     }
 }
 
-/// A text without what the caller said: what stands in quotes behind "found" or "path".
+/// A text without what the caller said: what stands in quotes, or behind "found".
 fn without_values(text: &str) -> String {
-    let cut = ["found ", "path \""].iter().filter_map(|word| text.find(word)).min();
-    match cut {
+    let said = match text.find("found ") {
         Some(at) => format!("{}…", &text[..at]),
         None => text.to_owned(),
-    }
+    };
+    let ours = said.split('"').enumerate().filter(|(number, _)| number % 2 == 0);
+    ours.map(|(_, part)| part).collect::<Vec<_>>().join("\"…\"")
 }
