@@ -31,8 +31,8 @@ const PARALLEL: usize = 8;
 /// the head is put, and what was read stays where it is: a failure changes nothing.
 ///
 /// Costs a PUT for the index and one for each 16 MiB of gathered packs; a GET for each small pack
-/// and for each index that is taken in, unless this computer wrote and kept it. Holds 32 MiB of packs that are read, the pack that is
-/// written, and the index.
+/// and for each index that is taken in, unless this computer wrote and kept it. Holds 32 MiB of
+/// packs that are read, the pack that is written, and the index.
 ///
 /// Every frame is copied as it is, after its chunks were checked against their digests. A pack
 /// that is lost or damaged stays as it is: under the index when its footer is known, and else

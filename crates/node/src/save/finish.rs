@@ -48,8 +48,10 @@ pub(crate) fn finish(
         ..Finished::default()
     };
     let mut unneeded = Vec::new();
-    // a rescue that brought nothing is a state that an entry, or the present, holds already
-    let brought_nothing = matches!(pending.work, Work::Rescue { .. }) && ended.entry.is_none();
+    // a rescue that was stored and brought nothing is a state that an entry, or the present, holds
+    // already; of one whose end an earlier run wrote down, that is not known
+    let is_rescue = matches!(pending.work, Work::Rescue { .. });
+    let brought_nothing = has_snapshot && is_rescue && ended.entry.is_none();
     if brought_nothing {
         unneeded.push(pending.operation);
     }
