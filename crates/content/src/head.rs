@@ -25,7 +25,7 @@ use crate::decode::check_features;
 use crate::document::ProjectDocument;
 use crate::entry::{ENTRIES_MAX, EntryRecord};
 use crate::json::{self, is_zero};
-use crate::locations::Locations;
+use crate::locations::{Locations, PACKS_MAX};
 use crate::root::Root;
 
 mod transition;
@@ -41,15 +41,19 @@ pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The longest head that is read: room for what newer versions add.
 pub const HEAD_BYTES_READ_MAX: usize = 64 << 10;
 
-/// A head longer than this moves entries out, so that the commit that is being made
-/// has room for the places of its packs.
-const HEAD_BYTES_SPILL: usize = 12 << 10;
+/// A head moves entries out that would be longer than this if it named as many packs as it may: so
+/// the commit that is being made, and those that only list packs, have room for their places.
+const HEAD_BYTES_SPILL: usize = HEAD_BYTES_MAX - (1 << 9);
+/// What is moved out then leaves room for some five entries: else each snapshot would write the chunk
+/// of the older ones again.
+const HEAD_BYTES_SPILLED: usize = HEAD_BYTES_SPILL - (5 << 9);
+/// The place of a pack in a head, in bytes of JSON: its id, its length, that of its footer.
+const PACK_PLACE_BYTES: usize = 64;
 
 /// The most entries that lie in the head itself.
 pub const ENTRIES_IN_HEAD_MAX: usize = 16;
 
-/// How many entries stay in the head when some are moved out. Not all that could:
-/// else each snapshot would write the chunk of the older ones again.
+/// How many entries stay in the head at most when some are moved out.
 const ENTRIES_IN_HEAD_SPILLED: usize = 8;
 
 /// The most operations that a head remembers.
@@ -652,7 +656,13 @@ impl Head {
     #[must_use]
     pub fn needs_spill(&self) -> bool {
         self.entries.len() > ENTRIES_IN_HEAD_MAX
-            || (!self.entries.is_empty() && self.record().len() > HEAD_BYTES_SPILL)
+            || (!self.entries.is_empty() && self.bytes_with_all_packs() > HEAD_BYTES_SPILL)
+    }
+
+    /// Its length if it named as many packs as it may.
+    fn bytes_with_all_packs(&self) -> usize {
+        let more = PACKS_MAX.saturating_sub(self.locations.packs.len());
+        self.record().len() + more * PACK_PLACE_BYTES
     }
 
     /// Moves the oldest entries out of a head that would be too long, in front of
@@ -677,7 +687,7 @@ impl Head {
             let count = u32::try_from(moved.len()).unwrap_or(u32::MAX);
             self.older = Some(Older { digest: Digest::of(&chunk), count });
             self.entries = entries[..kept].to_vec();
-            if kept == 0 || self.record().len() <= HEAD_BYTES_SPILL {
+            if kept == 0 || self.bytes_with_all_packs() <= HEAD_BYTES_SPILLED {
                 return Some(chunk);
             }
             kept -= 1;

@@ -297,6 +297,34 @@ fn sixteen_entries_lie_in_the_head_and_the_seventeenth_moves_the_oldest_out() {
 }
 
 #[test]
+fn of_a_head_with_all_its_packs_and_operations_one_snapshot_in_four_moves_entries_out() {
+    let packs = |n| PackRef { id: PackId([n; 16]), bytes: 17_803, footer_bytes: 10_481 };
+    let mut head = head();
+    head.locations.packs = (0..63).map(packs).collect();
+    let (mut older, mut moves) = (OlderEntries::default(), 0);
+    for n in 0..200 {
+        let mut new = entry(n, EntryKind::Manual);
+        new.root.parents = vec![Digest([7; 32])];
+        // one of those that stay rolls off, as of a project that keeps five
+        let rolled_off = head.entries.iter().find(|entry| entry.id == entry_id(n.wrapping_sub(5)));
+        let rolled_off: Vec<EntryId> = rolled_off.map(|entry| entry.id).into_iter().collect();
+        assert_eq!(rolled_off.len(), usize::from(n >= 5), "it is in the head at {n}");
+        let result =
+            OpResult::Done { entries: [vec![new.id], rolled_off.clone()].concat(), tree: None };
+        let op = Op { result, ..op(head.seq, n as u8) };
+        head = head.add_entry(new, &rolled_off, Some(op), stamp(2)).unwrap();
+        if head.needs_spill() {
+            moves += 1;
+            older = moved(&mut head, older);
+        }
+        head.locations.packs.push(packs(64));
+        assert!(head.encode().unwrap().len() <= HEAD_BYTES_MAX);
+        head.locations.packs.pop();
+    }
+    assert!(moves <= 50, "{moves} of 200");
+}
+
+#[test]
 fn entries_that_move_out_come_before_those_that_did() {
     let mut head = with_entries(0..17);
     let first = moved(&mut head, OlderEntries::default());
