@@ -16,12 +16,10 @@ use crate::ioctl::Item;
 use crate::locks::unlock;
 use crate::search::{self, INODE_EXTREF, INODE_REF, SearchError, refs};
 use crate::{
-    Access, Changes, ChangesError, Dir, Pool, PoolError, Space, Subvolume, SubvolumePath, Usage,
-    changes, ioctl,
+    Access, BTRFS_MAGIC, Changes, ChangesError, Dir, Pool, PoolError, Space, Subvolume,
+    SubvolumePath, Usage, changes, ioctl,
 };
 
-/// `f_type` of btrfs.
-const BTRFS_MAGIC: i64 = 0x9123_683E;
 /// The inode of the top of a subvolume.
 const SUBVOLUME_TOP: u64 = 256;
 /// The subvolume that every btrfs has, `BTRFS_FS_TREE_OBJECTID`.

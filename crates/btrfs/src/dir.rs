@@ -27,7 +27,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::locks::{Place, unlock, unlocked};
-use crate::{FileKind, Metadata, PathError};
+use crate::{BTRFS_MAGIC, FileKind, Metadata, PathError};
 
 /// How names that exist for a moment while a file is replaced begin.
 pub(crate) const TEMPORARY_PREFIX: &str = ".cove-writing-";
@@ -120,6 +120,12 @@ impl Dir {
     #[must_use]
     pub fn device(&self) -> u64 {
         self.device
+    }
+
+    /// Whether it is on btrfs, which takes frames ([`write_encoded`](crate::write_encoded)) as a rule.
+    #[must_use]
+    pub fn is_on_btrfs(&self) -> bool {
+        rustix::fs::fstatfs(&self.root).is_ok_and(|found| found.f_type == BTRFS_MAGIC)
     }
 
     /// Does `act` in spite of flags on `places` that forbid it.

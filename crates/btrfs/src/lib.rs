@@ -32,7 +32,7 @@ mod search;
 mod stream;
 mod subvolume;
 
-pub use attributes::Attributes;
+pub use attributes::{Attributes, dress};
 pub use btrfs_pool::BtrfsPool;
 pub use changes::{Changes, ChangesError, Content, Touched};
 pub use dir::Dir;
@@ -43,3 +43,6 @@ pub use loop_pool::LoopPool;
 pub use metadata::{FileKind, Flags, Metadata, has_writers};
 pub use pool::{Pool, Space, Usage};
 pub use subvolume::{Access, Subvolume, SubvolumePath};
+
+/// `f_type` of btrfs, as `linux/magic.h` has it.
+const BTRFS_MAGIC: i64 = 0x9123_683E;

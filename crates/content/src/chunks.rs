@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cove_objects::{Key, ReadError};
 use cove_types::{Classify, Digest, ErrorKind, PackId};
 
-use crate::chunk::CHUNK_BYTES_MAX;
+use crate::chunk::{CHUNK_BYTES_MAX, GRID_BYTES};
 use crate::decode::DecodeError;
 use crate::frame;
 use crate::index::{self, IndexTable, PageRef};
@@ -23,9 +23,9 @@ mod cache_dir;
 mod kept;
 mod pack_cache;
 
-use kept::Kept;
 use pack_cache::lock;
 
+pub(crate) use kept::Kept;
 pub use pack_cache::PackCache;
 
 /// Encoded frames kept in memory, in bytes.
@@ -382,20 +382,55 @@ impl Chunks {
     /// It is in no location, could not be read, or is damaged.
     pub fn chunk(&self, digest: &Digest) -> Result<Bytes, ChunkError> {
         let place = self.locate(digest)?.ok_or(ChunkError::Missing { digest: *digest })?;
-        let plain = self.decoded(&place)?;
+        self.chunk_at(&place, digest)
+    }
+
+    fn chunk_at(&self, place: &Place, digest: &Digest) -> Result<Bytes, ChunkError> {
+        let plain = self.decoded(place)?;
         let from = place.row.position as usize;
         let chunk = plain
             .get(from..from + place.row.bytes as usize)
             .filter(|chunk| Digest::of(chunk) == *digest)
-            .ok_or_else(|| self.damaged(&place, "its bytes have another digest"))?;
+            .ok_or_else(|| self.damaged(place, "its bytes have another digest"))?;
         Ok(Bytes::copy_from_slice(chunk))
     }
 
+    /// Chunks, in the order asked for, located and fetched together as far as the memory for frames
+    /// reaches, each checked.
+    pub(crate) fn checked(&self, digests: &[Digest]) -> Vec<Result<Checked, ChunkError>> {
+        let located = self.locate_all(digests);
+        // who is at fault is told of each by itself
+        let located =
+            located.unwrap_or_else(|_| digests.iter().map(|digest| self.locate(digest)).collect());
+        self.fetch_frames(located.iter().filter_map(|place| place.as_ref().ok()?.as_ref()));
+        let check = |(digest, place): (&Digest, Located)| {
+            let place = place?.ok_or(ChunkError::Missing { digest: *digest })?;
+            let row = &place.row;
+            let is_whole = row.bytes == GRID_BYTES && row.position == 0;
+            if !is_whole || row.frame_bytes >= GRID_BYTES {
+                return self.chunk_at(&place, digest).map(Checked::Plain);
+            }
+            let frame = self.frame(&place)?;
+            let plain = frame::decompress(&frame, GRID_BYTES)
+                .map_err(|source| self.damaged_frame(&place, source))?;
+            if Digest::of(&plain) != *digest {
+                return Err(self.damaged(&place, "its bytes have another digest"));
+            }
+            Ok(if plain.len() == GRID_BYTES as usize {
+                Checked::Frame { frame, bytes: GRID_BYTES }
+            } else {
+                Checked::Plain(plain.into())
+            })
+        };
+        digests.iter().zip(located).map(check).collect()
+    }
+
+    fn damaged_frame(&self, place: &Place, source: DecodeError) -> ChunkError {
+        ChunkError::Damaged { object: self.remote.pack_key(&place.pack).to_string(), source }
+    }
+
     fn damaged(&self, place: &Place, reason: &str) -> ChunkError {
-        ChunkError::Damaged {
-            object: self.remote.pack_key(&place.pack).to_string(),
-            source: DecodeError::damaged("frame", reason),
-        }
+        self.damaged_frame(place, DecodeError::damaged("frame", reason))
     }
 
     /// The encoded bytes of the frame in which a chunk lies, as the store gave them: checked against
@@ -420,9 +455,8 @@ impl Chunks {
             return Ok(plain);
         }
         let frame = self.frame(place)?;
-        let plain = frame::decompress(&frame, CHUNK_BYTES_MAX).map_err(|source| {
-            ChunkError::Damaged { object: self.remote.pack_key(&place.pack).to_string(), source }
-        })?;
+        let plain = frame::decompress(&frame, CHUNK_BYTES_MAX)
+            .map_err(|source| self.damaged_frame(place, source))?;
         let plain = Arc::new(plain);
         lock(&self.decoded).keep(at, Arc::clone(&plain), plain.len());
         Ok(plain)
@@ -434,8 +468,12 @@ impl Chunks {
         let digests: Vec<Digest> =
             digests.iter().filter(|digest| !digest.is_hole()).copied().collect();
         let Ok(located) = self.locate_all(&digests) else { return };
+        self.fetch_frames(located.iter().filter_map(|place| place.as_ref().ok()?.as_ref()));
+    }
+
+    fn fetch_frames<'p>(&self, places: impl Iterator<Item = &'p Place>) {
         let mut wanted: Vec<(PackId, Range<u64>)> = Vec::new();
-        for place in located.into_iter().filter_map(|place| place.ok().flatten()) {
+        for place in places {
             if !lock(&self.frames).contains(&(place.pack, place.row.frame_offset)) {
                 wanted.push((place.pack, place.row.frame()));
             }
@@ -478,6 +516,28 @@ impl Chunks {
 fn own_part(bytes: &Bytes, part: Range<usize>) -> Bytes {
     let part = bytes.slice(part);
     if part.len() * 2 < bytes.len() { Bytes::copy_from_slice(&part) } else { part }
+}
+
+/// A chunk that was checked against its digest.
+pub(crate) enum Checked {
+    /// Its plain bytes.
+    Plain(Bytes),
+    /// It alone in a frame that is shorter, and its length.
+    Frame { frame: Bytes, bytes: u32 },
+}
+
+impl Checked {
+    /// Its plain bytes; decompresses a frame once more.
+    ///
+    /// # Errors
+    ///
+    /// None of what was checked.
+    pub(crate) fn plain(self) -> Result<Bytes, DecodeError> {
+        match self {
+            Self::Plain(plain) => Ok(plain),
+            Self::Frame { frame, bytes } => frame::decompress(&frame, bytes).map(Bytes::from),
+        }
+    }
 }
 
 /// The packs that a set of locations names.

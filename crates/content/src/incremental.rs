@@ -15,8 +15,9 @@ mod lacks;
 mod paths;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cove_btrfs::{Changes, Content as Reread, Dir, FileKind, Metadata, PathError, PoolError};
@@ -26,15 +27,16 @@ use self::files::Plan;
 use self::lacks::Rows;
 use self::paths::{Paths, cut, prefixes};
 use crate::chunk;
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, Kept};
 use crate::root::NotCapturedPath;
 use crate::session::Session;
 use crate::store::{SharedSink, StoreError, StoredTree, describe, lack};
-use crate::tree::{self, Content, Edits, Entry, Grid, Item, Key, Nodes, ReadError, Value};
+use crate::tree::{self, Content, Edits, Entry, Grid, Item, Key, Node, Nodes, ReadError, Value};
 use crate::volumes::Progress;
 
-/// How many nodes of the old tree are kept in memory, of up to 64 KiB and mostly 16 KiB.
-const KEPT_NODES_MAX: usize = 2048;
+/// Nodes of the old tree that are kept decoded, in bytes of the nodes; in memory they take some
+/// three times as much.
+const DECODED_BYTES_MAX: usize = 8 << 20;
 
 /// What is stored of the ancestor.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,7 @@ pub fn store_changes(
     let mut change = Change {
         dir,
         names_of_inode,
-        nodes: Kept { chunks: known, nodes: RefCell::default() },
+        nodes: OldNodes::new(known),
         root: *old.root,
         paths: Paths::of(changes)?,
         session: &session,
@@ -113,30 +115,38 @@ fn is_of_service(path: &TreePath) -> bool {
     chunk::grid_for(path, 0, b"") == Grid::Small
 }
 
-/// The old tree's nodes, each read and checked once.
-struct Kept<'k> {
+/// The old tree's nodes, as far as they are kept each read, checked and decoded once: what is
+/// looked up lies in few of them, and is looked up again when the tree is edited.
+struct OldNodes<'k> {
     chunks: &'k Chunks,
-    nodes: RefCell<HashMap<Digest, Bytes>>,
+    decoded: RefCell<Kept<Digest, Arc<Node>>>,
 }
 
-impl Nodes for Kept<'_> {
+impl<'k> OldNodes<'k> {
+    fn new(chunks: &'k Chunks) -> Self {
+        Self { chunks, decoded: RefCell::new(Kept::new(DECODED_BYTES_MAX)) }
+    }
+}
+
+impl Nodes for OldNodes<'_> {
     fn node(&self, digest: &Digest) -> Result<Bytes, ReadError> {
-        if let Some(bytes) = self.nodes.borrow().get(digest) {
-            return Ok(bytes.clone());
+        self.chunks.node(digest)
+    }
+
+    fn decoded(&self, digest: &Digest) -> Result<Arc<Node>, ReadError> {
+        if let Some(node) = self.decoded.borrow_mut().find(digest) {
+            return Ok(node);
         }
         let bytes = self.chunks.node(digest)?;
-        let mut nodes = self.nodes.borrow_mut();
-        if nodes.len() >= KEPT_NODES_MAX {
-            nodes.clear();
-        }
-        nodes.insert(*digest, bytes.clone());
-        Ok(bytes)
+        let node = Arc::new(Node::checked(digest, &bytes)?);
+        self.decoded.borrow_mut().keep(*digest, Arc::clone(&node), bytes.len());
+        Ok(node)
     }
 
     fn prefetch(&self, digests: &[Digest]) {
-        let nodes = self.nodes.borrow();
+        let decoded = self.decoded.borrow();
         let missing: Vec<Digest> =
-            digests.iter().filter(|digest| !nodes.contains_key(*digest)).copied().collect();
+            digests.iter().filter(|digest| !decoded.contains(digest)).copied().collect();
         self.chunks.prefetch(&missing);
     }
 }
@@ -144,7 +154,7 @@ impl Nodes for Kept<'_> {
 struct Change<'c, 'r, 's, 'k> {
     dir: &'c Dir,
     names_of_inode: &'c dyn Fn(u64) -> Result<Vec<Vec<u8>>, PoolError>,
-    nodes: Kept<'c>,
+    nodes: OldNodes<'c>,
     root: Digest,
     paths: Paths,
     session: &'r RefCell<&'s mut Session<'k>>,

@@ -20,6 +20,7 @@ pub mod entry;
 pub mod frame;
 pub mod gather;
 pub mod head;
+mod in_order;
 pub mod incremental;
 pub mod index;
 pub mod json;

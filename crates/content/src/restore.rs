@@ -1,9 +1,10 @@
 //! Building files out of a tree.
 //!
 //! Keys come in an order in which parents precede what is in them. Names and
-//! content are made as they come, by one thread, while the chunks of what follows
-//! are being fetched; metadata of directories comes last, the deepest first.
+//! content are made as they come, by one thread, while others fetch and check what follows
+//! (`ahead`); metadata of directories comes last, the deepest first.
 
+mod ahead;
 mod attributes;
 mod copy;
 mod readable;
@@ -16,18 +17,18 @@ pub use strip::strip;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use cove_btrfs::{Dir, PathError};
+use cove_btrfs::{Dir, PathError, dress, write_encoded};
 use cove_types::{Classify, Digest, ErrorKind, ParseError, TreePath};
 
-use crate::chunks::{ChunkError, Chunks};
-use crate::tree::{self, Content, Entry, Item, Key, Value, XattrList, Xattrs};
+use self::ahead::{Piece, Ready, Step, Steps};
+use crate::DecodeError;
+use crate::chunks::{Checked, ChunkError, Chunks};
+use crate::in_order::Ended;
+use crate::tree::{self, Content, Entry, Key, Value, XattrList, Xattrs};
 use crate::volumes::Progress;
-
-/// How many items are looked at ahead, so that their chunks are fetched together.
-const AHEAD_ITEMS: usize = 512;
-/// How many bytes of chunks are asked for ahead.
-const AHEAD_BYTES: u64 = 16 << 20;
 
 /// Builds everything that `root` holds below `from` at the place `to` in `dir`, where
 /// nothing is yet but perhaps `to` itself as an empty directory.
@@ -46,57 +47,59 @@ pub fn restore_tree(
     to: &TreePath,
     progress: &Progress,
 ) -> Result<(), RestoreError> {
-    let mut building = Building::new((chunks, dir), (from, to), progress);
-    if !from.is_top() {
-        for item in tree::range(chunks, root, Key::file_range(from)) {
-            building.items(vec![item?])?;
+    let mut building = Building::new(dir, (from, to), progress);
+    let ranges = [Key::file_range(from), Key::subtree_range(from)];
+    let ranges = if from.is_top() { &ranges[1..] } else { &ranges[..] };
+    building.build(chunks, |steps| {
+        for range in ranges {
+            for item in tree::range(chunks, root, range.clone()) {
+                match item {
+                    Ok(item) => steps.say(Step::Item(item))?,
+                    Err(error) => return steps.say(Step::Broken(error.into())),
+                }
+            }
         }
-    }
-    let mut ahead = Vec::new();
-    for item in tree::range(chunks, root, Key::subtree_range(from)) {
-        ahead.push(item?);
-        if ahead.len() >= AHEAD_ITEMS {
-            building.items(std::mem::take(&mut ahead))?;
-        }
-    }
-    building.items(ahead)?;
+        Ok(())
+    })?;
     building.finish()
 }
 
 /// The regular file whose chunk lists are coming.
 struct Open {
     path: TreePath,
-    target: TreePath,
     file: File,
     entry: Entry,
+    xattrs: XattrList,
+    /// Where what was written ends.
+    end: u64,
 }
 
 struct Building<'a> {
-    chunks: &'a Chunks,
     dir: &'a Dir,
     from: &'a TreePath,
     to: &'a TreePath,
     open: Option<Open>,
+    /// The directory in which the last file was made.
+    parent: Option<(TreePath, Dir)>,
+    /// Whether the disk takes frames as they are, as far as that is known.
+    takes_frames: Arc<AtomicBool>,
     /// Where the first name of a hard-linked file that was met is now.
     firsts: HashMap<TreePath, TreePath>,
-    directories: Vec<(TreePath, Entry)>,
+    directories: Vec<(TreePath, Entry, XattrList)>,
     /// What could not be read and is left out; `None` when nothing may be.
     unreadable: Option<Vec<Unreadable>>,
     progress: &'a Progress,
 }
 
 impl<'a> Building<'a> {
-    fn new(
-        (chunks, dir): (&'a Chunks, &'a Dir),
-        (from, to): (&'a TreePath, &'a TreePath),
-        progress: &'a Progress,
-    ) -> Self {
+    fn new(dir: &'a Dir, (from, to): (&'a TreePath, &'a TreePath), progress: &'a Progress) -> Self {
         Self {
-            chunks,
             dir,
             from,
             to,
             open: None,
+            parent: None,
+            takes_frames: Arc::new(AtomicBool::new(dir.is_on_btrfs())),
             firsts: HashMap::new(),
             directories: Vec::new(),
             unreadable: None,
@@ -104,53 +107,43 @@ impl<'a> Building<'a> {
         }
     }
 
-    fn items(&mut self, items: Vec<Item>) -> Result<(), RestoreError> {
-        let mut decoded = Vec::with_capacity(items.len());
-        for item in items {
-            match item.decode() {
-                Ok(item) => decoded.push(item),
-                Err(error) => self.leave_out_item(&item, error)?,
+    /// Makes all that `walk` says.
+    fn build(
+        &mut self,
+        chunks: &Chunks,
+        walk: impl FnOnce(&mut Steps) -> Result<(), Ended> + Send,
+    ) -> Result<(), RestoreError> {
+        let takes_frames = Arc::clone(&self.takes_frames);
+        std::thread::scope(|scope| {
+            let mut ahead = ahead::begin(scope, chunks, &takes_frames, walk);
+            while let Some(portion) = ahead.next() {
+                portion.into_iter().try_for_each(|ready| self.ready(ready))?;
             }
-        }
-        let mut rest = decoded.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut batch = Vec::new();
-            let mut wanted = Vec::new();
-            let mut bytes = 0;
-            while let Some((parts, value)) = rest.next_if(|_| bytes < AHEAD_BYTES) {
-                match &value {
-                    Value::Entry(entry) => {
-                        if let Content::File { chunk: Some(digest), size, .. } = &entry.content {
-                            wanted.push(*digest);
-                            bytes += size;
-                        }
-                        if let Xattrs::Chunk(digest) = &entry.xattrs {
-                            wanted.push(*digest);
-                        }
-                    }
-                    Value::Chunks(list) => {
-                        wanted.extend(list.digests().iter().filter(|digest| !digest.is_hole()));
-                        bytes += list.data_bytes();
-                    }
-                }
-                batch.push((parts, value));
-            }
-            self.chunks.fetch(&wanted);
-            for (parts, value) in batch {
-                let made = match value {
-                    Value::Entry(entry) => {
-                        self.end_file()?;
-                        self.entry(parts.path, entry)
-                    }
-                    Value::Chunks(list) => self.list(&parts.path, parts.offset.unwrap_or(0), &list),
-                };
-                made.or_else(|error| self.leave_out(error))?;
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn entry(&mut self, path: TreePath, entry: Entry) -> Result<(), RestoreError> {
+    fn ready(&mut self, ready: Ready) -> Result<(), RestoreError> {
+        match ready {
+            Ready::Broken(error) => Err(error),
+            Ready::Gap(gap) => self.pass(&gap),
+            Ready::Formless(item, error) => self.leave_out_item(&item, error),
+            Ready::Item(parts, Value::Entry(entry), pieces) => {
+                self.end_file()?;
+                self.entry(parts.path, entry, pieces).or_else(|error| self.leave_out(error))
+            }
+            Ready::Item(parts, Value::Chunks(list), pieces) => self
+                .list(&parts.path, parts.offset.unwrap_or(0), &list, pieces)
+                .or_else(|error| self.leave_out(error)),
+        }
+    }
+
+    fn entry(
+        &mut self,
+        path: TreePath,
+        entry: Entry,
+        pieces: Vec<Piece>,
+    ) -> Result<(), RestoreError> {
         let below =
             path.below(self.from).ok_or_else(|| RestoreError::Order { path: path.clone() })?;
         let target = self.to.join_path(&below)?;
@@ -163,28 +156,51 @@ impl<'a> Building<'a> {
             }
             self.firsts.insert(first.clone(), target.clone());
         }
+        let mut pieces = pieces.into_iter();
+        let mut next = || pieces.next().ok_or_else(|| RestoreError::Order { path: path.clone() });
         match &entry.content {
             Content::Directory => {
                 // the target itself may be there, empty
                 if self.dir.find(&target)?.is_none() {
                     self.dir.create_dir(&target, 0o700)?;
                 }
-                self.directories.push((target, entry));
-                return Ok(());
+                let xattrs = xattrs_of(&path, &entry, next);
+                // one whose attributes are lost stays, without them
+                let (xattrs, lost) = match xattrs {
+                    Ok(xattrs) => (xattrs, None),
+                    Err(error) => (XattrList::default(), Some(error)),
+                };
+                self.directories.push((target, entry, xattrs));
+                return lost.map_or(Ok(()), Err);
             }
             Content::Symlink(link) => self.dir.symlink(&target, link)?,
             Content::Fifo => self.dir.mkfifo(&target, 0o600)?,
             Content::Socket => self.dir.mksocket(&target, 0o600)?,
             Content::File { chunk, .. } => {
-                let file = self.dir.create_file(&target, 0o600)?;
-                if let Some(digest) = chunk {
-                    self.write(&path, &file, 0, digest)?;
+                let file = self.create(&target)?;
+                let mut end = 0;
+                if chunk.is_some() {
+                    end = self.write(&path, &file, 0, next()?)?;
                 }
-                self.open = Some(Open { path, target, file, entry });
+                let xattrs = xattrs_of(&path, &entry, next)?;
+                self.open = Some(Open { path, file, entry, xattrs, end });
                 return Ok(());
             }
         }
-        self.dress(&target, &entry)
+        let xattrs = xattrs_of(&path, &entry, next)?;
+        self.dress(&target, &entry, &xattrs)
+    }
+
+    /// Makes an empty file; those of one directory come one after another.
+    fn create(&mut self, target: &TreePath) -> Result<File, RestoreError> {
+        let parent = target.parent().unwrap_or_default();
+        let dir = match self.parent.take().filter(|(open, _)| *open == parent) {
+            Some((_, dir)) => dir,
+            None => self.dir.open_dir(&parent)?,
+        };
+        let file = dir.create_child_file(target, 0o600);
+        self.parent = Some((parent, dir));
+        Ok(file?)
     }
 
     fn list(
@@ -192,64 +208,79 @@ impl<'a> Building<'a> {
         path: &TreePath,
         offset: u64,
         list: &tree::ChunkList,
+        pieces: Vec<Piece>,
     ) -> Result<(), RestoreError> {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             // a further name of a hard-linked file, whose content its first name brought
             return Ok(());
         };
         if open.path != *path {
             return Err(RestoreError::Order { path: path.clone() });
         }
-        for (at, _, digest) in list.chunks().filter(|(_, _, digest)| !digest.is_hole()) {
-            self.write(path, &open.file, offset + at, &digest)?;
+        let places = list.chunks().filter(|(_, _, digest)| !digest.is_hole());
+        for ((at, _, _), piece) in places.zip(pieces) {
+            open.end = self.write(path, &open.file, offset + at, piece)?;
         }
         self.open = Some(open);
         Ok(())
     }
 
+    /// Writes a chunk at `offset`; gives where it ends.
     fn write(
         &self,
         path: &TreePath,
         file: &File,
         offset: u64,
-        digest: &Digest,
-    ) -> Result<(), RestoreError> {
-        let bytes = self.chunks.chunk(digest).map_err(|source| RestoreError::Chunk {
-            path: path.clone(),
-            source: Box::new(source),
-        })?;
-        file.write_all_at(&bytes, offset)
-            .map_err(|source| RestoreError::Write { path: path.clone(), source })?;
-        self.progress.update(|progress| progress.done_bytes += bytes.len() as u64);
-        Ok(())
+        piece: Piece,
+    ) -> Result<u64, RestoreError> {
+        let lost = |source| RestoreError::Chunk { path: path.clone(), source: Box::new(source) };
+        let failed = |source| RestoreError::Write { path: path.clone(), source };
+        let checked = piece.map_err(lost)?;
+        if let Checked::Frame { frame, bytes } = &checked
+            && self.takes_frames.load(Ordering::Relaxed)
+        {
+            let taken = write_encoded(file, offset, frame, *bytes as usize).is_ok();
+            if taken {
+                return Ok(self.wrote(offset, u64::from(*bytes)));
+            }
+            self.takes_frames.store(false, Ordering::Relaxed);
+        }
+        let plain = checked.plain()?;
+        file.write_all_at(&plain, offset).map_err(failed)?;
+        Ok(self.wrote(offset, plain.len() as u64))
+    }
+
+    /// Counts what was written at `offset`; gives where it ends.
+    fn wrote(&self, offset: u64, bytes: u64) -> u64 {
+        self.progress.update(|progress| progress.done_bytes += bytes);
+        offset + bytes
     }
 
     /// Ends the file under way: its exact length, then its metadata.
     fn close(&mut self) -> Result<(), RestoreError> {
-        let Some(Open { path, target, file, entry }) = self.open.take() else { return Ok(()) };
+        let Some(Open { path, file, entry, xattrs, end }) = self.open.take() else {
+            return Ok(());
+        };
+        let failed = |source| RestoreError::Write { path: path.clone(), source };
         let size = entry.size().unwrap_or(0);
-        file.set_len(size).map_err(|source| RestoreError::Write { path, source })?;
-        drop(file);
-        self.dress(&target, &entry)
+        if end != size {
+            file.set_len(size).map_err(failed)?;
+        }
+        let (owner, mode) = ((entry.uid, entry.gid), u32::from(entry.mode));
+        dress(&file, owner, mode, xattrs.iter(), entry.mtime).map_err(failed)
     }
 
     /// Owner, then mode, attributes and, last, the time.
-    fn dress(&self, target: &TreePath, entry: &Entry) -> Result<(), RestoreError> {
+    fn dress(
+        &self,
+        target: &TreePath,
+        entry: &Entry,
+        xattrs: &XattrList,
+    ) -> Result<(), RestoreError> {
         self.dir.set_owner(target, entry.uid, entry.gid)?;
         if !matches!(entry.content, Content::Symlink(_)) {
             self.dir.set_mode(target, u32::from(entry.mode))?;
-            let stored;
-            let list = match &entry.xattrs {
-                Xattrs::Inline(list) => list,
-                Xattrs::Chunk(digest) => {
-                    let bytes = self.chunks.chunk(digest).map_err(|source| {
-                        RestoreError::Chunk { path: target.clone(), source: Box::new(source) }
-                    })?;
-                    stored = XattrList::decode(&bytes)?;
-                    &stored
-                }
-            };
-            for (name, value) in list.iter() {
+            for (name, value) in xattrs.iter() {
                 self.dir.set_xattr(target, name, value)?;
             }
         }
@@ -264,10 +295,27 @@ impl<'a> Building<'a> {
 
     fn finish(&mut self) -> Result<(), RestoreError> {
         self.end_file()?;
-        for (target, entry) in std::mem::take(&mut self.directories).into_iter().rev() {
-            self.dress(&target, &entry).or_else(|error| self.leave_out(error))?;
+        for (target, entry, xattrs) in std::mem::take(&mut self.directories).into_iter().rev() {
+            self.dress(&target, &entry, &xattrs)?;
         }
         Ok(())
+    }
+}
+
+/// The extended attributes of an entry; `next` gives the chunk in which they may be.
+fn xattrs_of(
+    path: &TreePath,
+    entry: &Entry,
+    next: impl FnOnce() -> Result<Piece, RestoreError>,
+) -> Result<XattrList, RestoreError> {
+    match &entry.xattrs {
+        Xattrs::Inline(list) => Ok(list.clone()),
+        Xattrs::Chunk(_) => {
+            let lost =
+                |source| RestoreError::Chunk { path: path.clone(), source: Box::new(source) };
+            let bytes = next()?.map_err(lost)?.plain()?;
+            Ok(XattrList::decode(&bytes)?)
+        }
     }
 }
 
@@ -284,6 +332,9 @@ pub enum RestoreError {
     /// A chunk list without its file.
     #[error("the tree is damaged at {path}")]
     Order { path: TreePath },
+    /// What was checked could not be decompressed again.
+    #[error("failed to decompress what was checked")]
+    Frame(#[from] DecodeError),
     /// The content of a file could not be read or is damaged.
     #[error("failed to read the content of {path}")]
     Chunk { path: TreePath, source: Box<ChunkError> },
@@ -300,6 +351,7 @@ impl Classify for RestoreError {
         match self {
             Self::Tree(source) => source.kind(),
             Self::Form(_) | Self::Order { .. } => ErrorKind::Corrupt,
+            Self::Frame(_) => ErrorKind::Internal,
             Self::Chunk { source, .. } => source.kind(),
             Self::Write { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

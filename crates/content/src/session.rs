@@ -4,7 +4,7 @@
 //! the rest and puts packs while more is being read. Nothing that it put can be
 //! seen until a head names it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,32 @@ const LISTED_WITHIN: Duration = Duration::from_secs(600);
 /// How often a pack is sent while the answer is unknown.
 const UPLOAD_ATTEMPTS: u32 = 6;
 
+/// How many frames may be on their way into a pack, each of 128 KiB or, of a node that is longer, up to
+/// 1 MiB.
+const FRAMES_COMING: usize = 16;
+
+/// A frame on its way into a pack.
+struct ComingFrame {
+    bytes: FrameBytes,
+    plain_bytes: u32,
+    chunks: Vec<FrameChunk>,
+}
+
+enum FrameBytes {
+    There(Vec<u8>),
+    /// Being compressed.
+    Coming(JoinHandle<Vec<u8>>),
+}
+
+impl FrameBytes {
+    fn is_there(&self) -> bool {
+        match self {
+            Self::There(_) => true,
+            Self::Coming(frame) => frame.is_finished(),
+        }
+    }
+}
+
 /// Adds packs that are in the store to the volume's head, same tree.
 pub type List<'a> = Box<dyn FnMut(&[PackRef]) -> Result<(), SessionError> + 'a>;
 
@@ -51,6 +77,8 @@ pub struct Session<'a> {
     seen: HashSet<Digest>,
     data: Gatherer,
     meta: Gatherer,
+    /// In the order in which they go into packs.
+    frames: VecDeque<ComingFrame>,
     pack: PackWriter,
     finished: Vec<(PackRef, Arc<PackIndex>)>,
     list: Option<List<'a>>,
@@ -100,6 +128,7 @@ impl<'a> Session<'a> {
             seen: HashSet::new(),
             data: Gatherer::new(),
             meta: Gatherer::new(),
+            frames: VecDeque::new(),
             pack: PackWriter::new(pack_id(env, pin), volume, id),
             finished: Vec::new(),
             list: None,
@@ -137,11 +166,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.seen.insert(digest);
-        if plain.len() >= GRID_BYTES as usize {
-            return self.push_alone(digest, &frame::compress(plain), plain.len());
-        }
         match self.data.push(digest, plain) {
-            Some(gathered) => self.push_gathered(&gathered),
+            Some(gathered) => self.compress(gathered),
             None => Ok(()),
         }
     }
@@ -152,12 +178,15 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// As [`put_data`](Self::put_data).
-    pub fn put_frame(&mut self, digest: Digest, frame: &[u8]) -> Result<(), SessionError> {
+    pub fn put_frame(&mut self, digest: Digest, frame: Vec<u8>) -> Result<(), SessionError> {
         if self.has(&digest)? {
             return Ok(());
         }
         self.seen.insert(digest);
-        self.push_alone(digest, frame, GRID_BYTES as usize)
+        let chunks = vec![FrameChunk { digest, position: 0, bytes: GRID_BYTES }];
+        let bytes = FrameBytes::There(frame);
+        self.frames.push_back(ComingFrame { bytes, plain_bytes: GRID_BYTES, chunks });
+        self.push_frames(FRAMES_COMING)
     }
 
     /// Puts a chunk that is no file's: a node, a list, a document. They lie together, apart from files.
@@ -170,28 +199,42 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.seen.insert(digest);
-        if plain.len() >= GRID_BYTES as usize {
-            return self.push_alone(digest, &frame::compress(plain), plain.len());
-        }
         match self.meta.push(digest, plain) {
-            Some(gathered) => self.push_gathered(&gathered),
+            Some(gathered) => self.compress(gathered),
             None => Ok(()),
         }
     }
 
-    fn push_alone(
-        &mut self,
-        digest: Digest,
-        frame: &[u8],
-        plain_bytes: usize,
-    ) -> Result<(), SessionError> {
-        let bytes = u32::try_from(plain_bytes).expect("a chunk has at most 1 MiB");
-        self.push_frame(frame, bytes, &[FrameChunk { digest, position: 0, bytes }])
+    /// Compresses a frame on another thread; it goes into a pack after those that came before it.
+    fn compress(&mut self, plain: PlainFrame) -> Result<(), SessionError> {
+        let PlainFrame { plain, chunks } = plain;
+        let plain_bytes = u32::try_from(plain.len()).expect("a frame has at most 1 MiB");
+        let compress = move || frame::compress(&plain);
+        let bytes = FrameBytes::Coming(self.remote.runtime().spawn_blocking(compress));
+        self.frames.push_back(ComingFrame { bytes, plain_bytes, chunks });
+        self.push_frames(FRAMES_COMING)
     }
 
-    fn push_gathered(&mut self, gathered: &PlainFrame) -> Result<(), SessionError> {
-        let bytes = u32::try_from(gathered.plain.len()).expect("a frame has at most 1 MiB");
-        self.push_frame(&frame::compress(&gathered.plain), bytes, &gathered.chunks)
+    /// Puts frames into packs, in their order, until at most `coming` of them are left.
+    fn push_frames(&mut self, coming: usize) -> Result<(), SessionError> {
+        while let Some(next) = self.frames.front() {
+            if self.frames.len() <= coming && !next.bytes.is_there() {
+                break;
+            }
+            let Some(ComingFrame { bytes, plain_bytes, chunks }) = self.frames.pop_front() else {
+                break;
+            };
+            let frame = match bytes {
+                FrameBytes::There(frame) => frame,
+                FrameBytes::Coming(frame) => match self.remote.runtime().block_on(frame) {
+                    Ok(frame) => frame,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => return Err(SessionError::Stopped),
+                },
+            };
+            self.push_frame(&frame, plain_bytes, &chunks)?;
+        }
+        Ok(())
     }
 
     fn push_frame(
@@ -288,12 +331,9 @@ impl<'a> Session<'a> {
     ///
     /// A pack could not be put. What was put is named by nothing then.
     pub fn finish(mut self, head_record: &[u8]) -> Result<Packed, SessionError> {
-        if let Some(gathered) = self.data.finish() {
-            self.push_gathered(&gathered)?;
-        }
-        if let Some(gathered) = self.meta.finish() {
-            self.push_gathered(&gathered)?;
-        }
+        let gathered = [self.data.finish(), self.meta.finish()];
+        gathered.into_iter().flatten().try_for_each(|gathered| self.compress(gathered))?;
+        self.push_frames(0)?;
         if !self.pack.is_empty() {
             let next = PackWriter::new(PackId([0; 16]), &self.volume, self.id);
             let last = std::mem::replace(&mut self.pack, next);

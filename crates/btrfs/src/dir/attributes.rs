@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use cove_types::{FileTime, TreePath};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Dir, failed, mode_bits};
 use crate::PathError;
-use crate::attributes::{self, Attributes, by_descriptor};
+use crate::attributes::{self, Attributes, by_descriptor, modified_at};
 use crate::locks::unlock;
 
 impl Dir {
@@ -20,13 +20,7 @@ impl Dir {
     pub fn set_times(&self, path: &TreePath, mtime: FileTime) -> Result<(), PathError> {
         const VERB: &str = "set the time of";
         let (parent, name) = self.parent(path, OFlags::PATH, VERB)?;
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-            last_modification: Timespec {
-                tv_sec: mtime.seconds,
-                tv_nsec: i64::from(mtime.nanoseconds),
-            },
-        };
+        let times = modified_at(mtime);
         self.unlocked(&[(&parent, name)], || {
             rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         })

@@ -1,6 +1,7 @@
 //! Entries that are made where nothing is.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use cove_types::TreePath;
 use rustix::fs::{AtFlags, FileType, OFlags};
@@ -20,13 +21,28 @@ impl Dir {
     pub fn create_file(&self, path: &TreePath, mode: u32) -> Result<File, PathError> {
         const VERB: &str = "create";
         let (parent, name) = self.parent_to_change(path, VERB)?;
+        self.create_in(&parent, name, mode).map_err(failed(VERB, path))
+    }
+
+    /// As [`create_file`](Self::create_file), directly in this directory, which is not resolved
+    /// again: the last name of `path`, whose other names are for what errors say.
+    ///
+    /// # Errors
+    ///
+    /// Something of this name is there.
+    pub fn create_child_file(&self, path: &TreePath, mode: u32) -> Result<File, PathError> {
+        let name = path.name().ok_or(PathError::Top)?;
+        self.create_in(&self.root, name, mode).map_err(failed("create", path))
+    }
+
+    fn create_in(&self, parent: &OwnedFd, name: &[u8], mode: u32) -> Result<File, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = self
-            .unlocked(&[(&parent, b".")], || {
-                rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, mode_bits(0o600))
-            })
-            .map_err(failed(VERB, path))?;
-        rustix::fs::fchmod(&fd, mode_bits(mode)).map_err(failed(VERB, path))?;
+        let fd = self.unlocked(&[(parent, b".")], || {
+            rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW, mode_bits(0o600))
+        })?;
+        if mode != 0o600 {
+            rustix::fs::fchmod(&fd, mode_bits(mode))?;
+        }
         Ok(File::from(fd))
     }
 

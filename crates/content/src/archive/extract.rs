@@ -128,6 +128,7 @@ pub fn extract(
         at,
         progress,
         place: Place::new(dir, at, options.owner)?,
+        takes_frames: dir.is_on_btrfs(),
         made: HashSet::new(),
         tops: HashSet::new(),
         later: BTreeMap::new(),
@@ -154,6 +155,8 @@ struct Extraction<'a> {
     at: &'a TreePath,
     progress: &'a dyn Fn(u64, u64),
     place: Place,
+    /// Whether the disk may take content compressed, as btrfs does.
+    takes_frames: bool,
     /// Device and inode of all that this archive made and that is no directory.
     made: HashSet<(u64, u64)>,
     /// The top names met.

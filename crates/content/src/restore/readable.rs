@@ -4,7 +4,8 @@ use cove_btrfs::Dir;
 use cove_types::{Classify, Digest, ErrorKind, ParseError, TreePath};
 
 use crate::chunks::Chunks;
-use crate::restore::{AHEAD_ITEMS, Building, RestoreError};
+use crate::restore::ahead::Step;
+use crate::restore::{Building, RestoreError};
 use crate::tree::{self, Gap, Item, Key};
 use crate::volumes::Progress;
 
@@ -36,26 +37,21 @@ pub fn restore_readable(
     progress: &Progress,
 ) -> Result<Vec<Unreadable>, RestoreError> {
     let top = TreePath::top();
-    let mut building = Building::new((chunks, dir), (&top, &top), progress);
+    let mut building = Building::new(dir, (&top, &top), progress);
     building.unreadable = Some(Vec::new());
-    let mut cursor = tree::range(chunks, root, Key::all());
-    let mut ahead = Vec::new();
-    while let Some(next) = cursor.next_or_gap() {
-        match next {
-            Ok(item) => ahead.push(item),
-            Err(gap) if gap.error.kind() != ErrorKind::Corrupt || gap.keys == Key::all() => {
-                return Err(gap.error.into());
-            }
-            Err(gap) => {
-                building.items(std::mem::take(&mut ahead))?;
-                building.pass(&gap)?;
-            }
+    building.build(chunks, |steps| {
+        let mut cursor = tree::range(chunks, root, Key::all());
+        while let Some(next) = cursor.next_or_gap() {
+            steps.say(match next {
+                Ok(item) => Step::Item(item),
+                Err(gap) if gap.error.kind() != ErrorKind::Corrupt || gap.keys == Key::all() => {
+                    return steps.say(Step::Broken(gap.error.into()));
+                }
+                Err(gap) => Step::Gap(gap),
+            })?;
         }
-        if ahead.len() >= AHEAD_ITEMS {
-            building.items(std::mem::take(&mut ahead))?;
-        }
-    }
-    building.items(ahead)?;
+        Ok(())
+    })?;
     building.finish()?;
     Ok(building.unreadable.unwrap_or_default())
 }
@@ -104,7 +100,7 @@ impl Building<'_> {
     }
 
     /// Goes on behind a part of the tree that is lost.
-    fn pass(&mut self, gap: &Gap) -> Result<(), RestoreError> {
+    pub(super) fn pass(&mut self, gap: &Gap) -> Result<(), RestoreError> {
         // chunk lists of the file under way may be in it: what has none is a hole
         let cut = self.open.as_ref().filter(|open| {
             let file = Key::file_range(&open.path);

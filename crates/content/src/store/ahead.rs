@@ -11,9 +11,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::sync::Arc;
+use std::thread::Scope;
 
 use cove_btrfs::{Dir, FileKind, Metadata};
 use cove_types::{Digest, TreePath};
@@ -22,6 +21,7 @@ use super::entry::{ChunkSink, Described, describe, grid_of, next_data, read_entr
 use super::{StoreError, lack};
 use crate::chunk::GRID_BYTES;
 use crate::frame;
+use crate::in_order::{Ended, Feed, InOrder};
 use crate::session::{Session, SessionError};
 use crate::tree::{ChunkList, Content, Grid};
 
@@ -101,7 +101,7 @@ impl Puts {
     fn into(self, session: &mut Session<'_>) -> Result<(), SessionError> {
         self.0.into_inner().into_iter().try_for_each(|put| match put {
             Put::Data(digest, plain) => session.put_data(digest, &plain),
-            Put::Frame(digest, frame) => session.put_frame(digest, &frame),
+            Put::Frame(digest, frame) => session.put_frame(digest, frame),
             Put::Meta(digest, plain) => session.put_meta(digest, &plain),
         })
     }
@@ -129,51 +129,11 @@ impl ChunkSink for Puts {
     }
 }
 
-/// What the walk may still be ahead.
-struct Budget {
-    /// `None` once nobody takes any more.
-    free: Mutex<Option<u64>>,
-    more: Condvar,
-}
-
-impl Budget {
-    fn change(&self, change: impl FnOnce(&mut Option<u64>)) {
-        change(&mut self.free.lock().unwrap_or_else(PoisonError::into_inner));
-        self.more.notify_all();
-    }
-
-    /// Waits until `bytes` are free, or all are; whether anybody still takes what is read.
-    fn take(&self, bytes: u64) -> bool {
-        let wanted = bytes.min(AHEAD_BYTES_MAX);
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &mut *free {
-                None => return false,
-                Some(left) if *left >= wanted => {
-                    *left -= wanted;
-                    return true;
-                }
-                Some(_) => free = self.more.wait(free).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn give(&self, bytes: u64) {
-        self.change(|free| {
-            *free = free.map(|free| free + bytes.min(AHEAD_BYTES_MAX));
-        });
-    }
-}
-
-/// A portion of the walk, on its way to a reader.
-type Portion = (Vec<Task>, SyncSender<Vec<Found>>);
-
 /// What is read ahead of its taker. When it goes, the threads end.
 pub(crate) struct Ahead {
-    portions: Receiver<(u64, Receiver<Vec<Found>>)>,
+    portions: InOrder<Vec<Found>>,
     found: std::vec::IntoIter<Found>,
     long: LongFile,
-    budget: Arc<Budget>,
 }
 
 impl Ahead {
@@ -205,26 +165,13 @@ impl Ahead {
         dir: &'scope Dir,
         say: impl FnOnce(Reading<'scope>) + Send + 'scope,
     ) -> Self {
-        let budget =
-            Arc::new(Budget { free: Mutex::new(Some(AHEAD_BYTES_MAX)), more: Condvar::new() });
-        let (order, portions) = channel();
-        let (to_readers, tasks) = channel::<Portion>();
-        let tasks = Arc::new(Mutex::new(tasks));
-        for _ in 0..READERS {
-            let tasks = Arc::clone(&tasks);
-            let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || read_portions(dir, &tasks));
-        }
-        let reading = Reading {
-            dir,
-            budget: Arc::clone(&budget),
-            order,
-            to_readers,
-            portion: Vec::new(),
-            bytes: 0,
-            linked: HashSet::new(),
+        let begin = move |feed| {
+            say(Reading { dir, feed, portion: Vec::new(), bytes: 0, linked: HashSet::new() });
         };
-        let _: ScopedJoinHandle<'_, ()> = scope.spawn(move || say(reading));
-        Self { portions, found: Vec::new().into_iter(), long: LongFile::default(), budget }
+        let read_all =
+            move |tasks: Vec<Task>| tasks.into_iter().map(|task| read(dir, task)).collect();
+        let portions = InOrder::begin(scope, READERS, AHEAD_BYTES_MAX, begin, read_all);
+        Self { portions, found: Vec::new().into_iter(), long: LongFile::default() }
     }
 
     /// What was found next, whose chunks are in the session; `None` at the end. Waits for it.
@@ -255,31 +202,12 @@ impl Ahead {
                     return Ok(Some(Found::Entry(path, metadata, read)));
                 }
                 Some(found) => return Ok(Some(found)),
-                None => {
-                    let Ok((bytes, found)) = self.portions.recv() else { return Ok(None) };
-                    let found = found.recv();
-                    let found = found.expect("a reader answers, or its panic ends all of it");
-                    self.budget.give(bytes);
-                    self.found = found.into_iter();
-                }
+                None => match self.portions.next() {
+                    Some(found) => self.found = found.into_iter(),
+                    None => return Ok(None),
+                },
             }
         }
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.budget.change(|free| *free = None);
-    }
-}
-
-/// Reads portions until there are none.
-fn read_portions(dir: &Dir, tasks: &Mutex<Receiver<Portion>>) {
-    loop {
-        let next = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((portion, answer)) = next else { return };
-        // nobody takes it when the store has failed
-        let _ = answer.send(portion.into_iter().map(|task| read(dir, task)).collect());
     }
 }
 
@@ -311,15 +239,10 @@ fn read(dir: &Dir, task: Task) -> Found {
     }
 }
 
-/// Nobody takes what is read any more.
-struct Ended;
-
 /// What is said to be read, on its way to the readers.
 struct Reading<'w> {
     dir: &'w Dir,
-    budget: Arc<Budget>,
-    order: Sender<(u64, Receiver<Vec<Found>>)>,
-    to_readers: Sender<Portion>,
+    feed: Feed<Vec<Task>, Vec<Found>>,
     portion: Vec<Task>,
     bytes: u64,
     /// Inodes of several names that were met.
@@ -330,15 +253,7 @@ impl Reading<'_> {
     /// Hands over what has come together.
     fn send(&mut self) -> Result<(), Ended> {
         let (portion, bytes) = (std::mem::take(&mut self.portion), std::mem::take(&mut self.bytes));
-        if portion.is_empty() {
-            return Ok(());
-        }
-        if !self.budget.take(bytes) {
-            return Err(Ended);
-        }
-        let (answer, found) = sync_channel(1);
-        self.order.send((bytes, found)).map_err(|_| Ended)?;
-        self.to_readers.send((portion, answer)).map_err(|_| Ended)
+        if portion.is_empty() { Ok(()) } else { self.feed.send(portion, bytes) }
     }
 
     fn add(&mut self, task: Task, bytes: u64) -> Result<(), Ended> {

@@ -31,7 +31,7 @@ impl ChunkSink for RefCell<&mut Session<'_>> {
     }
 
     fn put_frame(&self, digest: Digest, frame: Vec<u8>) -> Result<(), SessionError> {
-        self.borrow_mut().put_frame(digest, &frame)
+        self.borrow_mut().put_frame(digest, frame)
     }
 
     fn put_meta(&self, digest: Digest, plain: Vec<u8>) -> Result<(), SessionError> {

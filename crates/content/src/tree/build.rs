@@ -96,6 +96,7 @@ impl Level {
 pub struct Builder<S> {
     sink: S,
     levels: Vec<Level>,
+    /// The last key of the leaf that was ended last.
     last: Option<Key>,
     /// The last node that was added as a whole.
     whole: Option<Digest>,
@@ -114,26 +115,37 @@ impl<S: NodeSink> Builder<S> {
     /// It does not come after the one before, is not of its form, or the sink fails; in the
     /// last case the builder is of no further use.
     pub fn push(&mut self, item: Item) -> Result<(), WriteError> {
-        if self.last.as_ref().is_some_and(|last| *last >= item.key) {
+        match item.counts() {
+            Ok(counts) => self.push_counted(item, counts),
+            Err(source) => Err(WriteError::Item { key: item.key, source }),
+        }
+    }
+
+    /// Adds the next item, of which it is known that it is of its form and has these counts.
+    pub(super) fn push_counted(&mut self, item: Item, counts: Counts) -> Result<(), WriteError> {
+        if self.last().is_some_and(|last| *last >= item.key) {
             return Err(WriteError::Order { key: item.key });
         }
-        let counts = match item.counts() {
-            Ok(counts) => counts,
-            Err(source) => return Err(WriteError::Item { key: item.key, source }),
-        };
-        self.last = Some(item.key.clone());
         let weight = (item.key.as_bytes().len() + item.value.len()) as u64;
-        let key = item.key.clone();
         let level = &mut self.levels[0];
+        level.bytes += weight;
+        level.counts = level.counts.plus(counts);
+        let is_border = is_border(0, &item.key, weight, level.bytes);
+        if is_border {
+            self.last = Some(item.key.clone());
+        }
         if let Parts::Items(items) = &mut level.parts {
             items.push(item);
         }
-        level.bytes += weight;
-        level.counts = level.counts.plus(counts);
-        if is_border(0, &key, weight, level.bytes) {
-            self.end_node(0)?;
+        if is_border { self.end_node(0) } else { Ok(()) }
+    }
+
+    /// The key of the item that was added last, by itself.
+    fn last(&self) -> Option<&Key> {
+        match &self.levels[0].parts {
+            Parts::Items(items) => items.last().map(|item| &item.key).or(self.last.as_ref()),
+            Parts::Children(_) => None,
         }
-        Ok(())
     }
 
     /// Ends the tree; its root is the last node that the sink was given, if it was given any.
@@ -189,17 +201,14 @@ impl<S: NodeSink> Builder<S> {
             self.levels.push(Level::new(self.levels.len()));
         }
         let weight = child.key.as_bytes().len() as u64 + CHILD_BYTES;
-        let key = child.key.clone();
         let this = &mut self.levels[level];
         this.counts = this.counts.plus(child.counts);
+        this.bytes += weight;
+        let is_border = is_border(level as u8, &child.key, weight, this.bytes);
         if let Parts::Children(children) = &mut this.parts {
             children.push(child);
         }
-        this.bytes += weight;
-        if is_border(level as u8, &key, weight, this.bytes) {
-            self.end_node(level)?;
-        }
-        Ok(())
+        if is_border { self.end_node(level) } else { Ok(()) }
     }
 
     /// Writes the node under way at `level`, if there is one, and adds it to the level above.

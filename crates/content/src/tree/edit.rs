@@ -134,12 +134,12 @@ pub fn edit(
     let mut rewrite = Rewrite { nodes, edits, deleted: joined(deleted), builder };
     let end = Key::all().end;
     if let Some(root) = root {
-        let node = Node::read(nodes, root)?;
+        let node = nodes.decoded(root)?;
         if edits.is_empty() && deleted.is_empty() {
             return Ok(Root { digest: *root, level: node.level(), counts: node.counts() });
         }
         rewrite.builder.sink_mut().read.insert(*root);
-        rewrite.parts(node.level(), node.into_parts(), &end)?;
+        rewrite.node(&node, &end)?;
     }
     rewrite.push_edits(&end, true)?;
     finish_edited(rewrite.builder, nodes)
@@ -216,43 +216,41 @@ impl<N: Nodes + ?Sized, S: NodeSink> Rewrite<'_, N, S> {
     }
 
     /// Adds what becomes of a node whose keys are before `end`.
-    fn child(&mut self, level: u8, child: Child, end: &Key) -> Result<(), WriteError> {
+    fn child(&mut self, level: u8, child: &Child, end: &Key) -> Result<(), WriteError> {
         match self.touch(&child.key, end) {
             // Untouched and last means that nothing follows, so a node that ends without a
             // border is still the last one.
-            Touch::None if self.builder.is_at_border(level) => self.builder.push_node(level, child),
+            Touch::None if self.builder.is_at_border(level) => {
+                self.builder.push_node(level, child.clone())
+            }
             Touch::Deleted => self.push_edits(end, false),
             Touch::None | Touch::Some => {
-                let node = Node::read_child(self.nodes, &child, level)?;
+                let node = Node::decoded_child(self.nodes, child, level)?;
                 self.builder.sink_mut().read.insert(child.digest);
-                self.parts(level, node.into_parts(), end)
+                self.node(&node, end)
             }
         }
     }
 
-    /// Adds what becomes of the parts of a node of `level` whose keys are before `end`.
-    fn parts(&mut self, level: u8, parts: Parts, end: &Key) -> Result<(), WriteError> {
-        match parts {
-            Parts::Items(items) => {
-                for item in items {
+    /// Adds what becomes of the parts of a node whose keys are before `end`.
+    fn node(&mut self, node: &Node, end: &Key) -> Result<(), WriteError> {
+        match node.parts() {
+            Parts::Items(_) => {
+                for (item, counts) in node.counted_items() {
                     self.push_edits(&item.key, false)?;
                     let is_edited = self.edits.first().is_some_and(|(key, _)| *key == item.key);
                     if !is_edited && !self.is_deleted(&item.key) {
-                        self.builder.push(item)?;
+                        self.builder.push_counted(item.clone(), counts)?;
                     }
                 }
                 self.push_edits(end, false)
             }
             Parts::Children(children) => {
-                let ends: Vec<Key> = children
-                    .iter()
-                    .skip(1)
-                    .map(|child| child.key.clone())
-                    .chain([end.clone()])
-                    .collect();
-                self.prefetch(&children, &ends);
-                for (child, end) in children.into_iter().zip(&ends) {
-                    self.child(level - 1, child, end)?;
+                let next = children.iter().skip(1).map(|child| &child.key);
+                let ends: Vec<&Key> = next.chain([end]).collect();
+                self.prefetch(children, &ends);
+                for (child, end) in children.iter().zip(ends) {
+                    self.child(node.level() - 1, child, end)?;
                 }
                 Ok(())
             }
@@ -260,13 +258,13 @@ impl<N: Nodes + ?Sized, S: NodeSink> Rewrite<'_, N, S> {
     }
 
     /// Asks for the children into which an edit falls.
-    fn prefetch(&self, children: &[Child], ends: &[Key]) {
+    fn prefetch(&self, children: &[Child], ends: &[&Key]) {
         let touched: Vec<Digest> = children
             .iter()
             .zip(ends)
             .filter(|(child, end)| {
                 let from = self.edits.partition_point(|(key, _)| *key < child.key);
-                self.edits.get(from).is_some_and(|(key, _)| key < *end)
+                self.edits.get(from).is_some_and(|(key, _)| key < **end)
             })
             .map(|(child, _)| child.digest)
             .collect();

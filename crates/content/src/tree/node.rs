@@ -1,6 +1,7 @@
 //! Nodes as bytes, and where they come from and go to.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cove_types::{Classify, Digest, ErrorKind, ParseError};
@@ -33,6 +34,16 @@ pub trait Nodes {
     /// Says that these nodes will be asked for soon, in this order. A hint: a source may
     /// begin to fetch them and must not wait for them.
     fn prefetch(&self, _digests: &[Digest]) {}
+
+    /// A node as [`Node::read`] gives it. A source that is asked for the same nodes again and
+    /// again may keep them so.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    fn decoded(&self, digest: &Digest) -> Result<Arc<Node>, ReadError> {
+        Node::read(self, digest).map(Arc::new)
+    }
 }
 
 impl<N: Nodes + ?Sized> Nodes for &N {
@@ -40,14 +51,22 @@ impl<N: Nodes + ?Sized> Nodes for &N {
         (**self).node(digest)
     }
 
+    fn decoded(&self, digest: &Digest) -> Result<Arc<Node>, ReadError> {
+        (**self).decoded(digest)
+    }
+
     fn prefetch(&self, digests: &[Digest]) {
         (**self).prefetch(digests);
     }
 }
 
-impl<N: Nodes + ?Sized> Nodes for std::sync::Arc<N> {
+impl<N: Nodes + ?Sized> Nodes for Arc<N> {
     fn node(&self, digest: &Digest) -> Result<Bytes, ReadError> {
         (**self).node(digest)
+    }
+
+    fn decoded(&self, digest: &Digest) -> Result<Arc<Node>, ReadError> {
+        (**self).decoded(digest)
     }
 
     fn prefetch(&self, digests: &[Digest]) {
@@ -182,6 +201,8 @@ pub enum Parts {
 pub struct Node {
     level: u8,
     parts: Parts,
+    /// What each item of a leaf adds to `counts`.
+    item_counts: Vec<Counts>,
     counts: Counts,
 }
 
@@ -192,12 +213,20 @@ impl Node {
     ///
     /// [`ReadError`]; for bytes that are not a node, `Corrupt`.
     pub fn read(nodes: &(impl Nodes + ?Sized), digest: &Digest) -> Result<Self, ReadError> {
-        let bytes = nodes.node(digest)?;
+        Self::checked(digest, &nodes.node(digest)?)
+    }
+
+    /// The node of this digest out of its bytes, checked as by [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`: they are not that node.
+    pub fn checked(digest: &Digest, bytes: &Bytes) -> Result<Self, ReadError> {
         let corrupt = |why| ReadError::Corrupt { digest: *digest, why };
-        if Digest::of(&bytes) != *digest {
+        if Digest::of(bytes) != *digest {
             return Err(corrupt(ParseError("its bytes have another digest".into())));
         }
-        Self::decode(&bytes).map_err(corrupt)
+        Self::decode(bytes).map_err(corrupt)
     }
 
     /// Reads the node that `child` of a node of level `level` + 1 names, and checks that it
@@ -212,19 +241,39 @@ impl Node {
         level: u8,
     ) -> Result<Self, ReadError> {
         let node = Self::read(nodes, &child.digest)?;
+        node.check_child(child, level)?;
+        Ok(node)
+    }
+
+    /// As [`read_child`](Self::read_child), as the source [keeps it](Nodes::decoded).
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn decoded_child(
+        nodes: &(impl Nodes + ?Sized),
+        child: &Child,
+        level: u8,
+    ) -> Result<Arc<Self>, ReadError> {
+        let node = nodes.decoded(&child.digest)?;
+        node.check_child(child, level)?;
+        Ok(node)
+    }
+
+    fn check_child(&self, child: &Child, level: u8) -> Result<(), ReadError> {
         let corrupt = |why: &str| {
             Err(ReadError::Corrupt { digest: child.digest, why: ParseError(why.into()) })
         };
-        if node.level != level {
+        if self.level != level {
             return corrupt("its level is not the one below its parent's");
         }
-        if node.first_key() != Some(&child.key) {
+        if self.first_key() != Some(&child.key) {
             return corrupt("its first key is not the one that its parent names");
         }
-        if node.counts != child.counts {
+        if self.counts != child.counts {
             return corrupt("its counts are not those that its parent names");
         }
-        Ok(node)
+        Ok(())
     }
 
     /// Reads a node's bytes.
@@ -255,24 +304,26 @@ impl Node {
             return Err(ParseError("an inner node has no children".into()));
         }
         let mut counts = Counts::default();
-        let mut key = Key::default();
+        let mut item_counts = Vec::new();
         let parts = if level == 0 {
-            let mut items = Vec::with_capacity(count as usize);
+            let mut items: Vec<Item> = Vec::with_capacity(count as usize);
             for _ in 0..count {
-                key = decode_key(&mut reader, &key, items.is_empty())?;
+                let key = decode_key(&mut reader, items.last().map(|item| &item.key))?;
                 let value = bytes.slice_ref(reader.piece()?);
-                let item = Item { key: key.clone(), value };
-                counts = counts.plus(item.counts()?);
+                let item = Item { key, value };
+                let adds = item.counts()?;
+                item_counts.push(adds);
+                counts = counts.plus(adds);
                 items.push(item);
             }
             Parts::Items(items)
         } else {
-            let mut children = Vec::with_capacity(count as usize);
+            let mut children: Vec<Child> = Vec::with_capacity(count as usize);
             for _ in 0..count {
-                key = decode_key(&mut reader, &key, children.is_empty())?;
+                let key = decode_key(&mut reader, children.last().map(|child| &child.key))?;
                 key.parse()?;
                 let child = Child {
-                    key: key.clone(),
+                    key,
                     digest: Digest(reader.array()?),
                     counts: Counts {
                         entries: reader.varint()?,
@@ -290,7 +341,7 @@ impl Node {
         if !reader.is_empty() {
             return Err(ParseError(format!("{} bytes follow the last part", reader.len())));
         }
-        Ok(Self { level, parts, counts })
+        Ok(Self { level, parts, item_counts, counts })
     }
 
     /// 0 for a leaf.
@@ -309,6 +360,15 @@ impl Node {
     #[must_use]
     pub fn into_parts(self) -> Parts {
         self.parts
+    }
+
+    /// The items of a leaf, each with what it adds to the counts.
+    pub(super) fn counted_items(&self) -> impl Iterator<Item = (&Item, Counts)> {
+        let items = match &self.parts {
+            Parts::Items(items) => items.as_slice(),
+            Parts::Children(_) => &[],
+        };
+        items.iter().zip(self.item_counts.iter().copied())
     }
 
     /// What is in it and below.
@@ -366,10 +426,11 @@ fn put_key(bytes: &mut Vec<u8>, last: &[u8], key: &[u8]) {
     put_piece(bytes, &key[shared..]);
 }
 
-fn decode_key(reader: &mut Reader<'_>, last: &Key, is_first: bool) -> Result<Key, ParseError> {
+fn decode_key(reader: &mut Reader<'_>, last: Option<&Key>) -> Result<Key, ParseError> {
     let shared = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
     let rest = reader.piece()?;
-    let last = last.as_bytes();
+    let is_first = last.is_none();
+    let last = last.map_or(&[][..], Key::as_bytes);
     if shared > last.len() {
         return Err(ParseError("a key shares more than there is".into()));
     }

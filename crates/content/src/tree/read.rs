@@ -20,20 +20,19 @@ pub fn find(
     root: &Digest,
     key: &Key,
 ) -> Result<Option<Bytes>, ReadError> {
-    let mut node = Node::read(nodes, root)?;
+    let mut node = nodes.decoded(root)?;
     loop {
-        let level = node.level();
-        match node.into_parts() {
-            Parts::Items(mut items) => {
+        node = match node.parts() {
+            Parts::Items(items) => {
                 let found = items.binary_search_by(|item| item.key.cmp(key));
-                return Ok(found.ok().map(|index| items.swap_remove(index).value));
+                return Ok(found.ok().map(|index| items[index].value.clone()));
             }
             Parts::Children(children) => {
                 let after = children.partition_point(|child| child.key <= *key);
                 let Some(child) = after.checked_sub(1).map(|index| &children[index]) else {
                     return Ok(None);
                 };
-                node = Node::read_child(nodes, child, level - 1)?;
+                Node::decoded_child(nodes, child, node.level() - 1)?
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use cove_btrfs::{FileKind, Metadata};
+use cove_btrfs::{FileKind, Metadata, write_encoded};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -13,6 +13,8 @@ use super::xattr::set_xattr;
 use super::{ExtractError, Extraction};
 use crate::archive::place::{self, KEPT_MODE, failed};
 use crate::archive::reader::{Entry, Reader};
+use crate::chunk::is_zeros;
+use crate::frame;
 
 /// What of a file is a hole when it is all zeros: a block of every file system in use.
 const HOLE_BYTES: usize = 4096;
@@ -71,11 +73,13 @@ impl Extraction<'_> {
         let path = &spot.path;
         let (mut offset, mut written) = (0, 0);
         while length > 0 {
-            if let Some(end) = write_around_zeros(file, offset, &buffer[..length])
-                .map_err(|source| failed("write", path, source))?
-            {
-                written = end;
-            }
+            let piece = &buffer[..length];
+            let end = match self.takes_frames && write_frame(file, offset, piece) {
+                true => Some(offset + length as u64),
+                false => write_around_zeros(file, offset, piece)
+                    .map_err(|source| failed("write", path, source))?,
+            };
+            written = end.unwrap_or(written);
             offset += length as u64;
             (self.progress)(self.extracted.entries, self.extracted.bytes + offset);
             length = reader.read(buffer)?;
@@ -128,9 +132,18 @@ impl Extraction<'_> {
     }
 }
 
+/// Writes `bytes` compressed, if that is shorter, there are no holes in them and the disk takes it.
+fn write_frame(file: &File, offset: u64, bytes: &[u8]) -> bool {
+    let is_at_block = offset.is_multiple_of(HOLE_BYTES as u64);
+    if !is_at_block || bytes.chunks(HOLE_BYTES).any(is_zeros) {
+        return false;
+    }
+    let frame = frame::for_disk(bytes);
+    frame.is_some_and(|frame| write_encoded(file, offset, &frame, bytes.len()).is_ok())
+}
+
 /// Writes what is not zeros, by whole blocks; says where the last of it ended.
 fn write_around_zeros(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Option<u64>> {
-    const ZEROS: [u8; HOLE_BYTES] = [0; HOLE_BYTES];
     let mut end = None;
     let mut run = 0..0;
     let mut write = |run: &std::ops::Range<usize>| {
@@ -142,7 +155,7 @@ fn write_around_zeros(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Opti
     };
     for (index, block) in bytes.chunks(HOLE_BYTES).enumerate() {
         let start = index * HOLE_BYTES;
-        if *block == ZEROS[..block.len()] {
+        if is_zeros(block) {
             write(&run)?;
             run = 0..0;
         } else if run.is_empty() {
