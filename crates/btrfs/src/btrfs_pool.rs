@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::changes::SendError;
-use crate::dir::TEMPORARY_PREFIX;
+use crate::dir::{CACHED, TEMPORARY_PREFIX};
 use crate::ioctl::Item;
 use crate::locks::unlock;
 use crate::search::{self, INODE_EXTREF, INODE_REF, SearchError, refs};
@@ -444,6 +444,13 @@ impl Pool for BtrfsPool {
         root.and_then(Dir::from_descriptor).map_err(failed(VERB, place))
     }
 
+    fn open_cached(&self, place: &SubvolumePath) -> Option<Dir> {
+        let path = format!("{}/{}", place.directory(), place.name());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), CACHED).ok()?;
+        Dir::from_descriptor(fd).ok().filter(Dir::is_subvolume)
+    }
+
     fn nested(&self, place: &SubvolumePath) -> Result<Vec<Vec<u8>>, PoolError> {
         const VERB: &str = "look for nested subvolumes in";
         let fd = self.descriptor(place, VERB)?;
@@ -510,6 +517,23 @@ impl Pool for BtrfsPool {
 
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {
         self.path.join(place.directory()).join(place.name())
+    }
+
+    fn count_changed(
+        &self,
+        parent: &SubvolumePath,
+        child: &SubvolumePath,
+        most: u64,
+    ) -> Result<u64, PoolError> {
+        const VERB: &str = "look for changes in";
+        let since = ioctl::subvolume(self.descriptor(parent, VERB)?)
+            .map_err(failed(VERB, parent))?
+            .generation;
+        let changed = search::changed_since(self.descriptor(child, VERB)?, since);
+        let limit = usize::try_from(most).unwrap_or(usize::MAX);
+        changed
+            .take(limit)
+            .try_fold(0, |count, inode| inode.map_err(failed(VERB, child)).map(|()| count + 1))
     }
 
     fn changes(

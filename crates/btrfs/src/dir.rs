@@ -11,6 +11,7 @@
 //! that it is in or comes to, are cleared then and stay so.
 
 mod attributes;
+mod cached;
 mod create;
 mod remove;
 mod rename;
@@ -26,6 +27,7 @@ use cove_types::TreePath;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::cached::CACHED;
 use crate::locks::{Place, unlock, unlocked};
 use crate::{BTRFS_MAGIC, FileKind, Metadata, PathError};
 
@@ -98,6 +100,11 @@ impl Dir {
     pub(crate) fn from_descriptor(root: OwnedFd) -> Result<Self, Errno> {
         let stat = rustix::fs::fstat(&root)?;
         Ok(Self { root, device: stat.st_dev, is_subvolume: stat.st_ino == SUBVOLUME_TOP })
+    }
+
+    /// Whether it is the top of a subvolume.
+    pub(crate) fn is_subvolume(&self) -> bool {
+        self.is_subvolume
     }
 
     /// A second handle of the same directory.

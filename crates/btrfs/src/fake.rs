@@ -482,6 +482,16 @@ impl Pool for FakePool {
         self.path.join(place.directory()).join(place.name())
     }
 
+    fn count_changed(
+        &self,
+        parent: &SubvolumePath,
+        child: &SubvolumePath,
+        _most: u64,
+    ) -> Result<u64, PoolError> {
+        let state = self.state();
+        state.get(parent).and_then(|_| state.get(child)).map(|_| 0)
+    }
+
     fn changes(
         &self,
         parent: &SubvolumePath,

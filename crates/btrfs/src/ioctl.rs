@@ -286,6 +286,8 @@ pub struct Items<F> {
     /// The key from which the next read begins; `None` at the end.
     next: Option<Key>,
     last: Key,
+    /// Leaves of a lower generation are passed over.
+    since: u64,
     kinds: &'static [u32],
     read: std::vec::IntoIter<Item>,
     args: Box<Search>,
@@ -300,10 +302,17 @@ impl<F: AsFd> Items<F> {
             tree,
             next: Some(first),
             last,
+            since: 0,
             kinds,
             read: Vec::new().into_iter(),
             args: Box::new(Plain::zeroed()),
         }
+    }
+
+    /// Without the items of leaves that were written before this generation, which are not read;
+    /// others in a leaf that was written since come nevertheless.
+    pub fn since(self, generation: u64) -> Self {
+        Self { since: generation, ..self }
     }
 
     /// Reads on from a key.
@@ -317,7 +326,7 @@ impl<F: AsFd> Items<F> {
             max_objectid: self.last.0,
             min_offset: offset,
             max_offset: self.last.2,
-            min_transid: 0,
+            min_transid: self.since,
             max_transid: u64::MAX,
             min_type: kind,
             max_type: self.last.1,

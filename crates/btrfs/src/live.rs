@@ -443,6 +443,56 @@ fn what_stands_for_a_nested_subvolume_gives_way_and_the_pool_stays_writable() {
 }
 
 #[test]
+fn what_changed_is_counted_and_what_lies_beside_it_is_not() {
+    let Some(live_pool) = Live::new() else { return };
+    let pool = live_pool.pool();
+    let v = volume("counted");
+    pool.create(&live("counted"), &v).unwrap();
+    let dir = pool.open(&live("counted")).unwrap();
+    for n in 0..1000 {
+        dir.create_file(&path(&format!("f{n}")), 0o644).unwrap();
+    }
+    pool.snapshot(&live("counted"), &stored("counted", 1), Access::ReadOnly, &v).unwrap();
+    dir.open_file_writable(&path("f7")).unwrap().write_all_at(b"x", 0).unwrap();
+    dir.create_file(&path("new"), 0o644).unwrap();
+    assert!(dir.remove(&path("f8"), false).unwrap());
+    pool.snapshot(&live("counted"), &stored("counted", 2), Access::ReadOnly, &v).unwrap();
+    let count = |from, most| {
+        pool.count_changed(&stored("counted", from), &stored("counted", 2), most).unwrap()
+    };
+    assert_eq!(count(1, 100), 3, "a file, a new one, and the directory of it");
+    assert_eq!(count(1, 2), 2);
+    assert_eq!(count(2, 100), 0);
+}
+
+#[test]
+fn what_is_in_memory_is_read_at_once_and_nothing_that_is_no_file() {
+    let Some(live_pool) = Live::new() else { return };
+    let pool = live_pool.pool();
+    pool.create(&live("cached"), &volume("cached")).unwrap();
+    let dir = pool.open(&live("cached")).unwrap();
+    dir.create_dirs(&path("d"), 0o755).unwrap();
+    let mut file = dir.create_file(&path("d/file"), 0o640).unwrap();
+    file.write_all(b"content").unwrap();
+    dir.symlink(&path("link"), b"d/file").unwrap();
+    dir.symlink(&path("out"), b"/").unwrap();
+    dir.mkfifo(&path("fifo"), 0o600).unwrap();
+    let dir = pool.open_cached(&live("cached")).unwrap();
+    let read = |at: &str, range, most| dir.read_cached(&path(at), range, most).map(|(_, b)| b);
+    // names that were just made are in the kernel's memory, and so are pages that were just written
+    assert_eq!(read("d/file", None, 7).as_deref(), Some(&b"content"[..]));
+    assert_eq!(read("d/file", Some(3..100), 7).as_deref(), Some(&b"tent"[..]));
+    assert_eq!(read("d/file", Some(50..60), 7).as_deref(), Some(&b""[..]));
+    let (metadata, _) = dir.read_cached(&path("d/file"), None, 7).unwrap();
+    assert_eq!((metadata.size, metadata.mode), (7, 0o640));
+    assert_eq!(read("d/file", None, 6), None, "it is longer than what may be read at once");
+    for other in ["d", "link", "out", "out/etc/passwd", "fifo", "missing", "d/file/below"] {
+        assert_eq!(read(other, None, 100), None, "{other}");
+    }
+    assert!(pool.open_cached(&live("missing")).is_none());
+}
+
+#[test]
 fn a_replaced_file_leaves_no_name_behind() {
     let Some(test) = Live::new() else { return };
     let pool = test.pool();

@@ -389,6 +389,10 @@ impl Pool for LoopPool {
         self.pool.open(place)
     }
 
+    fn open_cached(&self, place: &SubvolumePath) -> Option<Dir> {
+        self.pool.open_cached(place)
+    }
+
     fn nested(&self, place: &SubvolumePath) -> Result<Vec<Vec<u8>>, PoolError> {
         self.pool.nested(place)
     }
@@ -411,6 +415,15 @@ impl Pool for LoopPool {
 
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {
         self.pool.absolute(place)
+    }
+
+    fn count_changed(
+        &self,
+        parent: &SubvolumePath,
+        child: &SubvolumePath,
+        most: u64,
+    ) -> Result<u64, PoolError> {
+        self.pool.count_changed(parent, child, most)
     }
 
     fn changes(

@@ -63,6 +63,20 @@ pub(crate) fn items(fd: impl AsFd) -> impl Iterator<Item = Result<Item, Errno>> 
     ioctl::Items::new(fd, 0, (TOP, 0, 0)..=(LAST, u32::from(u8::MAX), u64::MAX), KINDS)
 }
 
+/// One for each inode of the subvolume of `fd` that was made or changed after `generation`.
+pub(crate) fn changed_since(
+    fd: impl AsFd,
+    generation: u64,
+) -> impl Iterator<Item = Result<(), Errno>> {
+    let keys = (TOP, 0, 0)..=(LAST, u32::from(u8::MAX), u64::MAX);
+    let items = ioctl::Items::new(fd, 0, keys, &[INODE_ITEM]).since(generation + 1);
+    items.filter_map(move |item| match item {
+        // an inode item has at 8 the transaction of its last change
+        Ok(item) => number(&item.bytes, 8).map_or(true, |last| last > generation).then_some(Ok(())),
+        Err(errno) => Some(Err(errno)),
+    })
+}
+
 /// The directories and names in an item that names an inode.
 ///
 /// ```text

@@ -39,6 +39,10 @@ const PARALLEL: usize = 8;
 const PARALLEL_SMALL: usize = 72;
 /// Frames of one pack that are no further apart are fetched by one request.
 const GAP_BYTES: u64 = 64 << 10;
+/// The same of frames for which that would take more than [`MANY_REQUESTS`].
+const WIDE_GAP_BYTES: u64 = 256 << 10;
+/// So many requests wait for each other: then fewer and longer ones are faster.
+const MANY_REQUESTS: usize = 2 * PARALLEL;
 /// The longest request for frames or pages.
 const REQUEST_BYTES_MAX: u64 = 4 << 20;
 /// An index up to this length is fetched whole: with its 20,000 chunks in one request.
@@ -480,19 +484,9 @@ impl Chunks {
         }
         wanted.sort_by_key(|(pack, range)| (*pack, range.start));
         wanted.dedup();
-        let mut requests: Vec<(PackId, Range<u64>, Vec<Range<u64>>)> = Vec::new();
-        for (pack, range) in wanted {
-            match requests.last_mut() {
-                Some((last, whole, parts))
-                    if *last == pack
-                        && range.start <= whole.end + GAP_BYTES
-                        && range.end - whole.start <= REQUEST_BYTES_MAX =>
-                {
-                    whole.end = whole.end.max(range.end);
-                    parts.push(range);
-                }
-                _ => requests.push((pack, range.clone(), vec![range])),
-            }
+        let mut requests = joined(&wanted, GAP_BYTES);
+        if requests.len() > MANY_REQUESTS {
+            requests = joined(&wanted, WIDE_GAP_BYTES);
         }
         let ranges: Vec<(Key, Range<u64>)> = requests
             .iter()
@@ -509,6 +503,29 @@ impl Chunks {
             }
         }
     }
+}
+
+/// A request for frames of one pack, and where those are that are wanted of it.
+type FrameRequest = (PackId, Range<u64>, Vec<Range<u64>>);
+
+/// Requests for frames, which are in order, those of one pack together that are no further apart
+/// than `gap` bytes, up to the longest request.
+fn joined(wanted: &[(PackId, Range<u64>)], gap: u64) -> Vec<FrameRequest> {
+    let mut requests: Vec<FrameRequest> = Vec::new();
+    for (pack, range) in wanted {
+        match requests.last_mut() {
+            Some((last, whole, parts))
+                if last == pack
+                    && range.start <= whole.end + gap
+                    && range.end - whole.start <= REQUEST_BYTES_MAX =>
+            {
+                whole.end = whole.end.max(range.end);
+                parts.push(range.clone());
+            }
+            _ => requests.push((*pack, range.clone(), vec![range.clone()])),
+        }
+    }
+    requests
 }
 
 /// A part of what one request brought, which keeps no more in memory than twice its length: a

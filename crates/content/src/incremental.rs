@@ -84,6 +84,7 @@ pub fn store_changes(
         directories: BTreeSet::new(),
         names: BTreeMap::new(),
     };
+    change.fetch_leaves(changes)?;
     let old_rows = change.rows_of(old.not_captured)?;
     change.subtrees(&old_rows)?;
     change.touched(changes)?;
@@ -171,6 +172,19 @@ struct Change<'c, 'r, 's, 'k> {
 }
 
 impl Change<'_, '_, '_, '_> {
+    /// Has fetched together what will be looked up in the old tree.
+    fn fetch_leaves(&self, changes: &Changes) -> Result<(), IncrementalError> {
+        let touched = changes.touched.iter().filter_map(|touched| touched.origin.as_deref());
+        let old = touched.chain(changes.gone.iter().map(Vec::as_slice));
+        let mut keys: Vec<Key> = old
+            .filter_map(|path| TreePath::from_bytes(path).ok())
+            .filter(|path| !path.is_top())
+            .map(|path| Key::entry(&path))
+            .collect();
+        keys.sort_unstable();
+        Ok(tree::fetch_leaves(&self.nodes, &self.root, &keys)?)
+    }
+
     fn old_entry(&self, path: &[u8]) -> Result<Option<Entry>, IncrementalError> {
         match TreePath::from_bytes(path) {
             Ok(path) => Ok(tree::find_entry(&self.nodes, &self.root, &path)?),

@@ -97,8 +97,8 @@ pub use node::{
     ReadError, SinkError,
 };
 pub use read::{
-    Cursor, Entries, Gap, Listing, Piece, chunks_of, find, find_entry, list_directory,
-    list_subtree, range,
+    Cursor, Entries, Gap, Listing, Piece, chunks_of, fetch_leaves, find, find_entry,
+    list_directory, list_subtree, range,
 };
 
 #[cfg(test)]

@@ -38,6 +38,49 @@ pub fn find(
     }
 }
 
+/// Has the leaves fetched in which `keys`, in ascending order, would lie: all of a level together,
+/// so that looking them up one by one asks for none by itself.
+///
+/// # Errors
+///
+/// [`ReadError`] of an inner node.
+pub fn fetch_leaves(
+    nodes: &(impl Nodes + ?Sized),
+    root: &Digest,
+    keys: &[Key],
+) -> Result<(), ReadError> {
+    let mut level = vec![(*root, keys)];
+    while !level.is_empty() {
+        let digests: Vec<Digest> = level.iter().map(|(digest, _)| *digest).collect();
+        if digests.len() > 1 {
+            nodes.prefetch(&digests);
+        }
+        let mut below = Vec::new();
+        let mut leaves = Vec::new();
+        for (digest, keys) in level {
+            let node = nodes.decoded(&digest)?;
+            let Parts::Children(children) = node.parts() else { continue };
+            let ends = children.iter().skip(1).map(|child| Some(&child.key)).chain([None]);
+            let mut rest = keys;
+            for (child, end) in children.iter().zip(ends) {
+                let inside = end.map_or(rest.len(), |end| rest.partition_point(|key| key < end));
+                let (inside, after) = rest.split_at(inside);
+                rest = after;
+                match inside {
+                    [] => {}
+                    _ if node.level() == 1 => leaves.push(child.digest),
+                    inside => below.push((child.digest, inside)),
+                }
+            }
+        }
+        if leaves.len() > 1 {
+            nodes.prefetch(&leaves);
+        }
+        level = below;
+    }
+    Ok(())
+}
+
 /// The entry at `path`; `None` when there is none, as at the top.
 ///
 /// # Errors

@@ -1,11 +1,12 @@
 //! Forks: their subvolumes here; their heads follow when the source is saved.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use cove_btrfs::{Access, SubvolumePath};
 use cove_content::document::ProjectDocument;
 use cove_content::volumes::{Call, Moment, Progress, VolumeError};
-use cove_database::{CopyRow, StoredRow};
+use cove_database::{CopyRow, Finished, StoredRow};
 use cove_types::{Digest, EntryId, VolumeId};
 
 use crate::capture::built::Built;
@@ -113,11 +114,19 @@ pub(crate) fn place_forks(
             }
         }
     }
+    copy_to_forks(inner, pending, &source, targets)?;
     let mut forks = Vec::new();
+    let mut written = Finished::default();
     for (target, document) in targets {
-        forks.push(place_fork(inner, pending, &source, target, document)?);
+        let (fork, row) = describe_fork(inner, pending, target, document)?;
+        written.stored.push(row.clone());
+        forks.push((fork, row));
     }
-    for fork in &forks {
+    inner
+        .wait(inner.database.finish(&written))
+        .map_err(|error| VolumeError::failed("failed to write down the forks", error))?;
+    for (fork, row) in &forks {
+        fork.state().stored.insert(row.operation, row.clone());
         inner.adopt(fork);
     }
     drop(local);
@@ -125,31 +134,54 @@ pub(crate) fn place_forks(
     Ok(())
 }
 
-/// Makes one fork of what lies at `source`.
-fn place_fork(
+/// Makes the subvolumes of forks of what lies at `source`, where they are not there yet: a snapshot that
+/// stays as it is, and the files that are a copy of it.
+///
+/// The kernel commits for each snapshot; those of two directories share a commit, so one thread
+/// makes the first kind and another the second.
+fn copy_to_forks(
     inner: &Inner,
     pending: &Pending,
     source: &SubvolumePath,
+    targets: &[(VolumeId, ProjectDocument)],
+) -> Result<(), VolumeError> {
+    let copy = |from: &SubvolumePath, to: &SubvolumePath, access, target: &VolumeId| {
+        let there = inner.pool.find(to).map_err(pool_failed("failed to look at a subvolume"))?;
+        if there.is_some() {
+            return Ok(());
+        }
+        let copied = inner.pool.snapshot(from, to, access, target);
+        copied.map_err(pool_failed("failed to copy the files"))
+    };
+    let stored = |target: &VolumeId| SubvolumePath::Stored(target.clone(), pending.operation);
+    let (taken, to_copy) = channel::<&VolumeId>();
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(move || {
+            to_copy.iter().try_for_each(|target| {
+                let live = SubvolumePath::Volume(target.clone());
+                copy(&stored(target), &live, Access::ReadWrite, target)
+            })
+        });
+        let all_taken = targets.iter().try_for_each(|(target, _)| {
+            copy(source, &stored(target), Access::ReadOnly, target)?;
+            // it has failed when nobody listens any more, and says why
+            let _ = taken.send(target);
+            Ok(())
+        });
+        drop(taken);
+        let copied = copying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        all_taken.and(copied)
+    })
+}
+
+/// What is known of a fork whose subvolumes are there, and the row of its snapshot.
+fn describe_fork(
+    inner: &Inner,
+    pending: &Pending,
     target: &VolumeId,
     document: &ProjectDocument,
-) -> Result<Arc<Volume>, VolumeError> {
+) -> Result<(Arc<Volume>, StoredRow), VolumeError> {
     let stored = SubvolumePath::Stored(target.clone(), pending.operation);
-    let live = SubvolumePath::Volume(target.clone());
-    let find = |place: &SubvolumePath| {
-        inner.pool.find(place).map_err(pool_failed("failed to look at a subvolume"))
-    };
-    let copy_to = |from: &SubvolumePath, to: &SubvolumePath, access| {
-        inner
-            .pool
-            .snapshot(from, to, access, target)
-            .map_err(pool_failed("failed to copy the files"))
-    };
-    if find(&stored)?.is_none() {
-        copy_to(source, &stored, Access::ReadOnly)?;
-    }
-    if find(&live)?.is_none() {
-        copy_to(&stored, &live, Access::ReadWrite)?;
-    }
     let fork = inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
     let copy = CopyRow {
         volume: target.clone(),
@@ -168,15 +200,11 @@ fn place_fork(
         root: None,
         captured_us: inner.now_us(),
     };
-    inner
-        .wait(inner.database.put_stored(&row))
-        .map_err(|error| VolumeError::failed("failed to write down a fork", error))?;
     let mut state = fork.state();
     state.document = Some(document.clone());
     state.copy = Some(copy);
-    state.stored.insert(row.operation, row);
     drop(state);
-    Ok(fork)
+    Ok((fork, row))
 }
 
 /// Takes the forks of work that cannot be done away again; may be repeated.
