@@ -17,12 +17,15 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use cove_testkit::proof::{figure, is_full, rounds, seed};
 
 use self::sequence::{KEEP, Sequence, Tally};
 use crate::harness::{Cove, Objects, Settings};
 
+/// How long a call may take on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How many sequences share a Cove, and its loss.
 const BATCH: usize = 25;
 /// How many of them are under way at once.
@@ -120,6 +123,7 @@ fn random_commands_do_what_the_model_says() {
     let mut sum = Tally::default();
     for first in all.clone().step_by(BATCH) {
         let mut settings = Settings::with(Objects::Directory);
+        settings.patience = PATIENCE;
         settings.variables.push(("COVE_MAX_SNAPSHOTS_PER_PROJECT", KEEP.to_string()));
         let Some(cove) = Cove::start_with(settings) else { return };
         let tally = run_batch(cove, seed, first..all.end.min(first + BATCH));

@@ -12,7 +12,7 @@ use super::tree::Refusal;
 use crate::harness::{Cove, run};
 
 /// How long an answer may take on a machine under load.
-const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
 /// An answer over the socket.
 #[derive(Debug)]

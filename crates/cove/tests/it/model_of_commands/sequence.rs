@@ -121,7 +121,14 @@ impl Sequence {
                 return call_program(cove, &call, wanted.as_ref().err().copied());
             }
             let request = command.request(until);
-            outcome_of_answer(&Connection::open(cove).send(&request, Some(&key)))
+            let connection = &mut Connection::open(cove);
+            loop {
+                let answer = connection.send(&request, Some(&key));
+                // Not yet: asked again under its key, it is waited for again.
+                if answer.status != 202 {
+                    break outcome_of_answer(&answer);
+                }
+            }
         };
         let outcome = poll("no other program holds files open", || match perform(false) {
             // A program that another thread starts holds all files for a moment.
