@@ -3,6 +3,7 @@
 //! Wiring only: which pool, which store, which databases, and in which order they
 //! start and stop.
 
+mod allocator;
 mod detach;
 mod ending;
 mod home;
@@ -45,6 +46,7 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     if args.detach {
         return detach::detach(&args, output);
     }
+    allocator::give_back();
     let _ = rustls::crypto::ring::default_provider().install_default();
     tracing_subscriber::fmt()
         .with_env_filter(environment::log_filter())

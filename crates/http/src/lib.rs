@@ -11,6 +11,7 @@
 mod body;
 mod guard;
 mod jobs;
+mod listing;
 mod long;
 mod openapi;
 mod precondition;

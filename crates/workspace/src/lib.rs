@@ -9,6 +9,7 @@
 
 mod error;
 pub mod fake;
+mod listing;
 mod names;
 mod operations;
 mod reconcile;
@@ -19,6 +20,7 @@ mod verification;
 mod workspaces;
 
 pub use error::{Failure, WorkspaceError};
+pub use listing::Listing;
 pub use names::FORKS_MAX;
 pub use operations::Known;
 pub use reconcile::Reconciled;

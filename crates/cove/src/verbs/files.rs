@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use cove_client::{ClientError, Download, Origin, Place, Upload};
 use cove_types::wire::{self, FilesReply};
-use cove_types::{At, ErrorKind, FileReference, ProjectReference};
+use cove_types::{At, ErrorKind, FileReference, ProjectReference, TreePath};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
@@ -209,27 +209,28 @@ impl Session {
             return Err(Failure::new(ErrorKind::Invalid, "a move stays in one project")
                 .hint("copy it with `cove cp` through a local directory"));
         }
-        // Into a directory that is there, under the same name, as mv(1) does.
-        let place = Place { project, at: &At::Now, path: &to.path };
-        let is_directory = to.path.is_top()
-            || match self.client.stat(place).await {
-                Ok(reply) => reply.files.first().is_some_and(|file| file.kind == "directory"),
-                Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => false,
-                Err(error) => return Err(error.into()),
+        // A slash at the end asks for a directory, or gives a directory a new name that ends so.
+        if to.is_directory {
+            let kind = async |path: &TreePath| {
+                let place = Place { project, at: &At::Now, path };
+                match self.client.stat(place).await {
+                    Ok(reply) => Ok(reply.files.into_iter().next().map(|file| file.kind)),
+                    Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => {
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
+                }
             };
-        if to.is_directory && !is_directory {
-            // A directory may be given a new name that ends so.
-            let source = Place { project, at: &At::Now, path: &from.path };
-            let moved = self.client.stat(source).await?.files.into_iter().next();
-            if moved.is_none_or(|file| file.kind != "directory") {
-                return Err(no_directory(&to));
+            let is_directory = |kind: Option<String>| kind.is_some_and(|kind| kind == "directory");
+            if !is_directory(kind(&to.path).await?) {
+                let source = Place { project, at: &At::Now, path: &from.path };
+                let moved = self.client.stat(source).await?.files.into_iter().next();
+                if !is_directory(moved.map(|file| file.kind)) {
+                    return Err(no_directory(&to));
+                }
             }
         }
-        let to = match (is_directory, from.path.name()) {
-            (true, Some(name)) if to.path != from.path => to.path.join(name)?,
-            _ => to.path,
-        };
-        let reply = self.client.rename_path(project, &from.path, &to).await?;
+        let reply = self.client.rename_path(project, &from.path, &to.path).await?;
         self.show_edit(&reply, "moved")
     }
 

@@ -140,3 +140,35 @@ fn paths_are_escaped_in_what_is_printed_and_may_be_written_so() {
     cove.json(&["restore", "shop", &entry, "--", escaped]);
     assert_eq!(fs::read(root.join(name)).unwrap(), b"found");
 }
+
+#[test]
+fn a_move_goes_into_a_directory_once_and_a_directory_replaces_nothing() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    for path in ["d/x", "e", "x"] {
+        cove.json(&["files", "mkdir", &format!("shop:/{path}")]);
+    }
+    cove.cove_with(&["files", "put", "shop:/file"], b"content").success();
+    let paths = || texts(&cove.json(&["files", "ls", "-R", "shop:/"])["files"], "path");
+    let before = paths();
+
+    // A directory of its name is there: it was moved into that one.
+    let said = cove.refuses(4, &["files", "mv", "shop:/x", "shop:/d"]);
+    assert!(said.contains("d/x exists already"), "{said}");
+    // This said that the file, which is there, does not exist.
+    let said = cove.refuses(4, &["files", "mv", "shop:/d", "shop:/file"]);
+    assert!(said.contains("file is a file, not a directory"), "{said}");
+    cove.refuses(4, &["files", "mv", "shop:/e", "shop:/file/"]);
+    assert_eq!(paths(), before, "nothing has changed");
+
+    cove.json(&["files", "mv", "shop:/d/x", "shop:/e"]);
+    cove.json(&["files", "mv", "shop:/e/x", "shop:/d/"]);
+    cove.json(&["files", "mv", "shop:/e", "shop:/d/e/"]);
+    cove.json(&["files", "mv", "shop:/d/e", "shop:/"]);
+    assert_eq!(paths(), before);
+    let body = br#"{"from": "d/x", "to": "/"}"#;
+    let json = "Content-Type: application/json";
+    let (status, said) = cove.call("POST", "/v1/projects/shop/files/move", &[json], body);
+    assert_eq!(status, 409, "{said}");
+    assert!(said.contains("x exists already"), "{said}");
+}

@@ -45,6 +45,8 @@ pub struct Settings {
     pub variables: Vec<(&'static str, String)>,
     /// Flags of `up` besides those that are needed.
     pub flags: Vec<&'static str>,
+    /// How long a call of the program may take.
+    pub patience: Duration,
 }
 
 impl Settings {
@@ -56,6 +58,7 @@ impl Settings {
             store_every: "1h",
             variables: Vec::new(),
             flags: Vec::new(),
+            patience: PATIENCE,
         }
     }
 }
@@ -148,9 +151,15 @@ impl Cove {
     /// The program in this Cove's environment and no other.
     pub fn program(&self) -> Command {
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_cove"));
+        let patience = self.settings.patience.as_secs().to_string();
+        command.arg(patience).arg(env!("CARGO_BIN_EXE_cove"));
         self.environment_of(&mut command);
         command
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     /// A call of the program for a test that runs it itself: its child is the program.

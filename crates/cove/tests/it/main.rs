@@ -26,6 +26,8 @@ mod limits;
 mod loop_disk;
 mod losing_the_store;
 mod lost_machine;
+mod memory;
+mod model_of_commands;
 mod output;
 mod process;
 mod restore_under_use;

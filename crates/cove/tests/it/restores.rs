@@ -112,3 +112,25 @@ fn a_restore_of_what_is_an_entry_already_makes_none() {
     assert_eq!(fs::read(cove.path("shop").join("a")).unwrap(), b"one");
     assert_eq!(cove.timeline("shop").len(), 2, "the state before is entry two");
 }
+
+#[test]
+fn a_path_and_one_below_it_are_restored_as_one() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    fs::create_dir(root.join("src")).unwrap();
+    fs::write(root.join("src/a"), "a").unwrap();
+    let entry = cove.snapshot("shop", "good");
+    fs::write(root.join("src/a"), "changed").unwrap();
+    fs::write(root.join("src/b"), "new").unwrap();
+    let paths = ["src/b", "src", "src/a", "."];
+    cove.json(&[&["restore", "shop", &entry, "--"][..], &paths].concat());
+    assert_eq!(fs::read(root.join("src/a")).unwrap(), b"a");
+    assert!(!root.join("src/b").exists());
+    // The one was taken for what a program wrote into the files that the other had replaced.
+    let health = &cove.json(&["show", "shop"])["project"]["health"];
+    assert_eq!(health["problems"], serde_json::json!([]));
+    let kinds = texts(&cove.json(&["timeline", "shop"])["entries"], "kind");
+    assert_eq!(kinds, ["before-restore", "manual"]);
+    cove.refuses(3, &["restore", "shop", &entry, "--", "src", "src/none"]);
+}

@@ -12,7 +12,8 @@ use cove_workspace::LinePattern;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{App, Refused, Reply};
+use super::{Answer, App, Refused, Reply};
+use crate::listing;
 use crate::problem::Problem;
 use crate::reading::{self, Params, Project, moment};
 
@@ -59,11 +60,11 @@ pub(crate) struct Listing {
 pub(crate) async fn list(
     State(app): State<App>,
     Project(slug): Project,
-    Params(listing): Params<Listing>,
-) -> Reply<FilesReply> {
-    let (reference, path) = place(slug, &listing.path, listing.at.as_deref())?;
-    let recursive = listing.recursive.unwrap_or(false);
-    Ok(Json(app.workspaces.files(&reference, &path, recursive).await?))
+    Params(asked): Params<Listing>,
+) -> Answer {
+    let (reference, path) = place(slug, &asked.path, asked.at.as_deref())?;
+    let recursive = asked.recursive.unwrap_or(false);
+    Ok(listing::answer(app.workspaces.files(&reference, &path, recursive).await?))
 }
 
 /// Shows one file.
@@ -129,10 +130,11 @@ pub(crate) async fn find(
     State(app): State<App>,
     Project(slug): Project,
     Params(find): Params<Find>,
-) -> Reply<FilesReply> {
+) -> Answer {
     let (reference, path) = place(slug, &find.path, find.at.as_deref())?;
     let name = find.name.as_deref().unwrap_or("*");
-    Ok(Json(app.workspaces.find(&reference, &path, name, find.kind.map(Kind::as_str)).await?))
+    let kind = find.kind.map(Kind::as_str);
+    Ok(listing::answer(app.workspaces.find(&reference, &path, name, kind).await?))
 }
 
 /// A search by text.

@@ -121,9 +121,11 @@ pub(crate) fn restore_paths(
         &restore.author,
         Some(restore.entry.to_string()),
     );
+    let wanted = outermost(&restore.paths);
+    let paths = wanted.iter().filter_map(|n| restore.paths.get(*n));
     let work = Work::RestorePaths {
         entry: restore.entry,
-        paths: restore.paths.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        paths: paths.map(|path| path.as_bytes().to_vec()).collect(),
         inodes: Vec::new(),
         before,
         keep: restore.keep,
@@ -135,7 +137,8 @@ pub(crate) fn restore_paths(
     if let Work::RestorePaths { before, .. } = &mut pending.work {
         before.captured_ms = taken;
     }
-    let staged = stage_paths(inner, volume, &mut pending, source, &call.progress).and_then(|()| {
+    let staged = stage_paths(inner, volume, &mut pending, source, &wanted, &call.progress);
+    let staged = staged.and_then(|()| {
         let row = pending_row(inner, &pending)?;
         inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
             VolumeError::failed("failed to write down what is to be restored", error)
@@ -162,6 +165,19 @@ pub(crate) fn restore_paths(
             Ok(Asked::Pending(before_saved))
         }
     }
+}
+
+/// The places of those paths in a list that lie in no other of it; of equal ones the first.
+///
+/// What lies below a path comes and goes with it. Restored by itself it would change what the other
+/// has just replaced, as if a program had written there.
+fn outermost(paths: &[TreePath]) -> Vec<usize> {
+    let is_covered = |n: usize, path: &TreePath| {
+        let mut others = paths.iter().enumerate().filter(|(other, _)| *other != n);
+        others.any(|(other, above)| path.below(above).is_some() && (path != above || other < n))
+    };
+    let paths = paths.iter().enumerate();
+    paths.filter(|(n, path)| !is_covered(*n, path)).map(|(n, _)| n).collect()
 }
 
 /// How the first of two works ends, once the second has ended too; the second's failure when only that
@@ -331,12 +347,14 @@ impl Places {
     }
 }
 
-/// Copies all that a work restores into the volume, beside the files, which stay as they are.
+/// Copies all that a work restores into the volume, beside the files, which stay as they are. `wanted`
+/// are the numbers that its paths have in the source.
 fn stage_paths(
     inner: &Inner,
     volume: &Volume,
     pending: &mut Pending,
     source: &Source,
+    wanted: &[usize],
     progress: &Progress,
 ) -> Result<(), VolumeError> {
     let staging = staging(pending)?;
@@ -345,9 +363,9 @@ fn stage_paths(
     let live = open_live(inner, &volume.id)?;
     live.create_dir(&staging, 0o700).map_err(path_failed("failed to make a directory"))?;
     progress.step("restoring");
-    for (n, bytes) in paths.iter().enumerate() {
+    for (n, (bytes, number)) in paths.iter().zip(wanted).enumerate() {
         let path = path_of(bytes)?;
-        let from = source.place(n, &path)?;
+        let from = source.place(*number, &path)?;
         let places = Places::of(&staging, n)?;
         live.symlink(&places.at, path.as_bytes()).map_err(path_failed("failed to make a file"))?;
         if is_there(&then, &from)? {
@@ -570,6 +588,26 @@ fn mend_above(inner: &Inner, volume: &Volume, pending: &Pending, live: &Dir, pat
                 return;
             }
             _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_another_is_restored_with_it() {
+        for (paths, wanted) in [
+            ("a b", &[0, 1][..]),
+            ("a/b a", &[1]),
+            ("a a/b ab a/b/c", &[0, 2]),
+            ("a a a", &[0]),
+            ("a/b /", &[1]),
+        ] {
+            let paths: Vec<_> =
+                paths.split(' ').map(|path| TreePath::parse(path).unwrap()).collect();
+            assert_eq!(outermost(&paths), wanted, "{paths:?}");
         }
     }
 }

@@ -145,11 +145,10 @@ fn remove(dir: &Dir, path: &TreePath, recursive: bool) -> Result<FileView, Volum
     Ok(removed)
 }
 
-/// Moves a path, into the target when that is a directory, as mv does.
+/// Moves a path, into the target when that is a directory, as mv does. A directory replaces nothing.
 fn move_to(dir: &Dir, from: &TreePath, to: TreePath) -> Result<FileView, VolumeError> {
     refuse_top(from)?;
-    refuse_top(&to)?;
-    seen(dir, from)?;
+    let moved = seen(dir, from)?;
     let (source, mut target, mut shown) = (lawful(from)?, lawful(&to)?, to);
     if is_directory(dir, &shown, &target)? {
         let name = from.name().unwrap_or_default();
@@ -165,6 +164,11 @@ fn move_to(dir: &Dir, from: &TreePath, to: TreePath) -> Result<FileView, VolumeE
             kind: ErrorKind::Invalid,
             what: format!("{from} cannot be moved into itself"),
         });
+    }
+    // the kernel would say that the target is not there
+    if moved.kind == "directory" && dir.find(&target).map_err(io(&shown))?.is_some() {
+        let found = seen(dir, &shown)?.kind;
+        return Err(VolumeError::WrongKind { path: shown, found, wanted: "a directory" });
     }
     dir.rename(&source, &target).map_err(io(&shown))?;
     seen(dir, &shown)

@@ -16,7 +16,7 @@ use super::faults::Reach;
 use super::{Workspaces, about, within};
 use crate::operations::Known;
 use crate::search::{self, LinePattern, Lines, NamePattern};
-use crate::{Failure, Request, WorkspaceError, shape, verification};
+use crate::{Failure, Listing, Request, WorkspaceError, shape, verification};
 
 impl Workspaces {
     /// The live projects by name or, when `trashed`, those in the trash, the last one first.
@@ -107,7 +107,7 @@ impl Workspaces {
         let (volume, moment) = self.inner().place_of(reference).await?;
         let volumes = &self.inner().volumes;
         match volumes.file(&volume, &moment, path).await {
-            Ok(view) => Ok(files(&[view])),
+            Ok(view) => Ok(Listing::new(vec![view]).reply()),
             Err(error) => {
                 let reach = Reach::read(&reference.project, &volume, &moment, path);
                 Err(reach.failed(&**volumes, error).await)
@@ -121,8 +121,8 @@ impl Workspaces {
         reference: &ProjectReference,
         path: &TreePath,
         recursive: bool,
-    ) -> Result<wire::FilesReply, WorkspaceError> {
-        Ok(files(&self.below(reference, path, recursive).await?.2))
+    ) -> Result<Listing, WorkspaceError> {
+        Ok(Listing::new(self.below(reference, path, recursive).await?.2))
     }
 
     async fn below(
@@ -160,13 +160,13 @@ impl Workspaces {
         path: &TreePath,
         pattern: &str,
         kind: Option<&str>,
-    ) -> Result<wire::FilesReply, WorkspaceError> {
+    ) -> Result<Listing, WorkspaceError> {
         let pattern = NamePattern::parse(pattern)?;
         let (_, _, mut views) = self.below(reference, path, true).await?;
         views.retain(|view| {
             kind.is_none_or(|kind| view.kind == kind) && pattern.matches(view.path.as_bytes())
         });
-        Ok(files(&views))
+        Ok(Listing::new(views))
     }
 
     /// The lines below `path` that match; at most 10,000. Binary files and those over 16 MiB are
@@ -388,8 +388,4 @@ fn database_hint(error: &DatabaseError) -> String {
         }
         _ => "`cove recover` rebuilds the projects from the object store".into(),
     }
-}
-
-fn files(views: &[FileView]) -> wire::FilesReply {
-    wire::FilesReply { files: views.iter().map(shape::file).collect(), remarks: Vec::new() }
 }

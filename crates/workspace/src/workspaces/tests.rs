@@ -519,15 +519,15 @@ async fn files_are_listed_found_and_searched_at_any_moment() {
         reply.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>().join(" ")
     };
     let top = TreePath::top();
-    let reply = server.workspaces.files(&now, &top, false).await.unwrap();
+    let reply = server.workspaces.files(&now, &top, false).await.unwrap().reply();
     assert_eq!(paths(&reply), "c src");
-    let reply = server.workspaces.files(&now, &path("src"), true).await.unwrap();
+    let reply = server.workspaces.files(&now, &path("src"), true).await.unwrap().reply();
     assert_eq!(paths(&reply), "src/app.ts src/b.txt");
-    let reply = server.workspaces.files(&now, &path("c"), true).await.unwrap();
+    let reply = server.workspaces.files(&now, &path("c"), true).await.unwrap().reply();
     assert_eq!((paths(&reply).as_str(), reply.files[0].mode.as_str()), ("c", "0644"));
     assert_eq!(paths(&server.workspaces.file(&now, &top).await.unwrap()), ".");
     assert_eq!(
-        paths(&server.workspaces.find(&now, &top, "*.ts", None).await.unwrap()),
+        paths(&server.workspaces.find(&now, &top, "*.ts", None).await.unwrap().reply()),
         "src/app.ts"
     );
     let lines = |reply: wire::MatchesReply| {

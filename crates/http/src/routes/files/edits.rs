@@ -83,7 +83,7 @@ pub(crate) struct Move {
     to: String,
 }
 
-/// Moves a path; a file at the target is replaced, a directory is not.
+/// Moves a path, into the target when that is a directory; a file at the target is replaced.
 #[utoipa::path(post, path = "/projects/{slug}/files/move", operation_id = "move_path", tag = "files", params(
     ("slug", description = "The project"),
     Keyed,
