@@ -27,6 +27,7 @@ pub mod json;
 pub mod locations;
 pub mod pack;
 pub mod read;
+pub mod rebuild;
 pub mod remote;
 pub mod restore;
 pub mod retention;

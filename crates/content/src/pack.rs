@@ -34,7 +34,7 @@
 //!
 //! The head record is the head that the pack was written for. It cannot name the
 //! pack's own place among the locations (its footer holds the record); whoever
-//! rebuilds a lost head from the newest pack adds it.
+//! [rebuilds](crate::rebuild) a lost head from the newest pack adds it.
 
 use std::ops::Range;
 
@@ -44,6 +44,7 @@ use crate::DecodeError;
 use crate::chunk::{CHUNK_BYTES_MAX, GRID_BYTES};
 use crate::decode::{Fields, check_features};
 use crate::frame::{self, FRAME_BYTES_MAX, FrameChunk};
+use crate::locations::PackRef;
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
@@ -363,6 +364,82 @@ impl PackIndex {
     }
 }
 
+/// The first bytes of a pack: what it is without what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackHeader {
+    /// Its name.
+    pub id: PackId,
+    /// The run of storing that wrote it.
+    pub session: SessionId,
+    /// The volume that it was written for.
+    pub volume: VolumeId,
+}
+
+impl PackHeader {
+    /// Reads a header from the first [`HEADER_BYTES`] of a pack. Nothing but the whole pack's
+    /// digest covers it: what is read alone is no more than a hint.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when a pack does not begin so.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Fields::new(WHAT, bytes);
+        fields.literal(MAGIC, "it does not begin as a pack")?;
+        let format = fields.u32()?;
+        if format != FORMAT {
+            return Err(DecodeError::UnknownFormat { what: WHAT, found: format, known: FORMAT });
+        }
+        fields.literal(&[0; 4], "a reserved field is used")?;
+        check_features(WHAT, fields.u64()?, KNOWN_FEATURES)?;
+        let _may = fields.u64()?;
+        fields.literal(&[0; 16], "it is sealed with a key")?;
+        let id = PackId(fields.array()?);
+        let session = SessionId(fields.array()?);
+        let name = fields.array::<64>()?;
+        let length = usize::from(name[0]);
+        let volume = name.get(1..=length).and_then(|text| std::str::from_utf8(text).ok());
+        let volume = volume
+            .and_then(|text| text.parse().ok())
+            .filter(|_| name[1 + length..].iter().all(|byte| *byte == 0))
+            .ok_or_else(|| DecodeError::damaged(WHAT, "its volume id is unlawful"))?;
+        Ok(Self { id, session, volume })
+    }
+}
+
+/// The last bytes of a pack: where its head record is, without its rows.
+///
+/// The footer's digest is not looked at, because the rows may be long: the record has a check of its
+/// own, and the rows are checked when a chunk is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackEnd {
+    /// The pack, as a head names it.
+    pub pack: PackRef,
+    /// How long the head record is; 0 when it was written for no head.
+    pub record_bytes: u32,
+}
+
+impl PackEnd {
+    /// Reads the end of a pack of `pack_bytes` from its last bytes, at least [`TRAILER_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when it is not the end of such a pack.
+    pub fn decode(tail: &[u8], pack_bytes: u64) -> Result<Self, DecodeError> {
+        let trailer = Trailer::decode(tail, pack_bytes)?;
+        check_features(WHAT, trailer.must, KNOWN_FEATURES)?;
+        let pack =
+            PackRef { id: trailer.id, bytes: pack_bytes, footer_bytes: trailer.footer_bytes };
+        Ok(Self { pack, record_bytes: trailer.head_record })
+    }
+
+    /// Where the head record lies in the pack.
+    #[must_use]
+    pub fn record(&self) -> Range<u64> {
+        let end = self.pack.bytes - u64::from(TRAILER_BYTES);
+        end - u64::from(self.record_bytes)..end
+    }
+}
+
 /// A whole pack, checked from its first byte to its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pack {
@@ -388,25 +465,10 @@ impl Pack {
         if found != index.blake3 {
             return Err(DecodeError::OtherContent { what: WHAT, expected: index.blake3, found });
         }
-        let mut fields = Fields::new(WHAT, bytes);
-        fields.literal(MAGIC, "it does not begin as a pack")?;
-        let format = fields.u32()?;
-        if format != FORMAT {
-            return Err(DecodeError::UnknownFormat { what: WHAT, found: format, known: FORMAT });
+        let PackHeader { id, session, volume } = PackHeader::decode(bytes)?;
+        if id != index.id {
+            return Err(DecodeError::damaged(WHAT, "its header has another id than its trailer"));
         }
-        fields.literal(&[0; 4], "a reserved field is used")?;
-        check_features(WHAT, fields.u64()?, KNOWN_FEATURES)?;
-        let _may = fields.u64()?;
-        fields.literal(&[0; 16], "it is sealed with a key")?;
-        fields.literal(&index.id.0, "its header has another id than its trailer")?;
-        let session = SessionId(fields.array()?);
-        let name = fields.array::<64>()?;
-        let length = usize::from(name[0]);
-        let volume = name.get(1..=length).and_then(|text| std::str::from_utf8(text).ok());
-        let volume = volume
-            .and_then(|text| text.parse().ok())
-            .filter(|_| name[1 + length..].iter().all(|byte| *byte == 0))
-            .ok_or_else(|| DecodeError::damaged(WHAT, "its volume id is unlawful"))?;
         Ok(Self { volume, session, index })
     }
 }

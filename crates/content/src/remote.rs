@@ -179,6 +179,23 @@ impl Remote {
         };
         Ok(listed.into_iter().map(volume).collect())
     }
+
+    /// The packs that are here, whoever names them, with their lengths; what has no pack's name is left
+    /// out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]: the list is whole or not given at all.
+    pub fn packs(&self) -> Result<Vec<(PackId, u64)>, ReadError> {
+        let prefix = format!("teams/{}/packs/", self.team);
+        let listed: Vec<Listed> =
+            self.runtime.block_on(self.store.list(&prefix, None, usize::MAX))?;
+        let pack = |listed: Listed| {
+            let id = listed.key.as_str().strip_prefix(&prefix)?;
+            Some((id.parse().ok()?, listed.bytes))
+        };
+        Ok(listed.into_iter().filter_map(pack).collect())
+    }
 }
 
 /// Writes an object whose name is used once, asking again while the answer is unknown.

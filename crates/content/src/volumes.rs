@@ -282,6 +282,19 @@ pub struct Recovered {
     pub volumes: Vec<VolumeStatus>,
     /// What is not.
     pub lost: Vec<wire::Lost>,
+    /// Which of these volumes were made from the packs of lost ones.
+    pub rebuilt: Vec<Rebuilt>,
+}
+
+/// A volume that was made from what the packs of another record, whose head is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The other one, which is left as it is.
+    pub lost: VolumeId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// When the record was written that it was made from.
+    pub recorded_at: jiff::Timestamp,
 }
 
 /// Bytes of a file, in order.

@@ -7,7 +7,9 @@
 use std::io::IsTerminal;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use cove_types::wire::{Change, ChangeKind, Check, Entry, File, Match, Project, VerifyReply};
+use cove_types::wire::{
+    Change, ChangeKind, Check, Entry, File, Match, Project, Rebuilt, VerifyReply,
+};
 use cove_types::{Durability, EntryState};
 use jiff::Timestamp;
 
@@ -293,6 +295,15 @@ pub fn timeline(entries: &[Entry], now: Timestamp, width: Option<usize>) -> Stri
     let pick = |row: &Vec<String>| shown.iter().map(|column| row[*column].clone()).collect();
     let header: Vec<&str> = shown.iter().map(|column| header[*column]).collect();
     table(&header, rows.iter().map(pick).collect(), &[4])
+}
+
+/// A project that a recovery made from packs.
+pub fn rebuilt(rebuilt: &Rebuilt, now: Timestamp) -> String {
+    let Rebuilt { project, lost_volume, recorded_at, .. } = rebuilt;
+    let recorded = age(recorded_at, now);
+    format!(
+        "project {project} was made from the packs of volume {lost_volume}, recorded {recorded}"
+    )
 }
 
 /// What became of an entry: how soon it was captured, and saved where.

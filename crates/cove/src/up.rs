@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cove_database::{NodeDatabase, ServerDatabase};
+use cove_database::{DatabaseError, NodeDatabase, ServerDatabase};
 use cove_env::Env;
 use cove_node::{Holding, Node, NodeOptions, StartError};
 use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
@@ -102,7 +102,7 @@ async fn serve(
         Some(Ok(_)) => {
             listen::listen(port, home, &env, workspaces, &node, &store_url(args), ending).await
         }
-        Some(Err(error)) => Err(Failure::caused("failed to start", &error, error.kind()).into()),
+        Some(Err(error)) => Err(database_failure("failed to start", &error, error.kind()).into()),
         None => {
             eprintln!("{STOPPED_EARLY}");
             Ok(())
@@ -126,8 +126,13 @@ struct Started {
 /// Opens the databases and the store, and starts the node on them.
 async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow::Result<Started> {
     let state = home.dir.join("state");
-    let failed = |error: cove_database::DatabaseError| {
-        database_failure("failed to open Cove's databases", &error, error.kind())
+    let failed = |error: DatabaseError| {
+        let kind = match error {
+            // with one letter of it damaged it is not one of ours any more
+            DatabaseError::Foreign { .. } => ErrorKind::Corrupt,
+            _ => error.kind(),
+        };
+        database_failure("failed to open Cove's databases", &error, kind)
     };
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
@@ -198,7 +203,7 @@ async fn open_store(
     Ok(match url {
         StoreUrl::Directory(dir) => {
             let place = dir.display().to_string();
-            let failed = |error: cove_database::DatabaseError| {
+            let failed = |error: DatabaseError| {
                 database_failure("failed to read the node's database", &error, error.kind())
             };
             let store = match database.was_held(&place).await.map_err(failed)? {
@@ -244,7 +249,7 @@ async fn kept_name(
     name: &str,
     prefix: &str,
 ) -> Result<String, Failure> {
-    let failed = |error: cove_database::DatabaseError| {
+    let failed = |error: DatabaseError| {
         database_failure("failed to read the node's database", &error, error.kind())
     };
     if let Some(kept) = database.find_setting(name).await.map_err(failed)? {

@@ -107,7 +107,7 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Looks at the version through a connection that cannot write.
+/// Looks at the version, and then at the pages, through a connection that cannot write.
 async fn refuse_newer(path: &Path, schema: &Schema) -> Result<(), DatabaseError> {
     let open_failed = |source| open_failed(path, source);
     let options = SqliteConnectOptions::new()
@@ -144,11 +144,30 @@ async fn refuse_newer(path: &Path, schema: &Schema) -> Result<(), DatabaseError>
     } else {
         return Err(DatabaseError::Foreign { path: path.to_owned(), wanted: schema.name });
     };
-    connection.close().await.map_err(open_failed)?;
     if found > known {
         return Err(DatabaseError::Newer { path: path.to_owned(), found, known });
     }
+    refuse_damaged(path, &mut connection).await?;
+    connection.close().await.map_err(open_failed)?;
     Ok(())
+}
+
+/// Looks whether the pages hold together, before anything is believed of them or written beside them: a
+/// damaged one that is met later fails some call, and does not say what to do. Reads the whole file.
+async fn refuse_damaged(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), DatabaseError> {
+    let open_failed = |source| open_failed(path, source);
+    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await;
+    let said: String = row.and_then(|row| row.try_get(0)).map_err(open_failed)?;
+    match said.as_str() {
+        "ok" => Ok(()),
+        _ => {
+            let source = sqlx::Error::Protocol(said);
+            Err(DatabaseError::Broken { path: path.to_owned(), source })
+        }
+    }
 }
 
 fn version_known(schema: &Schema) -> i64 {

@@ -4,20 +4,21 @@ mod adopt;
 mod copy;
 mod found;
 mod lost;
+mod rebuild;
 
 pub(crate) use copy::ensure_place;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
 use cove_content::claim::Take;
 use cove_content::document::ProjectDocument;
 use cove_content::head::{Head, HeadObject, HeadState, Nonce, OlderEntries, Stamp};
-use cove_content::volumes::{Progress, VolumeError};
+use cove_content::volumes::{Progress, Rebuilt, VolumeError};
 use cove_database::DatabaseError;
 use cove_objects::Version;
-use cove_types::{ErrorKind, OperationId, ProjectId, VolumeId, wire};
+use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, wire};
 
 use crate::claim::{Holding, claim_store};
 use crate::node::{Inner, chain};
@@ -25,6 +26,7 @@ use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
+use crate::recover::rebuild::{Damaged, Seen};
 use crate::save::{SaveError, bring_older, keep_unknown, put_head, read_older, remember, unread};
 use crate::volume::{Known, Volume};
 use crate::work::Work;
@@ -68,8 +70,13 @@ pub(crate) fn recover(
     let mut named: Vec<VolumeId> = named.into_iter().filter_map(|(volume, _)| volume).collect();
     // of two heads that name one project, the one that is in use here keeps it
     named.sort_by_key(|id| inner.find_volume(id).is_none());
-    let (projects, recovered) = (HashMap::new(), Recovered::default());
-    let mut recovery = Recovery { inner, projects, recovered };
+    let mut recovery = Recovery {
+        inner,
+        projects: HashMap::new(),
+        seen: Seen::default(),
+        damaged: BTreeMap::new(),
+        recovered: Recovered::default(),
+    };
     let total = named.len() as u64;
     for (number, id) in named.iter().enumerate() {
         progress.update(|progress| {
@@ -80,6 +87,7 @@ pub(crate) fn recover(
         let volume = recovery.volume(id);
         recovery.recovered.volumes.extend(volume);
     }
+    recovery.rebuild_lost(&named);
     let mut recovered = recovery.recovered;
     recovered.lost.extend(unknown(inner, &named));
     Ok(recovered)
@@ -90,6 +98,8 @@ pub(crate) fn recover(
 pub(crate) struct Recovered {
     pub volumes: Vec<Arc<Volume>>,
     pub lost: Vec<wire::Lost>,
+    /// Volumes that were made from the packs of lost ones; they are among `volumes`.
+    pub rebuilt: Vec<Rebuilt>,
     /// Snapshots that were in no head and are being saved.
     pub rescues: Vec<Rescue>,
 }
@@ -99,7 +109,26 @@ struct Recovery<'a> {
     inner: &'a Arc<Inner>,
     /// Whose project is whose.
     projects: HashMap<ProjectId, Subject>,
+    /// What the heads name that were read.
+    seen: Seen,
+    /// Heads that are damaged, which their packs may tell.
+    damaged: BTreeMap<VolumeId, Damaged>,
     recovered: Recovered,
+}
+
+/// Why a head is not known.
+enum HeadError {
+    /// What is there is no head of this volume.
+    Damaged(String),
+    Other(String),
+}
+
+impl From<HeadError> for String {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Damaged(why) | HeadError::Other(why) => why,
+        }
+    }
 }
 
 impl Recovery<'_> {
@@ -111,18 +140,16 @@ impl Recovery<'_> {
         let (head, version) = match self.find_head(id) {
             Ok(Some(found)) => found,
             Ok(None) => return None,
-            Err(why) => {
+            Err(HeadError::Damaged(why)) => {
+                self.damaged.insert(id.clone(), Damaged { subject, why });
+                return None;
+            }
+            Err(HeadError::Other(why)) => {
                 self.recovered.lost.push(subject.lost(why));
                 return None;
             }
         };
-        if head.volume != *id {
-            let other = Subject::new(&head.volume, head.document.as_ref());
-            self.recovered
-                .lost
-                .push(subject.lost(format!("the object there is the head of {other}")));
-            return None;
-        }
+        self.seen.add(&head);
         let Some(document) = head.document.clone() else {
             self.recovered
                 .lost
@@ -161,10 +188,10 @@ impl Recovery<'_> {
         }
     }
 
-    fn find_head(&self, id: &VolumeId) -> Result<Option<(Head, Version)>, String> {
+    fn find_head(&self, id: &VolumeId) -> Result<Option<(Head, Version)>, HeadError> {
         let key = self.inner.remote.head_key(id);
-        let object = self.inner.remote.get(&key).map_err(|error| chain(&error))?;
-        match HeadObject::decode_of(id, &object.bytes).map_err(|error| chain(&error))? {
+        let object = self.inner.remote.get(&key).map_err(head_error)?;
+        match HeadObject::decode_of(id, &object.bytes).map_err(head_error)? {
             HeadObject::Head(head) if head.state != HeadState::Deleted => {
                 Ok(Some((*head, object.version)))
             }
@@ -276,6 +303,13 @@ impl Recovery<'_> {
         }
         inner.adopt(&volume);
         Ok(volume)
+    }
+}
+
+fn head_error(error: impl std::error::Error + Classify) -> HeadError {
+    match error.kind() {
+        ErrorKind::Corrupt => HeadError::Damaged(chain(&error)),
+        _ => HeadError::Other(chain(&error)),
     }
 }
 

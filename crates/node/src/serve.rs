@@ -617,7 +617,7 @@ impl Volumes for Node {
         let inner = Arc::clone(&self.inner);
         let _only = self.inner.recovering.lock().await;
         let recovered = blocking(move || recover::recover(&inner, take, &progress)).await?;
-        let recover::Recovered { volumes: found, mut lost, rescues } = recovered;
+        let recover::Recovered { volumes: found, mut lost, rebuilt, rescues } = recovered;
         for rescue in rescues {
             lost.extend(rescue.lost(&self.inner).await);
         }
@@ -625,7 +625,7 @@ impl Volumes for Node {
         blocking(move || {
             let volumes =
                 found.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Recovered { volumes, lost })
+            Ok(Recovered { volumes, lost, rebuilt })
         })
         .await
     }

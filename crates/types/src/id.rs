@@ -126,6 +126,32 @@ impl VolumeId {
     pub fn derive(principal: &str, operation: &OperationId, ordinal: u32) -> Self {
         Self(format!("vol-{}", derived("cove 2026 volume id", principal, operation, ordinal)))
     }
+
+    /// The volume that is made from what the packs of `lost` record of it at `epoch` and `seq`.
+    ///
+    /// Whoever makes it again finds what the first attempt made, and
+    /// [`rebuilt_from`](Self::rebuilt_from) tells by the names alone that it was made.
+    #[must_use]
+    pub fn rebuilt(lost: &Self, epoch: u64, seq: u32) -> Self {
+        Self(format!("{}{epoch:x}-{seq:x}", lost.prefix_of_rebuilt()))
+    }
+
+    /// The epoch and seq of `lost` from which this volume was made; `None` when it was not made
+    /// from that volume.
+    #[must_use]
+    pub fn rebuilt_from(&self, lost: &Self) -> Option<(u64, u32)> {
+        let rest = self.0.strip_prefix(&lost.prefix_of_rebuilt())?;
+        let (epoch, seq) = rest.split_once('-')?;
+        let (epoch, seq) =
+            (u64::from_str_radix(epoch, 16).ok()?, u32::from_str_radix(seq, 16).ok()?);
+        (*self == Self::rebuilt(lost, epoch, seq)).then_some((epoch, seq))
+    }
+
+    fn prefix_of_rebuilt(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("cove 2026 rebuilt volume id");
+        hasher.update(self.0.as_bytes());
+        format!("vol-{}-", base32(hasher.finalize().as_bytes(), 24))
+    }
 }
 
 impl ProjectId {
@@ -133,5 +159,34 @@ impl ProjectId {
     #[must_use]
     pub fn derive(principal: &str, operation: &OperationId, ordinal: u32) -> Self {
         Self(format!("prj-{}", derived("cove 2026 project id", principal, operation, ordinal)))
+    }
+
+    /// The project of a volume that was made from the packs of a lost one.
+    #[must_use]
+    pub fn of_rebuilt(volume: &VolumeId) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("cove 2026 rebuilt project id");
+        hasher.update(volume.0.as_bytes());
+        Self(format!("prj-{}", base32(hasher.finalize().as_bytes(), 24)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebuilt_volume_tells_by_its_name_what_it_was_made_from() {
+        let lost: VolumeId = "vol-lost".parse().unwrap();
+        let other: VolumeId = "vol-other".parse().unwrap();
+        for (epoch, seq) in [(1, 1), (3, 0x1f), (u64::MAX, u32::MAX)] {
+            let rebuilt = VolumeId::rebuilt(&lost, epoch, seq);
+            assert_eq!(rebuilt.as_str().parse(), Ok(rebuilt.clone()), "it is lawful");
+            assert_eq!(rebuilt.rebuilt_from(&lost), Some((epoch, seq)));
+            assert_eq!(rebuilt.rebuilt_from(&other), None);
+            let padded = rebuilt.as_str().replacen('-', "-0", 3);
+            let padded: VolumeId = padded.parse().unwrap();
+            assert_eq!(padded.rebuilt_from(&lost), None, "one state has one name");
+        }
+        assert_eq!(lost.rebuilt_from(&lost), None);
     }
 }

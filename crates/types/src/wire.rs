@@ -240,6 +240,19 @@ pub struct Lost {
     pub why: String,
 }
 
+/// A project that was made from what the packs of a lost volume record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rebuilt {
+    /// The project, as it is called now.
+    pub project: String,
+    /// Its volume, which is a new one.
+    pub volume: String,
+    /// The volume whose head is lost. It is left as it is.
+    pub lost_volume: String,
+    /// When its state was recorded. What was changed later is lost.
+    pub recorded_at: String,
+}
+
 /// Something that `verify` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyProblem {
@@ -359,6 +372,9 @@ pub struct RecoverReply {
     pub projects: Vec<Project>,
     /// What is not.
     pub lost: Vec<Lost>,
+    /// Which of the projects were made from the packs of volumes whose heads are lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rebuilt: Vec<Rebuilt>,
 }
 
 /// `{"problems": […], "checked": {…}}`.

@@ -697,7 +697,7 @@ impl Volumes for Fake {
     async fn recover(&self, _: bool, progress: Progress) -> Result<Recovered, VolumeError> {
         progress.step("recovering");
         let lost = std::mem::take(&mut self.state().lost);
-        Ok(Recovered { volumes: self.list().await?, lost })
+        Ok(Recovered { volumes: self.list().await?, lost, rebuilt: Vec::new() })
     }
 
     async fn doctor(&self) -> Vec<wire::Check> {

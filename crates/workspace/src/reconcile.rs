@@ -160,7 +160,17 @@ async fn recover(
         projects.push(inner.shown(row).await?);
     }
     projects.sort_by(|a, b| a.slug.cmp(&b.slug));
-    Ok(wire::RecoverReply { projects, lost })
+    let rebuilt = recovered.rebuilt.iter().filter_map(|rebuilt| {
+        let row = rows.iter().find(|row| row.volume == rebuilt.volume)?;
+        Some(wire::Rebuilt {
+            project: row.slug.to_string(),
+            volume: rebuilt.volume.to_string(),
+            lost_volume: rebuilt.lost.to_string(),
+            recorded_at: rebuilt.recorded_at.to_string(),
+        })
+    });
+    let rebuilt = rebuilt.collect();
+    Ok(wire::RecoverReply { projects, lost, rebuilt })
 }
 
 /// Writes the name that a project has now into its volume.

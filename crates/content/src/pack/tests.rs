@@ -70,6 +70,19 @@ fn a_pack_says_where_its_chunks_lie() {
 }
 
 #[test]
+fn header_and_end_of_a_pack_are_read_without_the_rest() {
+    let pack = small_pack();
+    let header = PackHeader::decode(&pack.bytes[..HEADER_BYTES as usize]).unwrap();
+    assert_eq!(header.id, pack.id);
+    assert_eq!((header.volume.as_str(), header.session), ("vol-1", SessionId([0x22; 16])));
+    let tail = &pack.bytes[pack.bytes.len() - TRAILER_BYTES as usize..];
+    let end = PackEnd::decode(tail, pack.bytes.len() as u64).unwrap();
+    assert_eq!((end.pack.id, end.pack.footer_bytes), (pack.id, pack.footer_bytes));
+    let record = end.record();
+    assert_eq!(&pack.bytes[record.start as usize..record.end as usize], b"{\"head\":1}");
+}
+
+#[test]
 fn any_other_bytes_are_no_pack() {
     refuses_every_other(&small_pack().bytes, Pack::decode);
 }

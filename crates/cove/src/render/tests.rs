@@ -40,6 +40,18 @@ fn shop() -> Project {
     }
 }
 
+#[test]
+fn a_project_that_was_made_from_packs_says_from_which_and_from_when() {
+    let of = wire::Rebuilt {
+        project: "shop-2".into(),
+        volume: "vol-b".into(),
+        lost_volume: "vol-a".into(),
+        recorded_at: "2026-11-25T11:00:00Z".into(),
+    };
+    let line = "project shop-2 was made from the packs of volume vol-a, recorded 1 h ago";
+    assert_eq!(rebuilt(&of, now()), line);
+}
+
 fn entry_of(id: &str) -> Entry {
     Entry {
         id: id.into(),

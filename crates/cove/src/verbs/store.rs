@@ -77,6 +77,10 @@ impl Session {
         })?;
         let number = render::count(reply.projects.len() as u64, "project", "projects");
         self.output.say(&format!("{number} recovered"));
+        for rebuilt in &reply.rebuilt {
+            let line = render::rebuilt(rebuilt, self.env.now());
+            self.output.say(&crate::failure::printable(&line));
+        }
         for lost in &reply.lost {
             let line = format!("not recovered: {}: {}", lost.what, lost.why);
             output::warn(&crate::failure::printable(&line));

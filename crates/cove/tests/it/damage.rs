@@ -365,9 +365,18 @@ fn a_head_that_is_damaged_is_not_written_over() {
     let lost = list(&recovered["lost"]);
     assert!(lost.len() == 1 && text(&lost[0]["what"]).contains(&volume), "{recovered}");
     assert_eq!(cove.text(&["files", "cat", "other:/a"]), "Flipped");
-    drop(harmed);
-    assert_eq!(cove.json(&["recover"])["lost"], json!([]));
+    // What the packs tell is another project, which gives way when the head is back.
+    assert_eq!(recovered["rebuilt"][0]["lost_volume"], volume.as_str(), "{recovered}");
+    assert_eq!(recovered["rebuilt"][0]["project"], "shop");
     assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "Flipped");
+    drop(harmed);
+    let lost = list(&cove.json_with(&["recover"], 8, b"")["lost"]);
+    assert_eq!(lost[0]["what"], "the name of a project shop, which is shop-2 now", "{lost:?}");
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    for name in ["shop", "shop-2"] {
+        assert_eq!(cove.text(&["files", "cat", &format!("{name}:/a")]), "Flipped");
+    }
+    assert_eq!(text(&cove.json(&["show", "shop"])["project"]["volume"]), volume);
 }
 
 #[test]

@@ -210,7 +210,15 @@ impl Cove {
 
     /// Starts it on its home and waits until it answers.
     pub fn up(&mut self) {
+        if let Err(log) = self.try_up() {
+            panic!("`cove up` ended:\n{log}");
+        }
+    }
+
+    /// Starts it on its home and waits until it answers, or ends: then what it said since.
+    pub fn try_up(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "it runs already");
+        let before = self.log().len();
         let log = File::options().create(true).append(true).open(self.log_place()).unwrap();
         let mut child = self
             .up_command()
@@ -220,16 +228,22 @@ impl Cove {
             .spawn()
             .expect("the program was built");
         let socket = self.home.join("cove.sock");
-        poll("Cove answers", || {
+        let ended = poll("Cove answers", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("`cove up` ended with {status}:\n{}", self.log());
+                return Ok(Some(status));
             }
             match answers(&socket) {
-                true => Ok(()),
+                true => Ok(None),
                 false => Err(self.log()),
             }
         });
-        self.child = Some(child);
+        match ended {
+            Some(status) => Err(format!("{status}: {}", self.log().split_off(before))),
+            None => {
+                self.child = Some(child);
+                Ok(())
+            }
+        }
     }
 
     fn log_place(&self) -> PathBuf {
@@ -383,6 +397,26 @@ impl Cove {
     #[track_caller]
     pub fn timeline(&self, name: &str) -> Vec<Value> {
         list(&self.json(&["timeline", name])["entries"])
+    }
+
+    /// Reads bytes from the API over TCP: the status and the bytes of the answer, as far as they came.
+    pub fn read(&self, target: &str) -> (u16, Vec<u8>) {
+        let (address, token) = self.tcp();
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // It may break off.
+        let _ = stream.read_to_end(&mut answer);
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = end.map_or(Vec::new(), |end| answer[end + 4..].to_vec());
+        let status = String::from_utf8_lossy(&answer[..answer.len().min(20)]).into_owned();
+        let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or(0), body)
     }
 
     /// Calls the API over TCP with its token; the status and the body of the answer.

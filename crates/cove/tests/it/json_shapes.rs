@@ -143,7 +143,13 @@ const RECOVERED: Is = Object(
         ("projects", ListOf(&PROJECT)),
         ("lost", ListOf(&Object(&[("what", Text), ("why", Text)], &[]))),
     ],
-    &[],
+    &[(
+        "rebuilt",
+        ListOf(&Object(
+            &[("project", Text), ("volume", Text), ("lost_volume", Text), ("recorded_at", Time)],
+            &[],
+        )),
+    )],
 );
 const VERIFIED: Is = Object(
     &[

@@ -14,6 +14,7 @@ mod bad_input;
 mod contract;
 mod copies;
 mod damage;
+mod damage_at_random;
 mod databases;
 mod fidelity;
 mod files;

@@ -282,6 +282,26 @@ async fn a_database_that_is_cut_is_found_damaged() {
 }
 
 #[tokio::test]
+async fn a_database_with_a_damaged_page_is_refused_before_anything_is_read_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory).await;
+    for n in 0..200 {
+        database.put_stored(&stored_of("vol-1", n)).await.unwrap();
+    }
+    database.close().await;
+    let path = directory.path().join("node.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // the kind of the last page
+    let at = bytes.len() - 4096;
+    bytes[at] ^= 0x7f;
+    std::fs::write(&path, &bytes).unwrap();
+    let error = NodeDatabase::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(error.to_string(), format!("database {} is damaged", path.display()));
+    assert!(std::fs::read(&path).unwrap() == bytes, "it is left as it is");
+}
+
+#[tokio::test]
 async fn a_store_that_was_held_is_remembered_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let (here, other) = ("file:///srv/objects", "s3://bucket/a");

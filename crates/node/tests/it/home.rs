@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cove_btrfs::Pool;
-use cove_content::document::ProjectDocument;
+use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::head::Head;
 use cove_content::volumes::{
     Call, Captured, Moment, NewEntry, Progress, Restore, Restored, Snapshot, Source, VerifyLevel,
@@ -17,7 +17,7 @@ use cove_env::Env;
 use cove_node::{Node, NodeOptions};
 use cove_objects::{Key, MemoryStore, Store};
 use cove_testkit::trees::{Description, describe};
-use cove_types::{EntryId, EntryKind, ProjectId, TreePath, VolumeId};
+use cove_types::{Digest, EntryId, EntryKind, ProjectId, TreePath, VolumeId};
 use tempfile::TempDir;
 
 use crate::world::AnyPool;
@@ -155,6 +155,26 @@ impl Home {
             unknown: serde_json::Map::new(),
         };
         self.node().create(call.clone(), volume_of(call), document, Source::Empty).await
+    }
+
+    /// A fork of the present state under a name of its own.
+    pub(crate) async fn fork(&self, volume: &VolumeId, slug: &str) -> VolumeId {
+        let call = self.call(u32::MAX);
+        let source = self.status(volume).await.document;
+        let forked_from =
+            Some(ForkedFrom { project: source.id.clone(), entry: None, tree: Digest::HOLE });
+        let id = ProjectId::derive("tester", &call.operation, 0);
+        let document = ProjectDocument {
+            id,
+            name: slug.into(),
+            slug: slug.parse().unwrap(),
+            forked_from,
+            ..source
+        };
+        let targets = vec![(volume_of(&call), document)];
+        let made = self.node().fork(call.clone(), volume.clone(), Moment::Now, targets).await;
+        made.unwrap().saved.await.unwrap();
+        volume_of(&call)
     }
 
     pub(crate) async fn status(&self, volume: &VolumeId) -> VolumeStatus {

@@ -16,6 +16,7 @@ mod interruption;
 mod lacks;
 mod looks;
 mod lost_answers;
+mod lost_heads;
 mod mending;
 mod model;
 mod pool_faults;
