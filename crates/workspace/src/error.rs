@@ -221,6 +221,9 @@ impl WorkspaceError {
                 "make room: `cove files rm {slug}:/PATH`, `cove rm` of a project that nobody \
                  needs, or other things on this disk"
             ),
+            Self::Database(error) if error.kind() == ErrorKind::Exhausted => {
+                "make room on the disk that Cove's home is on; removing works meanwhile".into()
+            }
             Self::NameTooLong { .. } => "give a shorter name with `--as NAME`".into(),
             Self::NoEntry { slug, .. }
             | Self::NowIsNoEntry { slug, .. }
