@@ -28,6 +28,7 @@ mod losing_the_store;
 mod lost_machine;
 mod output;
 mod process;
+mod quota;
 mod restore_under_use;
 mod restores;
 mod room;
