@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cove_types::{Digest, TreePath, VolumeId};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatVfsMountFlags};
@@ -34,6 +35,12 @@ const LIMITS_REFERENCED: u64 = 1;
 /// nested in another.
 const ROOT_TREE: u64 = 1;
 const ROOT_REF: u32 = 156;
+/// The item that a subvolume has there until the last block of it is free, `BTRFS_ROOT_ITEM_KEY`.
+const ROOT_ITEM: u32 = 132;
+/// How long a deleted subvolume is waited for, and how often it is looked for. The cleaner frees
+/// some GiB a second, one subvolume after the other.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
+const FREE_PAUSE: Duration = Duration::from_millis(5);
 /// How many names a path has at most, so that one in a circle ends.
 const PATH_NAMES_MAX: usize = 1 << 20;
 /// The longest path that is opened at once, in bytes (`PATH_MAX` counts a NUL).
@@ -273,6 +280,22 @@ impl BtrfsPool {
         Ok(())
     }
 
+    /// Waits until the kernel's cleaner has taken a deleted subvolume apart and a commit has
+    /// accounted for it, or until [`FREE_WITHIN`] is over.
+    fn wait_until_free(&self, id: u64) -> Result<(), Errno> {
+        ioctl::commit(&self.root)?;
+        let mut waited = Duration::ZERO;
+        while !ioctl::items_of(&self.root, ROOT_TREE, id, &[ROOT_ITEM])?.is_empty() {
+            if waited >= FREE_WITHIN {
+                return Ok(());
+            }
+            #[expect(clippy::disallowed_methods, reason = "the kernel tells its end to nobody")]
+            std::thread::sleep(FREE_PAUSE);
+            waited += FREE_PAUSE;
+        }
+        ioctl::commit(&self.root)
+    }
+
     /// Whether the live subvolume `uuid` is itself a snapshot of `ancestor`.
     fn descends_from(&self, uuid: [u8; 16], ancestor: [u8; 16]) -> Result<bool, PoolError> {
         for place in self.list()? {
@@ -394,6 +417,13 @@ impl Pool for BtrfsPool {
         drop(fd);
         let parent = self.directory(place.directory(), VERB)?;
         destroy(&parent, place.name().as_bytes()).map_err(failed(VERB, place))
+    }
+
+    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError> {
+        let Some(subvolume) = self.find(place)? else { return Ok(false) };
+        let is_deleted = self.delete(place)?;
+        self.wait_until_free(subvolume.id).map_err(failed("free what was in", place))?;
+        Ok(is_deleted)
     }
 
     fn exchange(&self, a: &SubvolumePath, b: &SubvolumePath) -> Result<(), PoolError> {

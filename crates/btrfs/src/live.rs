@@ -164,6 +164,28 @@ fn a_quota_holds_for_the_volume_and_its_snapshots() {
 }
 
 #[test]
+fn what_is_deleted_and_waited_for_is_charged_no_longer() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    for place in [live("v"), stored("v", 1)] {
+        pool.create(&place, &v).unwrap();
+    }
+    pool.set_limit(&v, Some(16 << 20)).unwrap();
+    let noise: Vec<u8> =
+        (0u32..8 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let fill = |place: &crate::SubvolumePath, name: &str| {
+        pool.open(place).unwrap().write_file(&path(name), None, &mut &*noise)
+    };
+    fill(&stored("v", 1), "a").unwrap();
+    fill(&stored("v", 1), "b").unwrap_err();
+    assert!(pool.usage(&v).unwrap().charged_bytes > 8 << 20);
+    assert!(pool.delete_and_wait(&stored("v", 1)).unwrap());
+    assert!(pool.usage(&v).unwrap().charged_bytes < 1 << 20, "{:?}", pool.usage(&v));
+    fill(&live("v"), "a").unwrap();
+    assert!(!pool.delete_and_wait(&stored("v", 1)).unwrap(), "it was gone");
+}
+
+#[test]
 fn a_subvolume_that_a_user_nested_is_seen_and_deleted_with_its_volume() {
     let Some(test) = Live::new() else { return };
     let pool = test.pool();

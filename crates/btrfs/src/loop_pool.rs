@@ -369,6 +369,10 @@ impl Pool for LoopPool {
         self.pool.delete(place)
     }
 
+    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError> {
+        self.pool.delete_and_wait(place)
+    }
+
     fn exchange(&self, a: &SubvolumePath, b: &SubvolumePath) -> Result<(), PoolError> {
         self.pool.exchange(a, b)
     }

@@ -62,6 +62,17 @@ pub trait Pool: Send + Sync + 'static {
     /// What the kernel says; some nested subvolumes may be deleted then.
     fn delete(&self, place: &SubvolumePath) -> Result<bool, PoolError>;
 
+    /// The same, durable on return, and waits, some seconds at most, until what it held is free and
+    /// its group is charged no longer: the kernel begins with that up to half a minute after a
+    /// [`delete`](Self::delete). Costs two commits.
+    ///
+    /// # Errors
+    ///
+    /// As there; and it may be deleted, but not free yet.
+    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError> {
+        self.delete(place)
+    }
+
     /// Swaps two subvolumes' places atomically. Durable on return.
     ///
     /// # Errors

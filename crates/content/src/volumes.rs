@@ -508,6 +508,15 @@ impl VolumeError {
     ) -> Self {
         Self::Failed { kind: source.kind(), what: what.into(), source: Box::new(source) }
     }
+
+    /// Whether the system refused something with an error of this kind, and that is the cause.
+    #[must_use]
+    pub fn is_caused_by(&self, kind: std::io::ErrorKind) -> bool {
+        let first: &(dyn std::error::Error + 'static) = self;
+        std::iter::successors(Some(first), |&error| error.source()).any(|error| {
+            error.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == kind)
+        })
+    }
 }
 
 impl Classify for VolumeError {

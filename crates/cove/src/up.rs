@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cove_database::{DatabaseError, NodeDatabase, ServerDatabase};
+use cove_database::{DatabaseError, NodeDatabase, Reserve, ServerDatabase};
 use cove_env::Env;
 use cove_node::{Holding, Node, NodeOptions, StartError};
 use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
@@ -32,6 +32,8 @@ use crate::output::Output;
 
 /// How often changes are looked for, however seldom they are stored.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often what is kept for removals is looked at.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long all running calls have.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// What is said when a signal comes before it serves.
@@ -86,7 +88,7 @@ async fn serve(
         started = start(args, home, opened, &env) => Some(started?),
         () = ending.wait() => None,
     };
-    let Some(Started { node, workspaces }) = started else {
+    let Some(Started { node, workspaces, reserve }) = started else {
         eprintln!("{STOPPED_EARLY}");
         return Ok(());
     };
@@ -98,6 +100,7 @@ async fn serve(
         Opened::Loop(pool) => Some(tokio::spawn(pool::grow(Arc::clone(pool)))),
         Opened::Given(_) => None,
     };
+    let keeper = tokio::spawn(keep(reserve));
     let listened = match reconciled {
         Some(Ok(_)) => {
             listen::listen(port, home, &env, workspaces, &node, &store_url(args), ending).await
@@ -108,9 +111,9 @@ async fn serve(
             Ok(())
         }
     };
-    if let Some(grower) = grower {
-        grower.abort();
-        let _ = grower.await;
+    for task in grower.into_iter().chain([keeper]) {
+        task.abort();
+        let _ = task.await;
     }
     node.stop().await;
     let _ = std::fs::remove_file(home.dir.join("cove.sock"));
@@ -121,6 +124,16 @@ async fn serve(
 struct Started {
     node: Node,
     workspaces: Workspaces,
+    reserve: Reserve,
+}
+
+/// Keeps the room for removals, from when the disk has some.
+async fn keep(reserve: Reserve) {
+    loop {
+        tokio::time::sleep(KEEP_EVERY).await;
+        let reserve = reserve.clone();
+        let _ = tokio::task::spawn_blocking(move || reserve.fill()).await;
+    }
 }
 
 /// Opens the databases and the store, and starts the node on them.
@@ -134,8 +147,11 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
         };
         database_failure("failed to open Cove's databases", &error, kind)
     };
-    let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let server_database = ServerDatabase::open(&state.join("cove.db")).await.map_err(failed)?;
+    // a start on a full disk lets its user remove something, too
+    let reserve = server_database.reserve().clone();
+    let _room = reserve.lend();
+    let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(failed)?;
     let store = open_store(args, env, &node_database).await?;
     let parse = |error: cove_types::ParseError| {
         Failure::caused("a kept name cannot be used", &error, error.kind())
@@ -180,7 +196,7 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
         env.clone(),
         cove_workspace::Options { keep: args.keep, node: node_id, saved_to },
     );
-    Ok(Started { node, workspaces })
+    Ok(Started { node, workspaces, reserve })
 }
 
 /// The URL of the store, given or in the home.

@@ -11,12 +11,14 @@
 mod connections;
 mod error;
 mod node;
+mod reserve;
 mod server;
 
 pub use error::DatabaseError;
 pub use node::{
     CopyRow, DiscardedRow, Finished, HeadRow, NodeDatabase, PendingRow, ResultRow, StoredRow,
 };
+pub use reserve::{Lent, Reserve};
 pub use server::{
     AuditRecord, AuditRow, OperationRow, OperationState, OperationUpdate, ProjectRow, ProjectState,
     ServerDatabase, Verified,

@@ -15,6 +15,7 @@ use crate::connections::{
     text_or_null,
 };
 use crate::error::{exists_or_failed, failed};
+use crate::reserve::Reserve;
 use crate::server::named::Named;
 
 const SCHEMA: Schema = Schema {
@@ -219,9 +220,10 @@ impl AuditRow {
     }
 }
 
-/// The database of a server, `server.db`. Cloning shares its connections.
+/// The database of a server, `server.db`, and beside it some room for removals. Cloning shares its
+/// connections.
 #[derive(Debug, Clone)]
-pub struct ServerDatabase(Connections, Arc<Named>);
+pub struct ServerDatabase(Connections, Arc<Named>, Reserve);
 
 impl ServerDatabase {
     /// Opens or creates it.
@@ -230,8 +232,17 @@ impl ServerDatabase {
     ///
     /// A database of a newer version is refused untouched (`Precondition`).
     pub async fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let reserve = Reserve::at(path.with_extension("reserve"));
+        let lent = reserve.lend();
         let connections = Connections::open(path, &SCHEMA).await?;
-        Ok(Self(connections, Arc::default()))
+        drop(lent);
+        Ok(Self(connections, Arc::default(), reserve))
+    }
+
+    /// The room beside it that is kept for removals.
+    #[must_use]
+    pub fn reserve(&self) -> &Reserve {
+        &self.2
     }
 
     /// Waits for running statements and closes the file.

@@ -217,6 +217,8 @@ pub(crate) struct State {
     pub missing: Option<jiff::Timestamp>,
     /// Since when some of its entries are known to be in a list that cannot be read.
     pub unread: Option<jiff::Timestamp>,
+    /// What it holds of its quota, and since when it is known to be as good as used up.
+    pub quota: Option<(cove_btrfs::Usage, jiff::Timestamp)>,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
 }

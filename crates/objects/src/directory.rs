@@ -396,6 +396,7 @@ impl Disk {
         let chance = u128::from_le_bytes(self.env.random());
         let name = format!("{chance:032x}.{}", self.names.fetch_add(1, Ordering::Relaxed));
         let path = self.temporary.join(name);
+        refuse_oversize(&self.temporary, bytes.len() as u64)?;
         let mut file = File::options().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         let written = file.write_all(bytes).and_then(|()| self.sync(&file));
         match written {
@@ -579,6 +580,16 @@ impl Disk {
 struct Part {
     bytes: Bytes,
     size: u64,
+}
+
+/// Refuses what cannot fit before anything of it is written: each attempt would take, for its time, the
+/// last room of a full disk from whoever else writes there. A disk that says nothing of its room is tried.
+fn refuse_oversize(dir: &Path, bytes: u64) -> io::Result<()> {
+    let room = rustix::fs::statvfs(dir)?;
+    match room.f_blocks > 0 && room.f_bfree.saturating_mul(room.f_frsize) < bytes {
+        true => Err(rustix::io::Errno::NOSPC.into()),
+        false => Ok(()),
+    }
 }
 
 fn is_absence(error: &io::Error) -> bool {

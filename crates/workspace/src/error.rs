@@ -60,6 +60,9 @@ pub enum WorkspaceError {
     PointsOut { path: TreePath },
     #[error("the pool is full: {path} was not written")]
     PoolFull { slug: Slug, path: TreePath },
+    /// The project may hold no more, whatever room the pool has.
+    #[error("the quota of project {slug} is used up{not_done}", not_done = not_done(path.as_ref()))]
+    QuotaUsedUp { slug: Slug, path: Option<TreePath> },
     /// Its volume is not on this machine.
     #[error("project {slug} is not on this machine")]
     NotHere { slug: Slug },
@@ -171,7 +174,7 @@ impl Classify for WorkspaceError {
             Self::NameTaken { .. } | Self::NameTakenMeanwhile { .. } => ErrorKind::AlreadyExists,
             Self::NoDirectory { .. } | Self::EntryInTrash { .. } => ErrorKind::NotFound,
             Self::WrongKind { .. } | Self::PointsOut { .. } => ErrorKind::Precondition,
-            Self::PoolFull { .. } => ErrorKind::Exhausted,
+            Self::PoolFull { .. } | Self::QuotaUsedUp { .. } => ErrorKind::Exhausted,
             Self::Ambiguous { .. } => ErrorKind::Invalid,
             Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
             Self::EntryNotInTrash { .. } | Self::EntryPinned { .. } | Self::NoCopy { .. } => {
@@ -221,6 +224,13 @@ impl WorkspaceError {
                 "make room: `cove files rm {slug}:/PATH`, `cove rm` of a project that nobody \
                  needs, or other things on this disk"
             ),
+            Self::QuotaUsedUp { slug, .. } => format!(
+                "nothing has changed: whoever limits it raises its limit (`btrfs qgroup limit`), or \
+                 make room with `cove files rm {slug}:/PATH`; then repeat this"
+            ),
+            Self::Database(error) if error.kind() == ErrorKind::Exhausted => {
+                "make room on the disk that Cove's home is on; removing works meanwhile".into()
+            }
             Self::NameTooLong { .. } => "give a shorter name with `--as NAME`".into(),
             Self::NoEntry { slug, .. }
             | Self::NowIsNoEntry { slug, .. }
@@ -259,6 +269,16 @@ impl WorkspaceError {
         };
         matches!(source, VolumeError::NoPath { .. })
     }
+}
+
+/// What was not done for a quota, in a sentence about it.
+fn not_done(path: Option<&TreePath>) -> String {
+    path.map_or_else(String::new, |path| format!(": {path} was not written"))
+}
+
+/// Whether the cause of an error is that a quota is used up, as opposed to a whole disk.
+pub(crate) fn is_quota(error: &VolumeError) -> bool {
+    error.is_caused_by(std::io::ErrorKind::QuotaExceeded)
 }
 
 /// What brings projects to this machine.

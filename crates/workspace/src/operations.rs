@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cove_content::volumes::{Call, Progress};
-use cove_database::{AuditRecord, OperationRow, OperationState, OperationUpdate, ServerDatabase};
+use cove_database::{
+    AuditRecord, DatabaseError, Lent, OperationRow, OperationState, OperationUpdate, ServerDatabase,
+};
 use cove_env::Env;
 use cove_types::{Classify, EntryId, ErrorKind, OperationId, VolumeId, wire};
 use futures::future::{Either, select};
@@ -29,6 +32,17 @@ pub(crate) struct Ask<'a> {
     /// Its arguments, as they were given.
     pub(crate) arguments: Value,
 }
+
+impl Ask<'_> {
+    /// Whether it removes something, which is to be had where there is no room.
+    fn is_removal(&self) -> bool {
+        matches!(self.kind, "file.rm" | "project.trash" | "entry.trash")
+    }
+}
+
+/// How often something is written again where there was no room, and how long after: what else is
+/// written there takes what room there is, and gives it back when it fails.
+const AGAIN: (u32, Duration) = (10, Duration::from_millis(100));
 
 /// The volume that a call is about and the seq of its head, looked up when its key is new.
 #[derive(Debug, Default)]
@@ -159,6 +173,39 @@ impl Operations {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives what is kept for removals to whoever writes, until what it returns is dropped.
+    async fn room(&self) -> Lent {
+        let reserve = self.database.reserve().clone();
+        match tokio::task::spawn_blocking(move || reserve.lend()).await {
+            Ok(lent) => lent,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Writes what must be written: where there is no room, in that which is kept for removals.
+    async fn write<F>(&self, write: impl Fn() -> F) -> Result<(), DatabaseError>
+    where
+        F: Future<Output = Result<(), DatabaseError>>,
+    {
+        let mut written = write().await;
+        let is_full = |written: &Result<(), DatabaseError>| {
+            written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Exhausted)
+        };
+        if !is_full(&written) {
+            return written;
+        }
+        let _room = self.room().await;
+        let (times, after) = AGAIN;
+        for _ in 0..times {
+            written = write().await;
+            if !is_full(&written) {
+                break;
+            }
+            tokio::time::sleep(after).await;
+        }
+        written
+    }
+
     /// Starts a call, joins the one that runs, or gives the result of the one that ended.
     ///
     /// `target` is asked only when the key is new; its error binds nothing. `work` runs in a
@@ -179,6 +226,7 @@ impl Operations {
         W: Future<Output = Result<(T, Saving<T>), WorkspaceError>> + Send + 'static,
     {
         let what = format!("{} of {}", ask.kind, ask.resource);
+        let room = if ask.is_removal() { Some(self.room().await) } else { None };
         match self.find(&ask, target).await? {
             Found::Ended(operation, Ok(value)) => {
                 let done: T = read(&what, value.clone())?;
@@ -195,6 +243,7 @@ impl Operations {
                     kind: ask.kind,
                     resource: ask.resource,
                     stage,
+                    _room: room,
                 };
                 tokio::spawn(task.run(work(bound)));
                 join(live, what).await
@@ -271,7 +320,10 @@ impl Operations {
                         created_us: now_us,
                         updated_us: now_us,
                     };
-                    self.database.insert_operation(&row).await?;
+                    match ask.is_removal() {
+                        true => self.write(|| self.database.insert_operation(&row)).await?,
+                        false => self.database.insert_operation(&row).await?,
+                    }
                     (operation, target.volume, None, false)
                 }
             };
@@ -387,7 +439,10 @@ impl Operations {
             at_us,
             audit: Some(audit),
         };
-        Ok(self.database.update_operation(&request.principal, &request.key, update).await?)
+        // what has happened is told truly, also by what has no room
+        let Request { principal, key, .. } = request;
+        let write = || self.database.update_operation(principal, key, update.clone());
+        Ok(self.write(write).await?)
     }
 
     /// Writes a call that no key binds into the audit log.
@@ -404,7 +459,8 @@ impl Operations {
             Err(error) => kind_word(error.kind()),
         };
         let record = self.record(request, kind, resource, outcome, at_us);
-        Ok(self.database.append_audit(vec![record]).await?)
+        let write = || self.database.append_audit(vec![record.clone()]);
+        Ok(self.write(write).await?)
     }
 
     fn record(
@@ -433,6 +489,8 @@ struct Task {
     kind: &'static str,
     resource: String,
     stage: watch::Sender<Stage>,
+    /// What a removal writes down has room until its end.
+    _room: Option<Lent>,
 }
 
 impl Task {

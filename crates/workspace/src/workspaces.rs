@@ -18,6 +18,7 @@ use cove_types::{
 };
 use tokio::time::Instant;
 
+use crate::error::is_quota;
 use crate::operations::{Operations, Target};
 use crate::shape::{self, Place};
 use crate::{WorkspaceError, names};
@@ -41,6 +42,7 @@ pub(crate) fn about(slug: &Slug) -> impl FnOnce(VolumeError) -> WorkspaceError {
     let slug = slug.clone();
     move |source| match source {
         VolumeError::NotHere { .. } => WorkspaceError::NotHere { slug },
+        source if is_quota(&source) => WorkspaceError::QuotaUsedUp { slug, path: None },
         source => WorkspaceError::OfProject { slug, source },
     }
 }

@@ -77,7 +77,7 @@ fn project(cove: &Cove, name: &str) -> String {
 }
 
 #[test]
-fn a_host_that_is_full_is_named_and_caught_up_with_once_it_has_room() {
+fn a_host_that_is_full_is_named_lets_remove_and_is_caught_up_with_once_it_has_room() {
     let Some(cove) = Cove::prepare(that_saves(Objects::Directory)) else { return };
     let disk = LoopDisk::mount(3 << 30);
     // It goes before its disk does.
@@ -86,23 +86,48 @@ fn a_host_that_is_full_is_named_and_caught_up_with_once_it_has_room() {
     cove.objects = format!("file://{}", disk.path().join("objects").display());
     cove.up();
     let entry = project(&cove, "shop");
-    cove.json(&["new", "spare"]);
+    cove.json(&["files", "mkdir", "shop:/dir"]);
+    for file in ["first", "dir/second"] {
+        cove.cove_with(&["files", "put", &format!("shop:/{file}")], b"spare").success();
+    }
+    let spare = project(&cove, "spare");
+    goes_on_by_itself(&cove, "shop");
     let ballast = disk.fill();
-    fs::write(cove.path("shop").join("noise"), Chance::new(3).bytes(2 << 20)).unwrap();
+    // more than what is kept for removals
+    fs::write(cove.path("shop").join("noise"), Chance::new(3).bytes(24 << 20)).unwrap();
     is_named(&cove, "shop", &["No space left", "no room", "full"]);
-    // programs go on in the pool; calls that are written down on the host are refused and say why
+    assert!(disk.free_bytes() < 64 << 10, "{}", disk.free_bytes());
+    for place in ["shop:/first", "shop:/dir"] {
+        cove.json(&["files", "rm", "-r", place]);
+        cove.refuses(3, &["files", "stat", place]);
+    }
+    cove.json(&["rm", &format!("spare@{spare}")]);
+    cove.json(&["rm", "spare"]);
+    cove.refuses(3, &["show", "spare"]);
+    // what is left of it is kept for the next removal
+    assert!(disk.free_bytes() < 64 << 10, "{}", disk.free_bytes());
+    // programs go on in the pool, and what was done is told so; calls that must be written down first
+    // are refused, say why and do nothing
     fs::write(cove.path("shop").join("meanwhile"), "meanwhile").unwrap();
     fs::remove_file(cove.path("shop").join("kept")).unwrap();
-    let put = cove.cove_with(&["files", "put", "shop:/put"], b"put");
-    assert!(matches!(put.code, 0 | 6), "{}: {}", put.code, put.stderr);
-    assert!(put.code == 0 || put.stderr.contains("hint: "), "{}", put.stderr);
+    cove.cove_with(&["files", "put", "shop:/put"], b"put").success();
+    let refused = (0..40).find_map(|number| {
+        let place = format!("shop:/made-{number}");
+        let output = cove.cove(&["files", "mkdir", &place]);
+        (output.code != 0).then_some((place, output))
+    });
+    let (place, output) = refused.expect("there is no room for 40 calls");
+    assert_eq!(output.code, 6, "{}", output.stderr);
+    assert!(output.stderr.contains("hint: make room on the disk"), "{}", output.stderr);
+    cove.refuses(3, &["files", "stat", &place]);
     assert_eq!(cove.text(&["files", "cat", &format!("shop@{entry}:/kept")]), "kept");
     let snapshot = cove.cove(&["snapshot", "shop", "--no-wait"]);
     assert!(matches!(snapshot.code, 0 | 6), "{}: {}", snapshot.code, snapshot.stderr);
     fs::remove_file(ballast).unwrap();
     goes_on_by_itself(&cove, "shop");
-    cove.json(&["rm", "spare"]);
+    cove.refuses(3, &["files", "stat", "shop:/first"]);
     cove.lose_and_recover();
+    cove.refuses(3, &["show", "spare"]);
     assert_eq!(cove.text(&["files", "cat", "shop:/meanwhile"]), "meanwhile");
     assert_eq!(cove.text(&["files", "cat", &format!("shop@{entry}:/kept")]), "kept");
 }

@@ -53,6 +53,12 @@ impl LoopDisk {
         place
     }
 
+    /// How much more it takes, but for what a file system keeps to itself.
+    pub fn free_bytes(&self) -> u64 {
+        let room = rustix::fs::statvfs(self.path()).unwrap();
+        room.f_bavail * room.f_frsize
+    }
+
     /// Nothing is written to it any more, as when the kernel gives up a disk that failed.
     pub fn fail(&self) {
         let mut mount = Command::new("mount");

@@ -31,6 +31,7 @@ mod memory;
 mod model_of_commands;
 mod output;
 mod process;
+mod quota;
 mod restore_under_use;
 mod restores;
 mod room;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cove_btrfs::{Access, SubvolumePath};
+use cove_btrfs::{Access, Dir, SubvolumePath};
 use cove_content::archive::{ExtractOptions, Limits, extract};
 use cove_content::document::ProjectDocument;
 use cove_content::read::project_root;
@@ -40,8 +40,8 @@ pub(crate) fn create(
     }
     // one that has failed for good fails as the first time
     ended_here(inner, call)?;
-    let built = Built::create(inner, id)?;
-    let remarks = fill(inner, call, &built, source)?;
+    let (built, remarks) =
+        Built::create(inner, id)?.filled(|dir| fill(inner, call, dir, source))?;
     built.put(&SubvolumePath::Incoming(call.operation))?;
     let volume = Arc::new(Volume::new(id.clone()));
     volume.state().document = Some(document.clone());
@@ -57,20 +57,14 @@ pub(crate) fn create(
     Ok((volume, Asked::Pending(receiver)))
 }
 
-fn fill(
-    inner: &Inner,
-    call: &Call,
-    built: &Built,
-    source: Source,
-) -> Result<Vec<String>, VolumeError> {
-    let dir = built.open()?;
-    furnish(&dir).map_err(path_failed("failed to make the volume's directories"))?;
+fn fill(inner: &Inner, call: &Call, dir: &Dir, source: Source) -> Result<Vec<String>, VolumeError> {
+    furnish(dir).map_err(path_failed("failed to make the volume's directories"))?;
     let mut remarks = Vec::new();
     if let Source::Archive(mut stream) = source {
         call.progress.step("importing");
         let progress = call.progress.clone();
         let options = ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: true };
-        let extracted = extract(&mut *stream, &dir, &project_root(), &options, &|files, bytes| {
+        let extracted = extract(&mut *stream, dir, &project_root(), &options, &|files, bytes| {
             progress.update(|progress| {
                 progress.done_files = files;
                 progress.done_bytes = bytes;
@@ -79,7 +73,6 @@ fn fill(
         .map_err(|error| VolumeError::failed("failed to import the files", error))?;
         remarks = extracted.remarks;
     }
-    drop(dir);
     inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
     Ok(remarks)
 }

@@ -126,16 +126,15 @@ pub(crate) fn build_tree(
     group: &VolumeId,
     progress: &Progress,
 ) -> Result<Built, VolumeError> {
-    let built = Built::create(inner, group)?;
     progress.step("restoring");
-    let dir = built.open()?;
     let chunks = chunks_of(inner, locations);
     let top = TreePath::top();
-    restore_tree(&chunks, tree, &top, &dir, &top, progress)
-        .map_err(|error| VolumeError::failed("failed to restore the files", error))?;
-    furnish(&dir).map_err(path_failed("failed to make a directory"))?;
-    drop(dir);
-    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    let (built, ()) = Built::create(inner, group)?.filled(|dir| {
+        restore_tree(&chunks, tree, &top, dir, &top, progress)
+            .map_err(|error| VolumeError::failed("failed to restore the files", error))?;
+        furnish(dir).map_err(path_failed("failed to make a directory"))?;
+        inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))
+    })?;
     Ok(built)
 }
 

@@ -7,7 +7,7 @@ use cove_content::volumes::{Call, Restore, VolumeError};
 use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
 use cove_types::{Digest, EntryId, EntryKind, ErrorKind, OperationId};
 
-use crate::capture::built::Built;
+use crate::capture::built::{Built, discard};
 use crate::capture::entry::{build_entry, entry_root};
 use crate::capture::replaced::{look_at_replaced, snapshot_without};
 use crate::capture::restore_paths::tidy;
@@ -245,9 +245,12 @@ pub(crate) fn undo_swap(
     pending: &Pending,
 ) -> Result<(), VolumeError> {
     refuse_swapped(inner, volume, pending)?;
+    let kind = pending.failed.as_ref().map_or(ErrorKind::Internal, |(kind, _)| *kind);
     let base = SubvolumePath::Stored(volume.id.clone(), sub(&pending.operation, 1));
-    for place in [&SubvolumePath::Incoming(pending.operation), &base] {
-        inner.pool.delete(place).map_err(pool_failed("failed to clear what was built"))?;
+    // the one that shares its content first, so that the other's is free at its end
+    for place in [&base, &SubvolumePath::Incoming(pending.operation)] {
+        discard(&*inner.pool, place, kind)
+            .map_err(pool_failed("failed to clear what was built"))?;
     }
     Ok(())
 }

@@ -82,20 +82,20 @@ pub(crate) fn prepare_paths(
     }
     let (tree, locations) = entry_root(volume, &restore.entry)?;
     let chunks = chunks_of(inner, &locations);
-    let built = Built::create(inner, &volume.id)?;
-    let dir = built.open()?;
     call.progress.step("restoring");
-    for (n, path) in restore.paths.iter().enumerate() {
-        let path = lawful(path)?;
-        let then = tree::find_entry(&chunks, &tree, &path)
-            .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
-        if then.is_some() {
-            let place = name(&TreePath::top(), n.to_string())?;
-            restore_tree(&chunks, &tree, &path, &dir, &place, &call.progress)
-                .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
+    let (built, ()) = Built::create(inner, &volume.id)?.filled(|dir| {
+        for (n, path) in restore.paths.iter().enumerate() {
+            let path = lawful(path)?;
+            let then = tree::find_entry(&chunks, &tree, &path)
+                .map_err(|error| VolumeError::failed("failed to read the entry", error))?;
+            if then.is_some() {
+                let place = name(&TreePath::top(), n.to_string())?;
+                restore_tree(&chunks, &tree, &path, dir, &place, &call.progress)
+                    .map_err(|error| VolumeError::failed("failed to restore a path", error))?;
+            }
         }
-    }
-    drop(dir);
+        Ok(())
+    })?;
     Ok(Source::Built(built))
 }
 

@@ -52,11 +52,11 @@ pub(crate) fn stage(
         live.open_dir(&at).map_err(path_failed)?;
     }
     drop(live);
-    let built = Built::create(inner, &volume.id)?;
-    let dir = built.open()?;
-    make_owned(&dir, &at).map_err(path_failed)?;
     let options = ExtractOptions { owner: Some(OWNER), limits: LIMITS, new_names_only: false };
-    let extracted = extract(stream, &dir, &at, &options, &|_, _| {}).map_err(failed)?;
+    let (built, extracted) = Built::create(inner, &volume.id)?.filled(|dir| {
+        make_owned(dir, &at).map_err(path_failed)?;
+        extract(stream, dir, &at, &options, &|_, _| {}).map_err(failed)
+    })?;
     Ok(Staged { built, path, extracted })
 }
 

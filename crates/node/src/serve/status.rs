@@ -1,6 +1,6 @@
 //! A volume as this node knows it.
 
-use cove_btrfs::SubvolumePath;
+use cove_btrfs::{SubvolumePath, Usage};
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{VolumeError, VolumeStatus};
 use cove_types::{Durability, EntryId, ErrorKind, wire};
@@ -21,6 +21,12 @@ const SWAP_HINT: &str = "`swapoff` the file, or keep swap files outside the proj
 /// What helps a volume that another Cove has taken over.
 const FENCED_HINT: &str =
     "what is not saved stays in the directory that `cove path` prints: copy it from there";
+
+/// What helps a volume that may not hold more.
+const QUOTA_HINT: &str = "whoever limits it raises its limit (`btrfs qgroup limit`), or `cove files rm` what is not \
+     needed";
+/// A quota is as good as used up when less than one part in so many of it is left.
+const QUOTA_PART: u64 = 20;
 
 /// What helps a volume whose files are not here.
 const MISSING_HINT: &str = "`cove recover` brings them back, as far as they can be read";
@@ -141,6 +147,19 @@ fn troubles(state: &State) -> Vec<wire::Problem> {
     problems
 }
 
+/// Whether a volume may hold hardly more than it does.
+fn is_used_up(usage: &Usage) -> bool {
+    usage
+        .limit_bytes
+        .is_some_and(|limit| limit.saturating_sub(usage.charged_bytes) < limit / QUOTA_PART)
+}
+
+/// What is left of a quota, in words.
+fn quota(usage: &Usage) -> String {
+    let limit = usage.limit_bytes.unwrap_or(0);
+    format!("{} of {} MiB are left", limit.saturating_sub(usage.charged_bytes) >> 20, limit >> 20)
+}
+
 /// What is to be said of the files and the entries.
 fn remarks(state: &State) -> Vec<wire::Problem> {
     let mut problems = Vec::new();
@@ -150,6 +169,10 @@ fn remarks(state: &State) -> Vec<wire::Problem> {
     if let Some(since) = state.missing {
         let what = "its files are not on this machine".to_owned();
         problems.push(problem(what, since, "you", Some(MISSING_HINT)));
+    }
+    if let Some((usage, since)) = &state.quota {
+        let what = format!("its quota is used up: {}", quota(usage));
+        problems.push(problem(what, *since, "operator", Some(QUOTA_HINT)));
     }
     if let Some(since) = state.unread {
         let count = state.known.as_ref().map_or(0, Known::unread);
@@ -240,7 +263,8 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     // where it could not be looked for, nothing is missing as far as is known
     let here = !matches!(found, Ok(None));
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
-    let unique = inner.pool.usage(&volume.id).map(|usage| usage.charged_bytes).unwrap_or(0);
+    let usage = inner.pool.usage(&volume.id).unwrap_or_default();
+    let unique = usage.charged_bytes;
     let around = Around::look(inner, found.err().map(|error| chain(&error)));
     let mut state = volume.state();
     let document =
@@ -250,6 +274,8 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     state.missing = missing;
     let is_unread = state.known.as_ref().is_some_and(|known| known.unread() > 0);
     state.unread = is_unread.then(|| state.unread.unwrap_or_else(|| inner.env.now()));
+    let since = state.quota.map_or_else(|| inner.env.now(), |(_, since)| since);
+    state.quota = is_used_up(&usage).then_some((usage, since));
     let state = &*state;
     let head = state.known.as_ref().map(|known| &known.head);
     let unsaved_bytes = unsaved_bytes(state);

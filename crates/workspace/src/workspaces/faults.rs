@@ -7,6 +7,7 @@ use cove_content::volumes::{FileEdit, Moment, VolumeError, Volumes};
 use cove_types::{Classify, ErrorKind, Slug, TreePath, VolumeId};
 
 use crate::WorkspaceError;
+use crate::error::is_quota;
 
 /// What a call did with a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +84,11 @@ impl Reach {
                     }
                 }
             }
-            error if error.kind() == ErrorKind::Exhausted => {
-                if let Some(path) = made {
-                    return WorkspaceError::PoolFull { slug, path };
-                }
-            }
+            error if error.kind() == ErrorKind::Exhausted => match made {
+                path if is_quota(error) => return WorkspaceError::QuotaUsedUp { slug, path },
+                Some(path) => return WorkspaceError::PoolFull { slug, path },
+                None => {}
+            },
             _ => {}
         }
         WorkspaceError::OfProject { slug, source: error }
