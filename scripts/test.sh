@@ -19,9 +19,10 @@ lint() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
 }
 
-# Every test; `live::` ones say when they are skipped.
+# Every test; `live::` ones say when they are skipped. Most of them wait for a disk or for a moment
+# to come, so that more of them than there are processors run at once.
 everything() {
-    cargo test --workspace --locked
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 2))}" cargo test --workspace --locked
 }
 
 # Without the tests that need the world.
