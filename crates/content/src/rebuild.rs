@@ -5,7 +5,7 @@
 //! It becomes another volume: nobody who still holds the lost one, or brings its head back, is
 //! surprised by a head that somebody else wrote.
 //!
-//! [`mod@look`] reads what packs record; everything else here is pure.
+//! `look` reads what packs record; everything else here is pure.
 
 use std::cmp::Reverse;
 
