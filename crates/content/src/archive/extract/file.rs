@@ -74,7 +74,13 @@ impl Extraction<'_> {
         let (mut offset, mut written) = (0, 0);
         while length > 0 {
             let piece = &buffer[..length];
-            let end = match self.takes_frames && write_frame(file, offset, piece) {
+            // what is refused is written plainly, which says why if that fails too
+            let is_written = self.takes_frames
+                && write_frame(file, offset, piece).unwrap_or_else(|_| {
+                    self.takes_frames = false;
+                    false
+                });
+            let end = match is_written {
                 true => Some(offset + length as u64),
                 false => write_around_zeros(file, offset, piece)
                     .map_err(|source| failed("write", path, source))?,
@@ -132,14 +138,20 @@ impl Extraction<'_> {
     }
 }
 
-/// Writes `bytes` compressed, if that is shorter, there are no holes in them and the disk takes it.
-fn write_frame(file: &File, offset: u64, bytes: &[u8]) -> bool {
+/// Writes `bytes` compressed, if that is shorter and there are no holes in them; says whether it has.
+///
+/// # Errors
+///
+/// The disk does not take it; nothing of it is written.
+fn write_frame(file: &File, offset: u64, bytes: &[u8]) -> io::Result<bool> {
     let is_at_block = offset.is_multiple_of(HOLE_BYTES as u64);
     if !is_at_block || bytes.chunks(HOLE_BYTES).any(is_zeros) {
-        return false;
+        return Ok(false);
     }
-    let frame = frame::for_disk(bytes);
-    frame.is_some_and(|frame| write_encoded(file, offset, &frame, bytes.len()).is_ok())
+    match frame::for_disk(bytes) {
+        Some(frame) => write_encoded(file, offset, &frame, bytes.len()).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// Writes what is not zeros, by whole blocks; says where the last of it ended.
