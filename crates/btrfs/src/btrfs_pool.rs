@@ -15,6 +15,7 @@ use crate::changes::SendError;
 use crate::dir::{CACHED, TEMPORARY_PREFIX};
 use crate::ioctl::Item;
 use crate::locks::unlock;
+use crate::metadata_room::MetadataRoom;
 use crate::search::{self, INODE_EXTREF, INODE_REF, SearchError, refs};
 use crate::{
     Access, BTRFS_MAGIC, Changes, ChangesError, Dir, Pool, PoolError, Space, Subvolume,
@@ -365,14 +366,19 @@ impl BtrfsPool {
         )
     }
 
-    /// A number that sysfs shows of a quota group; `None` when sysfs does not know it.
-    fn shown_of_group(&self, id: u64, name: &str) -> Option<u64> {
+    /// A number that sysfs shows of this file system; `None` when sysfs does not know it.
+    fn shown(&self, name: &str) -> Option<u64> {
         let fsid = ioctl::file_system_id(&self.root).ok()?;
         let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
         let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        let (level, number) = (id >> 48, id & ((1 << 48) - 1));
-        let path = format!("/sys/fs/btrfs/{fsid}/qgroups/{level}_{number}/{name}");
+        let path = format!("/sys/fs/btrfs/{fsid}/{name}");
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
+    /// The same of a quota group.
+    fn shown_of_group(&self, id: u64, name: &str) -> Option<u64> {
+        let (level, number) = (id >> 48, id & ((1 << 48) - 1));
+        self.shown(&format!("qgroups/{level}_{number}/{name}"))
     }
 }
 
@@ -535,13 +541,20 @@ impl Pool for BtrfsPool {
         rustix::fs::syncfs(&self.root).map_err(failed("flush", self.path.display()))
     }
 
+    fn reclaim(&self) -> Result<(), PoolError> {
+        ioctl::commit(&self.root).map_err(failed("free what is deleted in", self.path.display()))
+    }
+
     fn space(&self) -> Result<Space, PoolError> {
         let stat = rustix::fs::fstatvfs(&self.root)
             .map_err(failed("look up the room of", self.path.display()))?;
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            promised: self.shown("allocation/data/bytes_may_use").unwrap_or(0),
             is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
+            // where that cannot be asked it is not known to be
+            is_metadata_full: MetadataRoom::of(&self.root).is_ok_and(|room| room.is_full()),
         })
     }
 
@@ -578,6 +591,11 @@ impl Pool for BtrfsPool {
         if is_ancestor {
             match self.changes_by_send(parent, child, older.id) {
                 Ok(changes) => return Ok(changes),
+                // a comparison would hold as much
+                Err(SendError::TooMany) => {
+                    let most = changes::NAMES_MAX;
+                    return Err(ChangesError::TooMany { child: child.to_string(), most });
+                }
                 Err(error) => {
                     tracing::debug!(?error, %parent, %child, "two snapshots are compared");
                 }

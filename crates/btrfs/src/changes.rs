@@ -75,6 +75,9 @@ pub enum ChangesError {
     /// What lies on the disk is not what we know of its format.
     #[error("the metadata of {child} are not as expected: {why}")]
     Items { child: String, why: String },
+    /// More changed, or was deleted, than is held in memory.
+    #[error("more than {most} names of {child} changed or are gone")]
+    TooMany { child: String, most: usize },
     /// The pool did not do its part.
     #[error("failed to look up what changed")]
     Pool(#[from] PoolError),
@@ -84,6 +87,7 @@ impl Classify for ChangesError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Writable { .. } => ErrorKind::Precondition,
+            Self::TooMany { .. } => ErrorKind::Exhausted,
             Self::Items { .. } => ErrorKind::Internal,
             Self::Pool(source) => source.kind(),
         }
@@ -99,6 +103,9 @@ pub(crate) enum SendError {
     /// What it wrote is not what we know of its format.
     #[error("the stream of changes is not as expected: {0}")]
     Stream(String),
+    /// It tells of more than is held in memory.
+    #[error("more than {NAMES_MAX} names changed")]
+    TooMany,
     /// The pool did not do its part.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -112,6 +119,9 @@ pub(crate) enum SendError {
 /// comparing both snapshots took 0.2 and 0.6 s. This many take it about as long as that, and are some 340 directories one in another,
 /// or a few files that changed far below.
 const DEEP_NAMES_MAX: usize = 1 << 17;
+
+/// How many names of what changed or is gone are held in memory, each with its path twice: some 100 MB.
+pub(crate) const NAMES_MAX: usize = 1 << 17;
 
 /// The two snapshots that are compared.
 pub(crate) struct Sides<'s> {
@@ -163,19 +173,20 @@ pub(crate) fn read(
     });
     let overlay = match overlay {
         // what was refused is closed, and the kernel says no more than that
-        Ok(Err(why)) => return Err(SendError::Stream(why)),
+        Ok(Err(why)) => return Err(why),
         other => other,
     };
     sent.map_err(SendError::Kernel)?;
-    let overlay = overlay.map_err(broken)?.map_err(SendError::Stream)?;
+    let overlay = overlay.map_err(broken)??;
     Ok(complete(sides, overlay.outcome(), names)?)
 }
 
 /// Reads a stream to its end. One that is refused is closed: then its writer ends too.
-fn follow(mut pipe: File) -> io::Result<Result<Overlay, String>> {
-    match apply_all(&mut pipe) {
+fn follow(mut pipe: File) -> io::Result<Result<Overlay, SendError>> {
+    match apply_all(&mut pipe, NAMES_MAX) {
         Err(Refused::Io(error)) => Err(error),
-        Err(Refused::Stream(why)) => Ok(Err(why)),
+        Err(Refused::Stream(why)) => Ok(Err(SendError::Stream(why))),
+        Err(Refused::TooMany) => Ok(Err(SendError::TooMany)),
         Ok(overlay) => {
             // so that the writer never waits
             io::copy(&mut pipe, &mut io::sink())?;
@@ -185,9 +196,11 @@ fn follow(mut pipe: File) -> io::Result<Result<Overlay, String>> {
 }
 
 /// Why a stream was not followed to its end.
+#[derive(Debug)]
 enum Refused {
     Io(io::Error),
     Stream(String),
+    TooMany,
 }
 
 impl From<io::Error> for Refused {
@@ -205,8 +218,8 @@ impl From<String> for Refused {
     }
 }
 
-/// Applies each command as it comes in.
-fn apply_all(pipe: &mut impl Read) -> Result<Overlay, Refused> {
+/// Applies each command as it comes in, as long as they speak of at most `names_max` names.
+fn apply_all(pipe: &mut impl Read, names_max: usize) -> Result<Overlay, Refused> {
     let mut header = [0; stream::HEADER_BYTES];
     pipe.read_exact(&mut header)?;
     stream::decode_header(&header)?;
@@ -228,6 +241,9 @@ fn apply_all(pipe: &mut impl Read) -> Result<Overlay, Refused> {
                 deep_names += names.filter(|names| *names > DEPTH_MAX).sum::<usize>();
                 if deep_names > DEEP_NAMES_MAX {
                     return Err(Refused::Stream("much of it lies very deep".into()));
+                }
+                if overlay.count_names() > names_max {
+                    return Err(Refused::TooMany);
                 }
                 bytes.clear();
             }
@@ -366,5 +382,20 @@ pub(crate) fn plain_bytes(content: &Content, size: u64) -> u64 {
             let within = |range: &Range<u64>| range.end.min(size).saturating_sub(range.start);
             ranges.iter().map(within).sum()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_speaks_of_more_names_than_are_held_is_not_followed() {
+        let stream: &[u8] = include_bytes!("stream/golden.bin");
+        let apply = |names_max| apply_all(&mut &*stream, names_max);
+        let names = apply(usize::MAX).unwrap().count_names();
+        assert!(names > 5, "{names}");
+        assert!(apply(names).is_ok());
+        assert!(matches!(apply(names - 1), Err(Refused::TooMany)));
     }
 }

@@ -18,6 +18,8 @@ mod rename;
 mod resolve;
 mod write;
 
+pub use write::Flush;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -154,8 +156,8 @@ impl Dir {
         Self::from_descriptor(fd).map_err(failed("open directory", path))
     }
 
-    /// Opens a regular file with `flags`.
-    fn open_regular(&self, path: &TreePath, flags: OFlags) -> Result<File, PathError> {
+    /// Opens a regular file with `flags`, and says what it is.
+    fn open_regular(&self, path: &TreePath, flags: OFlags) -> Result<(File, Metadata), PathError> {
         const VERB: &str = "open";
         // A named pipe would block without O_NONBLOCK, a terminal become ours without O_NOCTTY.
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -180,7 +182,7 @@ impl Dir {
         if metadata.device != self.device {
             return Err(PathError::OtherDevice { path: path.clone() });
         }
-        Ok(File::from(fd))
+        Ok((File::from(fd), metadata))
     }
 
     /// Opens a regular file for reading. A link is not followed.
@@ -189,6 +191,15 @@ impl Dir {
     ///
     /// It is not there, not a regular file, or in another subvolume or mount.
     pub fn open_file(&self, path: &TreePath) -> Result<File, PathError> {
+        self.open_regular(path, OFlags::RDONLY).map(|(file, _)| file)
+    }
+
+    /// Opens a regular file for reading and says what that file is, whatever has its name meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As of [`open_file`](Self::open_file).
+    pub fn open_file_with_metadata(&self, path: &TreePath) -> Result<(File, Metadata), PathError> {
         self.open_regular(path, OFlags::RDONLY)
     }
 
@@ -198,7 +209,7 @@ impl Dir {
     ///
     /// As of [`open_file`](Self::open_file).
     pub fn open_file_writable(&self, path: &TreePath) -> Result<File, PathError> {
-        self.open_regular(path, OFlags::RDWR)
+        self.open_regular(path, OFlags::RDWR).map(|(file, _)| file)
     }
 
     /// What an entry is; of a link the link itself.

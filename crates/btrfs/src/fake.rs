@@ -32,6 +32,11 @@ struct State {
     transaction: u64,
     /// Steps that still succeed, and how the one after them fails.
     failing: Option<(usize, io::ErrorKind)>,
+    /// Steps of this name fail so.
+    refused: Option<(&'static str, io::ErrorKind)>,
+    /// How often each step was begun.
+    begun: BTreeMap<&'static str, u64>,
+    is_metadata_full: bool,
 }
 
 /// What the fake remembers of a subvolume.
@@ -65,6 +70,10 @@ fn not_found(place: &SubvolumePath) -> PoolError {
 impl State {
     /// One step: fails if it is the one that was asked to.
     fn step(&mut self, verb: &'static str, place: impl ToString) -> Result<(), PoolError> {
+        *self.begun.entry(verb).or_default() += 1;
+        if let Some((_, kind)) = self.refused.filter(|(refused, _)| *refused == verb) {
+            return Err(failed(verb, place)(io::Error::from(kind)));
+        }
         match &mut self.failing {
             None => Ok(()),
             Some((0, kind)) => {
@@ -147,6 +156,22 @@ impl FakePool {
     /// done anything. Each call of a method that returns a `Result` is a step.
     pub fn fail_after(&self, steps: usize, kind: io::ErrorKind) {
         self.state().failing = Some((steps, kind));
+    }
+
+    /// Lets every step of a name fail, until this is called again.
+    pub fn refuse(&self, step: Option<(&'static str, io::ErrorKind)>) {
+        self.state().refused = step;
+    }
+
+    /// How often a step of this name was begun.
+    #[must_use]
+    pub fn begun(&self, step: &str) -> u64 {
+        self.state().begun.get(step).copied().unwrap_or(0)
+    }
+
+    /// Says of itself whether there is room for metadata, and refuses nothing.
+    pub fn set_metadata_full(&self, is_full: bool) {
+        self.state().is_metadata_full = is_full;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -369,6 +394,11 @@ impl Pool for FakePool {
         Ok(true)
     }
 
+    /// What is deleted is free at once.
+    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError> {
+        self.delete(place)
+    }
+
     fn exchange(&self, a: &SubvolumePath, b: &SubvolumePath) -> Result<(), PoolError> {
         let mut state = self.state();
         state.step("exchange", a)?;
@@ -432,6 +462,11 @@ impl Pool for FakePool {
         self.dir(place)
     }
 
+    /// It says nothing of what the kernel has in its memory.
+    fn open_cached(&self, _place: &SubvolumePath) -> Option<Dir> {
+        None
+    }
+
     fn nested(&self, place: &SubvolumePath) -> Result<Vec<Vec<u8>>, PoolError> {
         let mut state = self.state();
         state.step("look for nested subvolumes in", place)?;
@@ -467,6 +502,10 @@ impl Pool for FakePool {
         self.state().step("flush", "the pool")
     }
 
+    fn reclaim(&self) -> Result<(), PoolError> {
+        self.state().step("reclaim", "the pool")
+    }
+
     fn space(&self) -> Result<Space, PoolError> {
         self.state().step("look up the room of", "the pool")?;
         let stat = rustix::fs::statvfs(&self.path)
@@ -474,7 +513,9 @@ impl Pool for FakePool {
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            promised: 0,
             is_read_only: false,
+            is_metadata_full: self.state().is_metadata_full,
         })
     }
 

@@ -430,6 +430,19 @@ plain! {
     struct FsInfo [1024] { max_id: u64, devices: u64, fsid: [u8; 16], rest: [u64; 124], }
 }
 
+plain! {
+    /// `btrfs_ioctl_space_info`
+    struct SpaceInfo [24] { flags: u64, total: u64, used: u64, }
+}
+plain! {
+    /// `btrfs_ioctl_space_args`, with as many spaces as there are kinds and profiles of them
+    struct SpaceArgs [784] { slots: u64, count: u64, spaces: [SpaceInfo; 32], }
+}
+plain! {
+    /// `btrfs_ioctl_dev_info_args`
+    struct DevInfo [4096] { id: u64, uuid: [u8; 16], used: u64, total: u64, rest: [u8; 4056], }
+}
+
 /// Switches simple quotas on.
 pub fn enable_simple_quotas(fd: impl AsFd) -> Result<(), Errno> {
     let mut args = QuotaCtl { command: 4, status: 0 };
@@ -459,6 +472,37 @@ pub fn file_system_id(fd: impl AsFd) -> Result<[u8; 16], Errno> {
     // SAFETY: the request reads and writes an FsInfo.
     unsafe { call(fd, number::<FsInfo>(READ, 31), &mut args)? };
     Ok(args.fsid)
+}
+
+/// What the file system has allocated for each kind of content: the flags that tell the kind, how
+/// much it is and how much of it is used, in bytes.
+pub fn spaces(fd: impl AsFd) -> Result<Vec<(u64, u64, u64)>, Errno> {
+    let mut args = SpaceArgs { slots: 32, ..Plain::zeroed() };
+    // the number counts the two fields before the spaces alone
+    let request = number::<[u64; 2]>(READ | WRITE, 20);
+    // SAFETY: the request writes a SpaceArgs, of whose spaces no more than `slots`.
+    unsafe { call(fd, request, &mut args)? };
+    let count = usize::try_from(args.count).unwrap_or(usize::MAX);
+    Ok(args.spaces.iter().take(count).map(|one| (one.flags, one.total, one.used)).collect())
+}
+
+/// How much of its devices the file system has allocated for nothing yet, in bytes.
+pub fn unallocated(fd: impl AsFd) -> Result<u64, Errno> {
+    let mut info = FsInfo::zeroed();
+    // SAFETY: the request reads and writes an FsInfo.
+    unsafe { call(&fd, number::<FsInfo>(READ, 31), &mut info)? };
+    let mut free = 0_u64;
+    for id in 1..=info.max_id {
+        let mut device = DevInfo { id, ..Plain::zeroed() };
+        // SAFETY: the request reads and writes a DevInfo.
+        match unsafe { call(&fd, number::<DevInfo>(READ | WRITE, 30), &mut device) } {
+            Ok(_) => free = free.saturating_add(device.total.saturating_sub(device.used)),
+            // one was taken out
+            Err(Errno::NODEV) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(free)
 }
 
 /// Makes the file system as large as its device.

@@ -26,6 +26,7 @@ mod live;
 mod locks;
 mod loop_pool;
 mod metadata;
+mod metadata_room;
 mod overlay;
 mod pool;
 mod search;
@@ -35,13 +36,13 @@ mod subvolume;
 pub use attributes::{Attributes, dress};
 pub use btrfs_pool::BtrfsPool;
 pub use changes::{Changes, ChangesError, Content, Touched};
-pub use dir::Dir;
+pub use dir::{Dir, Flush};
 pub use encoded::{ENCODED_PLAIN_BYTES_MAX, Encoded, read_encoded, write_encoded};
 pub use error::{PathError, PoolError};
 pub use fake::FakePool;
 pub use loop_pool::LoopPool;
 pub use metadata::{FileKind, Flags, Metadata, has_writers};
-pub use pool::{Pool, Space, Usage};
+pub use pool::{GROW_BELOW_BYTES, Pool, Space, Usage};
 pub use subvolume::{Access, Subvolume, SubvolumePath};
 
 /// `f_type` of btrfs, as `linux/magic.h` has it.

@@ -104,6 +104,22 @@ fn a_pool_that_was_made_read_only_is_told_so_and_is_mounted_again_by_the_next_op
 }
 
 #[test]
+fn what_is_written_and_in_memory_alone_is_promised_room() {
+    let Some(test) = Live::new() else { return };
+    test.pool().create(&live("v"), &volume("v")).unwrap();
+    test.pool().flush().unwrap();
+    let before = test.pool().space().unwrap();
+    let place = test.pool().absolute(&live("v")).join("large");
+    std::fs::write(place, vec![7; 32 << 20]).unwrap();
+    let written = test.pool().space().unwrap();
+    assert!(written.promised >= before.promised + (16 << 20), "{before:?}, {written:?}");
+    assert!(written.unpromised() + (16 << 20) <= before.unpromised(), "{before:?}, {written:?}");
+    test.pool().flush().unwrap();
+    let flushed = test.pool().space().unwrap();
+    assert!(flushed.promised < written.promised, "{written:?}, {flushed:?}");
+}
+
+#[test]
 fn a_pool_grows_while_it_is_in_use() {
     let Some(test) = Live::new() else { return };
     let before = test.pool().space().unwrap().total;
@@ -183,6 +199,28 @@ fn what_is_deleted_and_waited_for_is_charged_no_longer() {
     assert!(pool.usage(&v).unwrap().charged_bytes < 1 << 20, "{:?}", pool.usage(&v));
     fill(&live("v"), "a").unwrap();
     assert!(!pool.delete_and_wait(&stored("v", 1)).unwrap(), "it was gone");
+}
+
+#[test]
+fn what_two_share_is_free_when_both_are_waited_for_in_either_order() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    pool.create(&live("v"), &v).unwrap();
+    pool.set_limit(&v, Some(16 << 20)).unwrap();
+    let noise: Vec<u8> =
+        (0u32..8 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (built, base) = (stored("v", 1), stored("v", 2));
+    for order in [[&base, &built], [&built, &base]] {
+        pool.create(&built, &v).unwrap();
+        pool.open(&built).unwrap().write_file(&path("a"), None, &mut &*noise).unwrap();
+        pool.snapshot(&built, &base, Access::ReadOnly, &v).unwrap();
+        pool.flush().unwrap();
+        assert!(pool.usage(&v).unwrap().charged_bytes > 8 << 20);
+        assert!(pool.delete_and_wait(order[0]).unwrap());
+        assert!(pool.usage(&v).unwrap().charged_bytes > 8 << 20, "the other has it");
+        assert!(pool.delete_and_wait(order[1]).unwrap());
+        assert!(pool.usage(&v).unwrap().charged_bytes < 1 << 20, "{:?}", pool.usage(&v));
+    }
 }
 
 #[test]

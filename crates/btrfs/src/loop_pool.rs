@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use cove_types::VolumeId;
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags};
@@ -132,8 +133,15 @@ impl LoopPool {
         }
         drop(pool);
         let mount = home.join("pool");
-        rustix::mount::unmount(&mount, UnmountFlags::NOFOLLOW)
-            .map_err(refused("unmount", &mount))?;
+        let mut tries = 0;
+        while let Err(errno) = rustix::mount::unmount(&mount, UnmountFlags::NOFOLLOW) {
+            tries += 1;
+            if errno != Errno::BUSY || tries == UNMOUNT_TRIES {
+                return Err(refused("unmount", &mount)(errno));
+            }
+            #[expect(clippy::disallowed_methods, reason = "nothing tells when it is let go of")]
+            std::thread::sleep(UNMOUNT_PAUSE);
+        }
         ioctl::detach_loop_device(&device).map_err(refused("detach", &home.join("pool.img")))
     }
 
@@ -194,6 +202,15 @@ fn make_image(home: &Path, image: &Path, bytes: u64) -> Result<File, PoolError> 
     Ok(file)
 }
 
+/// How often a pool in use is tried to be unmounted, and the pause between: a program that is just being
+/// started has all descriptors of the one that starts it for a moment.
+const UNMOUNT_TRIES: u32 = 20;
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often it is tried: it looks at all loop devices of the machine first, and fails when one of them
+/// is let go of just then ("cannot check mount status").
+const MKFS_ATTEMPTS: u32 = 5;
+
 /// Runs `mkfs.btrfs`, the one program that a pool needs.
 fn make_file_system(image: &Path) -> Result<(), PoolError> {
     const PROGRAMS: [&str; 4] = [
@@ -206,17 +223,23 @@ fn make_file_system(image: &Path) -> Result<(), PoolError> {
         .into_iter()
         .find(|program| Path::new(program).exists())
         .ok_or_else(|| missing("mkfs.btrfs is not installed (package btrfs-progs)"))?;
-    #[expect(clippy::disallowed_methods, reason = "making a file system has no other interface")]
-    let output = std::process::Command::new(program)
-        // Discarding would punch holes into what was just allocated.
-        .args(["--quiet", "--nodiscard", "--force", "--label", "cove"])
-        .arg(image)
-        .output()
-        .map_err(failed("make a file system in", image))?;
-    if output.status.success() {
-        return Ok(());
+    let mut said = String::new();
+    for _ in 0..MKFS_ATTEMPTS {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "making a file system has no other interface"
+        )]
+        let output = std::process::Command::new(program)
+            // Discarding would punch holes into what was just allocated.
+            .args(["--quiet", "--nodiscard", "--force", "--label", "cove"])
+            .arg(image)
+            .output()
+            .map_err(failed("make a file system in", image))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        said = cove_types::escape_bytes(&output.stderr[..output.stderr.len().min(400)]);
     }
-    let said = cove_types::escape_bytes(&output.stderr[..output.stderr.len().min(400)]);
     Err(failed("make a file system in", image)(io::Error::other(said)))
 }
 
@@ -411,6 +434,10 @@ impl Pool for LoopPool {
 
     fn flush(&self) -> Result<(), PoolError> {
         self.pool.flush()
+    }
+
+    fn reclaim(&self) -> Result<(), PoolError> {
+        self.pool.reclaim()
     }
 
     fn space(&self) -> Result<Space, PoolError> {

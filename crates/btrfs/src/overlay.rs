@@ -74,6 +74,11 @@ impl Overlay {
         Self { nodes: vec![Node { origin: Some(Vec::new()), ..Node::default() }] }
     }
 
+    /// How many names were spoken of, also of what is gone.
+    pub fn count_names(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn push(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.nodes.len() - 1

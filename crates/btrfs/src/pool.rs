@@ -22,10 +22,29 @@ pub struct Space {
     pub total: u64,
     /// What is free, in bytes.
     pub free: u64,
+    /// What of it is promised to writes that have not reached the disk yet, in bytes, as if none of them
+    /// compressed; a write is refused once all that is free is promised. 0 where that is not known.
+    ///
+    /// Source: `bytes_may_use` in `/sys/fs/btrfs/<fsid>/allocation/data`, which statfs(2) calls free.
+    pub promised: u64,
     /// Nothing can be written to it: the kernel makes a file system so, until it is mounted again,
     /// when its disk has failed.
     pub is_read_only: bool,
+    /// There is hardly any room for metadata, whatever is free for data: to create a file is refused, and
+    /// removing what a snapshot shares waits for the disk, file by file.
+    pub is_metadata_full: bool,
 }
+
+impl Space {
+    /// What is free and promised to nobody, in bytes.
+    #[must_use]
+    pub fn unpromised(&self) -> u64 {
+        self.free.saturating_sub(self.promised)
+    }
+}
+
+/// A pool that can grow does so when less than this is free of it, or a quarter, in bytes.
+pub const GROW_BELOW_BYTES: u64 = 2 << 30;
 
 /// The subvolumes of one node.
 ///
@@ -69,9 +88,7 @@ pub trait Pool: Send + Sync + 'static {
     /// # Errors
     ///
     /// As there; and it may be deleted, but not free yet.
-    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError> {
-        self.delete(place)
-    }
+    fn delete_and_wait(&self, place: &SubvolumePath) -> Result<bool, PoolError>;
 
     /// Swaps two subvolumes' places atomically. Durable on return.
     ///
@@ -110,9 +127,7 @@ pub trait Pool: Send + Sync + 'static {
 
     /// The same if the kernel has in its memory all that it takes to open it; `None` says nothing
     /// about what is there. Does not wait for a disk.
-    fn open_cached(&self, _place: &SubvolumePath) -> Option<Dir> {
-        None
-    }
+    fn open_cached(&self, place: &SubvolumePath) -> Option<Dir>;
 
     /// The paths of the subvolumes nested in one, relative to its top, in order; only
     /// those directly in it, not those nested deeper.
@@ -144,6 +159,14 @@ pub trait Pool: Send + Sync + 'static {
     ///
     /// What the kernel says; then nothing is known to be durable.
     fn flush(&self) -> Result<(), PoolError>;
+
+    /// Has the room of what is deleted come back soon, which the kernel else begins with up to half a
+    /// minute later. Costs a commit, and waits for no more.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn reclaim(&self) -> Result<(), PoolError>;
 
     /// The room of the pool.
     ///

@@ -50,16 +50,22 @@ impl Classify for DatabaseError {
     }
 }
 
-/// The primary result code of SQLite; the extended ones carry it in their low byte.
+/// SQLite's "the file ends within a page": it was cut, and the disk did what it should.
+const IOERR_SHORT_READ: i32 = 10 | 2 << 8;
+
+/// The result code of SQLite; the extended ones carry the primary one in their low byte.
 ///
 /// Source: `sqlite3.h`, "Result Codes".
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
-    Some(code & 0xff)
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 fn kind_of(error: &sqlx::Error) -> ErrorKind {
-    match primary_code(error) {
+    let code = result_code(error);
+    if code == Some(IOERR_SHORT_READ) {
+        return ErrorKind::Corrupt;
+    }
+    match code.map(|code| code & 0xff) {
         // BUSY, LOCKED, IOERR: the disk has failed, and not the program
         Some(5 | 6 | 10) => ErrorKind::Unavailable,
         // PERM, READONLY, CANTOPEN

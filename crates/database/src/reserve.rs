@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use tokio::runtime::Handle;
 
 /// How much is kept. The logs of two databases grow to some 4 MiB each before they are written back
 /// (1,000 pages, SQLite's default), and what a removal puts into a store on the same disk is small.
@@ -31,6 +32,10 @@ struct Inner {
 }
 
 /// What the reserve holds may be written by whoever is first, until this is dropped.
+///
+/// Held as long as something is being written, and not while anything is waited for: as long as one is
+/// held nothing is taken back, and whoever borrows next finds what is left. In a runtime the room is
+/// taken back by a thread that may block, after this is dropped.
 #[derive(Debug)]
 pub struct Lent(Arc<Inner>);
 
@@ -76,6 +81,9 @@ impl Inner {
         let Ok(file) = opened else { return };
         let Ok(metadata) = file.metadata() else { return };
         let mut length = metadata.len();
+        if length == RESERVE_BYTES {
+            return;
+        }
         for piece in PIECES {
             while length + piece <= RESERVE_BYTES
                 && fallocate(&file, FallocateFlags::empty(), length, piece).is_ok()
@@ -88,11 +96,22 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn take_back(&self) {
+        let mut lent = self.lent();
+        *lent -= 1;
+        self.fill(&lent);
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut lent = self.0.lent();
-        *lent -= 1;
-        self.0.fill(&lent);
+        let inner = Arc::clone(&self.0);
+        match Handle::try_current() {
+            // a disk that hangs stops none of the threads that serve
+            Ok(runtime) => drop(runtime.spawn_blocking(move || inner.take_back())),
+            Err(_) => inner.take_back(),
+        }
     }
 }
 
@@ -124,5 +143,24 @@ mod tests {
         assert_eq!(length(), RESERVE_BYTES);
         let taken = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&place).unwrap());
         assert!(taken * 512 >= RESERVE_BYTES, "{taken} blocks: it is no hole");
+    }
+
+    #[tokio::test]
+    async fn giving_it_back_stops_no_thread_that_serves() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("reserve");
+        let reserve = Reserve::at(place.clone());
+        let lent = reserve.lend();
+        // Somebody takes it back, on a disk that hangs.
+        let hanging = reserve.0.lent();
+        drop(lent);
+        assert!(!place.exists());
+        drop(hanging);
+        let taken = async {
+            while std::fs::metadata(&place).map(|found| found.len()).unwrap_or(0) < RESERVE_BYTES {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), taken).await.unwrap();
     }
 }

@@ -28,10 +28,12 @@ pub enum Step {
     Rename,
     /// unlink(2) and rmdir(2).
     Remove,
+    /// chmod(2), truncate(2) and ftruncate(2), and an open(2) that cuts a file to nothing.
+    SetAttributes,
 }
 
 impl Step {
-    /// All of them.
+    /// All that tests fail one at a time; attributes are refused with the other changes only.
     pub const ALL: [Self; 7] = [
         Self::Read,
         Self::Write,
@@ -66,6 +68,8 @@ struct State {
     /// Fails each change.
     changes: Option<Errno>,
     hangs: bool,
+    /// How many wait for it to go on.
+    waiting: u64,
     failed: u64,
 }
 
@@ -106,9 +110,11 @@ impl Faults {
     /// Waits while the disk hangs.
     fn wait(&self) {
         let mut state = self.state();
+        state.waiting += 1;
         while state.hangs {
             state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
     }
 }
 

@@ -32,6 +32,8 @@ struct State {
     /// How many bytes of answers pass before all are held; `None` while it does not hold.
     passes: Mutex<Option<usize>>,
     released: Condvar,
+    /// How many pieces have come to a standstill.
+    stopped: AtomicU64,
 }
 
 impl Gate {
@@ -101,6 +103,9 @@ impl State {
     #[expect(clippy::disallowed_methods, reason = "a slow line is slow in real time")]
     fn squeeze(&self, count: usize) {
         let mut left = count as f64;
+        if self.width.load(Ordering::SeqCst) == 1 {
+            self.stopped.fetch_add(1, Ordering::SeqCst);
+        }
         while left > 0.0 && !self.shut.load(Ordering::SeqCst) {
             match self.width.load(Ordering::SeqCst) {
                 0 => return,
@@ -122,6 +127,9 @@ impl State {
     /// How many of these bytes may pass now; waits while that is none.
     fn may_pass(&self, bytes: usize, is_answer: bool) -> usize {
         let mut passes = self.passes();
+        if *passes == Some(0) {
+            self.stopped.fetch_add(1, Ordering::SeqCst);
+        }
         loop {
             match &mut *passes {
                 None => return bytes,
@@ -203,6 +211,8 @@ mod tests {
         gate.narrow(0);
         let endpoint = gate.endpoint.clone();
         let asking = std::thread::spawn(move || ask(&endpoint).unwrap());
+        // What it asked stands in the gate; it can have no answer before that goes on.
+        crate::wait_until(|| gate.state.stopped.load(Ordering::SeqCst) == 1);
         assert!(!asking.is_finished());
         gate.narrow(1 << 20);
         assert_eq!(asking.join().unwrap(), "ping answered");

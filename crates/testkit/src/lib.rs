@@ -15,3 +15,16 @@ pub use faulty_disk::{FaultyDisk, Step, When};
 pub use gate::Gate;
 pub use lawless_store::{Keeps, LawlessStore};
 pub use s3_server::S3Server;
+
+/// Waits until something is so, a minute at most.
+#[cfg(test)]
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let step = std::time::Duration::from_millis(10);
+    let mut left = 6_000;
+    while !is_so() {
+        assert!(left > 0, "it did not come to it");
+        left -= 1;
+        std::thread::park_timeout(step);
+    }
+}

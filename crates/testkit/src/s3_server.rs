@@ -100,7 +100,7 @@ impl S3Server {
             .arg("server")
             .arg(format!("-dir={}", data.path().display()))
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
-            .args(["-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=20"])
+            .args(["-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=400"])
             .args(["-volume.minFreeSpacePercent=0", "-s3.iam=false"])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-master.port={master}"))

@@ -240,16 +240,17 @@ pub struct Lost {
     pub why: String,
 }
 
-/// A project that was made from what the packs of a lost volume record.
+/// A project whose head was lost: made from what the packs of its volume record, or its head put again by the
+/// machine that remembered it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rebuilt {
     /// The project, as it is called now.
     pub project: String,
-    /// Its volume, which is a new one.
+    /// Its volume: a new one, or `lost_volume` itself where its head was put again.
     pub volume: String,
-    /// The volume whose head is lost. It is left as it is.
+    /// The volume whose head was lost. It is left as it is where another was made.
     pub lost_volume: String,
-    /// When its state was recorded. What was changed later is lost.
+    /// When its state was recorded. What was changed later is lost where another was made.
     pub recorded_at: String,
 }
 
@@ -372,7 +373,7 @@ pub struct RecoverReply {
     pub projects: Vec<Project>,
     /// What is not.
     pub lost: Vec<Lost>,
-    /// Which of the projects were made from the packs of volumes whose heads are lost.
+    /// Which of the projects have lost their heads, and were made from packs or got them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rebuilt: Vec<Rebuilt>,
 }
@@ -409,6 +410,25 @@ pub struct Progress {
     pub done_files: u64,
     /// Files in all, when known.
     pub total_files: Option<u64>,
+}
+
+/// The step of a recovery that comes after the projects whose heads are there.
+pub const LOOKING_FOR_LOST: &str = "looking for lost projects";
+
+impl Progress {
+    /// How far a recovery is, in words: what it counts are projects, and packs while it looks for lost ones.
+    #[must_use]
+    pub fn of_recovery(&self) -> String {
+        let (step, counted) = match self.step.as_str() {
+            "" => ("recovering", "projects"),
+            LOOKING_FOR_LOST => (LOOKING_FOR_LOST, "packs"),
+            step => (step, "projects"),
+        };
+        match self.total_files {
+            Some(total) => format!("{step}, {} of {total} {counted}", self.done_files),
+            None => step.to_owned(),
+        }
+    }
 }
 
 /// Work that goes on after its call was answered.

@@ -18,6 +18,14 @@ const WORKSPACE_ID: u32 = 1000;
 /// The mode of a new file whose caller names none.
 const NEW_FILE_MODE: u32 = 0o644;
 
+/// Makes what was done to a file or a directory durable.
+pub type Flush<'f> = dyn Fn(BorrowedFd<'_>) -> io::Result<()> + 'f;
+
+/// Flushes it alone.
+fn alone(file: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fsync(file)?)
+}
+
 impl Dir {
     /// Makes a file of this content, or replaces the one that is there, atomically and
     /// durably: a reader and a power cut see the old content or the new one.
@@ -58,7 +66,7 @@ impl Dir {
             path: path.clone(),
             source,
         })?;
-        self.put(path, &replaced, mode, &file, temporary)
+        self.put(path, &replaced, mode, &file, temporary, &alone)
     }
 
     /// A file without a name in this directory's file system, for [`place_file`](Self::place_file); `None`
@@ -72,7 +80,8 @@ impl Dir {
     }
 
     /// Gives a nameless file of this directory's file system a name, or the place of the file that has it,
-    /// in one step and durably. Mode and owner are as of [`write_file`](Self::write_file).
+    /// in one step and durably. Mode and owner are as of [`write_file`](Self::write_file). `flush` makes a file
+    /// or a directory durable with what was done to it before: for itself, as fsync(2), or with others.
     ///
     /// # Errors
     ///
@@ -83,9 +92,10 @@ impl Dir {
         path: &TreePath,
         mode: Option<u32>,
         file: &File,
+        flush: &Flush<'_>,
     ) -> Result<(), PathError> {
         let replaced = self.replaced(path)?;
-        self.put(path, &replaced, mode, file, None)
+        self.put(path, &replaced, mode, file, None, flush)
     }
 
     /// Looks at what a file is to replace.
@@ -123,8 +133,10 @@ impl Dir {
         mode: Option<u32>,
         file: &File,
         mut temporary: Option<Temporary<'t>>,
+        flush: &Flush<'_>,
     ) -> Result<(), PathError> {
         let refused = failed("write", path);
+        let unflushed = |source| PathError::Io { verb: "write", path: path.clone(), source };
         let mode = mode.or(old.as_ref().map(|old| old.mode)).unwrap_or(NEW_FILE_MODE);
         let owner = old.as_ref().map_or((WORKSPACE_ID, WORKSPACE_ID), |old| (old.uid, old.gid));
         if rustix::process::geteuid().is_root() {
@@ -133,7 +145,8 @@ impl Dir {
             rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(&refused)?;
         }
         rustix::fs::fchmod(file, mode_bits(mode)).map_err(&refused)?;
-        rustix::fs::fsync(file).map_err(&refused)?;
+        // before it takes the place of another, which would be lost with it
+        flush(file.as_fd()).map_err(unflushed)?;
 
         if temporary.is_none() {
             let nameless = by_descriptor(file);
@@ -141,9 +154,7 @@ impl Dir {
                 rustix::fs::linkat(CWD, &*nameless, dir, name, AtFlags::SYMLINK_FOLLOW)
             };
             match link(parent.as_fd(), name) {
-                Ok(()) => {
-                    return rustix::fs::fsync(parent).map_err(&refused);
-                }
+                Ok(()) => return flush(parent.as_fd()).map_err(unflushed),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(refused(errno)),
             }
@@ -159,7 +170,7 @@ impl Dir {
             // Renamed away: there is nothing to clean up.
             std::mem::forget(temporary);
         }
-        rustix::fs::fsync(parent).map_err(&refused)
+        flush(parent.as_fd()).map_err(unflushed)
     }
 }
 

@@ -272,13 +272,25 @@ async fn a_database_that_is_cut_is_found_damaged() {
     }
     database.close().await;
     let path = directory.path().join("node.db");
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-    let read = match NodeDatabase::open(&path).await {
-        Ok(database) => database.all_stored().await.map(drop),
-        Err(error) => Err(error),
-    };
-    assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
+    let bytes = std::fs::read(&path).unwrap();
+    // within pages and between them; SQLite takes a file of no byte and of one for an empty database
+    let cuts = (1..40).map(|part| bytes.len() * part / 40);
+    for cut in cuts.chain([2, 100, 4095, 4096, bytes.len() - 4096, bytes.len() - 1]) {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let read = match NodeDatabase::open(&path).await {
+            Ok(database) => {
+                let read = database.all_stored().await.map(drop);
+                database.close().await;
+                read
+            }
+            Err(error) => Err(error),
+        };
+        for log in ["node.db-wal", "node.db-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(log));
+        }
+        let kind = read.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::Corrupt), "cut to {cut} of {}", bytes.len());
+    }
 }
 
 #[tokio::test]

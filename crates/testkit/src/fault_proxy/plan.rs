@@ -138,6 +138,12 @@ impl FaultPlan {
         Self { of_all: true, ..self }
     }
 
+    /// Whether some request fails so.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.iter().any(|(_, of)| *of == fault)
+    }
+
     pub(super) fn counts(&self, class: Class) -> bool {
         self.of_all || matches!(class, Class::Head | Class::Pack | Class::Index)
     }

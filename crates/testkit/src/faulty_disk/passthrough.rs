@@ -247,8 +247,8 @@ impl Filesystem for Passthrough {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mut nodes = self.nodes();
-        let set = nodes.path(node).and_then(|path| {
+        let set = self.step(Step::SetAttributes, |nodes| {
+            let path = nodes.path(node)?;
             if let Some(mode) = mode {
                 std::fs::set_permissions(&path, PermissionsExt::from_mode(mode & 0o7777))?;
             }

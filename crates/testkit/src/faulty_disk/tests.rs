@@ -60,11 +60,17 @@ fn a_step_fails_when_it_is_to_and_no_other_does() {
     disk.fail_changes(ErrorKind::ReadOnlyFilesystem);
     let refused = fs::remove_file(root.join("three")).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+    let file = File::options().write(true).open(root.join("three")).unwrap();
+    assert_eq!(file.set_len(0).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    let refused = fs::set_permissions(root.join("three"), mode).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
     assert_eq!(fs::read(root.join("three")).unwrap(), b"one");
     disk.heal();
     disk.hang();
     std::thread::scope(|scope| {
         let read = scope.spawn(|| fs::read(root.join("three")));
+        crate::wait_until(|| disk.faults.state().waiting == 1);
         assert!(!read.is_finished());
         disk.heal();
         assert_eq!(read.join().unwrap().unwrap(), b"one");
