@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cove_objects::{Key, ReadError};
 use cove_types::{Classify, Digest, ErrorKind, PackId};
 
-use crate::chunk::{CHUNK_BYTES_MAX, GRID_BYTES};
+use crate::chunk::CHUNK_BYTES_MAX;
 use crate::decode::DecodeError;
 use crate::frame;
 use crate::index::{self, IndexTable, PageRef};
@@ -20,11 +20,13 @@ use crate::remote::Remote;
 use crate::tree::{self, Nodes};
 
 mod cache_dir;
+mod frames;
 mod kept;
 mod pack_cache;
 
 use pack_cache::lock;
 
+pub(crate) use frames::Checked;
 pub(crate) use kept::Kept;
 pub use pack_cache::PackCache;
 
@@ -37,12 +39,6 @@ const PARALLEL: usize = 8;
 /// Requests for footers and tables under way at once: all that a head names, so that they cost one
 /// round trip.
 const PARALLEL_SMALL: usize = 72;
-/// Frames of one pack that are no further apart are fetched by one request.
-const GAP_BYTES: u64 = 64 << 10;
-/// The same of frames for which that would take more than [`MANY_REQUESTS`].
-const WIDE_GAP_BYTES: u64 = 256 << 10;
-/// So many requests wait for each other: then fewer and longer ones are faster.
-const MANY_REQUESTS: usize = 2 * PARALLEL;
 /// The longest request for frames or pages.
 const REQUEST_BYTES_MAX: u64 = 4 << 20;
 /// An index up to this length is fetched whole: with its 20,000 chunks in one request.
@@ -69,6 +65,8 @@ pub struct Chunks {
     tables: Mutex<Option<Arc<Tables>>>,
     frames: Mutex<Kept<FrameAt, Bytes>>,
     decoded: Mutex<Kept<FrameAt, Arc<Vec<u8>>>>,
+    /// The frames that were lost or damaged once and were asked for again, and whether they were given then.
+    read_again: Mutex<HashMap<FrameAt, bool>>,
 }
 
 /// A frame: its pack and where it begins there.
@@ -96,6 +94,7 @@ impl Chunks {
             tables: Mutex::default(),
             frames: Mutex::new(Kept::new(FRAMES_BYTES_MAX)),
             decoded: Mutex::new(Kept::new(DECODED_BYTES_MAX)),
+            read_again: Mutex::default(),
         }
     }
 
@@ -161,14 +160,29 @@ impl Chunks {
         let fetched = self.remote.get_each(&wanted, PARALLEL_SMALL);
         let mut fetched = wanted.iter().zip(fetched);
         for (pack, slot) in packs.iter().zip(&mut footers).filter(|(_, slot)| slot.is_none()) {
-            let Some(((key, _), bytes)) = fetched.next() else { break };
-            *slot = Some(damage_only(key, bytes, |bytes| self.cache.keep(pack, bytes))?);
+            let Some((wanted, bytes)) = fetched.next() else { break };
+            *slot = Some(self.read_twice(wanted, bytes, |bytes| self.cache.keep(pack, bytes))?);
         }
         for (index, slot) in indexes.iter().zip(&mut tables).filter(|(_, slot)| slot.is_none()) {
-            let Some(((key, _), bytes)) = fetched.next() else { break };
-            *slot = Some(damage_only(key, bytes, |bytes| self.cache.keep_index(index, bytes))?);
+            let Some((wanted, bytes)) = fetched.next() else { break };
+            let keep = |bytes: &Bytes| self.cache.keep_index(index, bytes);
+            *slot = Some(self.read_twice(wanted, bytes, keep)?);
         }
         Ok((footers.into_iter().flatten().collect(), tables.into_iter().flatten().collect()))
+    }
+
+    /// What `keep` makes of a part of an object that was read. That it is lost or damaged is believed when
+    /// a second read says so: a store, or who passes its answers on, may be wrong once.
+    fn read_twice<T>(
+        &self,
+        (key, range): &(Key, Range<u64>),
+        bytes: Result<Bytes, ReadError>,
+        keep: impl Fn(&Bytes) -> Result<T, DecodeError>,
+    ) -> Result<Result<T, ChunkError>, ChunkError> {
+        match damage_only(key, bytes, &keep)? {
+            Ok(kept) => Ok(Ok(kept)),
+            Err(_) => damage_only(key, self.remote.get_range(key, range.clone()), keep),
+        }
     }
 
     /// The footers of `packs`, in their order; one that is lost or damaged says so.
@@ -274,25 +288,26 @@ impl Chunks {
 
     /// Where the indexes say that a chunk lies.
     fn locate_in(&self, tables: &Tables, pages: &Pages, digest: &Digest) -> Located {
-        let mut damage = tables.damaged.first();
+        let mut damage = tables.damaged.first().map(ChunkError::said_again);
         for (number, table) in tables.indexes.iter().enumerate().rev() {
             let Some(page) = table.page_of(digest) else { continue };
             match pages.get(&(number, page.number)) {
-                Some(Ok(bytes)) => {
-                    let found = table.lookup_checked_page(bytes, digest);
-                    let found = found.map_err(|source| {
-                        let object = self.remote.index_key(&table.id).to_string();
-                        ChunkError::Damaged { object, source }
-                    })?;
-                    if let Some(location) = found {
+                Some(Ok(bytes)) => match table.lookup_checked_page(bytes, digest) {
+                    Ok(Some(location)) => {
                         return Ok(Some(Place { pack: location.pack, row: location.row }));
                     }
-                }
-                Some(Err(error)) => damage = damage.or(Some(error)),
+                    Ok(None) => {}
+                    // an older index may know another place
+                    Err(source) => {
+                        let object = self.remote.index_key(&table.id).to_string();
+                        damage = damage.or(Some(ChunkError::Damaged { object, source }));
+                    }
+                },
+                Some(Err(error)) => damage = damage.or_else(|| Some(error.said_again())),
                 None => {}
             }
         }
-        damage.map_or(Ok(None), |damage| Err(damage.said_again()))
+        damage.map_or(Ok(None), Err)
     }
 
     /// Pages by the place of their index and their number, from the cache or fetched.
@@ -344,7 +359,8 @@ impl Chunks {
                     Ok(bytes) => {
                         let from = (page.offset - whole.start) as usize;
                         let bytes = Bytes::copy_from_slice(&bytes[from..from + page.bytes]);
-                        damage_only(key, Ok(bytes), |bytes| keep(page, bytes))?
+                        let wanted = (key.clone(), page.range());
+                        self.read_twice(&wanted, Ok(bytes), |bytes| keep(page, bytes))?
                     }
                     // an object that ends among them has those before its end
                     Err(_) => {
@@ -386,7 +402,89 @@ impl Chunks {
     /// It is in no location, could not be read, or is damaged.
     pub fn chunk(&self, digest: &Digest) -> Result<Bytes, ChunkError> {
         let place = self.locate(digest)?.ok_or(ChunkError::Missing { digest: *digest })?;
-        self.chunk_at(&place, digest)
+        self.chunk_at(&place, digest).or_else(|error| self.elsewhere(digest, &place, error))
+    }
+
+    /// The plain bytes of a chunk that was lost or damaged at `first`: from there, where a second read gives
+    /// them, or from another place: what was put anew lies twice, and either may be lost afterwards. Costs a
+    /// request once for each frame, and one for each index and place.
+    ///
+    /// # Errors
+    ///
+    /// `error` itself, when it tells of no damage or no other place has the chunk; that the store did not
+    /// answer, when it is not known.
+    fn elsewhere(
+        &self,
+        digest: &Digest,
+        first: &Place,
+        error: ChunkError,
+    ) -> Result<Bytes, ChunkError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        match self.again(digest, first) {
+            Err(error) if error.is_damage() => {}
+            read => return read,
+        }
+        for place in self.places(digest)?.iter().filter(|place| place.pack != first.pack) {
+            match self.chunk_at(place, digest) {
+                Err(error) if error.is_damage() => {}
+                read => return read,
+            }
+        }
+        Err(error)
+    }
+
+    /// The plain bytes of a chunk from its frame, which is read again once, past what is kept of it. Who needs the
+    /// same frame meanwhile waits for that read, and has what it gave.
+    ///
+    /// # Errors
+    ///
+    /// It is lost or damaged as before, or the store did not answer: then it is not known, and asked for
+    /// another time.
+    fn again(&self, digest: &Digest, place: &Place) -> Result<Bytes, ChunkError> {
+        let at = (place.pack, place.row.frame_offset);
+        let mut asked = lock(&self.read_again);
+        let is_given = match asked.get(&at) {
+            Some(is_given) => *is_given,
+            None => {
+                let key = self.remote.pack_key(&place.pack);
+                let read = self.remote.get_range(&key, place.row.frame());
+                let frame = damage_only(&key, read, |frame| Ok(frame.clone()))?.ok();
+                asked.insert(at, frame.is_some());
+                frame.is_some_and(|frame| {
+                    lock(&self.decoded).forget(&at);
+                    let bytes = frame.len();
+                    lock(&self.frames).keep(at, frame, bytes);
+                    true
+                })
+            }
+        };
+        drop(asked);
+        match is_given {
+            true => self.chunk_at(place, digest),
+            false => Err(self.damaged(place, "a second read does not give it either")),
+        }
+    }
+
+    /// All places of a chunk that are known, the youngest first.
+    fn places(&self, digest: &Digest) -> Result<Vec<Place>, ChunkError> {
+        let tables = self.tables()?;
+        let young = tables.footers.iter().rev();
+        let young = young.filter_map(|footer| Some((footer.id, *footer.find(digest)?)));
+        let mut places: Vec<Place> = young.map(|(pack, row)| Place { pack, row }).collect();
+        let wanted = tables.indexes.iter().map(|table| table.page_of(digest)).enumerate();
+        let wanted = wanted.filter_map(|(number, page)| Some((number, page?))).collect();
+        let pages = self.pages(&tables.indexes, wanted)?;
+        for (number, table) in tables.indexes.iter().enumerate().rev() {
+            let page = table.page_of(digest).and_then(|page| pages.get(&(number, page.number)));
+            let Some(Ok(page)) = page else { continue };
+            // a damaged page tells of no place
+            if let Ok(Some(location)) = table.lookup_checked_page(page, digest) {
+                places.push(Place { pack: location.pack, row: location.row });
+            }
+        }
+        Ok(places)
     }
 
     fn chunk_at(&self, place: &Place, digest: &Digest) -> Result<Bytes, ChunkError> {
@@ -399,58 +497,12 @@ impl Chunks {
         Ok(Bytes::copy_from_slice(chunk))
     }
 
-    /// Chunks, in the order asked for, located and fetched together as far as the memory for frames
-    /// reaches, each checked.
-    pub(crate) fn checked(&self, digests: &[Digest]) -> Vec<Result<Checked, ChunkError>> {
-        let located = self.locate_all(digests);
-        // who is at fault is told of each by itself
-        let located =
-            located.unwrap_or_else(|_| digests.iter().map(|digest| self.locate(digest)).collect());
-        self.fetch_frames(located.iter().filter_map(|place| place.as_ref().ok()?.as_ref()));
-        let check = |(digest, place): (&Digest, Located)| {
-            let place = place?.ok_or(ChunkError::Missing { digest: *digest })?;
-            let row = &place.row;
-            let is_whole = row.bytes == GRID_BYTES && row.position == 0;
-            if !is_whole || row.frame_bytes >= GRID_BYTES {
-                return self.chunk_at(&place, digest).map(Checked::Plain);
-            }
-            let frame = self.frame(&place)?;
-            let plain = frame::decompress(&frame, GRID_BYTES)
-                .map_err(|source| self.damaged_frame(&place, source))?;
-            if Digest::of(&plain) != *digest {
-                return Err(self.damaged(&place, "its bytes have another digest"));
-            }
-            Ok(if plain.len() == GRID_BYTES as usize {
-                Checked::Frame { frame, bytes: GRID_BYTES }
-            } else {
-                Checked::Plain(plain.into())
-            })
-        };
-        digests.iter().zip(located).map(check).collect()
-    }
-
     fn damaged_frame(&self, place: &Place, source: DecodeError) -> ChunkError {
         ChunkError::Damaged { object: self.remote.pack_key(&place.pack).to_string(), source }
     }
 
     fn damaged(&self, place: &Place, reason: &str) -> ChunkError {
         self.damaged_frame(place, DecodeError::damaged("frame", reason))
-    }
-
-    /// The encoded bytes of the frame in which a chunk lies, as the store gave them: checked against
-    /// nothing.
-    fn frame(&self, place: &Place) -> Result<Bytes, ChunkError> {
-        let at = (place.pack, place.row.frame_offset);
-        if let Some(frame) = lock(&self.frames).find(&at) {
-            return Ok(frame);
-        }
-        let key = self.remote.pack_key(&place.pack);
-        let frame = self
-            .remote
-            .get_range(&key, place.row.frame())
-            .map_err(|source| ChunkError::Read { source })?;
-        lock(&self.frames).keep(at, frame.clone(), frame.len());
-        Ok(frame)
     }
 
     fn decoded(&self, place: &Place) -> Result<Arc<Vec<u8>>, ChunkError> {
@@ -464,96 +516,6 @@ impl Chunks {
         let plain = Arc::new(plain);
         lock(&self.decoded).keep(at, Arc::clone(&plain), plain.len());
         Ok(plain)
-    }
-
-    /// Fetches the frames of these chunks together, neighbours by one request, as far as the
-    /// memory for frames reaches. What cannot be fetched is left to [`chunk`](Self::chunk) to report.
-    pub fn fetch(&self, digests: &[Digest]) {
-        let digests: Vec<Digest> =
-            digests.iter().filter(|digest| !digest.is_hole()).copied().collect();
-        let Ok(located) = self.locate_all(&digests) else { return };
-        self.fetch_frames(located.iter().filter_map(|place| place.as_ref().ok()?.as_ref()));
-    }
-
-    fn fetch_frames<'p>(&self, places: impl Iterator<Item = &'p Place>) {
-        let mut wanted: Vec<(PackId, Range<u64>)> = Vec::new();
-        for place in places {
-            if !lock(&self.frames).contains(&(place.pack, place.row.frame_offset)) {
-                wanted.push((place.pack, place.row.frame()));
-            }
-        }
-        wanted.sort_by_key(|(pack, range)| (*pack, range.start));
-        wanted.dedup();
-        let mut requests = joined(&wanted, GAP_BYTES);
-        if requests.len() > MANY_REQUESTS {
-            requests = joined(&wanted, WIDE_GAP_BYTES);
-        }
-        let ranges: Vec<(Key, Range<u64>)> = requests
-            .iter()
-            .map(|(pack, whole, _)| (self.remote.pack_key(pack), whole.clone()))
-            .collect();
-        let Ok(fetched) = self.remote.get_ranges(&ranges, PARALLEL) else { return };
-        let mut frames = lock(&self.frames);
-        for ((pack, whole, parts), bytes) in requests.iter().zip(fetched) {
-            for part in parts {
-                let from = (part.start - whole.start) as usize;
-                let to = (part.end - whole.start) as usize;
-                let offset = u32::try_from(part.start).unwrap_or(u32::MAX);
-                frames.keep((*pack, offset), own_part(&bytes, from..to), to - from);
-            }
-        }
-    }
-}
-
-/// A request for frames of one pack, and where those are that are wanted of it.
-type FrameRequest = (PackId, Range<u64>, Vec<Range<u64>>);
-
-/// Requests for frames, which are in order, those of one pack together that are no further apart
-/// than `gap` bytes, up to the longest request.
-fn joined(wanted: &[(PackId, Range<u64>)], gap: u64) -> Vec<FrameRequest> {
-    let mut requests: Vec<FrameRequest> = Vec::new();
-    for (pack, range) in wanted {
-        match requests.last_mut() {
-            Some((last, whole, parts))
-                if last == pack
-                    && range.start <= whole.end + gap
-                    && range.end - whole.start <= REQUEST_BYTES_MAX =>
-            {
-                whole.end = whole.end.max(range.end);
-                parts.push(range.clone());
-            }
-            _ => requests.push((*pack, range.clone(), vec![range.clone()])),
-        }
-    }
-    requests
-}
-
-/// A part of what one request brought, which keeps no more in memory than twice its length: a
-/// slice keeps all of the buffer.
-fn own_part(bytes: &Bytes, part: Range<usize>) -> Bytes {
-    let part = bytes.slice(part);
-    if part.len() * 2 < bytes.len() { Bytes::copy_from_slice(&part) } else { part }
-}
-
-/// A chunk that was checked against its digest.
-pub(crate) enum Checked {
-    /// Its plain bytes.
-    Plain(Bytes),
-    /// It alone in a frame that is shorter, and its length.
-    Frame { frame: Bytes, bytes: u32 },
-}
-
-impl Checked {
-    /// Its plain bytes; decompresses a frame once more.
-    ///
-    /// # Errors
-    ///
-    /// None of what was checked.
-    pub(crate) fn plain(self) -> Result<Bytes, DecodeError> {
-        match self {
-            Self::Plain(plain) => Ok(plain),
-            Self::Frame { frame, bytes } => frame::decompress(&frame, bytes).map(Bytes::from),
-        }
     }
 }
 
@@ -666,7 +628,7 @@ impl ChunkError {
         self.is_damage() || self.kind() == ErrorKind::Denied
     }
 
-    /// The same damage as an error of its own.
+    /// The same as an error of its own.
     fn said_again(&self) -> Self {
         match self {
             Self::Missing { digest } => Self::Missing { digest: *digest },
@@ -683,9 +645,13 @@ impl ChunkError {
                         let (key, size, bytes_max) = (key.clone(), *size, *bytes_max);
                         ReadError::TooLong { key, size, bytes_max }
                     }
-                    ReadError::Unknown { key, source } | ReadError::Denied { key, source } => {
+                    ReadError::Unknown { key, source } => {
                         let source = source.to_string().into();
                         ReadError::Unknown { key: key.clone(), source }
+                    }
+                    ReadError::Denied { key, source } => {
+                        let source = source.to_string().into();
+                        ReadError::Denied { key: key.clone(), source }
                     }
                 },
             },

@@ -652,6 +652,24 @@ impl Head {
         Ok(joined)
     }
 
+    /// Takes out again what [`join`](Self::join) put in: when the last entries are just those of the
+    /// list that the head `named` before, it names this list as before, and no chunk is to be
+    /// written. When a transition changed one of them, all stay for [`spill`](Self::spill).
+    ///
+    /// Gives the entries that the head only names then. Costs the digest of at most 256 entries.
+    #[must_use]
+    pub fn name_again(&mut self, named: Option<&Older>) -> OlderEntries {
+        let mut older = OlderEntries { entries: Vec::new(), unread: self.unread.clone() };
+        if let (None, Some(named)) = (self.older, named)
+            && let Some(kept) = self.entries.len().checked_sub(count_of([named]))
+            && Digest::of(&json::canonical(&&self.entries[kept..])) == named.digest
+        {
+            older.entries = self.entries.split_off(kept);
+            self.older = Some(*named);
+        }
+        older
+    }
+
     /// Whether entries are to be moved out before the head is written.
     #[must_use]
     pub fn needs_spill(&self) -> bool {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cove_types::{Classify, Digest, TreePath, wire};
 
 use crate::chunks::Chunks;
-use crate::tree::{self, ChangeKind, Content, Entry, PathChange, Piece, ReadError};
+use crate::tree::{self, ChangeKind, Content, Entry, PathChange, Piece, ReadError, State};
 use crate::volumes::FileView;
 
 /// How many bytes of a file are looked up in the tree at a time.
@@ -167,11 +167,11 @@ pub fn diff(
     after: (&Chunks, &Digest),
 ) -> Result<Vec<wire::Change>, ReadError> {
     let changes = tree::changes(before.0, before.1, after.0, after.1)?;
-    Ok(changes.iter().filter_map(change).collect())
+    Ok(changes.into_iter().filter_map(change).collect())
 }
 
 /// One change as people see it; `None` outside the project's files.
-fn change(change: &PathChange) -> Option<wire::Change> {
+fn change(change: PathChange) -> Option<wire::Change> {
     let root = project_root();
     let path = change.path.below(&root)?;
     let from = match &change.kind {
@@ -185,17 +185,17 @@ fn change(change: &PathChange) -> Option<wire::Change> {
         ChangeKind::Renamed { .. } => wire::ChangeKind::Renamed,
         ChangeKind::Metadata => wire::ChangeKind::Metadata,
     };
-    let size = |entry: &Option<Entry>| entry.as_ref().and_then(Entry::size);
-    let mode = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.mode);
+    let size = |state: Option<State>| state.and_then(|state| state.size);
+    let mode = |state: Option<State>| state.map(|state| state.mode);
     let octal = |mode: Option<u16>| mode.map(|mode| format!("{mode:04o}"));
-    let (mode_before, mode_after) = (mode(&change.before), mode(&change.after));
+    let (mode_before, mode_after) = (mode(change.before), mode(change.after));
     let mode_changed = mode_before.is_some() && mode_after.is_some() && mode_before != mode_after;
     Some(wire::Change {
         path: if path.is_top() { ".".into() } else { path.to_string() },
         change: kind,
         from,
-        bytes_before: size(&change.before),
-        bytes_after: size(&change.after),
+        bytes_before: size(change.before),
+        bytes_after: size(change.after),
         mode_before: octal(mode_before).filter(|_| mode_changed),
         mode_after: octal(mode_after).filter(|_| mode_changed),
     })

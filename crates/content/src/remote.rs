@@ -180,22 +180,33 @@ impl Remote {
         Ok(listed.into_iter().map(volume).collect())
     }
 
-    /// The packs that are here, whoever names them, with their lengths; what has no pack's name is left
-    /// out.
+    /// A page of the packs that are here, whoever names them: of the first `limit` objects in the order of
+    /// names, or of those after `after`.
+    ///
+    /// Of a store that lists in an order of its own each page costs the whole list.
     ///
     /// # Errors
     ///
-    /// [`ReadError`]: the list is whole or not given at all.
-    pub fn packs(&self) -> Result<Vec<(PackId, u64)>, ReadError> {
+    /// [`ReadError`]: the page is whole or not given at all.
+    pub fn packs(&self, after: Option<&Key>, limit: usize) -> Result<PackPage, ReadError> {
         let prefix = format!("teams/{}/packs/", self.team);
-        let listed: Vec<Listed> =
-            self.runtime.block_on(self.store.list(&prefix, None, usize::MAX))?;
+        let listed: Vec<Listed> = self.runtime.block_on(self.store.list(&prefix, after, limit))?;
+        let next = listed.last().filter(|_| listed.len() >= limit).map(|last| last.key.clone());
         let pack = |listed: Listed| {
             let id = listed.key.as_str().strip_prefix(&prefix)?;
             Some((id.parse().ok()?, listed.bytes))
         };
-        Ok(listed.into_iter().filter_map(pack).collect())
+        Ok(PackPage { packs: listed.into_iter().filter_map(pack).collect(), next })
     }
+}
+
+/// Packs as a store lists them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackPage {
+    /// The packs in the order of their ids, with their lengths; what has no pack's name is left out.
+    pub packs: Vec<(PackId, u64)>,
+    /// What the next page comes after, if there may be one.
+    pub next: Option<Key>,
 }
 
 /// Writes an object whose name is used once, asking again while the answer is unknown.

@@ -61,8 +61,11 @@ pub fn restore_tree(
         }
         Ok(())
     })?;
-    building.finish()
+    building.finish(chunks)
 }
+
+/// Attributes over 1 KiB are read of so many directories together, at most 128 KiB of each.
+const DIRECTORIES_AT_ONCE: usize = 128;
 
 /// The regular file whose chunk lists are coming.
 struct Open {
@@ -85,7 +88,8 @@ struct Building<'a> {
     takes_frames: Arc<AtomicBool>,
     /// Where the first name of a hard-linked file that was met is now.
     firsts: HashMap<TreePath, TreePath>,
-    directories: Vec<(TreePath, Entry, XattrList)>,
+    /// Where the directories are now, the path of each in the tree, and its metadata.
+    directories: Vec<(TreePath, TreePath, Entry)>,
     /// What could not be read and is left out; `None` when nothing may be.
     unreadable: Option<Vec<Unreadable>>,
     progress: &'a Progress,
@@ -115,7 +119,8 @@ impl<'a> Building<'a> {
     ) -> Result<(), RestoreError> {
         let takes_frames = Arc::clone(&self.takes_frames);
         std::thread::scope(|scope| {
-            let mut ahead = ahead::begin(scope, chunks, &takes_frames, walk);
+            let salvages = self.unreadable.is_some();
+            let mut ahead = ahead::begin(scope, chunks, &takes_frames, salvages, walk);
             while let Some(portion) = ahead.next() {
                 portion.into_iter().try_for_each(|ready| self.ready(ready))?;
             }
@@ -164,14 +169,8 @@ impl<'a> Building<'a> {
                 if self.dir.find(&target)?.is_none() {
                     self.dir.create_dir(&target, 0o700)?;
                 }
-                let xattrs = xattrs_of(&path, &entry, next);
-                // one whose attributes are lost stays, without them
-                let (xattrs, lost) = match xattrs {
-                    Ok(xattrs) => (xattrs, None),
-                    Err(error) => (XattrList::default(), Some(error)),
-                };
-                self.directories.push((target, entry, xattrs));
-                return lost.map_or(Ok(()), Err);
+                self.directories.push((target, path, entry));
+                return Ok(());
             }
             Content::Symlink(link) => self.dir.symlink(&target, link)?,
             Content::Fifo => self.dir.mkfifo(&target, 0o600)?,
@@ -293,10 +292,25 @@ impl<'a> Building<'a> {
         self.close().or_else(|error| self.leave_out(error))
     }
 
-    fn finish(&mut self) -> Result<(), RestoreError> {
+    /// Ends the last file, and gives the directories their metadata, the deepest first.
+    fn finish(&mut self, chunks: &Chunks) -> Result<(), RestoreError> {
         self.end_file()?;
-        for (target, entry, xattrs) in std::mem::take(&mut self.directories).into_iter().rev() {
-            self.dress(&target, &entry, &xattrs)?;
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.reverse();
+        for some in directories.chunks(DIRECTORIES_AT_ONCE) {
+            let wanted: Vec<Digest> =
+                some.iter().filter_map(|(_, _, entry)| entry.xattrs.chunk()).collect();
+            let mut pieces = chunks.checked(&wanted).into_iter();
+            for (target, path, entry) in some {
+                let next =
+                    || pieces.next().ok_or_else(|| RestoreError::Order { path: path.clone() });
+                // one whose attributes are lost stays, without them
+                let xattrs = match xattrs_of(path, entry, next) {
+                    Ok(xattrs) => xattrs,
+                    Err(error) => self.leave_out(error).map(|()| XattrList::default())?,
+                };
+                self.dress(target, entry, &xattrs)?;
+            }
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ mod varint;
 pub use build::{
     BORDER_BYTES_MAX, BORDER_BYTES_MIN, BORDER_BYTES_SPREAD, Builder, CHILD_BYTES, WriteError,
 };
-pub use changes::{ChangeKind, PathChange, changes};
+pub use changes::{ChangeKind, PathChange, State, changes};
 pub use check::{Fault, check};
 pub use chunk_list::{ChunkList, GROUP_CHUNKS, file_items};
 pub use diff::{Diff, Difference, diff};

@@ -63,7 +63,7 @@ pub fn contradictions(head: &Head) -> Vec<String> {
 /// Costs a read of each distinct tree node, and of the share; other chunks of files are read only
 /// where their pack is damaged. Of each distinct tree all items are gone through, some
 /// microseconds each; the paths of its directories and hard-linked files and, for all trees together,
-/// 40 bytes for each distinct chunk are held in memory. What is found is added to `problems` and `checked`; the answer tells of
+/// 30 to 85 bytes for each distinct chunk are held in memory. What is found is added to `problems` and `checked`; the answer tells of
 /// each state whether it is whole.
 ///
 /// # Errors

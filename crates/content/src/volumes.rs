@@ -4,6 +4,7 @@
 //! Projects, names and people are unknown here: a volume carries a
 //! [`ProjectDocument`] that it keeps and returns unread.
 
+use std::fmt;
 use std::future::Future;
 use std::io::{Cursor, Read, Write};
 use std::ops::Range;
@@ -161,7 +162,8 @@ pub struct Restore {
 /// What a restore made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restored {
-    /// The entry that holds the state before; absent when that state is an entry already.
+    /// The entry that holds the state before: a new one, or one that held it already; absent when it is
+    /// not known here.
     pub before: Option<EntryView>,
 }
 
@@ -276,20 +278,41 @@ pub enum VerifyLevel {
 }
 
 /// What taking over a store gave.
-#[derive(Debug, Clone, Default)]
 pub struct Recovered {
     /// The volumes that are here now.
     pub volumes: Vec<VolumeStatus>,
     /// What is not.
     pub lost: Vec<wire::Lost>,
-    /// Which of these volumes were made from the packs of lost ones.
+    /// The look for volumes whose heads are lost.
+    pub rest: LookingForLost,
+}
+
+impl fmt::Debug for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { volumes, lost, rest: _ } = self;
+        f.debug_struct("Recovered").field("volumes", volumes).field("lost", lost).finish()
+    }
+}
+
+/// The look for volumes whose heads are lost, which may take long. Nobody looks before this is awaited; what
+/// came back is here and can be used meanwhile, and stays when this is dropped.
+pub type LookingForLost = Pin<Box<dyn Future<Output = Result<FoundLost, VolumeError>> + Send>>;
+
+/// What a look for volumes whose heads are lost gave.
+#[derive(Debug, Clone, Default)]
+pub struct FoundLost {
+    /// The volumes that are here now and were not before.
+    pub volumes: Vec<VolumeStatus>,
+    /// What is not.
+    pub lost: Vec<wire::Lost>,
+    /// Which of these volumes had lost their heads.
     pub rebuilt: Vec<Rebuilt>,
 }
 
-/// A volume that was made from what the packs of another record, whose head is lost.
+/// A volume whose head was lost: made from what the packs of another record, or its own head put again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The other one, which is left as it is.
+    /// The other one, which is left as it is; the volume itself where its head was put again.
     pub lost: VolumeId,
     /// The volume.
     pub volume: VolumeId,
@@ -446,7 +469,8 @@ pub trait Volumes: Send + Sync + 'static {
     /// Checks what the store has beside its volumes: the record of who holds it.
     async fn verify_store(&self) -> Result<Option<wire::VerifyProblem>, VolumeError>;
 
-    /// Takes the store over and makes copies of all its volumes here. `take`: although its holder lives.
+    /// Takes the store over and makes copies here of all its volumes whose heads are there; whoever awaits the
+    /// rest looks for the others. `take`: although its holder lives.
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError>;
 
     /// What is well and what is not with pool, store and node.
@@ -486,6 +510,9 @@ pub enum VolumeError {
     TooOld,
     #[error("whether it took effect is not known yet: ask again with operation id {operation}")]
     Unknown { operation: OperationId },
+    /// What was accepted goes on after the next start.
+    #[error("cove is stopping")]
+    Stopping,
     #[error("the store is held by another Cove")]
     HeldByAnother,
     #[error("a project has at most 256 entries in its timeline, and this one has that many")]
@@ -536,6 +563,7 @@ impl Classify for VolumeError {
             Self::EntriesUnread { .. } => ErrorKind::Corrupt,
             Self::OtherRequest | Self::TooOld => ErrorKind::Conflict,
             Self::Unknown { .. } => ErrorKind::TimedOut,
+            Self::Stopping => ErrorKind::Unavailable,
             Self::Refused { kind, .. } | Self::Failed { kind, .. } => *kind,
         }
     }

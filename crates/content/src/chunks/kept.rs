@@ -58,6 +58,14 @@ impl<K: Copy + Eq + Hash, V: Clone> Kept<K, V> {
             }
         }
     }
+
+    /// Keeps the value of a key no longer.
+    pub(crate) fn forget(&mut self, key: &K) {
+        if let Some(old) = self.values.remove(key) {
+            self.bytes -= old.bytes;
+            self.order.remove(&old.asked);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +79,8 @@ mod tests {
         assert_eq!(kept.find(&0), Some(0));
         kept.keep(5, 5, 2);
         assert_eq!((kept.find(&1), kept.find(&0), kept.find(&5)), (None, Some(0), Some(5)));
+        kept.forget(&5);
+        assert_eq!((kept.find(&5), kept.bytes), (None, 8));
         kept.keep(6, 6, 10);
         assert_eq!((kept.find(&0), kept.find(&6), kept.bytes), (None, Some(6), 10));
     }

@@ -17,7 +17,7 @@ use crate::pack::PackIndex;
 /// Footers, tables and pages on disk, in bytes: the pages of 10 million chunks, more than 1 TB.
 const DISK_BYTES_MAX: u64 = 512 << 20;
 /// Objects that a gathering takes in, on disk, in bytes: the small packs of a head have at most 252 MiB
-/// and most often less than one.
+/// and most often less than one. Those that were gathered go as all others, when there are more.
 const GATHERED_BYTES_MAX: u64 = 256 << 20;
 /// What they lie in, below the directory of the cache.
 const GATHERED_DIR: &str = "gathered";

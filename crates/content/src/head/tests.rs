@@ -339,6 +339,28 @@ fn entries_that_move_out_come_before_those_that_did() {
     assert!(head.join(&first).is_err());
 }
 
+#[test]
+fn a_list_that_did_not_change_is_named_again_and_one_that_did_is_not() {
+    let mut head = with_entries(0..17);
+    let older = moved(&mut head, OlderEntries::default());
+    let joined = head.join(&older).unwrap();
+    let mut next = joined.add_entry(entry(17, EntryKind::Manual), &[], None, stamp(2)).unwrap();
+    assert_eq!(next.name_again(head.older.as_ref()), older);
+    assert_eq!((next.older, next.entries.len()), (head.older, head.entries.len() + 1));
+    assert!(!next.needs_spill());
+    next.encode().unwrap();
+    assert_eq!(next.join(&older).unwrap().entries, with_entries(0..18).entries);
+
+    let edit = EntryEdit { pinned: Some(true), ..EntryEdit::default() };
+    let mut edited = joined.edit_entry(&entry_id(0), edit, None, stamp(2)).unwrap();
+    let before = edited.clone();
+    assert_eq!(edited.name_again(head.older.as_ref()), OlderEntries::default());
+    assert_eq!(edited, before, "an entry of it changed");
+    let mut short = with_entries(0..3);
+    assert_eq!(short.name_again(head.older.as_ref()), OlderEntries::default());
+    assert_eq!(short.name_again(None), OlderEntries::default());
+}
+
 /// Moves entries out of `head`; gives what it only names then.
 fn moved(head: &mut Head, older: OlderEntries) -> OlderEntries {
     let chunk = head.spill(older).unwrap();

@@ -52,7 +52,7 @@ pub fn restore_readable(
         }
         Ok(())
     })?;
-    building.finish()?;
+    building.finish(chunks)?;
     Ok(building.unreadable.unwrap_or_default())
 }
 

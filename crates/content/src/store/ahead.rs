@@ -5,7 +5,7 @@
 //! said, so that what is stored is the same as if one thread had done all of it.
 //!
 //! **Invariant:** what was read and not yet taken has at most [`AHEAD_BYTES_MAX`] bytes, and one
-//! portion, at any size of files and directories.
+//! portion a thread, at any size of files, of their attributes and of directories.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -35,6 +35,8 @@ const PORTION_BYTES: u64 = 512 << 10;
 const PORTION_ENTRIES: usize = 128;
 /// What an entry counts for beside its content.
 const ENTRY_BYTES: u64 = 1 << 10;
+/// What a long file counts for, which is open until all of it was read: processes may have 1,024 files.
+const OPEN_BYTES: u64 = 512 << 10;
 /// A longer file is read in parts of one chunk list each.
 const WHOLE_BYTES_MAX: u64 = 1 << 20;
 
@@ -107,6 +109,17 @@ impl Puts {
     }
 }
 
+/// What was read of attributes, whose length nobody knows before, in bytes.
+fn attribute_bytes(found: &Found) -> u64 {
+    let Found::Entry(_, _, Ok(read)) = found else { return 0 };
+    let puts = read.puts.0.borrow();
+    let metas = puts.iter().filter_map(|put| match put {
+        Put::Meta(_, plain) => Some(plain.len() as u64),
+        Put::Data(..) | Put::Frame(..) => None,
+    });
+    metas.sum()
+}
+
 impl ChunkSink for Puts {
     fn put_data(&self, digest: Digest, plain: &[u8]) -> Result<(), SessionError> {
         // what gets a frame of its own anyway is compressed by whoever reads it
@@ -170,7 +183,9 @@ impl Ahead {
         };
         let read_all =
             move |tasks: Vec<Task>| tasks.into_iter().map(|task| read(dir, task)).collect();
-        let portions = InOrder::begin(scope, READERS, AHEAD_BYTES_MAX, begin, read_all);
+        let portions = InOrder::begin(scope, READERS, AHEAD_BYTES_MAX, begin, read_all, |found| {
+            found.iter().map(attribute_bytes).sum()
+        });
         Self { portions, found: Vec::new().into_iter(), long: LongFile::default() }
     }
 
@@ -339,6 +354,6 @@ impl Reading<'_> {
                 return Ok(Err(Ended));
             }
         }
-        Ok(self.add(Task::Long(file, path.clone(), metadata.clone(), grid), 0))
+        Ok(self.add(Task::Long(file, path.clone(), metadata.clone(), grid), OPEN_BYTES))
     }
 }

@@ -1,6 +1,6 @@
 //! What a person calls the differences of two trees.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use cove_types::{Digest, TreePath};
 
@@ -14,9 +14,18 @@ pub struct PathChange {
     /// What happened to it.
     pub kind: ChangeKind,
     /// What it was; of a renamed one, at its old path.
-    pub before: Option<Entry>,
+    pub before: Option<State>,
     /// What it is.
-    pub after: Option<Entry>,
+    pub after: Option<State>,
+}
+
+/// What is told of a path on one side: there may be very many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The length of a file, in bytes.
+    pub size: Option<u64>,
+    /// Permissions and the sticky bit.
+    pub mode: u16,
 }
 
 /// What happened to a path.
@@ -48,7 +57,7 @@ pub enum ChangeKind {
 ///   directory that moved is removed and added, its files are renamed.
 ///
 /// Costs what [`diff()`] does and, for a file of which only chunks differ, a look-up of its
-/// entry; holds all changes in memory.
+/// entry; holds all changes in memory, some 200 bytes and its path for each.
 ///
 /// # Errors
 ///
@@ -59,7 +68,16 @@ pub fn changes(
     nodes_b: &(impl Nodes + ?Sized),
     b: &Digest,
 ) -> Result<Vec<PathChange>, ReadError> {
-    let mut paths: BTreeMap<TreePath, Sides> = BTreeMap::new();
+    let mut told = Told::default();
+    let completed = |path: &TreePath, mut sides: Sides| {
+        if !sides.has_entry {
+            sides.before.entry = find_entry(nodes_a, a, path)?;
+            sides.after.entry = find_entry(nodes_b, b, path)?;
+        }
+        Ok(sides)
+    };
+    // all keys of a path follow each other
+    let mut at: Option<(TreePath, Sides)> = None;
     for difference in diff(nodes_a, a, nodes_b, b) {
         let Difference { key, before, after } = difference?;
         let parts = key.parse().map_err(|why| ReadError::Corrupt { digest: *b, why })?;
@@ -67,19 +85,22 @@ pub fn changes(
             let corrupt = |why| ReadError::Corrupt { digest: *root, why };
             value.map(|value| Value::decode(&parts, &value).map_err(corrupt)).transpose()
         };
-        let sides = paths.entry(parts.path.clone()).or_default();
-        sides.before.add(parts.offset, decode(before, a)?);
-        sides.after.add(parts.offset, decode(after, b)?);
+        let (before, after) = (decode(before, a)?, decode(after, b)?);
+        if let Some((path, sides)) = at.take_if(|(path, _)| *path != parts.path) {
+            let sides = completed(&path, sides)?;
+            told.add(path, sides);
+        }
+        let (_, sides) = at.get_or_insert_with(|| (parts.path, Sides::default()));
+        sides.before.add(parts.offset, before);
+        sides.after.add(parts.offset, after);
         sides.has_entry |= parts.offset.is_none();
         sides.has_chunks |= parts.offset.is_some();
     }
-    for (path, sides) in &mut paths {
-        if !sides.has_entry {
-            sides.before.entry = find_entry(nodes_a, a, path)?;
-            sides.after.entry = find_entry(nodes_b, b, path)?;
-        }
+    if let Some((path, sides)) = at {
+        let sides = completed(&path, sides)?;
+        told.add(path, sides);
     }
-    Ok(classify(paths))
+    Ok(told.paired())
 }
 
 /// What two trees say of a path, as far as it differs.
@@ -94,8 +115,8 @@ struct Sides {
 #[derive(Debug, Default)]
 struct Side {
     entry: Option<Entry>,
-    lists: blake3::Hasher,
-    has_lists: bool,
+    /// The digest of the lists so far, each over the one before: a hasher that waits takes 2 KB.
+    lists: Option<Digest>,
 }
 
 impl Side {
@@ -103,9 +124,11 @@ impl Side {
         match (offset, value) {
             (_, Some(Value::Entry(entry))) => self.entry = Some(entry),
             (Some(offset), Some(Value::Chunks(list))) => {
-                self.lists.update(&offset.to_le_bytes());
-                self.lists.update(&list.encode());
-                self.has_lists = true;
+                let mut lists = blake3::Hasher::new();
+                lists.update(self.lists.as_ref().map_or(&[][..], |before| &before.0));
+                lists.update(&offset.to_le_bytes());
+                lists.update(&list.encode());
+                self.lists = Some(Digest(*lists.finalize().as_bytes()));
             }
             _ => {}
         }
@@ -115,61 +138,85 @@ impl Side {
     /// empty or a hole, and for other kinds.
     fn identity(&self) -> Option<(u64, Digest)> {
         let Content::File { size, chunk, .. } = self.entry.as_ref()?.content else { return None };
-        let lists = self.has_lists.then(|| Digest(*self.lists.finalize().as_bytes()));
-        Some((size, chunk.or(lists)?))
+        Some((size, chunk.or(self.lists)?))
+    }
+
+    fn state(&self) -> Option<State> {
+        let entry = self.entry.as_ref()?;
+        Some(State { size: entry.size(), mode: entry.mode })
     }
 }
 
-/// Decides from the differences alone.
-fn classify(paths: BTreeMap<TreePath, Sides>) -> Vec<PathChange> {
-    let mut changes = Vec::new();
-    let mut removed: Vec<(TreePath, Side)> = Vec::new();
-    let mut added: Vec<(TreePath, Side)> = Vec::new();
-    for (path, sides) in paths {
-        match (&sides.before.entry, &sides.after.entry) {
-            (Some(before), Some(after)) if before.content.number() == after.content.number() => {
-                if let Some(kind) = kind_of(before, after, sides.has_chunks) {
-                    changes.push(PathChange {
-                        path,
-                        kind,
-                        before: sides.before.entry,
-                        after: sides.after.entry,
-                    });
+/// A path that is on one side alone.
+#[derive(Debug)]
+struct Alone {
+    path: TreePath,
+    state: Option<State>,
+    identity: Option<(u64, Digest)>,
+}
+
+/// What is known of the paths so far.
+#[derive(Debug, Default)]
+struct Told {
+    changes: Vec<PathChange>,
+    removed: Vec<Alone>,
+    added: Vec<Alone>,
+}
+
+impl Told {
+    fn add(&mut self, path: TreePath, Sides { before, after, has_chunks, .. }: Sides) {
+        match (&before.entry, &after.entry) {
+            (Some(was), Some(is)) if was.content.number() == is.content.number() => {
+                if let Some(kind) = kind_of(was, is, has_chunks) {
+                    let (before, after) = (before.state(), after.state());
+                    self.changes.push(PathChange { path, kind, before, after });
                 }
             }
-            (before, after) => {
-                let (is_removed, is_added) = (before.is_some(), after.is_some());
-                if is_removed {
-                    removed.push((path.clone(), sides.before));
+            (was, is) => {
+                let alone = |path, side: &Side| Alone {
+                    path,
+                    state: side.state(),
+                    identity: side.identity(),
+                };
+                if was.is_some() {
+                    self.removed.push(alone(path.clone(), &before));
                 }
-                if is_added {
-                    added.push((path, sides.after));
+                if is.is_some() {
+                    self.added.push(alone(path, &after));
                 }
             }
         }
     }
-    let pairs = pair(&removed, &added);
-    let mut removed: Vec<Option<(TreePath, Side)>> = removed.into_iter().map(Some).collect();
-    for (index, (path, side)) in added.into_iter().enumerate() {
-        let from = pairs.get(&index).and_then(|from| removed[*from].take());
-        let (kind, before) = match from {
-            Some((from, before)) => (ChangeKind::Renamed { from }, before.entry),
-            None => (ChangeKind::Added, None),
-        };
-        changes.push(PathChange { path, kind, before, after: side.entry });
+
+    /// All changes, sorted; what was removed and added elsewhere is one that is renamed.
+    fn paired(self) -> Vec<PathChange> {
+        let Self { mut changes, mut removed, mut added } = self;
+        // a path comes after those beside its directory
+        removed.sort_by(|a, b| a.path.cmp(&b.path));
+        added.sort_by(|a, b| a.path.cmp(&b.path));
+        let pairs = pair(&removed, &added);
+        let mut removed: Vec<Option<Alone>> = removed.into_iter().map(Some).collect();
+        for (index, Alone { path, state, .. }) in added.into_iter().enumerate() {
+            let from = pairs.get(&index).and_then(|from| removed[*from].take());
+            let (kind, before) = match from {
+                Some(from) => (ChangeKind::Renamed { from: from.path }, from.state),
+                None => (ChangeKind::Added, None),
+            };
+            changes.push(PathChange { path, kind, before, after: state });
+        }
+        changes.extend(removed.into_iter().flatten().map(|Alone { path, state, .. }| PathChange {
+            path,
+            kind: ChangeKind::Removed,
+            before: state,
+            after: None,
+        }));
+        changes.sort_by(|a, b| {
+            a.path
+                .cmp(&b.path)
+                .then((b.kind == ChangeKind::Removed).cmp(&(a.kind == ChangeKind::Removed)))
+        });
+        changes
     }
-    changes.extend(removed.into_iter().flatten().map(|(path, side)| PathChange {
-        path,
-        kind: ChangeKind::Removed,
-        before: side.entry,
-        after: None,
-    }));
-    changes.sort_by(|a, b| {
-        a.path
-            .cmp(&b.path)
-            .then((b.kind == ChangeKind::Removed).cmp(&(a.kind == ChangeKind::Removed)))
-    });
-    changes
 }
 
 /// What happened to a path that is of the same kind on both sides; `None` when nothing did
@@ -194,23 +241,24 @@ fn kind_of(before: &Entry, after: &Entry, has_chunks: bool) -> Option<ChangeKind
 
 /// For indexes of added files those of the removed ones that they were: of the same
 /// identity, first those of the same name, then in order of paths.
-fn pair(removed: &[(TreePath, Side)], added: &[(TreePath, Side)]) -> HashMap<usize, usize> {
+fn pair(removed: &[Alone], added: &[Alone]) -> HashMap<usize, usize> {
     let mut candidates: HashMap<(u64, Digest), Vec<usize>> = HashMap::new();
-    for (index, (_, side)) in removed.iter().enumerate().rev() {
-        if let Some(identity) = side.identity() {
+    for (index, alone) in removed.iter().enumerate().rev() {
+        if let Some(identity) = alone.identity {
             candidates.entry(identity).or_default().push(index);
         }
     }
     let mut pairs = HashMap::new();
     for same_name in [true, false] {
-        for (index, (path, side)) in added.iter().enumerate() {
-            let Some(identity) = side.identity() else { continue };
-            let Some(left) = candidates.get_mut(&identity) else { continue };
+        for (index, Alone { path, identity, .. }) in added.iter().enumerate() {
+            let Some(identity) = identity else { continue };
+            let Some(left) = candidates.get_mut(identity) else { continue };
             if pairs.contains_key(&index) {
                 continue;
             }
-            let found =
-                left.iter().rposition(|from| !same_name || removed[*from].0.name() == path.name());
+            let found = left
+                .iter()
+                .rposition(|from| !same_name || removed[*from].path.name() == path.name());
             if let Some(found) = found {
                 pairs.insert(index, left.remove(found));
             }

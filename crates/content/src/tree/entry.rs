@@ -237,6 +237,15 @@ impl Xattrs {
             (Self::Chunk(Digest::of(&bytes)), Some(bytes))
         }
     }
+
+    /// The chunk that is the list, when it is not in the entry.
+    #[must_use]
+    pub fn chunk(&self) -> Option<Digest> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Chunk(digest) => Some(*digest),
+        }
+    }
 }
 
 /// What a tree says of one name.

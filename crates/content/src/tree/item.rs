@@ -63,10 +63,7 @@ impl Item {
     /// Key or value is not of its form.
     pub fn counts(&self) -> Result<Counts, ParseError> {
         let (parts, value) = self.decode()?;
-        Ok(match value {
-            Value::Entry(entry) => Counts::of_entry(&parts.path, &entry),
-            Value::Chunks(list) => Counts { data_bytes: list.data_bytes(), ..Counts::default() },
-        })
+        Ok(Counts::of(&parts, &value))
     }
 }
 
@@ -95,6 +92,15 @@ impl Counts {
             logical_bytes: self.logical_bytes.saturating_add(other.logical_bytes),
             data_bytes: self.data_bytes.saturating_add(other.data_bytes),
             depth: self.depth.max(other.depth),
+        }
+    }
+
+    /// What one item holds.
+    #[must_use]
+    pub fn of(parts: &KeyParts, value: &Value) -> Self {
+        match value {
+            Value::Entry(entry) => Self::of_entry(&parts.path, entry),
+            Value::Chunks(list) => Self { data_bytes: list.data_bytes(), ..Self::default() },
         }
     }
 

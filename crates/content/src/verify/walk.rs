@@ -23,12 +23,27 @@ pub(super) struct Walk<'a> {
     /// Nodes below which nothing is wrong.
     clean: HashSet<Digest>,
     /// Chunks that are where they must be, with their lengths where these are said.
-    good: HashSet<(Digest, Option<u64>)>,
-    bad: HashMap<(Digest, Option<u64>), Fault>,
+    good: HashSet<Good>,
+    bad: HashMap<Wanted, Fault>,
 }
 
 /// A chunk that an item names, with its length where the item says it.
 type Wanted = (Digest, Option<u64>);
+
+/// So many bytes of a digest tell chunks apart in memory: to find two that share them takes some 2^80 attempts.
+const TOLD_BYTES: usize = 20;
+/// The beginning of a chunk's digest, and its length or zeros: there are as many of them as chunks.
+type Good = [u8; TOLD_BYTES + 4];
+
+/// How a chunk is remembered that is well; `None` for a length that no chunk has.
+fn good((digest, bytes): &Wanted) -> Option<Good> {
+    let bytes = u32::try_from(bytes.unwrap_or(0)).ok()?;
+    let mut good = [0; TOLD_BYTES + 4];
+    let (told, length) = good.split_at_mut(TOLD_BYTES);
+    told.copy_from_slice(&digest.0[..TOLD_BYTES]);
+    length.copy_from_slice(&bytes.to_le_bytes());
+    Some(good)
+}
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
@@ -144,20 +159,22 @@ impl<'a> Walk<'a> {
         Ok(is_clean)
     }
 
+    fn is_good(&self, wanted: &Wanted) -> bool {
+        good(wanted).is_some_and(|good| self.good.contains(&good))
+    }
+
     /// Sees where chunks are, all at once.
     fn look(&mut self, wanted: &[Wanted]) -> Result<(), VerifyError> {
         let unknown: Vec<Wanted> = wanted
             .iter()
-            .filter(|wanted| !self.good.contains(wanted) && !self.bad.contains_key(wanted))
+            .filter(|wanted| !self.is_good(wanted) && !self.bad.contains_key(*wanted))
             .copied()
             .collect();
         let digests: Vec<Digest> = unknown.iter().map(|(digest, _)| *digest).collect();
         let located = self.stored.locate_all(&digests)?;
         for (wanted, place) in unknown.into_iter().zip(located) {
             match self.fault(&wanted, place)? {
-                None => {
-                    self.good.insert(wanted);
-                }
+                None => self.good.extend(good(&wanted)),
                 Some(fault) => {
                     self.bad.insert(wanted, fault);
                 }
