@@ -58,7 +58,7 @@ pub enum WorkspaceError {
     NoDirectory { slug: Slug, path: TreePath },
     #[error("{path} is a symbolic link that points out of the project")]
     PointsOut { path: TreePath },
-    #[error("the pool is full: {path} was not written")]
+    #[error("the pool is full{not_done}", not_done = not_done(Some(path)))]
     PoolFull { slug: Slug, path: TreePath },
     /// The project may hold no more, whatever room the pool has.
     #[error("the quota of project {slug} is used up{not_done}", not_done = not_done(path.as_ref()))]
@@ -191,6 +191,15 @@ impl Classify for WorkspaceError {
 }
 
 impl WorkspaceError {
+    /// Whether Cove ended before what was accepted was done: the next start goes on with it.
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(
+            self,
+            Self::OfStore(VolumeError::Stopping)
+                | Self::OfProject { source: VolumeError::Stopping, .. }
+        )
+    }
+
     /// What the caller can do, in the words of the command line.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -229,7 +238,9 @@ impl WorkspaceError {
                  make room with `cove files rm {slug}:/PATH`; then repeat this"
             ),
             Self::Database(error) if error.kind() == ErrorKind::Exhausted => {
-                "make room on the disk that Cove's home is on; removing works meanwhile".into()
+                "make room on the disk that Cove's home is on; some is kept for removals, which may \
+                 work meanwhile"
+                    .into()
             }
             Self::NameTooLong { .. } => "give a shorter name with `--as NAME`".into(),
             Self::NoEntry { slug, .. }
@@ -271,9 +282,10 @@ impl WorkspaceError {
     }
 }
 
-/// What was not done for a quota, in a sentence about it.
+/// What was not done for want of room, in a sentence about it. What came into the top has no name.
 fn not_done(path: Option<&TreePath>) -> String {
-    path.map_or_else(String::new, |path| format!(": {path} was not written"))
+    let named = path.filter(|path| !path.is_top());
+    named.map_or_else(String::new, |path| format!(": {path} was not written"))
 }
 
 /// Whether the cause of an error is that a quota is used up, as opposed to a whole disk.
@@ -313,6 +325,7 @@ fn volume_hint(error: &VolumeError, name: &str) -> Option<String> {
             format!("`cove verify {name}` names the object; everything else goes on without them")
         }
         VolumeError::Exists { .. }
+        | VolumeError::Stopping
         | VolumeError::NoPath { .. }
         | VolumeError::WrongKind { .. }
         | VolumeError::PathExists { .. }

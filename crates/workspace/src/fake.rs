@@ -18,9 +18,9 @@ use cove_content::chunks::ChunkError;
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{
-    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
-    Progress, Recovered, Restore, Restored, Snapshot, Source, Verified, VerifyLevel, VolumeError,
-    VolumeStatus, Volumes,
+    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
+    Moment, NewEntry, Progress, Rebuilt, Recovered, Restore, Restored, Snapshot, Source, Verified,
+    VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_env::Env;
 use cove_types::{
@@ -61,8 +61,12 @@ struct State {
     /// A file whose bytes from there on cannot be read.
     damaged: Option<(TreePath, u64)>,
     lost: Vec<wire::Lost>,
+    /// Volumes whose heads are lost: the next recovery makes them anew, the last.
+    headless: BTreeMap<VolumeId, Volume>,
     /// Whether each volume has a pack that only reading it finds damaged.
     rots: bool,
+    /// Whether it is stopping.
+    stops: bool,
 }
 
 /// The volumes. Cloning shares them.
@@ -72,6 +76,8 @@ pub struct Fake {
     env: Env,
     /// Whether saving ends.
     saves: Arc<watch::Sender<bool>>,
+    /// Whether the look for lost volumes ends.
+    looks: Arc<watch::Sender<bool>>,
 }
 
 impl std::fmt::Debug for Fake {
@@ -84,7 +90,8 @@ impl Fake {
     /// No volumes; saving ends at once.
     #[must_use]
     pub fn new(env: Env) -> Self {
-        Self { state: Arc::default(), env, saves: Arc::new(watch::Sender::new(true)) }
+        let ends = || Arc::new(watch::Sender::new(true));
+        Self { state: Arc::default(), env, saves: ends(), looks: ends() }
     }
 
     /// Whether what is being saved, and what will be, ends.
@@ -118,6 +125,18 @@ impl Fake {
     /// Has the next recovery name something as lost.
     pub fn lose(&self, what: &str, why: &str) {
         self.state().lost.push(wire::Lost { what: what.to_owned(), why: why.to_owned() });
+    }
+
+    /// Has the head of a volume be lost.
+    pub fn lose_head(&self, volume: &VolumeId) {
+        let mut state = self.state();
+        let lost = state.volumes.remove_entry(volume);
+        state.headless.extend(lost);
+    }
+
+    /// Whether the look for volumes whose heads are lost ends.
+    pub fn let_look(&self, looks: bool) {
+        self.looks.send_replace(looks);
     }
 
     /// Puts a symbolic link that points out of the project at a path.
@@ -155,6 +174,12 @@ impl Fake {
         if let Some(volume) = self.state().volumes.get_mut(volume) {
             change(&mut volume.document);
         }
+    }
+
+    /// Ends all waiting for what is captured, as a stop does; with `false` it is started again.
+    pub fn stop(&self, stops: bool) {
+        self.state().stops = stops;
+        self.let_save(stops);
     }
 
     /// Has what was captured of an entry be given up.
@@ -210,6 +235,9 @@ impl Fake {
             let _ = saves.wait_for(|saves| *saves).await;
             let at = fake.env.now();
             let mut state = fake.state();
+            if state.stops {
+                return Err(VolumeError::Stopping);
+            }
             for volume in &touched {
                 if let Some(volume) = state.volumes.get_mut(volume) {
                     volume.saved_at = Some(at);
@@ -697,7 +725,25 @@ impl Volumes for Fake {
     async fn recover(&self, _: bool, progress: Progress) -> Result<Recovered, VolumeError> {
         progress.step("recovering");
         let lost = std::mem::take(&mut self.state().lost);
-        Ok(Recovered { volumes: self.list().await?, lost, rebuilt: Vec::new() })
+        let fake = self.clone();
+        let rest = Box::pin(async move {
+            progress.step(wire::LOOKING_FOR_LOST);
+            let mut looks = fake.looks.subscribe();
+            // The sender lives as long as `fake`.
+            let _ = looks.wait_for(|looks| *looks).await;
+            let mut state = fake.state();
+            let headless = std::mem::take(&mut state.headless);
+            let made: Vec<VolumeId> = headless.keys().cloned().collect();
+            state.volumes.extend(headless);
+            let volumes = made.iter().map(|id| state.status(id)).collect::<Result<Vec<_>, _>>()?;
+            let rebuilt = made.into_iter().map(|volume| Rebuilt {
+                lost: volume.clone(),
+                volume,
+                recorded_at: jiff::Timestamp::UNIX_EPOCH,
+            });
+            Ok(FoundLost { volumes, lost: Vec::new(), rebuilt: rebuilt.collect() })
+        });
+        Ok(Recovered { volumes: self.list().await?, lost, rest })
     }
 
     async fn doctor(&self) -> Vec<wire::Check> {

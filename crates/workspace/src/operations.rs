@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::request::{Key, operation_of, parse_key, request_digest};
 use crate::{Failure, Request, Saving, Started, WorkspaceError};
@@ -31,18 +32,16 @@ pub(crate) struct Ask<'a> {
     pub(crate) resource: String,
     /// Its arguments, as they were given.
     pub(crate) arguments: Value,
-}
-
-impl Ask<'_> {
     /// Whether it removes something, which is to be had where there is no room.
-    fn is_removal(&self) -> bool {
-        matches!(self.kind, "file.rm" | "project.trash" | "entry.trash")
-    }
+    pub(crate) removes: bool,
 }
 
 /// How often something is written again where there was no room, and how long after: what else is
 /// written there takes what room there is, and gives it back when it fails.
 const AGAIN: (u32, Duration) = (10, Duration::from_millis(100));
+/// How long a removal has what is kept for removals. What it writes is written by then; what it waits
+/// for, such as a store that is away, may take hours, and meanwhile others remove something.
+const ROOM_FOR: Duration = Duration::from_secs(10);
 
 /// The volume that a call is about and the seq of its head, looked up when its key is new.
 #[derive(Debug, Default)]
@@ -63,6 +62,8 @@ pub(crate) struct Bound {
     entry: Option<EntryId>,
     /// The volume, as when the key was first bound, whatever its project is called now.
     pub(crate) volume: Option<VolumeId>,
+    /// Whether it removes something.
+    removes: bool,
 }
 
 impl Bound {
@@ -86,6 +87,7 @@ enum Stage {
 struct Live {
     operation: OperationId,
     request: [u8; 8],
+    volume: Option<VolumeId>,
     progress: Progress,
     stage: watch::Receiver<Stage>,
 }
@@ -173,21 +175,25 @@ impl Operations {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives what is kept for removals to whoever writes, until what it returns is dropped.
-    async fn room(&self) -> Lent {
+    /// Gives what is kept for removals to whoever writes, until what it returns is dropped; nothing
+    /// when the runtime is ending.
+    async fn room(&self) -> Option<Lent> {
         let reserve = self.database.reserve().clone();
         match tokio::task::spawn_blocking(move || reserve.lend()).await {
-            Ok(lent) => lent,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Ok(lent) => Some(lent),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => None,
+            },
         }
     }
 
     /// Writes what must be written: where there is no room, in that which is kept for removals.
-    async fn write<F>(&self, write: impl Fn() -> F) -> Result<(), DatabaseError>
+    pub(crate) async fn write<F>(&self, attempt: impl Fn() -> F) -> Result<(), DatabaseError>
     where
         F: Future<Output = Result<(), DatabaseError>>,
     {
-        let mut written = write().await;
+        let mut written = attempt().await;
         let is_full = |written: &Result<(), DatabaseError>| {
             written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Exhausted)
         };
@@ -197,7 +203,7 @@ impl Operations {
         let _room = self.room().await;
         let (times, after) = AGAIN;
         for _ in 0..times {
-            written = write().await;
+            written = attempt().await;
             if !is_full(&written) {
                 break;
             }
@@ -226,7 +232,7 @@ impl Operations {
         W: Future<Output = Result<(T, Saving<T>), WorkspaceError>> + Send + 'static,
     {
         let what = format!("{} of {}", ask.kind, ask.resource);
-        let room = if ask.is_removal() { Some(self.room().await) } else { None };
+        let room = if ask.removes { self.room().await } else { None };
         match self.find(&ask, target).await? {
             Found::Ended(operation, Ok(value)) => {
                 let done: T = read(&what, value.clone())?;
@@ -235,7 +241,10 @@ impl Operations {
                 Ok(Started { operation, progress: ended(), captured: done, saved })
             }
             Found::Ended(_, Err(failure)) => Err(WorkspaceError::First(failure)),
-            Found::Joined(live) => join(live, what).await,
+            Found::Joined(live) => {
+                drop(room);
+                join(live, what).await
+            }
             Found::Work(bound, stage, live) => {
                 let task = Task {
                     operations: Arc::clone(self),
@@ -243,9 +252,8 @@ impl Operations {
                     kind: ask.kind,
                     resource: ask.resource,
                     stage,
-                    _room: room,
                 };
-                tokio::spawn(task.run(work(bound)));
+                tokio::spawn(task.run(work(bound), room));
                 join(live, what).await
             }
         }
@@ -320,7 +328,7 @@ impl Operations {
                         created_us: now_us,
                         updated_us: now_us,
                     };
-                    match ask.is_removal() {
+                    match ask.removes {
                         true => self.write(|| self.database.insert_operation(&row)).await?,
                         false => self.database.insert_operation(&row).await?,
                     }
@@ -329,13 +337,33 @@ impl Operations {
             };
         let (stage, receiver) = watch::channel(Stage::Running);
         let progress = Progress::default();
-        let live =
-            Arc::new(Live { operation, request, progress: progress.clone(), stage: receiver });
+        let live = Arc::new(Live {
+            operation,
+            request,
+            volume: volume.clone(),
+            progress: progress.clone(),
+            stage: receiver,
+        });
         self.live().insert(bound_key, Arc::clone(&live));
         drop(binding);
         let call = Call { operation, principal: principal.clone(), request, progress };
-        let bound = Bound { call, key: key.clone(), is_again, entry, volume };
+        let (key, removes) = (key.clone(), ask.removes);
+        let bound = Bound { call, key, is_again, entry, volume, removes };
         Ok(Found::Work(bound, stage, live))
+    }
+
+    /// Waits until each call about `volume` that runs now is captured or has ended: what it makes is
+    /// nothing that a node could wait for before.
+    pub(crate) async fn captured(&self, volume: &VolumeId) {
+        let running: Vec<watch::Receiver<Stage>> = {
+            let live = self.live();
+            let about = live.values().filter(|live| live.volume.as_ref() == Some(volume));
+            about.map(|live| live.stage.clone()).collect()
+        };
+        for mut stage in running {
+            // one whose task is gone without a word has ended, too
+            let _ = stage.wait_for(|stage| !matches!(stage, Stage::Running)).await;
+        }
     }
 
     /// The entry that a call is about: the one that an attempt before was about or, at the first,
@@ -349,7 +377,11 @@ impl Operations {
             return Ok(entry);
         }
         let entry = resolve.await?;
-        self.database.bind_entry(&bound.call.principal, &bound.key, entry).await?;
+        let bind = || self.database.bind_entry(&bound.call.principal, &bound.key, entry);
+        match bound.removes {
+            true => self.write(bind).await?,
+            false => bind().await?,
+        }
         Ok(entry)
     }
 
@@ -489,24 +521,39 @@ struct Task {
     kind: &'static str,
     resource: String,
     stage: watch::Sender<Stage>,
-    /// What a removal writes down has room until its end.
-    _room: Option<Lent>,
 }
 
 impl Task {
-    async fn run<T>(self, work: impl Future<Output = Result<(T, Saving<T>), WorkspaceError>>)
-    where
+    /// Works; what is written at first has `room`.
+    async fn run<T>(
+        self,
+        work: impl Future<Output = Result<(T, Saving<T>), WorkspaceError>>,
+        room: Option<Lent>,
+    ) where
         T: Serialize,
     {
         // Frees the key even when the work panics; whoever waits is told.
         let _live = Forget { operations: &self.operations, request: &self.request };
-        let end = self.work(work).await;
+        let mut work = std::pin::pin!(self.work(work));
+        let (end, _room) = match timeout(ROOM_FOR, &mut work).await {
+            Ok(end) => (end, room),
+            Err(_) => {
+                drop(room);
+                (work.await, None)
+            }
+        };
+        // what was accepted goes on after the next start, which writes down how that ended
+        let goes_on = matches!(&end, Err(error) if error.is_stopping());
+        let end = end.map_err(|error| Failure::from(&error));
         if let Err(Failure { kind: ErrorKind::Internal, what, .. }) = &end {
             // Who asks how it went is told no more than that.
             tracing::error!(kind = self.kind, resource = self.resource,
                 request_id = %self.request.request_id, error = what, "a call failed");
         }
-        let written = self.operations.end(&self.request, self.kind, &self.resource, &end).await;
+        let written = match goes_on {
+            true => Ok(()),
+            false => self.operations.end(&self.request, self.kind, &self.resource, &end).await,
+        };
         if let Err(error) = written {
             // The key can be asked for again: its operation id gives the same result then.
             tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
@@ -522,32 +569,38 @@ impl Task {
     async fn work<T>(
         &self,
         work: impl Future<Output = Result<(T, Saving<T>), WorkspaceError>>,
-    ) -> Result<Value, Failure>
+    ) -> Result<Value, WorkspaceError>
     where
         T: Serialize,
     {
         let written = |value: &T| {
-            serde_json::to_value(value).map_err(|_| {
-                Failure::from(&WorkspaceError::NoResult { what: self.resource.clone() })
-            })
+            let failed = |_| WorkspaceError::NoResult { what: self.resource.clone() };
+            serde_json::to_value(value).map_err(failed)
         };
-        let (captured, saved) = work.await.map_err(|error| Failure::from(&error))?;
+        let (captured, saved) = work.await?;
         let captured = written(&captured)?;
         self.stage.send_replace(Stage::Captured(captured.clone()));
         // Beside the saving, which is not to wait for it; a restart goes on from the row.
         let noted = std::pin::pin!(self.operations.note(&self.request, &captured));
+        let told = |noted: Result<(), WorkspaceError>| {
+            if let Err(error) = noted {
+                tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
+                    "failed to write down that a call is captured");
+            }
+        };
         let saved = match select(saved, noted).await {
+            // the next start goes on from what is written
+            Either::Left((Err(error), noted)) if error.is_stopping() => {
+                told(noted.await);
+                Err(error)
+            }
             Either::Left((saved, _)) => saved,
             Either::Right((noted, saved)) => {
-                if let Err(error) = noted {
-                    tracing::warn!(kind = self.kind, request_id = %self.request.request_id, %error,
-                        "failed to write down that a call is captured");
-                }
+                told(noted);
                 saved.await
             }
         };
-        let saved = saved.map_err(|error| Failure::from(&error))?;
-        written(&saved)
+        written(&saved?)
     }
 }
 
@@ -638,9 +691,97 @@ fn kind_word(kind: ErrorKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use cove_env::{ManualClock, SeededChance};
     use futures::FutureExt;
+    use tokio::sync::oneshot;
 
     use super::*;
+
+    async fn operations(dir: &Path) -> Arc<Operations> {
+        let clock = Arc::new(ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap()));
+        let env = Env::new(clock, Arc::new(SeededChance::new(7)));
+        let database = ServerDatabase::open(&dir.join("server.db")).await.unwrap();
+        Arc::new(Operations::new(database, env))
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_waits_for_the_store_leaves_what_is_kept_to_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let operations = operations(dir.path()).await;
+        let reserve = operations.database.reserve().clone();
+        let (begins, begun) = oneshot::channel();
+        tokio::spawn(async move {
+            let (key, principal) = ("remove".to_owned(), "owner".to_owned());
+            let request = Request { key, principal, request_id: "r1".into() };
+            let ask = Ask {
+                request: &request,
+                kind: "project.trash",
+                resource: "shop".to_owned(),
+                arguments: Value::Null,
+                removes: true,
+            };
+            let work = |_| async move {
+                begins.send(()).unwrap();
+                std::future::pending::<Result<Value, WorkspaceError>>().await
+            };
+            operations.complete(ask, async { Ok(Target::default()) }, work).await
+        });
+        begun.await.unwrap();
+        let place = dir.path().join("server.reserve");
+        let is_taken_back = || {
+            let _ = std::fs::remove_file(&place);
+            reserve.fill();
+            place.exists()
+        };
+        assert!(!is_taken_back(), "what it writes has room");
+        tokio::time::pause();
+        tokio::time::advance(ROOM_FOR + Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let taken_back = async {
+            while !is_taken_back() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), taken_back).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_volume_waits_for_what_is_not_captured_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let operations = operations(dir.path()).await;
+        let volume: VolumeId = "vol-shop".parse().unwrap();
+        let ((begins, begun), (capture, captured)) = (oneshot::channel(), oneshot::channel());
+        let (restores, about) = (Arc::clone(&operations), volume.clone());
+        tokio::spawn(async move {
+            let (key, principal) = ("restore".to_owned(), "owner".to_owned());
+            let request = Request { key, principal, request_id: "r1".into() };
+            let ask = Ask {
+                request: &request,
+                kind: RESTORE,
+                resource: "shop".to_owned(),
+                arguments: Value::Null,
+                removes: false,
+            };
+            let work = |_| async move {
+                begins.send(()).unwrap();
+                captured.await.unwrap();
+                let never: Saving<Value> = Box::pin(std::future::pending());
+                Ok((Value::Null, never))
+            };
+            let target = Target { volume: Some(about), seq: 1 };
+            restores.start(ask, async { Ok(target) }, work).await.map(drop)
+        });
+        begun.await.unwrap();
+        let mut waiting = Box::pin(operations.captured(&volume));
+        assert!(waiting.as_mut().now_or_never().is_none(), "it is not captured");
+        let other = "vol-other".parse().unwrap();
+        assert!(operations.captured(&other).now_or_never().is_some(), "another one's");
+        capture.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+    }
 
     #[tokio::test]
     async fn who_binds_a_key_waits_for_those_of_the_same_key_only() {

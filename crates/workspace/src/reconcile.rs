@@ -1,11 +1,12 @@
 //! The projects table against the volumes: after a crash, and after a lost machine.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cove_content::volumes::{Call, Progress, VolumeError, VolumeStatus};
 use cove_database::{OperationState, ProjectRow, ProjectState};
-use cove_types::{VolumeId, wire};
+use cove_types::{Durability, VolumeId, wire};
 use serde_json::{Value, json};
 
 use crate::operations::{Operations, RESTORE};
@@ -87,6 +88,9 @@ impl Workspaces {
         // None runs yet: what says so was interrupted, and nobody has asked again.
         inner.database.delete_interrupted_operations(inner.operations_kept_us()).await?;
         tokio::spawn(forget_daily(Arc::downgrade(inner)));
+        for status in statuses.iter().filter(|status| status.durability != Durability::Saved) {
+            tokio::spawn(follow(Arc::downgrade(inner), status.volume.clone()));
+        }
         for row in inner.database.unfinished_operations().await? {
             let (OperationState::Captured, Some(result)) = (row.state, &row.result) else {
                 continue;
@@ -126,6 +130,42 @@ async fn recover(
     progress: Progress,
 ) -> Result<wire::RecoverReply, WorkspaceError> {
     let recovered = inner.volumes.recover(take, progress).await.map_err(WorkspaceError::OfStore)?;
+    let mut lost = recovered.lost;
+    lost.extend(register(inner, request).await?);
+    // what came back is used from here on, however long others are looked for
+    let found = recovered.rest.await.map_err(WorkspaceError::OfStore)?;
+    lost.extend(found.lost);
+    if !found.volumes.is_empty() {
+        lost.extend(register(inner, request).await?);
+    }
+    let back: HashSet<VolumeId> =
+        recovered.volumes.into_iter().chain(found.volumes).map(|status| status.volume).collect();
+    let rows = inner.database.projects().await?;
+    let here = |row: &&ProjectRow| back.contains(&row.volume) && row.state == ProjectState::Live;
+    let mut projects = Vec::new();
+    for row in rows.iter().filter(here) {
+        projects.push(inner.shown(row).await?);
+    }
+    projects.sort_by(|a, b| a.slug.cmp(&b.slug));
+    let rebuilt = found.rebuilt.iter().filter_map(|rebuilt| {
+        let row = rows.iter().find(|row| row.volume == rebuilt.volume)?;
+        Some(wire::Rebuilt {
+            project: row.slug.to_string(),
+            volume: rebuilt.volume.to_string(),
+            lost_volume: rebuilt.lost.to_string(),
+            recorded_at: rebuilt.recorded_at.to_string(),
+        })
+    });
+    let rebuilt = rebuilt.collect();
+    Ok(wire::RecoverReply { projects, lost, rebuilt })
+}
+
+/// Makes the projects of the volumes that are here, in place of those that the database had. Names what gets
+/// another name.
+async fn register(
+    inner: &Arc<Inner>,
+    request: &Request,
+) -> Result<Vec<wire::Lost>, WorkspaceError> {
     let _naming = inner.naming.lock().await;
     let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
     let known_rows = inner.database.projects().await?;
@@ -137,7 +177,7 @@ async fn recover(
     rows.extend(known_rows.into_iter().filter(creating));
     let renamed = settle_names(&mut rows);
     inner.database.replace_projects(&rows).await?;
-    let mut lost = recovered.lost;
+    let mut lost = Vec::new();
     for (from, to) in &renamed {
         lost.push(wire::Lost {
             what: format!("the name of a project {from}, which is {to} now"),
@@ -151,26 +191,7 @@ async fn recover(
             tracing::warn!(project = %to, %error, "failed to write a project's new name to the store");
         }
     }
-    let here = |row: &&ProjectRow| {
-        recovered.volumes.iter().any(|status| status.volume == row.volume)
-            && row.state == ProjectState::Live
-    };
-    let mut projects = Vec::new();
-    for row in rows.iter().filter(here) {
-        projects.push(inner.shown(row).await?);
-    }
-    projects.sort_by(|a, b| a.slug.cmp(&b.slug));
-    let rebuilt = recovered.rebuilt.iter().filter_map(|rebuilt| {
-        let row = rows.iter().find(|row| row.volume == rebuilt.volume)?;
-        Some(wire::Rebuilt {
-            project: row.slug.to_string(),
-            volume: rebuilt.volume.to_string(),
-            lost_volume: rebuilt.lost.to_string(),
-            recorded_at: rebuilt.recorded_at.to_string(),
-        })
-    });
-    let rebuilt = rebuilt.collect();
-    Ok(wire::RecoverReply { projects, lost, rebuilt })
+    Ok(lost)
 }
 
 /// Writes the name that a project has now into its volume.
@@ -213,6 +234,37 @@ async fn forget_daily(inner: Weak<Inner>) {
         if let Err(error) = inner.forget_operations().await {
             tracing::warn!(%error, "failed to forget the old ends of calls");
         }
+    }
+}
+
+/// Waits for what a volume had captured when the server ended, and makes its row what it is then: an
+/// `rm` that nobody waits for any more moves the project to the trash.
+async fn follow(inner: Weak<Inner>, volume: VolumeId) {
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        let settled = async {
+            let row = inner.of_volume(&volume).await?;
+            let saved = inner.volumes.wait_saved(&volume).await.map_err(about(&row.slug));
+            // what failed for good is told by its health; what may yet be saved keeps nobody from seeing
+            // what was
+            let failure = saved.err().map(|error| Failure::from(&error));
+            let is_over = failure.is_none_or(|failure| failure.is_final());
+            let status = inner.volumes.status(&volume).await.map_err(about(&row.slug))?;
+            // a call may have changed it meanwhile
+            let row = inner.of_volume(&volume).await?;
+            let found = row_of(Some(&row), &status);
+            if (found.state, found.trashed_us) != (row.state, row.trashed_us) {
+                inner.made(&[found]).await?;
+            }
+            Ok::<_, WorkspaceError>(is_over)
+        };
+        match settled.await {
+            Ok(true) | Err(WorkspaceError::NoProjectOf { .. }) => return,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%volume, %error, "a project's row is not up to date yet"),
+        }
+        drop(inner);
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -158,11 +158,7 @@ impl Inner {
 
     /// How far the recovery is that runs, in words.
     pub(crate) fn recovery(&self) -> Option<String> {
-        let progress = self.recovering().as_ref()?.look();
-        Some(match progress.total_files {
-            Some(total) => format!("recovering, {} of {total} projects", progress.done_files),
-            None => "recovering".to_owned(),
-        })
+        Some(self.recovering().as_ref()?.look().of_recovery())
     }
 
     /// That there is no project of this name, unless a recovery may bring it yet.
@@ -235,7 +231,8 @@ impl Inner {
         &self,
         rows: &[ProjectRow],
     ) -> Result<Vec<ProjectRow>, WorkspaceError> {
-        match self.database.put_projects(rows).await {
+        // what has happened is told truly, also where there is no room
+        match self.operations.write(|| self.database.put_projects(rows)).await {
             Ok(()) => return Ok(rows.to_vec()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
@@ -248,7 +245,7 @@ impl Inner {
         for (from, to) in settle_names(&mut all) {
             tracing::warn!(%from, %to, "a project's name was taken while it was made");
         }
-        self.database.replace_projects(&all).await?;
+        self.operations.write(|| self.database.replace_projects(&all)).await?;
         let settled = |own: &ProjectRow| all.iter().find(|row| row.id == own.id).cloned();
         Ok(rows.iter().filter_map(settled).collect())
     }

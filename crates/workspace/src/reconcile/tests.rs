@@ -1,4 +1,4 @@
-use cove_content::volumes::{Source, VerifyLevel};
+use cove_content::volumes::{Source, VerifyLevel, Volumes};
 use cove_types::{Classify, ErrorKind};
 
 use super::*;
@@ -238,6 +238,44 @@ async fn a_lost_machine_has_its_projects_back_and_names_what_is_lost() {
 }
 
 #[tokio::test]
+async fn what_came_back_is_used_while_lost_projects_are_looked_for() {
+    let server = Server::new().await;
+    let shop = server.create("shop", "a=1").await;
+    let blog = server.create("blog", "a=1").await;
+    let rows = server.database.projects().await.unwrap();
+    let ids: Vec<_> = rows.into_iter().map(|row| row.id).collect();
+    server.database.delete_projects(&ids).await.unwrap();
+    server.fake.lose_head(&blog.volume.parse().unwrap());
+    server.fake.let_look(false);
+    let workspaces = server.workspaces.clone();
+    let recovering = tokio::spawn(async move {
+        workspaces.recover(&ask("k"), true, Progress::default()).await.unwrap()
+    });
+    let looking = async {
+        loop {
+            let listed = server.workspaces.list(false).await.unwrap();
+            if listed.remarks == [wire::LOOKING_FOR_LOST] {
+                return listed.projects;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let there = tokio::time::timeout(std::time::Duration::from_secs(30), looking).await.unwrap();
+    let slugs: Vec<_> = there.iter().map(|project| project.slug.as_str()).collect();
+    assert_eq!(slugs, ["shop"]);
+    server.workspaces.rename(&ask("r"), &slug("shop"), &slug("store")).await.unwrap();
+    assert!(!recovering.is_finished());
+    server.fake.let_look(true);
+    let reply = recovering.await.unwrap();
+    let back: Vec<_> = reply.projects.iter().map(|project| project.slug.as_str()).collect();
+    assert_eq!(back, ["blog", "store"], "as they are called at its end");
+    assert_eq!(reply.projects[1].id, shop.id);
+    let [rebuilt] = reply.rebuilt.as_slice() else { panic!("{:?}", reply.rebuilt) };
+    assert_eq!(rebuilt.project, "blog");
+    assert!(server.workspaces.list(false).await.unwrap().remarks.is_empty());
+}
+
+#[tokio::test]
 async fn of_two_recovered_projects_with_one_name_the_younger_gets_a_number_for_good() {
     let server = Server::new().await;
     let first = server.create("shop", "a=1").await;
@@ -345,8 +383,71 @@ async fn while_a_recovery_runs_nobody_is_told_that_there_is_nothing() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let text = "project shop is not here yet: recovering, 1 of 3 projects";
     assert_eq!(error.to_string(), text);
+    progress.step(wire::LOOKING_FOR_LOST);
+    progress.update(|progress| {
+        progress.done_files = 640;
+        progress.total_files = Some(9_000);
+    });
+    assert_eq!(remarks().await, ["looking for lost projects, 640 of 9000 packs"]);
     drop(running);
     assert!(remarks().await.is_empty());
     let error = server.workspaces.show(&slug("shop")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_takes_effect_after_a_start_is_in_the_row_although_nobody_waits_for_it() {
+    let server = Server::new().await;
+    server.fake.let_save(false);
+    server.workspaces.create(&ask("k"), &slug("shop"), Source::Empty).await.unwrap();
+    let volume = server.database.projects().await.unwrap().remove(0).volume;
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    let call = Call {
+        operation: workspaces.inner().env.operation_id(u32::MAX),
+        principal: "who had asked".into(),
+        request: [1; 8],
+        progress: Progress::default(),
+    };
+    server.fake.set_trashed(call, volume.clone(), true).await.unwrap();
+    server.fake.let_save(true);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let row = server.database.find_volume(&volume).await.unwrap().unwrap();
+        if row.state == ProjectState::Trashed {
+            assert!(row.trashed_us.is_some());
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the row says that it is live");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(workspaces.list(false).await.unwrap().projects.len(), 0);
+}
+
+#[tokio::test]
+async fn what_a_stop_left_captured_is_no_failure_and_is_done_after_the_next_start() {
+    let server = Server::new().await;
+    server.create("shop", "a=1").await;
+    server.fake.let_save(false);
+    let asked = ask("k");
+    let started = server.workspaces.snapshot(&asked, &slug("shop"), None, None).await.unwrap();
+    let operation = started.operation;
+    server.fake.stop(true);
+    let told = started.saved.await.unwrap_err();
+    assert_eq!(
+        (told.kind(), told.to_string()),
+        (ErrorKind::Unavailable, "cove is stopping".into())
+    );
+    let state = server.workspaces.operation(&operation).await.unwrap().unwrap().state;
+    assert_eq!(state.as_str(), "captured", "it has not failed");
+
+    server.fake.stop(false);
+    let workspaces = server.restarted();
+    workspaces.reconcile().await.unwrap();
+    server.fake.let_save(true);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while workspaces.operation(&operation).await.unwrap().unwrap().state.as_str() != "done" {
+        assert!(tokio::time::Instant::now() < deadline, "it is never done");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -39,6 +39,7 @@ impl Workspaces {
             kind: "project.create",
             resource: slug.to_string(),
             arguments: json!({ "slug": slug, "archive": from }),
+            removes: false,
         };
         let target = async { Ok(Target::default()) };
         let (inner, slug) = (Arc::clone(self.inner()), slug.clone());
@@ -61,6 +62,7 @@ impl Workspaces {
             kind: "project.fork",
             resource: written(source),
             arguments: json!({ "source": written(source), "as": as_, "count": count }),
+            removes: false,
         };
         let target = self.inner().target(&source.project);
         let (inner, source, wanted) = (Arc::clone(self.inner()), source.clone(), as_.cloned());
@@ -82,6 +84,7 @@ impl Workspaces {
             kind: "project.snapshot",
             resource: slug.to_string(),
             arguments: json!({ "slug": slug, "message": message, "label": label }),
+            removes: false,
         };
         let entry = NewEntry {
             kind: EntryKind::Manual,
@@ -126,6 +129,7 @@ impl Workspaces {
             kind: RESTORE,
             resource: format!("{slug}@{at}"),
             arguments: json!({ "slug": slug, "at": at.to_string(), "paths": shown, "force": force }),
+            removes: false,
         };
         let inner = Arc::clone(self.inner());
         let (slug_, at, paths) = (slug.clone(), at.clone(), paths.to_vec());
@@ -196,6 +200,7 @@ impl Workspaces {
             kind,
             resource: written(reference),
             arguments: json!({ "entry": written(reference), "label": label }),
+            removes: edit == EntryEdit::Trash,
         };
         let target = self.inner().target(&reference.project);
         let (inner, reference_) = (Arc::clone(self.inner()), reference.clone());
@@ -241,6 +246,7 @@ impl Workspaces {
             kind: "project.rename",
             resource: slug.to_string(),
             arguments: json!({ "slug": slug, "to": to }),
+            removes: false,
         };
         let (inner, to) = (Arc::clone(self.inner()), to.clone());
         let work = |bound| rename(inner, bound, to);
@@ -258,6 +264,7 @@ impl Workspaces {
             kind: "project.trash",
             resource: slug.to_string(),
             arguments: json!({ "slug": slug }),
+            removes: true,
         };
         let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
         let work = |bound: Bound| async move {
@@ -281,6 +288,7 @@ impl Workspaces {
             kind: if reference.at == At::Now { "project.undelete" } else { "entry.undelete" },
             resource: written(reference),
             arguments: json!({ "what": written(reference) }),
+            removes: false,
         };
         let inner = Arc::clone(self.inner());
         let ProjectReference { project, at } = reference.clone();
@@ -335,7 +343,8 @@ impl Workspaces {
             return done;
         }
         let arguments = json!({ "path": resource, "more": more });
-        let ask = Ask { request, kind, resource, arguments };
+        let removes = matches!(edit, FileEdit::Remove { .. });
+        let ask = Ask { request, kind, resource, arguments, removes };
         let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
         let work = |bound: Bound| async move {
             edit_files(&inner, &slug_, &bound.volume()?, edit, bound.is_again).await

@@ -71,6 +71,7 @@ impl Workspaces {
     /// Waits until all that the project had captured is saved.
     pub async fn wait(&self, slug: &Slug) -> Result<wire::ProjectReply, WorkspaceError> {
         let row = self.inner().live(slug).await?;
+        self.inner().operations.captured(&row.volume).await;
         self.inner().volumes.wait_saved(&row.volume).await.map_err(about(slug))?;
         self.show(slug).await
     }

@@ -828,6 +828,9 @@ async fn what_is_wrong_with_a_path_is_told_in_the_projects_words() {
         (ErrorKind::Exhausted, "the pool is full: a was not written")
     );
     assert!(hint.unwrap().contains("cove files rm shop:/PATH"));
+    let slug: Slug = "shop".parse().unwrap();
+    let of_all = WorkspaceError::PoolFull { slug, path: TreePath::top() };
+    assert_eq!(of_all.to_string(), "the pool is full");
 }
 
 #[tokio::test]
