@@ -8,6 +8,7 @@ mod store;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct Client {
     endpoint: Endpoint,
     token: Option<String>,
     env: Env,
+    /// The key of the change that was sent last; clones share it.
+    sent: Arc<Mutex<Option<OperationId>>>,
 }
 
 /// What a request carries and can carry again.
@@ -62,7 +65,7 @@ impl Client {
     /// The Cove that listens on the unix socket at `path`, of any length.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self { endpoint: Endpoint::Unix(path.into()), token: None, env: Env::system() }
+        Self::of(Endpoint::Unix(path.into()), None)
     }
 
     /// The Cove at `http://HOST:PORT` on this machine.
@@ -71,14 +74,45 @@ impl Client {
     ///
     /// [`ClientError::Address`]: the URL is none, or leads beyond this machine.
     pub fn tcp(url: &str, token: impl Into<String>) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::parse(url)?;
-        Ok(Self { endpoint, token: Some(token.into()), env: Env::system() })
+        Ok(Self::of(Endpoint::parse(url)?, Some(token.into())))
+    }
+
+    fn of(endpoint: Endpoint, token: Option<String>) -> Self {
+        Self { endpoint, token, env: Env::system(), sent: Arc::default() }
     }
 
     /// How messages name where it listens.
     #[must_use]
     pub fn address(&self) -> String {
         self.endpoint.name()
+    }
+
+    /// The key of the change that was sent last, or begun to be; without one nothing that was asked of
+    /// this client takes effect once its future is dropped.
+    #[must_use]
+    pub fn sent(&self) -> Option<OperationId> {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the change with that key, after waiting for at most `wait` until its result is on
+    /// this node; `None` when it was refused before it began, has not begun, or is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn find_operation(
+        &self,
+        key: OperationId,
+        wait: Duration,
+    ) -> Result<Option<wire::Operation>, ClientError> {
+        let target = Target::new(routes::OPERATION, &[&key.to_string()])
+            .query("until", crate::Until::Captured)
+            .query("wait_ms", wait.as_millis());
+        match self.get::<wire::OperationReply>(target).await {
+            Ok(reply) => Ok(Some(reply.operation)),
+            Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The sequence number of a project's head.
@@ -268,6 +302,9 @@ impl Client {
         let request = request.body(body).map_err(|error| ClientError::Address {
             what: format!("{}: {error}", target.call()),
         })?;
+        if let Some(key) = key {
+            *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        }
         let response = self.endpoint.send(request).await?;
         if response.status().is_success() {
             return Ok(response);

@@ -17,5 +17,5 @@ mod waiting;
 
 pub use client::{Client, Download, Origin, Place, Remarks, VerifyRequest};
 pub use error::ClientError;
-pub use upload::{Upload, UploadWriter};
+pub use upload::{Breaker, Upload, UploadWriter};
 pub use waiting::{Finished, Until, Wait};

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +12,43 @@ use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::body::Frame;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
+
+/// Ends a body before its last byte, from beside whoever writes it.
+///
+/// **Invariant:** a body either was handed over whole or was broken off, and whoever asks learns which: of
+/// one that was broken off the receiver never sees the end.
+#[derive(Debug, Clone, Default)]
+pub struct Breaker(Arc<AtomicU8>);
+
+/// What becomes of a body: more is to come, it was handed over whole, it was broken off.
+const OPEN: u8 = 0;
+const WHOLE: u8 = 1;
+const BROKEN: u8 = 2;
+
+impl Breaker {
+    /// Breaks the body off unless all of it was handed over; whether it is broken off.
+    #[must_use]
+    pub fn break_off(&self) -> bool {
+        self.settle(BROKEN)
+    }
+
+    fn end(&self) -> bool {
+        self.settle(WHOLE)
+    }
+
+    fn settle(&self, state: u8) -> bool {
+        let set = self.0.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire);
+        set.is_ok() || set == Err(state)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire) == BROKEN
+    }
+}
+
+fn broken_off() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the body broke off")
+}
 
 /// A request's body that is read once, as it is sent.
 pub struct Upload(pub(crate) BoxBody<Bytes, io::Error>);
@@ -20,18 +59,38 @@ const PIECE_BYTES: usize = 128 << 10;
 const PIECES_MAX: usize = 8;
 
 impl Upload {
-    /// What `reader` gives until it ends.
-    pub fn reader(reader: impl AsyncRead + Send + Sync + 'static) -> Self {
+    /// What `reader` gives until it ends or is broken off.
+    pub fn reader(reader: impl AsyncRead + Send + Sync + 'static, breaker: Breaker) -> Self {
         let stream = tokio_util::io::ReaderStream::with_capacity(reader, PIECE_BYTES);
-        Self(BodyExt::boxed(StreamBody::new(futures::TryStreamExt::map_ok(stream, Frame::data))))
+        Self(BodyExt::boxed(StreamBody::new(Reading { stream: Box::pin(stream), breaker })))
     }
 
     /// A body and the writer that fills it, for a thread that may block.
     #[must_use]
-    pub fn channel() -> (UploadWriter, Self) {
+    pub fn channel(breaker: Breaker) -> (UploadWriter, Self) {
         let (to, from) = mpsc::channel(PIECES_MAX);
-        let writer = UploadWriter { to: Some(to), piece: BytesMut::with_capacity(PIECE_BYTES) };
+        let piece = BytesMut::with_capacity(PIECE_BYTES);
+        let writer = UploadWriter { to: Some(to), piece, breaker };
         (writer, Self(BodyExt::boxed(StreamBody::new(Pieces(from)))))
+    }
+}
+
+/// What a reader gives as a stream of frames, which ends in an error where it is broken off.
+struct Reading<S> {
+    stream: Pin<Box<S>>,
+    breaker: Breaker,
+}
+
+impl<S: Stream<Item = io::Result<Bytes>>> Stream for Reading<S> {
+    type Item = io::Result<Frame<Bytes>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = self.stream.as_mut().poll_next(context);
+        piece.map(|piece| match piece {
+            None if self.breaker.end() => None,
+            Some(piece) if !self.breaker.is_broken() => Some(piece.map(Frame::data)),
+            _ => Some(Err(broken_off())),
+        })
     }
 }
 
@@ -51,6 +110,7 @@ impl Stream for Pieces {
 pub struct UploadWriter {
     to: Option<mpsc::Sender<io::Result<Bytes>>>,
     piece: BytesMut,
+    breaker: Breaker,
 }
 
 impl UploadWriter {
@@ -58,9 +118,12 @@ impl UploadWriter {
     ///
     /// # Errors
     ///
-    /// The call ended before its body did.
+    /// The call ended before its body did, or it was broken off.
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
+        if !self.breaker.end() {
+            return Err(broken_off());
+        }
         self.to = None;
         Ok(())
     }
@@ -80,6 +143,9 @@ impl Write for UploadWriter {
         if self.piece.is_empty() {
             return Ok(());
         }
+        if self.breaker.is_broken() {
+            return Err(broken_off());
+        }
         let piece = self.piece.split().freeze();
         self.piece.reserve(PIECE_BYTES);
         let over = || io::Error::new(io::ErrorKind::BrokenPipe, "the call has ended");
@@ -91,9 +157,33 @@ impl Write for UploadWriter {
 impl Drop for UploadWriter {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
-            let broken = io::Error::new(io::ErrorKind::ConnectionAborted, "the body broke off");
             // Nobody hears it when the call has ended before.
-            drop(futures::executor::block_on(to.send(Err(broken))));
+            drop(futures::executor::block_on(to.send(Err(broken_off()))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_is_broken_off_never_ends_and_one_that_ended_is_not_broken_off() {
+        let whole = async |upload: Upload| upload.0.collect().await.map(|all| all.to_bytes());
+        for is_broken in [false, true] {
+            let breaker = Breaker::default();
+            assert!(!is_broken || breaker.break_off());
+            let read = whole(Upload::reader(&b"abc"[..], breaker.clone())).await;
+            assert_eq!(read.ok(), (!is_broken).then(|| Bytes::from_static(b"abc")));
+            assert_eq!(breaker.break_off(), is_broken);
+
+            let breaker = Breaker::default();
+            let (mut writer, upload) = Upload::channel(breaker.clone());
+            writer.write_all(b"abc").unwrap();
+            assert!(!is_broken || breaker.break_off());
+            assert_eq!(writer.finish().is_err(), is_broken);
+            assert_eq!(whole(upload).await.is_err(), is_broken);
+            assert_eq!(breaker.break_off(), is_broken);
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Bodies that are read and written as they come, between async connections and
 //! threads that block.
 
+use std::future::ready;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use cove_content::volumes::FileReader;
-use futures::StreamExt;
 use futures::executor::block_on;
+use futures::{Stream, StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::problem::Problem;
 
@@ -25,8 +27,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How many bodies are on their way at once; each holds a thread that blocks. Others wait for
 /// their turn, and threads are left for calls without a body.
 const STREAMS_MAX: usize = 256;
-/// How much of a body that nobody wants is read, so that its sender hears the answer.
-const UNWANTED_BYTES_MAX: usize = 64 << 20;
 
 /// The turns of bodies.
 static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
@@ -48,13 +48,27 @@ fn hand_over<T>(runtime: &Handle, to: &mpsc::Sender<T>, piece: T) -> bool {
     matches!(sent, Ok(Ok(())))
 }
 
-/// What one side hands the other.
-type Piece = io::Result<Bytes>;
+/// What one side of a body hands the other. The end is said: whoever is not told of it has lost the
+/// other side in the middle.
+#[derive(Debug)]
+enum Piece {
+    Bytes(Bytes),
+    End,
+    Broken(io::Error),
+}
 
-/// A request's body for a thread that may block. A body that breaks off ends in an error.
+/// What is said of a body whose other side went away without a word.
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the body was left in the middle")
+}
+
+/// A request's body for a thread that may block. A body that breaks off ends in an error, and so does
+/// each read after it.
 pub(crate) struct BodyReader {
     from: mpsc::Receiver<Piece>,
     piece: Bytes,
+    /// How it ended, once it has.
+    ended: Option<Result<(), io::ErrorKind>>,
     refusal: Refusal,
     _turn: Turn,
 }
@@ -84,65 +98,54 @@ fn broken_off(error: &io::Error) -> Problem {
     }
 }
 
-/// Reads a body in a task of its own, which goes on for a while after its reader has gone.
+/// Reads a body in a task of its own, until its reader goes.
 pub(crate) async fn reader(body: Body) -> (BodyReader, Refusal) {
     let turn = turn().await;
     let (to, from) = mpsc::channel(PIECES_MAX);
     tokio::spawn(pump(body, to));
     let refusal = Refusal::default();
-    let reader = BodyReader { from, piece: Bytes::new(), refusal: refusal.clone(), _turn: turn };
+    let (piece, ended) = (Bytes::new(), None);
+    let reader = BodyReader { from, piece, ended, refusal: refusal.clone(), _turn: turn };
     (reader, refusal)
 }
 
 async fn pump(body: Body, to: mpsc::Sender<Piece>) {
     let mut frames = body.into_data_stream();
-    let mut unwanted = 0;
     loop {
-        let piece = match tokio::time::timeout(SILENCE_MAX, frames.next()).await {
-            Ok(Some(Ok(bytes))) => Ok(bytes),
-            Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)),
-            Ok(None) => return,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the sender fell silent")),
+        let piece = match timeout(SILENCE_MAX, frames.next()).await {
+            Ok(Some(Ok(bytes))) => Piece::Bytes(bytes),
+            Ok(Some(Err(error))) => {
+                Piece::Broken(io::Error::new(io::ErrorKind::ConnectionAborted, error))
+            }
+            Ok(None) => Piece::End,
+            Err(_) => {
+                Piece::Broken(io::Error::new(io::ErrorKind::TimedOut, "the sender fell silent"))
+            }
         };
-        let is_broken = piece.is_err();
-        let bytes = piece.as_ref().map_or(0, Bytes::len);
-        if to.send(piece).await.is_err() {
-            unwanted += bytes;
-        }
-        if is_broken || unwanted > UNWANTED_BYTES_MAX {
+        let is_last = !matches!(piece, Piece::Bytes(_));
+        if to.send(piece).await.is_err() || is_last {
             return;
         }
     }
 }
 
-/// How long the rest of a body that nobody wants may take.
-const UNWANTED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Reads what is left of a body that was refused, in a task of its own, so that its sender hears
-/// the answer instead of a connection that is cut.
-pub(crate) fn discard(mut rest: BodyDataStream) {
-    let reading = async move {
-        let mut bytes = 0;
-        while let Some(Ok(piece)) = rest.next().await {
-            bytes += piece.len();
-            if bytes > UNWANTED_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    tokio::spawn(timeout(UNWANTED_WITHIN, reading));
-}
-
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match block_on(self.from.recv()) {
-                Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => {
+            match self.ended {
+                None => {}
+                Some(Ok(())) => return Ok(0),
+                Some(Err(kind)) => return Err(kind.into()),
+            }
+            // The task that is to tell the end may be dropped before it: when Cove stops.
+            match block_on(self.from.recv()).unwrap_or_else(|| Piece::Broken(cut())) {
+                Piece::Bytes(piece) => self.piece = piece,
+                Piece::End => self.ended = Some(Ok(())),
+                Piece::Broken(error) => {
                     self.refusal.set(broken_off(&error));
+                    self.ended = Some(Err(error.kind()));
                     return Err(error);
                 }
-                None => return Ok(0),
             }
         }
         let count = self.piece.len().min(buffer.len());
@@ -168,20 +171,50 @@ pub(crate) async fn of_reader(reader: FileReader) -> io::Result<Body> {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
             let piece = match reader.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
+                Ok(0) => Piece::End,
+                Ok(count) => Piece::Bytes(Bytes::copy_from_slice(&buffer[..count])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+                Err(error) => Piece::Broken(error),
             };
-            let is_broken = piece.is_err();
-            if !hand_over(&runtime, &to, piece) || is_broken {
+            let is_last = !matches!(piece, Piece::Bytes(_));
+            if !hand_over(&runtime, &to, piece) || is_last {
                 return;
             }
         }
     });
-    let first = from.recv().await.transpose()?;
-    let rest = tokio_stream::wrappers::ReceiverStream::new(from);
-    Ok(Body::from_stream(futures::stream::iter(first.map(Ok)).chain(rest)))
+    let first = match from.recv().await {
+        Some(Piece::Broken(error)) => return Err(error),
+        first => first,
+    };
+    Ok(told(stream::iter(first).chain(ReceiverStream::new(from))))
+}
+
+/// Pieces that are at hand, as a body. It breaks off when nobody takes the next piece for too long,
+/// and whatever the pieces hold is let go of.
+pub(crate) async fn of_pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let turn = turn().await;
+    let (to, from) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _turn = turn;
+        for piece in pieces.map(Piece::Bytes).chain([Piece::End]) {
+            if !matches!(timeout(SILENCE_MAX, to.send(piece)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    });
+    told(ReceiverStream::new(from))
+}
+
+/// Pieces as a body, which is whole only when its end is told.
+fn told(pieces: impl Stream<Item = Piece> + Send + 'static) -> Body {
+    let pieces = pieces.chain(stream::iter([Piece::Broken(cut())]));
+    let taken = pieces.map(|piece| match piece {
+        Piece::Bytes(bytes) => Some(Ok(bytes)),
+        Piece::End => None,
+        Piece::Broken(error) => Some(Err(error)),
+    });
+    let taken = taken.take_while(|piece| ready(piece.is_some()));
+    Body::from_stream(taken.filter_map(ready))
 }
 
 /// A part of an answer that is written as it is sent.
@@ -252,5 +285,48 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(thread.join().unwrap(), [true, false]);
+    }
+
+    #[test]
+    fn a_body_whose_runtime_goes_in_the_middle_breaks_off_for_good() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let half = stream::iter([Ok::<_, io::Error>("half")]).chain(stream::pending());
+        let (mut reader, _) = runtime.block_on(reader(Body::from_stream(half)));
+        let mut buffer = [0; 10];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 4);
+        runtime.shutdown_background();
+        for time in ["first", "second"] {
+            let ended = reader.read(&mut buffer);
+            assert!(ended.is_err(), "{time}: {ended:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_comes_to_its_end_is_at_its_end_for_good() {
+        let (mut reader, _) = reader(Body::from("whole")).await;
+        let read = move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).unwrap();
+            (all, reader.read(&mut [0; 10]).unwrap())
+        };
+        let read = tokio::task::spawn_blocking(read).await.unwrap();
+        assert_eq!(read, ("whole".to_owned(), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_that_nobody_takes_are_let_go_of_after_a_minute_and_break_off() {
+        let held = Arc::new(());
+        let hold = Arc::clone(&held);
+        let pieces = (0..5).map(move |_| {
+            let _held = &hold;
+            Bytes::from_static(b"piece")
+        });
+        let body = of_pieces(pieces.clone()).await;
+        let whole = axum::body::to_bytes(body, 100).await.unwrap();
+        assert_eq!(whole, [&b"piece"[..]; 5].concat());
+        let body = of_pieces(pieces).await;
+        tokio::time::sleep(SILENCE_MAX + Duration::from_secs(1)).await;
+        assert_eq!(Arc::strong_count(&held), 1, "the pieces are held");
+        assert!(axum::body::to_bytes(body, 100).await.is_err(), "it ended as if it were whole");
     }
 }

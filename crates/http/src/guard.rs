@@ -11,6 +11,7 @@ use cove_types::ErrorKind;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::draining::Draining;
 use crate::problem::Problem;
 use crate::routes::App;
 
@@ -55,35 +56,32 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Headers of which a call has one at most: of two, others may have looked at the other one.
-const ONCE: [HeaderName; 8] = [
+const ONCE: [HeaderName; 9] = [
     header::HOST,
     header::ORIGIN,
     HeaderName::from_static("sec-fetch-site"),
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
     header::RANGE,
     header::IF_RANGE,
     HeaderName::from_static("idempotency-key"),
 ];
 
-/// Whether a body has two lengths, of which others may believe the other one.
-fn is_ambiguous(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
-}
-
 /// Looks at how a request is put together, whoever sends it.
+///
+/// Of a body with two lengths hyper takes the one of `Transfer-Encoding` and closes the connection
+/// behind the answer (RFC 9112, section 6.3): what others took for the next call is none here.
 fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
     for name in &ONCE {
         if headers.get_all(name).iter().nth(1).is_some() {
             return Err(Problem::invalid(format!("a call has one header {name}")));
         }
     }
-    if is_ambiguous(headers) {
-        let detail = "a call has one of the headers content-length and transfer-encoding";
-        return Err(Problem::invalid(detail));
-    }
     // The bytes would be taken as they are, and not for what they stand for.
-    if text(headers, &header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if text(headers, &header::CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
+    {
         let problem = Problem::invalid("a body is sent as it is, without content-encoding");
         return Err(problem.status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
@@ -136,9 +134,8 @@ pub(crate) async fn guard(
     let id: [u8; 8] = app.options.env.random();
     let id: Arc<str> = format!("{:016x}", u64::from_be_bytes(id)).into();
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    let is_ambiguous = is_ambiguous(request.headers());
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Network);
-    let allowed = check_form(request.headers()).and_then(|()| match peer {
+    let may_call = match peer {
         Peer::Owner => Ok(()),
         Peer::Stranger => {
             let problem = Problem::new(ErrorKind::Denied, "this Cove belongs to another user");
@@ -148,7 +145,11 @@ pub(crate) async fn guard(
             let authority = request.uri().authority().map(|authority| authority.as_str());
             check(request.headers(), authority, &app)
         }
-    });
+    };
+    let allowed = may_call.and_then(|()| check_form(request.headers()));
+    let (head, body) = request.into_parts();
+    let body = Body::new(Draining::new(body, &head.headers));
+    let request = Request::from_parts(head, body);
     let mut response = match allowed {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -165,10 +166,6 @@ pub(crate) async fn guard(
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    if is_ambiguous {
-        // Where the next request begins is not known either (RFC 9112, section 6.3).
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -179,6 +176,23 @@ pub(crate) async fn guard(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_sent_as_it_is_and_says_so_once_at_most() {
+        let said = |codings: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::CONTENT_ENCODING, coding.parse().unwrap());
+            }
+            check_form(&headers).is_ok()
+        };
+        for as_it_is in [&[][..], &["identity"], &["Identity"]] {
+            assert!(said(as_it_is), "{as_it_is:?}");
+        }
+        for packed in [&["gzip"][..], &["identity, gzip"], &["identity", "gzip"], &["", "gzip"]] {
+            assert!(!said(packed), "{packed:?}");
+        }
+    }
 
     #[test]
     fn a_host_is_ours_with_any_port_and_no_other() {

@@ -9,6 +9,7 @@
 //! told is its owner's without a token.
 
 mod body;
+mod draining;
 mod guard;
 mod jobs;
 mod listing;

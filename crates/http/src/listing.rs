@@ -1,13 +1,13 @@
 //! Listings, which are written as they are sent when they are long.
 
-use std::convert::Infallible;
-
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cove_types::wire;
 use cove_workspace::Listing;
+
+use crate::body;
 
 /// A listing of no more files is sent in one piece.
 const FILES_AT_ONCE: usize = 1_000;
@@ -15,12 +15,12 @@ const FILES_AT_ONCE: usize = 1_000;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// The answer `{"files": […]}`.
-pub(crate) fn answer(listing: Listing) -> Response {
+pub(crate) async fn answer(listing: Listing) -> Response {
     if listing.len() <= FILES_AT_ONCE {
         return Json(listing.reply()).into_response();
     }
     let pieces = Pieces { files: listing, stands: Stands::BeforeFirst };
-    let body = Body::from_stream(futures::stream::iter(pieces.map(Ok::<_, Infallible>)));
+    let body = body::of_pieces(pieces).await;
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

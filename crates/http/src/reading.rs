@@ -15,7 +15,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use self::input::Input;
-use crate::body::discard;
 use crate::guard::RequestId;
 use crate::problem::Problem;
 use crate::routes::App;
@@ -98,7 +97,6 @@ async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
         problem.status(StatusCode::PAYLOAD_TOO_LARGE)
     };
     if body.size_hint().lower() > JSON_BYTES_MAX as u64 {
-        discard(body.into_data_stream());
         return Err(too_long());
     }
     let mut pieces = body.into_data_stream();
@@ -106,7 +104,6 @@ async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Problem::invalid("the body broke off"))?;
         if bytes.len() + piece.len() > JSON_BYTES_MAX {
-            discard(pieces);
             return Err(too_long());
         }
         bytes.extend_from_slice(&piece);

@@ -64,7 +64,7 @@ pub(crate) async fn list(
 ) -> Answer {
     let (reference, path) = place(slug, &asked.path, asked.at.as_deref())?;
     let recursive = asked.recursive.unwrap_or(false);
-    Ok(listing::answer(app.workspaces.files(&reference, &path, recursive).await?))
+    Ok(listing::answer(app.workspaces.files(&reference, &path, recursive).await?).await)
 }
 
 /// Shows one file.
@@ -134,7 +134,7 @@ pub(crate) async fn find(
     let (reference, path) = place(slug, &find.path, find.at.as_deref())?;
     let name = find.name.as_deref().unwrap_or("*");
     let kind = find.kind.map(Kind::as_str);
-    Ok(listing::answer(app.workspaces.find(&reference, &path, name, kind).await?))
+    Ok(listing::answer(app.workspaces.find(&reference, &path, name, kind).await?).await)
 }
 
 /// A search by text.

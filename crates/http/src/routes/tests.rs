@@ -115,6 +115,13 @@ async fn over_tcp_every_call_needs_the_token() {
     }
     let served = server.over_tcp(&[host, ("authorization", "Bearer secret")]).await;
     assert_eq!(served.status, StatusCode::OK);
+    // Who may not call is not told what is wrong with the call.
+    let two = [("content-type", "text/plain"), ("content-type", "text/html")];
+    let refused = server.over_tcp(&[host, two[0], two[1]]).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text);
+    let allowed = [host, two[0], two[1], ("authorization", "Bearer secret")];
+    let refused = server.over_tcp(&allowed).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
