@@ -23,7 +23,7 @@ pub(crate) use complete::{
 pub(crate) use create::{LIMITS, create};
 pub(crate) use entry::{furnish, local_entry, strip_volume};
 pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
-pub(crate) use look::{look_at_all, look_at_one};
+pub(crate) use look::{background, look_at_all, look_at_one};
 pub(crate) use replaced::Looked;
 pub(crate) use restore::{prepare_restore, restore};
 pub(crate) use restore_paths::{litter, prepare_paths, restore_paths, staging_of};

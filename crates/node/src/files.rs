@@ -2,11 +2,12 @@
 
 mod edit;
 mod extract;
+mod flushes;
 
 pub(crate) use edit::{Edit, edit, make_owned};
 pub(crate) use extract::{merge, stage};
+pub(crate) use flushes::Flushes;
 
-use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
@@ -112,23 +113,29 @@ fn tree_failed(error: tree::ReadError) -> VolumeError {
     VolumeError::failed("failed to read the tree", error)
 }
 
+/// The word of a kind, as in JSON.
+fn kind_word(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Directory => "directory",
+        FileKind::File => "file",
+        FileKind::Symlink => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::Device => "device",
+    }
+}
+
 pub(crate) fn view_of(
     dir: &Dir,
     shown: TreePath,
     path: &TreePath,
     metadata: &Metadata,
 ) -> FileView {
-    let (kind, target) = match metadata.kind {
-        FileKind::Directory => ("directory", None),
-        FileKind::File => ("file", None),
-        FileKind::Symlink => ("symlink", dir.read_link(path).ok()),
-        FileKind::Fifo => ("fifo", None),
-        FileKind::Socket => ("socket", None),
-        FileKind::Device => ("device", None),
-    };
+    let is_link = metadata.kind == FileKind::Symlink;
+    let target = is_link.then(|| dir.read_link(path).ok()).flatten();
     FileView {
         path: shown,
-        kind,
+        kind: kind_word(metadata.kind),
         bytes: if metadata.kind == FileKind::File { metadata.size } else { 0 },
         mode: metadata.mode,
         modified: metadata.mtime,
@@ -249,19 +256,24 @@ pub(crate) fn read(
     path: &TreePath,
     range: Option<Range<u64>>,
 ) -> Result<(FileView, FileReader), VolumeError> {
-    let own = file(place, path)?;
-    if own.kind != "file" {
-        return Err(VolumeError::WrongKind {
-            path: path.clone(),
-            found: own.kind,
-            wanted: "a file",
-        });
-    }
-    let range = range.unwrap_or(0..own.bytes);
-    let range = range.start.min(own.bytes)..range.end.min(own.bytes);
+    let not_a_file = |found| {
+        let path = path.clone();
+        VolumeError::WrongKind { path, found, wanted: "a file" }
+    };
+    let part = |bytes: u64| {
+        let range = range.clone().unwrap_or(0..bytes);
+        range.start.min(bytes)..range.end.min(bytes)
+    };
     match place {
         Place::Local(dir) => {
-            let mut file: File = dir.open_file(&lawful(path)?).map_err(io(path))?;
+            let at = lawful(path)?;
+            // what is said of it is said of the one that is read, whatever has its name meanwhile
+            let (mut file, metadata) = match dir.open_file_with_metadata(&at) {
+                Err(PathError::Kind { found, .. }) => return Err(not_a_file(kind_word(found))),
+                opened => opened.map_err(io(path))?,
+            };
+            let own = view_of(dir, path.clone(), &at, &metadata);
+            let range = part(own.bytes);
             file.seek(SeekFrom::Start(range.start)).map_err(|source| VolumeError::Refused {
                 kind: ErrorKind::Unavailable,
                 what: format!("failed to read {path}: {source}"),
@@ -283,6 +295,11 @@ pub(crate) fn read(
         }
         Place::Stored(chunks, root) => {
             let found = entry(chunks, root, path)?;
+            let own = view(path.clone(), &found);
+            if own.kind != "file" {
+                return Err(not_a_file(own.kind));
+            }
+            let range = part(own.bytes);
             let reader = ContentReader::new(Arc::clone(chunks), *root, lawful(path)?, found, range);
             Ok((own, FileReader::Stream(Box::new(reader))))
         }
@@ -344,4 +361,37 @@ fn export_beside(
         .map_err(|error| VolumeError::failed("failed to read the files", error))?;
     pack(&dir, &at, name, to, options, &|_, _| {})
         .map_err(|error| VolumeError::failed("failed to write the archive", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_file_is_said_of_the_bytes_that_are_read() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir(top.path().join("files")).unwrap();
+        let place = |name: &str| top.path().join("files").join(name);
+        let shown = TreePath::parse("a").unwrap();
+        std::fs::write(place("a"), [1; 1]).unwrap();
+        let local = Place::Local(Dir::from_path(top.path()).unwrap());
+        let rounds = 4_000;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                // each file holds its own length, again and again
+                for length in (1..=200_u8).cycle().take(rounds) {
+                    std::fs::write(place("new"), vec![length; usize::from(length)]).unwrap();
+                    std::fs::rename(place("new"), place("a")).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let (view, mut reader) = read(&local, &shown, None).unwrap();
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes).unwrap();
+                let length = bytes[0];
+                assert_eq!(bytes, vec![length; usize::from(length)]);
+                assert_eq!(view.bytes, u64::from(length));
+            }
+        });
+    }
 }

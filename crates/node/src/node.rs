@@ -26,19 +26,22 @@ use cove_types::{
     Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::capture;
 use crate::claim::{Holding, SignsOfLife, claim_store};
 use crate::ending_store::EndingStore;
+use crate::files::Flushes;
 use crate::node::evict::make_room;
+pub(crate) use crate::node::evict::make_room_in;
 use crate::node::hold::{Hold, claim_within, renew_in_turn};
 pub(crate) use crate::node::hold::{ask, refresh};
 use crate::node::reread::reread_heads;
+pub(crate) use crate::node::sweep::DISCARDED_DAYS;
 use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::save_in_turn;
-use crate::volume::{Known, Trouble, Volume};
+use crate::volume::{Ended, Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
 /// How often what is old is removed, at the looks for changes.
@@ -95,6 +98,8 @@ pub(crate) struct Inner {
     unread: std::sync::Mutex<HashSet<VolumeId>>,
     /// Since when something is wrong with the pool.
     pub pool_fault_since: std::sync::Mutex<Option<jiff::Timestamp>>,
+    /// The flushes of files that are put.
+    pub flushes: Flushes,
     pub stopping: AtomicBool,
     /// Permits for calls that may wait for the store on a thread.
     pub asking: Arc<Semaphore>,
@@ -102,6 +107,8 @@ pub(crate) struct Inner {
     pub saving: Arc<Semaphore>,
     /// Held by the one recovery that may run.
     pub recovering: tokio::sync::Mutex<()>,
+    /// Held by the one recovery that may look for lost volumes, before the other.
+    pub looking_for_lost: tokio::sync::Mutex<()>,
     /// Ends all requests of the store.
     pub ending: watch::Sender<bool>,
     /// Whether what a crash interrupted is finished; nothing is saved before.
@@ -134,6 +141,21 @@ impl Classify for StartError {
 }
 
 impl Inner {
+    /// Tells how the work of another volume will end that brings the head of `fork`; `None` when there is
+    /// none.
+    pub fn end_of_fork(&self, fork: &VolumeId) -> Option<oneshot::Receiver<Ended>> {
+        self.all_volumes().into_iter().find_map(|source| {
+            let mut state = source.state();
+            let operation = state.queue.iter().find_map(|pending| match &pending.work {
+                Work::Fork { targets, .. } if targets.iter().any(|(target, _)| target == fork) => {
+                    Some(pending.operation)
+                }
+                _ => None,
+            })?;
+            Some(state.end_of(&operation))
+        })
+    }
+
     /// Waits, on a blocking thread, for something asynchronous.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
@@ -227,10 +249,12 @@ impl Node {
             signs,
             unread: std::sync::Mutex::default(),
             pool_fault_since: std::sync::Mutex::default(),
+            flushes: Flushes::default(),
             stopping: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
             saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),
             recovering: tokio::sync::Mutex::default(),
+            looking_for_lost: tokio::sync::Mutex::default(),
             ending,
             loaded: AtomicBool::new(false),
             tasks: std::sync::Mutex::default(),

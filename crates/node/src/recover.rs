@@ -1,6 +1,7 @@
 //! Taking a store over after the machine that held it, or a part of it, is lost.
 
 mod adopt;
+mod anew;
 mod copy;
 mod found;
 mod lost;
@@ -17,7 +18,7 @@ use cove_content::document::ProjectDocument;
 use cove_content::head::{Head, HeadObject, HeadState, Nonce, OlderEntries, Stamp};
 use cove_content::volumes::{Progress, Rebuilt, VolumeError};
 use cove_database::DatabaseError;
-use cove_objects::Version;
+use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, wire};
 
 use crate::claim::{Holding, claim_store};
@@ -34,7 +35,8 @@ use crate::work::Work;
 /// How often a head is sealed anew that changes meanwhile.
 const SEALS_MAX: u32 = 4;
 
-/// Takes the store and makes a copy of every volume that it names, as far as it can be read.
+/// Takes the store and makes a copy of every volume that it names, as far as it can be read. Volumes whose heads
+/// are lost, or damaged, are left to [`Recovery::look_for_lost`].
 ///
 /// What is on this disk and belongs to a volume is never deleted or overwritten: it is its copy, or
 /// becomes an entry. May be repeated: what is here already is left alone.
@@ -47,7 +49,7 @@ pub(crate) fn recover(
     inner: &Arc<Inner>,
     take: bool,
     progress: &Progress,
-) -> Result<Recovered, VolumeError> {
+) -> Result<(Recovered, Recovery), VolumeError> {
     let how = if take { Take::Force } else { Take::Recover };
     let store = Arc::clone(inner.remote.store());
     let (me, signs) = (&inner.options.holder, &inner.signs);
@@ -62,16 +64,13 @@ pub(crate) fn recover(
             ),
         });
     }
-    let named = inner
-        .remote
-        .volumes()
+    let mut named = list_heads(inner)
         .map_err(|error| VolumeError::failed("failed to list the volumes in the store", error))?;
-    // what is not a head's name is none of ours
-    let mut named: Vec<VolumeId> = named.into_iter().filter_map(|(volume, _)| volume).collect();
     // of two heads that name one project, the one that is in use here keeps it
     named.sort_by_key(|id| inner.find_volume(id).is_none());
     let mut recovery = Recovery {
-        inner,
+        inner: Arc::clone(inner),
+        named: Vec::new(),
         projects: HashMap::new(),
         seen: Seen::default(),
         damaged: BTreeMap::new(),
@@ -87,10 +86,17 @@ pub(crate) fn recover(
         let volume = recovery.volume(id);
         recovery.recovered.volumes.extend(volume);
     }
-    recovery.rebuild_lost(&named);
-    let mut recovered = recovery.recovered;
+    let mut recovered = std::mem::take(&mut recovery.recovered);
+    // before any other is made here
     recovered.lost.extend(unknown(inner, &named));
-    Ok(recovered)
+    recovery.named = named;
+    Ok((recovered, recovery))
+}
+
+/// The volumes that have an object in the place of their head; what is not a head's name is none of ours.
+fn list_heads(inner: &Inner) -> Result<Vec<VolumeId>, ReadError> {
+    let named = inner.remote.volumes()?;
+    Ok(named.into_iter().filter_map(|(volume, _)| volume).collect())
 }
 
 /// What a recovery has found.
@@ -105,8 +111,10 @@ pub(crate) struct Recovered {
 }
 
 /// A recovery under way.
-struct Recovery<'a> {
-    inner: &'a Arc<Inner>,
+pub(crate) struct Recovery {
+    inner: Arc<Inner>,
+    /// The volumes that have an object in the place of their head.
+    named: Vec<VolumeId>,
     /// Whose project is whose.
     projects: HashMap<ProjectId, Subject>,
     /// What the heads name that were read.
@@ -131,7 +139,7 @@ impl From<HeadError> for String {
     }
 }
 
-impl Recovery<'_> {
+impl Recovery {
     /// One volume; `None` for a tombstone and for what is lost.
     fn volume(&mut self, id: &VolumeId) -> Option<Arc<Volume>> {
         let known = self.inner.find_volume(id);
@@ -173,7 +181,7 @@ impl Recovery<'_> {
         };
         let complete = known.filter(|volume| is_here && volume.state().copy.is_some());
         let recovered = match complete {
-            Some(volume) if is_still_ours(self.inner, &head, &volume) => {
+            Some(volume) if is_still_ours(&self.inner, &head, &volume) => {
                 volume.state().fenced = false;
                 Ok(volume)
             }
@@ -205,7 +213,7 @@ impl Recovery<'_> {
         id: &VolumeId,
         mut found: (Head, Version),
     ) -> Result<(Known, OperationId), String> {
-        let inner = self.inner;
+        let inner = &*self.inner;
         let mut tried = 0;
         loop {
             tried += 1;
@@ -242,7 +250,7 @@ impl Recovery<'_> {
         document: &ProjectDocument,
         is_here: bool,
     ) -> Result<Arc<Volume>, String> {
-        let inner = self.inner;
+        let inner = &Arc::clone(&self.inner);
         let subject = Subject::new(id, Some(document));
         let was_ours = head.holder == inner.options.node;
         let remembered = inner.find_volume(id);

@@ -18,7 +18,7 @@ mod snapshot;
 
 pub(crate) use error::SaveError;
 pub(crate) use finish::{needed_by_others, record_failure};
-pub(crate) use head_put::{head_row, put_head, read_head, remember};
+pub(crate) use head_put::{head_row, is_head_lost, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older, unread};
 pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_draft, rescue_id, rescue_of};
@@ -216,7 +216,7 @@ fn attempt(
             let ended = Ended { entry: Some(entry.id), ..Ended::default() };
             // files of another state than the head's take its place at their next commit
             let here = volume.state().copy.as_ref().map(|copy| copy.tree);
-            let is_kept = |head: &Head, root: &Root| keeps(head, here, root);
+            let is_kept = |head: &Head, root: &Root| keeps(head, &entry.id, here, root);
             // a state beside the present one, which is left alone
             commit(inner, volume, pending, ended, is_kept, |head, root, _, stamp, op| {
                 let record = EntryRecord { root, ..entry.clone() };
@@ -241,12 +241,13 @@ pub(crate) fn never(_: &Head, _: &Root) -> bool {
     false
 }
 
-/// Whether a state stays without a further entry: it is one already, or it is the present one and `here`,
-/// what the files descend from, as well.
-fn keeps(head: &Head, here: Option<Digest>, root: &Root) -> bool {
-    let mut entries = head.entries.iter().map(|entry| entry.root.tree);
+/// Whether a state stays without the entry `own`: another that is live holds it (what is in the trash goes with
+/// it); it is the present one and `here`, what the files descend from, as well; or `own` has it, even in the
+/// trash, because then somebody has put this very state there.
+fn keeps(head: &Head, own: &EntryId, here: Option<Digest>, root: &Root) -> bool {
+    let mut kept = head.entries.iter().filter(|entry| entry.is_live() || entry.id == *own);
     let is_now = root.tree == head.now.tree && here == Some(head.now.tree);
-    is_now || entries.any(|tree| tree == root.tree)
+    is_now || kept.any(|entry| entry.root.tree == root.tree)
 }
 
 /// A commit of `root` that brings no entry; its locations come later.
@@ -285,3 +286,6 @@ pub(crate) fn known_of(volume: &Volume) -> Result<Known, SaveError> {
         what: format!("volume {} has no head yet", volume.id),
     })
 }
+
+#[cfg(test)]
+mod tests;

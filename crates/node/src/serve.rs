@@ -14,9 +14,9 @@ use cove_content::document::ProjectDocument;
 use cove_content::head::HeadState;
 use cove_content::read;
 use cove_content::volumes::{
-    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment, NewEntry,
-    Progress, Recovered, Restore, Restored, Saving, Snapshot, Source, Verified, VerifyLevel,
-    VolumeError, VolumeStatus, Volumes,
+    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
+    Moment, NewEntry, Progress, Recovered, Restore, Restored, Saving, Snapshot, Source, Verified,
+    VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
@@ -40,12 +40,8 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(stopping()),
+        Err(_) => Err(VolumeError::Stopping),
     }
-}
-
-fn stopping() -> VolumeError {
-    VolumeError::Refused { kind: ErrorKind::Unavailable, what: "cove is stopping".into() }
 }
 
 /// The end of captured work.
@@ -65,9 +61,27 @@ async fn end(inner: &Inner, asked: Asked) -> Result<Ended, VolumeError> {
 async fn end_of(inner: &Inner, end: oneshot::Receiver<Ended>) -> Result<Ended, VolumeError> {
     let mut ending = inner.ending.subscribe();
     tokio::select! {
-        ended = end => ended.map_err(|_| stopping()),
-        _ = ending.wait_for(|ending| *ending) => Err(stopping()),
+        ended = end => ended.map_err(|_| VolumeError::Stopping),
+        _ = ending.wait_for(|ending| *ending) => Err(VolumeError::Stopping),
     }
+}
+
+/// What a recovery has found, once its rescues are saved or wait.
+async fn found(
+    inner: &Arc<Inner>,
+    recovered: recover::Recovered,
+) -> Result<FoundLost, VolumeError> {
+    let recover::Recovered { volumes, mut lost, rebuilt, rescues } = recovered;
+    for rescue in rescues {
+        lost.extend(rescue.lost(inner).await);
+    }
+    let inner = Arc::clone(inner);
+    blocking(move || {
+        let volumes =
+            volumes.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
+        Ok(FoundLost { volumes, lost, rebuilt })
+    })
+    .await
 }
 
 /// The future that ends when captured work is saved.
@@ -84,6 +98,26 @@ fn saving<T: Send + 'static>(
 }
 
 impl Node {
+    /// Waits until all that is captured of a volume and can be saved is.
+    async fn saved(&self, volume: &Volume) -> Result<(), VolumeError> {
+        // the head of a fork comes when its source is saved, and its own work after that
+        while volume.state().is_empty_handed() {
+            let Some(receiver) = self.inner.end_of_fork(&volume.id) else { break };
+            end(&self.inner, Asked::Pending(receiver)).await?;
+        }
+        let waiting = volume.state().end_of_all();
+        for receiver in waiting {
+            end(&self.inner, Asked::Pending(receiver)).await?;
+        }
+        match volume.state().known {
+            Some(_) => Ok(()),
+            None => Err(VolumeError::Refused {
+                kind: ErrorKind::Unavailable,
+                what: "nothing of it is saved, and nothing is on its way".to_owned(),
+            }),
+        }
+    }
+
     /// Refuses what would wait for a store that another Cove holds.
     fn refuse_foreign(&self) -> Result<(), VolumeError> {
         match self.inner.holding() {
@@ -109,7 +143,7 @@ impl Node {
         work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
     ) -> Result<T, VolumeError> {
         let asking = Arc::clone(&self.inner.asking).acquire_owned();
-        let permit = asking.await.map_err(|_| stopping())?;
+        let permit = asking.await.map_err(|_| VolumeError::Stopping)?;
         blocking(move || {
             let _permit = permit;
             work()
@@ -375,7 +409,7 @@ impl Volumes for Node {
     ) -> Result<Captured<Restored>, VolumeError> {
         let volume = self.volume(&volume)?;
         self.refuse_lost(&volume)?;
-        let id = EntryId::derive(&call.operation, "before");
+        let operation = call.operation;
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
             capture::refuse_trashed(&volume)?;
@@ -394,7 +428,8 @@ impl Volumes for Node {
                 }
             };
         }
-        let value = Restored { before: find_view(&volume, &id).ok() };
+        let before = volume.state().entry_before(&operation);
+        let value = Restored { before: find_view(&volume, &before).ok() };
         let saved = saving(&self.inner, asked, move |ended| {
             let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
             Ok(Restored { before })
@@ -460,11 +495,9 @@ impl Volumes for Node {
 
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
         let volume = self.volume(volume)?;
-        let waiting = volume.state().end_of_all();
-        for receiver in waiting {
-            end(&self.inner, Asked::Pending(receiver)).await?;
-        }
-        Ok(())
+        self.saved(&volume).await?;
+        let is_aside = !volume.state().aside.is_empty();
+        if is_aside { Err(VolumeError::TooManyEntries) } else { Ok(()) }
     }
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
@@ -506,11 +539,12 @@ impl Volumes for Node {
     ) -> Result<Vec<wire::Change>, VolumeError> {
         // a tree of now is that of the last commit, so what is newer is stored first
         for (volume, moment) in [&before, &after] {
+            let volume = self.volume(volume)?;
             if *moment == Moment::Now {
-                self.wait_saved(volume).await?;
-                self.look_at(&self.volume(volume)?).await?;
+                self.saved(&volume).await?;
+                self.look_at(&volume).await?;
             }
-            self.wait_saved(volume).await?;
+            self.saved(&volume).await?;
         }
         let inner = Arc::clone(&self.inner);
         let (a, b) = (self.volume(&before.0)?, self.volume(&after.0)?);
@@ -614,20 +648,18 @@ impl Volumes for Node {
     }
 
     async fn recover(&self, take: bool, progress: Progress) -> Result<Recovered, VolumeError> {
-        let inner = Arc::clone(&self.inner);
+        let (inner, shown) = (Arc::clone(&self.inner), progress.clone());
         let _only = self.inner.recovering.lock().await;
-        let recovered = blocking(move || recover::recover(&inner, take, &progress)).await?;
-        let recover::Recovered { volumes: found, mut lost, rebuilt, rescues } = recovered;
-        for rescue in rescues {
-            lost.extend(rescue.lost(&self.inner).await);
-        }
+        let (back, recovery) = blocking(move || recover::recover(&inner, take, &shown)).await?;
+        let FoundLost { volumes, lost, .. } = found(&self.inner, back).await?;
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            let volumes =
-                found.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Recovered { volumes, lost, rebuilt })
-        })
-        .await
+        let rest = Box::pin(async move {
+            progress.step(wire::LOOKING_FOR_LOST);
+            let _only = inner.looking_for_lost.lock().await;
+            let made = blocking(move || Ok(recovery.look_for_lost(&progress))).await?;
+            found(&inner, made).await
+        });
+        Ok(Recovered { volumes, lost, rest })
     }
 
     async fn doctor(&self) -> Vec<wire::Check> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use cove_content::document::ProjectDocument;
-use cove_content::entry::EntryRecord;
+use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::head::{Head, HeadState, OlderEntries, OpResult, TransitionError};
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::volumes::{EntryView, VolumeError};
@@ -80,9 +80,9 @@ impl Known {
                     .head
                     .join(&self.older)
                     .map_err(|_| TransitionError::OlderNotJoined { volume })?;
-                let next = transition(&joined)?;
-                let unread = next.unread.clone();
-                Ok((next, OlderEntries { entries: Vec::new(), unread }))
+                let mut next = transition(&joined)?;
+                let older = next.name_again(self.head.older.as_ref());
+                Ok((next, older))
             }
             next => Ok((next?, self.older.clone())),
         }
@@ -192,8 +192,10 @@ pub(crate) struct State {
     pub looking: Option<Trouble>,
     /// The head that was kept could not be read.
     pub reread: Option<Trouble>,
-    /// What of it is lost or put aside, until the next start.
+    /// What of it is lost, until the next start.
     pub lost: Vec<Trouble>,
+    /// Work for which the timeline has no room, and what is said of it.
+    pub aside: Vec<(Pending, Trouble)>,
     pub saved_at: Option<jiff::Timestamp>,
     pub fenced: bool,
     /// Whether something of ours may lie beside the files, which is to go before they are captured.
@@ -211,6 +213,8 @@ pub(crate) struct State {
     pub measured: Option<(OperationId, u64)>,
     /// When a look last captured it, since the machine started.
     pub stored_at: Option<Duration>,
+    /// When the kernel last had no room for a snapshot of it, since the machine started, and what it said.
+    pub no_room: Option<(Duration, String)>,
     /// Since when a swap file in use keeps it from being captured.
     pub swap_file: Option<jiff::Timestamp>,
     /// Since when its files are known not to be here.
@@ -268,8 +272,8 @@ impl Volume {
         state.queue.iter().filter(|other| other.operation != *operation).cloned().collect()
     }
 
-    /// Takes work out of the queue until the next start, with its snapshot, which nothing drops then.
-    /// Returns what whoever waits for it is told.
+    /// Takes work out of the queue until the timeline has room for it, with its snapshot, which nothing
+    /// drops meanwhile. Returns what whoever waits for it is told.
     pub fn set_aside(
         &self,
         pending: &Pending,
@@ -283,9 +287,22 @@ impl Volume {
         state.queue.retain(|other| other.operation != pending.operation);
         state.stored.remove(&pending.operation);
         state.saving = None;
-        state.lost.push(Trouble { what: what.clone(), kind, since });
+        state.aside.push((pending.clone(), Trouble { what: what.clone(), kind, since }));
         let waiting = state.waiting.remove(&pending.operation).unwrap_or_default();
         (Ended { failure: Some((kind, what)), ..Ended::default() }, waiting)
+    }
+
+    /// Puts the work that was set aside into the queue again, once the timeline has room.
+    pub fn bring_back(&self) {
+        let mut state = self.state();
+        let live = state.known.as_ref().map_or(0, |known| {
+            let unread = usize::try_from(known.unread()).unwrap_or(usize::MAX);
+            known.entries().filter(|entry| entry.is_live()).count().saturating_add(unread)
+        });
+        if live < ENTRIES_MAX {
+            let aside = std::mem::take(&mut state.aside);
+            state.queue.extend(aside.into_iter().map(|(pending, _)| pending));
+        }
     }
 
     /// Waits for the turn to capture something.
@@ -330,7 +347,7 @@ impl State {
         for pending in &self.queue {
             match &pending.work {
                 Work::Snapshot { entry: record, .. }
-                | Work::Restore { before: record, .. }
+                | Work::Restore { before: record, before_is: None, .. }
                 | Work::RestorePaths { before: record, .. }
                     // Work that has just been committed is still in the queue for a moment.
                     if views.iter().all(|view| view.record.id != record.id) =>
@@ -355,6 +372,15 @@ impl State {
         views
     }
 
+    /// The entry that holds the state before a restore that is in the queue, or has ended.
+    pub fn entry_before(&self, operation: &OperationId) -> EntryId {
+        let told = self.queue.iter().find_map(|pending| match &pending.work {
+            Work::Restore { before_is, .. } if pending.operation == *operation => *before_is,
+            _ => None,
+        });
+        told.unwrap_or_else(|| EntryId::derive(operation, "before"))
+    }
+
     /// What the head's tree does not hold: all of it, as far as it is known here.
     pub fn not_captured(&self) -> &[NotCapturedPath] {
         let Some(known) = &self.known else { return &[] };
@@ -363,6 +389,11 @@ impl State {
             Some((digest, all)) if listed.all == Some(*digest) => all,
             _ => &listed.list,
         }
+    }
+
+    /// Whether there is no head, and nothing in the queue that would bring one.
+    pub fn is_empty_handed(&self) -> bool {
+        self.known.is_none() && self.queue.is_empty()
     }
 
     /// Whether there is a head and the volume is in use.

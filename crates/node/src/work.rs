@@ -82,6 +82,9 @@ pub enum Work {
         tree: Option<Digest>,
         /// The entry for the state before.
         before: EntryDraft,
+        /// The entry that the state before is already, as far as was known when it was swapped out.
+        #[serde(default)]
+        before_is: Option<EntryId>,
         /// How many counted entries stay.
         keep: u32,
         /// The new subvolume's uuid: whether the swap has happened.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cove_content::volumes::VolumeError;
-use cove_types::Classify;
+use cove_types::{Classify, ErrorKind};
 use tokio::sync::oneshot;
 
 use crate::capture::late_writes::rescue_late_writes;
@@ -15,6 +15,11 @@ use crate::capture::{enqueue, generation, is_swap_file, pool_failed};
 use crate::node::{Inner, chain};
 use crate::volume::{Ended, Trouble, Turn, Volume};
 use crate::work::{Pending, Work};
+
+/// How long no look takes a snapshot after the one before, while there is hardly any room for metadata,
+/// or was none for a snapshot. What is removed meanwhile shares its metadata with none, as soon as that one
+/// is saved and gone, and makes room at once.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(10);
 
 /// Captures the present state when it has changed since it was last stored, for nobody in particular.
 pub(crate) fn background(
@@ -50,11 +55,14 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
     if let Err(error) = inner.pool.flush() {
         tracing::error!(error = chain(&error), "the pool cannot be written to");
     }
+    let is_short = inner.pool.space().is_ok_and(|space| space.is_metadata_full);
+    let pause = if is_short { NO_ROOM_PAUSE } else { Duration::ZERO };
+    let at = Moment { now, pause };
     for (volume, begun) in volumes {
         if inner.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let looked = look_at(inner, &volume, begun, now);
+        let looked = look_at(inner, &volume, begun, at);
         // a swap file is told by itself
         if let Err(error) =
             looked.or_else(|error| if is_swap_file(&error) { Ok(()) } else { Err(error) })
@@ -70,12 +78,14 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
     }
 }
 
-fn look_at(
-    inner: &Inner,
-    volume: &Arc<Volume>,
-    begun: u64,
+/// When a look begins, and the least time since the last snapshot.
+#[derive(Clone, Copy)]
+struct Moment {
     now: Duration,
-) -> Result<(), VolumeError> {
+    pause: Duration,
+}
+
+fn look_at(inner: &Inner, volume: &Arc<Volume>, begun: u64, at: Moment) -> Result<(), VolumeError> {
     {
         let state = volume.state();
         // what is captured already will be saved in its turn, and a look comes after it
@@ -85,20 +95,32 @@ fn look_at(
     }
     // somebody captures now; the next look comes soon
     let Ok(_turn) = volume.capture.try_lock() else { return Ok(()) };
+    refuse_without_room(volume, at.now)?;
     // what cannot be looked at beside the files keeps them from nothing
     let beside = rescue_late_writes(inner, volume).and(look_at_replaced(inner, volume));
-    let is_due = is_due(inner, volume, now);
+    let is_due = is_due(inner, volume, at);
     capture_changed(inner, volume, begun, is_due).and(beside)
 }
 
-/// Whether what has changed is captured by a look that begins `now`, or left to a later one.
-fn is_due(inner: &Inner, volume: &Volume, now: Duration) -> bool {
+/// Refuses a look soon after there was no room for a snapshot.
+fn refuse_without_room(volume: &Volume, now: Duration) -> Result<(), VolumeError> {
+    match &volume.state().no_room {
+        Some((at, what)) if now.saturating_sub(*at) < NO_ROOM_PAUSE => {
+            Err(VolumeError::Refused { kind: ErrorKind::Exhausted, what: what.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what has changed is captured by a look, or left to a later one.
+fn is_due(inner: &Inner, volume: &Volume, at: Moment) -> bool {
     let options = &inner.options;
     let state = volume.state();
+    let is_over =
+        |wait: Duration| state.stored_at.is_none_or(|stored| at.now.saturating_sub(stored) >= wait);
     // what could not be captured is tried at each look
-    let is_late = state.swap_file.is_some()
-        || state.stored_at.is_none_or(|at| now.saturating_sub(at) >= options.store_every);
-    options.store_every <= options.look_every || is_late
+    let is_late = state.swap_file.is_some() || is_over(options.store_every);
+    is_over(at.pause) && (options.store_every <= options.look_every || is_late)
 }
 
 /// Captures the present state when the head is another and it is due; `begun` is of before the files

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use cove_btrfs::{Access, SubvolumePath};
+use cove_content::read::project_root;
 use cove_content::volumes::{Call, Restore, VolumeError};
 use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
-use cove_types::{Digest, EntryId, EntryKind, ErrorKind, OperationId};
+use cove_types::{Digest, EntryId, EntryKind, ErrorKind, OperationId, TreePath, escape_bytes};
 
 use crate::capture::built::{Built, discard};
 use crate::capture::entry::{build_entry, entry_root};
@@ -17,9 +18,9 @@ use crate::capture::{
     sub,
 };
 use crate::in_use::refuse_writers;
-use crate::node::{Inner, chain, stored_row};
+use crate::node::{DISCARDED_DAYS, Inner, chain, stored_row};
 use crate::recover::ensure_place;
-use crate::volume::{Turn, Volume};
+use crate::volume::{Known, Turn, Volume};
 use crate::work::{Pending, Work};
 
 /// Builds what is gone back to; may ask the store for all of it.
@@ -29,6 +30,9 @@ pub(crate) fn prepare_restore(
     call: &Call,
     restore: &Restore,
 ) -> Result<Built, VolumeError> {
+    // before all of it is fetched; it may change until it is there, and is asked again
+    refuse_restore(inner, volume, restore)?;
+    refuse_nested(inner, volume, restore)?;
     build_entry(inner, volume, &restore.entry, &volume.id, &call.progress)
 }
 
@@ -45,11 +49,14 @@ pub(crate) fn restore(
         return Ok(asked);
     }
     refuse_restore(inner, volume, restore)?;
+    refuse_nested(inner, volume, restore)?;
     tidy(inner, volume);
     if let Err(error) = look_at_replaced(inner, volume) {
         // it goes with what is swapped out, and is looked at there
         tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced is not looked at");
     }
+    // before a snapshot is tried, which gives the files another generation
+    let before_is = entry_of_now(inner, volume)?;
     refuse_swap_file(inner, volume, &call.operation)?;
     let tree = entry_root(volume, &restore.entry).ok().map(|(tree, _)| tree);
     let incoming = SubvolumePath::Incoming(call.operation);
@@ -77,6 +84,7 @@ pub(crate) fn restore(
         entry: restore.entry,
         tree,
         before,
+        before_is,
         keep: restore.keep,
         uuid,
         base_before,
@@ -89,6 +97,44 @@ pub(crate) fn restore(
         return Err(VolumeError::failed("failed to write down what is to be restored", error));
     }
     finish_here(inner, volume, pending).map(Asked::Pending)
+}
+
+/// The entry that holds the present state already, which reached the disk before this call.
+///
+/// It is told, so it is decided now: an entry whose id somebody was given would not come if another was
+/// found when the state is saved, perhaps much later. What is written in between is seen then, and makes
+/// an entry of its own. Costs a commit of the pool.
+fn entry_of_now(inner: &Inner, volume: &Volume) -> Result<Option<EntryId>, VolumeError> {
+    // what was written and is in memory alone gives no generation yet
+    inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let there = inner.pool.find(&live).map_err(pool_failed("failed to look at the volume"))?;
+    let Some(generation) = there.map(|live| live.generation) else { return Ok(None) };
+    let state = volume.state();
+    let copied = state.copy.as_ref().filter(|copy| copy.generation == generation);
+    for pending in state.queue.iter().rev() {
+        match &pending.work {
+            Work::Snapshot { entry, .. } => {
+                return Ok((pending.generation == generation).then_some(entry.id));
+            }
+            Work::Restore { entry, tree: Some(_), .. } => {
+                let is_here = copied.is_some_and(|copy| copy.base == sub(&pending.operation, 1));
+                return Ok(is_here.then_some(*entry));
+            }
+            Work::Create { .. }
+            | Work::Background
+            | Work::Restore { tree: None, .. }
+            | Work::RestorePaths { .. } => return Ok(None),
+            Work::EditEntry { .. }
+            | Work::Describe { .. }
+            | Work::SetTrashed { .. }
+            | Work::Fork { .. }
+            | Work::Rescue { .. } => {}
+        }
+    }
+    let Some(copy) = copied else { return Ok(None) };
+    let mut entries = state.known.iter().flat_map(Known::entries);
+    Ok(entries.find(|entry| entry.is_live() && entry.root.tree == copy.tree).map(|entry| entry.id))
 }
 
 /// Refuses what could not be saved after the swap, and programs that would go on writing into what is
@@ -104,6 +150,32 @@ pub(crate) fn refuse_restore(
         return Ok(());
     }
     refuse_writers(&inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
+}
+
+/// Refuses while another subvolume is nested in the files, unless it is forced: what is in there is in no entry, and would go
+/// with what is swapped out. Costs a search of the pool's tree of subvolumes.
+fn refuse_nested(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
+    if restore.force {
+        return Ok(());
+    }
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let failed = || pool_failed("failed to look for other subvolumes in the files");
+    if inner.pool.find(&live).map_err(failed())?.is_none() {
+        return Ok(());
+    }
+    let nested = inner.pool.nested(&live).map_err(failed())?;
+    let Some(first) = nested.first() else { return Ok(()) };
+    let shown = TreePath::from_bytes(first)
+        .ok()
+        .and_then(|path| Some(path.below(&project_root())?.to_string()))
+        .unwrap_or_else(|| escape_bytes(first));
+    Err(VolumeError::Refused {
+        kind: ErrorKind::Precondition,
+        what: format!(
+            "{shown} is another subvolume, of which no entry holds anything: move it away first; with \
+             --force it goes with the state before and is deleted after {DISCARDED_DAYS} days"
+        ),
+    })
 }
 
 /// Refuses while a swap file in the volume is active: of what is swapped out no snapshot could be made.
@@ -247,7 +319,7 @@ pub(crate) fn undo_swap(
     refuse_swapped(inner, volume, pending)?;
     let kind = pending.failed.as_ref().map_or(ErrorKind::Internal, |(kind, _)| *kind);
     let base = SubvolumePath::Stored(volume.id.clone(), sub(&pending.operation, 1));
-    // the one that shares its content first, so that the other's is free at its end
+    // they share what they hold: it is free when the second is
     for place in [&base, &SubvolumePath::Incoming(pending.operation)] {
         discard(&*inner.pool, place, kind)
             .map_err(pool_failed("failed to clear what was built"))?;

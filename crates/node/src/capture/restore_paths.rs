@@ -77,6 +77,7 @@ pub(crate) fn prepare_paths(
     call: &Call,
     restore: &Restore,
 ) -> Result<Source, VolumeError> {
+    refuse_restore(inner, volume, restore)?;
     if let Some(local) = local_entry(inner, volume, &restore.entry) {
         return Ok(Source::Local(local));
     }

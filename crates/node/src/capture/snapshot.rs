@@ -1,5 +1,6 @@
 //! The present state, frozen and named.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
@@ -13,7 +14,7 @@ use crate::capture::restore_paths::tidy;
 use crate::capture::{
     Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed,
 };
-use crate::node::{Inner, stored_row};
+use crate::node::{Inner, chain, make_room_in, stored_row};
 use crate::save::unread;
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
@@ -32,6 +33,11 @@ pub(crate) fn freeze(
     inner.pool.delete(&stored).map_err(pool_failed("failed to take a snapshot"))?;
     let edits = volume.state().changes.begin();
     let taken = snapshot_without(inner, volume, &live, &pending.operation);
+    let no_room = taken.as_ref().err().filter(|error| error.is_caused_by(ErrorKind::StorageFull));
+    if no_room.is_some() {
+        make_room_in(inner, volume);
+    }
+    volume.state().no_room = no_room.map(|error| (inner.env.since_boot(), chain(error)));
     {
         let mut state = volume.state();
         match &taken {

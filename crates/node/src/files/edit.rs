@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-use cove_btrfs::{Dir, FileKind, PathError, SubvolumePath};
+use cove_btrfs::{Dir, FileKind, PathError, PoolError, SubvolumePath};
 use cove_content::volumes::{Edited, FileView, VolumeError};
 use cove_types::{ErrorKind, TreePath};
 
 use crate::capture::OWNER;
 use crate::files::{io, lawful, view_of};
-use crate::node::Inner;
+use crate::node::{Inner, chain};
 use crate::volume::Volume;
 
 /// A change of files that takes no turn.
@@ -45,8 +46,10 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited,
         .map_err(|error| VolumeError::failed("failed to open the files", error))?;
     let one = |view: FileView| Edited { files: vec![view], remarks: Vec::new() };
     match edit {
-        Edit::Put(path, mut content) => put(&dir, &path, &mut Body::Stream(&mut *content)).map(one),
-        Edit::Place(path, file) => put(&dir, &path, &mut Body::File(file)).map(one),
+        Edit::Put(path, mut content) => {
+            put(inner, &dir, &path, &mut Body::Stream(&mut *content)).map(one)
+        }
+        Edit::Place(path, file) => put(inner, &dir, &path, &mut Body::File(file)).map(one),
         Edit::MakeDirectory(path) => make_directory(&dir, &path).map(one),
         Edit::Remove { path, recursive } => remove(&dir, &path, recursive).map(one),
         Edit::Move { from, to } => move_to(&dir, &from, to).map(one),
@@ -102,12 +105,27 @@ fn refuse_directory(dir: &Dir, path: &TreePath) -> Result<(), VolumeError> {
     Ok(())
 }
 
-fn put(dir: &Dir, path: &TreePath, content: &mut Body<'_>) -> Result<FileView, VolumeError> {
+fn put(
+    inner: &Inner,
+    dir: &Dir,
+    path: &TreePath,
+    content: &mut Body<'_>,
+) -> Result<FileView, VolumeError> {
+    let flush = |file: BorrowedFd<'_>| {
+        let own = || Ok(rustix::fs::fsync(file)?);
+        let all = || {
+            inner.pool.flush().map_err(|error| match error {
+                PoolError::Io { source, .. } => source,
+                other => std::io::Error::other(chain(&other)),
+            })
+        };
+        inner.flushes.flush(|| inner.env.since_boot(), own, all)
+    };
     refuse_directory(dir, path)?;
     let at = lawful(path)?;
     match content {
         Body::Stream(stream) => dir.write_file(&at, None, stream),
-        Body::File(file) if is_of(file, dir) => dir.place_file(&at, None, file),
+        Body::File(file) if is_of(file, dir) => dir.place_file(&at, None, file, &flush),
         // a restore has swapped other files in meanwhile
         Body::File(file) => file
             .rewind()

@@ -12,8 +12,8 @@ use crate::node::{Inner, StartError, chain};
 use crate::volume::Volume;
 use crate::work::Work;
 
-/// How long a subvolume that a restore swapped out is kept.
-const DISCARDED_FOR_S: i64 = 7 * 24 * 3600;
+/// How many days a subvolume that a restore swapped out is kept.
+pub(crate) const DISCARDED_DAYS: i64 = 7;
 
 /// How long the answer of a call is known under its id, besides what the head tells.
 const RESULTS_FOR_S: i64 = 30 * 24 * 3600;
@@ -26,7 +26,7 @@ const RESULTS_FOR_S: i64 = 30 * 24 * 3600;
 /// What was not looked at is removed another time.
 pub(crate) fn sweep_old(inner: &Inner) -> Result<(), StartError> {
     let now_us = inner.now_us();
-    let old_us = now_us - DISCARDED_FOR_S * 1_000_000;
+    let old_us = now_us - DISCARDED_DAYS * 24 * 3600 * 1_000_000;
     for row in inner.wait(inner.database.discarded())? {
         let place = SubvolumePath::Trash(row.operation);
         match inner.pool.find(&place)? {

@@ -107,6 +107,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             state.waiting.remove(&pending.operation).unwrap_or_default()
         };
         tell(waiting, &ended);
+        volume.bring_back();
     }
 }
 
@@ -116,8 +117,8 @@ fn tell(waiting: Vec<oneshot::Sender<Ended>>, ended: &Ended) {
     }
 }
 
-/// Whether work that is refused is kept for a later start: what it would save is in nothing else, and it is
-/// the timeline that has no room.
+/// Whether work that is refused is kept until there is room: what it would save is in nothing else, and it
+/// is the timeline that has none.
 fn is_set_aside(pending: &Pending, kind: ErrorKind) -> bool {
     matches!(pending.work, Work::Rescue { .. }) && kind == ErrorKind::Exhausted
 }

@@ -2,27 +2,37 @@
 //!
 //! A head is lost when the store says that it is not there, or when what is there was read twice, was the
 //! same both times, and is damaged. One that a newer version wrote is not, nor one that the store does
-//! not give. The lost volume is never written again: what its newest record tells becomes another one.
+//! not give. The lost volume is never written again: what its newest record tells becomes another one. Where
+//! this machine remembers the head and has the files, [the same head](super::anew) is put again instead.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use cove_btrfs::SubvolumePath;
 use cove_content::chunks::{ChunkError, Chunks};
+use cove_content::document::ForkedFrom;
 use cove_content::gather::gather;
 use cove_content::head::{Head, HeadObject, Nonce, OlderEntries, RootFrame, Stamp};
 use cove_content::locations::{IndexRef, Locations};
-use cove_content::rebuild::{self, Record, Remains};
-use cove_content::volumes::Rebuilt;
-use cove_objects::ReadError;
+use cove_content::rebuild::{self, Heads, Record, Remains};
+use cove_content::volumes::{Progress, Rebuilt};
+use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, IndexId, PackId, ProjectId, VolumeId, wire};
 
+use crate::claim::Holding;
 use crate::node::{Inner, chain};
+use crate::recover::anew::{Anew, put_anew, remembered};
 use crate::recover::lost::Subject;
-use crate::recover::{Recovery, said};
+use crate::recover::{Recovered, Recovery, list_heads, said};
 use crate::save::{chunks_of, put_head};
 
 /// How many indexes are asked at once which packs they cover.
 const INDEXES_AT_ONCE: usize = 8;
+
+/// How many packs are listed at once: some 15 MB, and 100 requests of S3. Less costs more where each page is a
+/// look through all names, as in a directory.
+pub(super) const PACKS_AT_ONCE: usize = 100_000;
 
 /// What the heads in the store name.
 #[derive(Default)]
@@ -42,7 +52,7 @@ struct Named {
 
 impl Seen {
     pub fn add(&mut self, head: &Head) {
-        let source = head.document.as_ref().and_then(|document| document.forked_from.as_ref());
+        let source = source(head);
         let named = match source {
             Some(_) => &mut self.of_forks,
             None => &mut self.own,
@@ -56,10 +66,93 @@ impl Seen {
     /// Those that name no pack of a lost volume. A fork names packs of its source: when no
     /// source is missing, nobody's is lost.
     fn trusted(&self) -> Vec<&Named> {
-        match self.sources.is_subset(&self.projects) {
+        match self.has_all_sources() {
             true => vec![&self.own, &self.of_forks],
             false => vec![&self.own],
         }
+    }
+
+    fn has_all_sources(&self) -> bool {
+        self.sources.is_subset(&self.projects)
+    }
+
+    /// Whether a record, of a volume that is not lost, names no pack of one that is. That of a fork, which may be
+    /// deleted by now, names packs of its source, of which it is to be known that its head is there.
+    fn trusts(&self, record: &Head) -> bool {
+        source(record)
+            .is_none_or(|source| self.projects.contains(&source.project) && self.has_all_sources())
+    }
+}
+
+/// What a head's project was forked from.
+fn source(head: &Head) -> Option<&ForkedFrom> {
+    head.document.as_ref().and_then(|document| document.forked_from.as_ref())
+}
+
+/// What a look through the packs has to know.
+struct Known<'a> {
+    inner: &'a Inner,
+    seen: &'a Seen,
+    named: HashSet<&'a VolumeId>,
+    damaged: &'a BTreeMap<VolumeId, Damaged>,
+    /// The packs that the indexes cover which the heads name, once they were asked for.
+    covered: Option<HashSet<PackId>>,
+}
+
+/// Why it is not known what packs record.
+struct Unlooked(String);
+
+impl From<ReadError> for Unlooked {
+    fn from(error: ReadError) -> Self {
+        Self(chain(&error))
+    }
+}
+
+impl Heads for Known<'_> {
+    type Error = Unlooked;
+
+    fn retain_unnamed(&mut self, packs: &mut Vec<(PackId, u64)>) -> Result<(), Unlooked> {
+        let trusted = self.seen.trusted();
+        packs.retain(|(id, _)| trusted.iter().all(|named| !named.packs.contains(id)));
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let covered = match self.covered.take() {
+            Some(covered) => covered,
+            None => covered(self.inner, &trusted).map_err(|error| Unlooked(chain(&error)))?,
+        };
+        packs.retain(|(id, _)| !covered.contains(id));
+        self.covered = Some(covered);
+        Ok(())
+    }
+
+    fn is_lost(&self, id: &VolumeId) -> bool {
+        !self.named.contains(id) || self.damaged.contains_key(id)
+    }
+
+    fn is_trusted(&self, record: &Head) -> bool {
+        self.seen.trusts(record)
+    }
+}
+
+/// The packs that indexes cover. Costs what their tables cost.
+fn covered(inner: &Inner, named: &[&Named]) -> Result<HashSet<PackId>, ChunkError> {
+    let indexes: Vec<IndexRef> =
+        named.iter().flat_map(|named| named.indexes.values()).copied().collect();
+    let mut covered = HashSet::new();
+    for indexes in indexes.chunks(INDEXES_AT_ONCE) {
+        let locations = Locations { indexes: indexes.to_vec(), packs: Vec::new() };
+        let packs = chunks_of(inner, &locations).packs()?.packs;
+        covered.extend(packs.into_iter().map(|(id, _)| id));
+    }
+    Ok(covered)
+}
+
+/// Refuses to make volumes in a store that another Cove has taken meanwhile.
+fn refuse_foreign(inner: &Inner) -> Result<(), String> {
+    match inner.holding() {
+        Holding::HeldByAnother { .. } => Err("another Cove has taken the store".into()),
+        Holding::Held | Holding::Unknown { .. } => Ok(()),
     }
 }
 
@@ -70,10 +163,12 @@ pub(super) struct Damaged {
 }
 
 /// What lies under the key of a head.
-enum Found {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
     Whole,
     Missing,
-    Damaged,
+    /// Bytes that are no head; `None` when there are more than any head has.
+    Damaged(Option<(Bytes, Version)>),
     /// The store did not give it, or a newer version wrote it.
     Unknown(String),
 }
@@ -90,20 +185,38 @@ enum Made {
     NotLost,
 }
 
-impl Recovery<'_> {
-    /// Makes volumes of those whose heads are lost, and names them. `named` are those that have an object
-    /// in the place of their head.
+impl Recovery {
+    /// Looks for volumes whose heads are lost, makes others of what their packs record, and names them.
     ///
-    /// Costs a list of the packs, and a look at the end of each that no head names: what was rewritten, and
-    /// what was written in vain. When the source of a fork is missing, also at those that forks name.
-    /// The head of the new volume comes first; whoever is interrupted then finds it as any other.
-    pub(super) fn rebuild_lost(&mut self, named: &[VolumeId]) {
+    /// Costs a list of all packs, page by page, and what [`rebuild::look`] reads of those that no head names:
+    /// what was rewritten, and what was written in vain. When the source of a fork is missing, also of those
+    /// that forks name. Recovered volumes may be used and changed meanwhile; interrupted, nothing was made, and
+    /// the next recovery begins at the first pack again.
+    ///
+    /// The head of a new volume comes first; whoever is interrupted then finds it as any other.
+    pub(crate) fn look_for_lost(mut self, progress: &Progress) -> Recovered {
+        let inner = Arc::clone(&self.inner);
+        let remains = self.remains(progress);
+        // what comes now is a recovery as any other
+        let _only = inner.recovering.blocking_lock();
+        let remains = remains.and_then(|remains| {
+            let is_remembered = || !remembered(&inner, &self.named, &self.damaged).is_empty();
+            if !remains.is_empty() || is_remembered() {
+                // what others have taken, made or brought back meanwhile
+                refuse_foreign(&inner)?;
+                self.named = list_heads(&inner).map_err(|error| chain(&error))?;
+            }
+            Ok(remains)
+        });
         let mut damaged = std::mem::take(&mut self.damaged);
-        let remains = match self.remains(named, &damaged) {
-            Ok(remains) => remains,
+        let named = &*std::mem::take(&mut self.named);
+        let remains = match remains {
+            Ok(mut remains) => {
+                self.put_remembered(&mut remains, &mut damaged, named);
+                remains
+            }
             Err(why) => {
                 let what = "projects whose heads are lost, if there are any".to_owned();
-                let why = format!("it could not be read what the packs record: {why}");
                 self.recovered.lost.push(wire::Lost { what, why });
                 BTreeMap::new()
             }
@@ -152,51 +265,81 @@ impl Recovery<'_> {
             };
             self.recovered.lost.push(subject.lost(why));
         }
+        self.recovered
+    }
+
+    /// Puts the heads again that this machine remembers, and takes their volumes from what is lost.
+    fn put_remembered(
+        &mut self,
+        remains: &mut BTreeMap<VolumeId, Remains>,
+        damaged: &mut BTreeMap<VolumeId, Damaged>,
+        named: &[VolumeId],
+    ) {
+        let inner = Arc::clone(&self.inner);
+        for (volume, known) in remembered(&inner, named, damaged) {
+            let id = &volume.id;
+            let subject = Subject::new(id, known.head.document.as_ref());
+            let anew = put_anew(&inner, &volume, &known, remains.get(id));
+            if let Ok(Anew::Newer { waiting }) = &anew {
+                // what others recorded becomes another volume; what waits here is in the files
+                remains.entry(id.clone()).and_modify(|remains| remains.leave_out(waiting));
+                continue;
+            }
+            remains.remove(id);
+            let was_damaged = damaged.remove(id);
+            match anew {
+                // of one that came meanwhile nothing is to be said
+                Ok(Anew::NotLost) if was_damaged.is_none() => {}
+                Ok(Anew::NotLost | Anew::Newer { .. }) => {
+                    let volume = self.volume(id);
+                    self.recovered.volumes.extend(volume);
+                }
+                Ok(Anew::Put(rebuilt, gone)) => {
+                    self.recovered.rebuilt.push(rebuilt);
+                    let volume = self.volume(id);
+                    self.recovered.volumes.extend(volume);
+                    let lost = gone.map(|gone| {
+                        let why = format!(
+                            "{gone}; what is in the files here is put again with the next save, and \
+                             `cove verify --level 2` names the entries that are hit"
+                        );
+                        subject.lost_part("what it had saved", why)
+                    });
+                    self.recovered.lost.extend(lost);
+                }
+                Err(why) => {
+                    let harm = was_damaged.map(|damaged| damaged.why);
+                    let harm = harm.as_deref().unwrap_or("its head is missing in the store");
+                    let why = format!("{harm}, and it was not put again: {why}");
+                    self.recovered.lost.push(subject.lost(why));
+                }
+            }
+        }
     }
 
     /// What packs tell of volumes that are lost.
-    fn remains(
-        &self,
-        named: &[VolumeId],
-        damaged: &BTreeMap<VolumeId, Damaged>,
-    ) -> Result<BTreeMap<VolumeId, Remains>, String> {
-        let remote = &self.inner.remote;
-        let mut packs = remote.packs().map_err(|error| chain(&error))?;
-        let trusted = self.seen.trusted();
-        packs.retain(|(id, _)| trusted.iter().all(|named| !named.packs.contains(id)));
-        let indexes: Vec<IndexRef> =
-            trusted.iter().flat_map(|named| named.indexes.values()).copied().collect();
-        for indexes in indexes.chunks(INDEXES_AT_ONCE) {
-            if packs.is_empty() {
-                break;
-            }
-            let locations = Locations { indexes: indexes.to_vec(), packs: Vec::new() };
-            let covered = chunks_of(self.inner, &locations).packs();
-            let covered: HashSet<PackId> = covered
-                .map_err(|error| chain(&error))?
-                .packs
-                .into_iter()
-                .map(|(id, _)| id)
-                .collect();
-            packs.retain(|(id, _)| !covered.contains(id));
-        }
-        let named: HashSet<&VolumeId> = named.iter().collect();
-        let is_lost = |id: &VolumeId| {
-            (!named.contains(id) || damaged.contains_key(id)) && !has_files(self.inner, id)
+    fn remains(&self, progress: &Progress) -> Result<BTreeMap<VolumeId, Remains>, String> {
+        let mut known = Known {
+            inner: &self.inner,
+            seen: &self.seen,
+            named: self.named.iter().collect(),
+            damaged: &self.damaged,
+            covered: None,
         };
-        rebuild::look(remote, &packs, is_lost).map_err(|error| chain(&error))
+        let found = rebuild::look(&self.inner.remote, &mut known, PACKS_AT_ONCE, progress);
+        found.map_err(|Unlooked(why)| format!("it could not be read what the packs record: {why}"))
     }
 
     /// Makes another volume of what is left of one, unless that was done.
     fn made(&self, id: &VolumeId, remains: &Remains, named: &[VolumeId]) -> Result<Made, String> {
-        let inner = self.inner;
+        let inner = &*self.inner;
         match found(inner, id) {
             Found::Whole => return Ok(Made::NotLost),
             Found::Unknown(why) => return Err(why),
             Found::Missing if named.contains(id) => {
                 return Err("the store lists its head and does not give it".into());
             }
-            Found::Missing | Found::Damaged => {}
+            Found::Missing | Found::Damaged(_) => {}
         }
         let is_readable = |record: &Record, locations: &Locations| match chunks_of(inner, locations)
             .chunk(&record.head.now.tree)
@@ -238,29 +381,37 @@ fn made_before(why: &str, volume: &VolumeId) -> String {
 }
 
 /// Whether the files of a volume are here, and this node knows whose they are.
-fn has_files(inner: &Inner, id: &VolumeId) -> bool {
+pub(super) fn has_files(inner: &Inner, id: &VolumeId) -> bool {
     let place = SubvolumePath::Volume(id.clone());
     inner.find_volume(id).is_some() && inner.pool.find(&place).is_ok_and(|found| found.is_some())
 }
 
-/// Looks at a head until two looks agree that it is damaged.
-fn found(inner: &Inner, id: &VolumeId) -> Found {
+/// What two looks at a head agree on.
+pub(super) fn found(inner: &Inner, id: &VolumeId) -> Found {
     let key = inner.remote.head_key(id);
     let look = || match inner.remote.get(&key) {
         Ok(object) => match HeadObject::decode_of(id, &object.bytes) {
-            Ok(_) => Err(Found::Whole),
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(object.bytes)),
-            Err(error) => Err(Found::Unknown(chain(&error))),
+            Ok(_) => Found::Whole,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Found::Damaged(Some((object.bytes, object.version)))
+            }
+            Err(error) => Found::Unknown(chain(&error)),
         },
-        Err(ReadError::NotFound { .. }) => Err(Found::Missing),
-        // longer than any head, both times
-        Err(ReadError::TooLong { .. }) => Ok(None),
-        Err(error) => Err(Found::Unknown(chain(&error))),
+        Err(ReadError::NotFound { .. }) => Found::Missing,
+        Err(ReadError::TooLong { .. }) => Found::Damaged(None),
+        Err(error) => Found::Unknown(chain(&error)),
     };
-    match (look(), look()) {
-        (Err(found), _) | (_, Err(found)) => found,
-        (Ok(first), Ok(second)) if first == second => Found::Damaged,
-        (Ok(_), Ok(_)) => Found::Unknown("it reads otherwise each time".into()),
+    agreed(look(), look())
+}
+
+/// What is believed after two looks: a head that either has seen is there, and one is lost only when both say
+/// so in the same way.
+fn agreed(first: Found, second: Found) -> Found {
+    match (first, second) {
+        (Found::Whole, _) | (_, Found::Whole) => Found::Whole,
+        (Found::Unknown(why), _) | (_, Found::Unknown(why)) => Found::Unknown(why),
+        (first, second) if first == second => first,
+        _ => Found::Unknown("it reads otherwise each time".into()),
     }
 }
 
@@ -270,3 +421,6 @@ fn root_frame(chunks: &Chunks, head: &Head) -> Option<RootFrame> {
     let (pack, row) = (place.pack, place.row);
     Some(RootFrame { pack, offset: row.frame_offset, bytes: row.frame_bytes })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cove_content::chunks::Chunks;
 use cove_content::entry::EntryRecord;
 use cove_content::gather::gather;
-use cove_content::head::{Head, OlderEntries, Op, RootFrame, Stamp, TransitionError};
+use cove_content::head::{Head, Op, RootFrame, Stamp, TransitionError};
 use cove_content::locations::{Locations, PackRef};
 use cove_content::root::Root;
 use cove_content::session::{Session, SessionError};
@@ -163,7 +163,7 @@ fn put_stored(
     if let Some(lacks) = chunk_of_lacks {
         session.put_meta(Digest::of(&lacks), &lacks).map_err(failed)?;
     }
-    let mut older = OlderEntries { entries: Vec::new(), unread: next.unread.clone() };
+    let mut older = next.name_again(known.head.older.as_ref());
     if let Some(chunk) = next.spill(older.clone()) {
         session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
         older = moved_out(&next, &chunk)?;

@@ -23,11 +23,6 @@ impl SaveError {
         Self::Later { kind: error.kind(), what: format!("{what}: {}", chain(error)) }
     }
 
-    /// Never, for a cause of its own kind.
-    pub fn refused(error: VolumeError) -> Self {
-        Self::Refused { kind: error.kind(), what: chain(&error) }
-    }
-
     /// As whoever asks for something is told.
     pub fn for_caller(self) -> VolumeError {
         match self {

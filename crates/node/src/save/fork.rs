@@ -8,12 +8,12 @@ use cove_content::root::{NotCaptured, Root};
 use cove_database::{CopyRow, Finished};
 use cove_types::{EntryId, VolumeId};
 
-use crate::capture::strip_volume;
-use crate::node::{Inner, document_digest};
+use crate::capture::{background, strip_volume};
+use crate::node::{Inner, chain, document_digest};
 use crate::save::SaveError;
 use crate::save::commit::commit;
 use crate::save::finish::result_row;
-use crate::save::head_put::{head_row, put_head};
+use crate::save::head_put::{create_empty, head_row, put_head};
 use crate::save::rescue::keep_foreign;
 use crate::save::{is_now, known_of, op, plain, stamp};
 use crate::volume::{Ended, Volume};
@@ -40,48 +40,64 @@ pub(crate) fn fork(
         })?;
     }
     let known = known_of(volume)?;
-    let root = match entry {
-        None => known.head.now.clone(),
-        Some(entry) => known.get_entry(entry).map_err(SaveError::refused)?.root.clone(),
+    let source = match entry {
+        None => Some((&known.head.now, known.head.root_frame)),
+        // the forks are there and used, also when the entry did not come to be
+        Some(entry) => match known.get_entry(entry) {
+            Ok(found) => Some((&found.root, None)),
+            Err(error) => {
+                let why = chain(&error);
+                tracing::warn!(volume = %volume.id, %entry, why, "forks are saved by themselves");
+                None
+            }
+        },
     };
-    // of exact copies nothing is missing; of others what is missing is taken away, and their next look
-    // says so
-    let not_captured = if is_exact { NotCaptured::default() } else { root.not_captured.clone() };
     let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
     for (target, document) in targets {
         // an earlier attempt has put its head, and it has been used since
-        let is_known = |fork: std::sync::Arc<Volume>| fork.state().known.is_some();
+        let is_known = |fork: Arc<Volume>| fork.state().known.is_some();
         if inner.find_volume(target).is_some_and(is_known) {
             continue;
         }
-        strip_volume(inner, target, None, &not_captured)
-            .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
         let mut document = document.clone();
-        if let Some(forked) = &mut document.forked_from {
-            forked.tree = root.tree;
-        }
-        let create = Create {
-            volume: target.clone(),
-            project: document.id.clone(),
-            holder: inner.options.node.clone(),
-            now: Root {
-                document: document_digest(&document),
-                parents: vec![root.digest()],
-                not_captured: not_captured.clone(),
-                ..root.clone()
-            },
-            entries: Vec::new(),
-            locations: known.head.locations.clone(),
-            root_frame: if entry.is_none() { known.head.root_frame } else { None },
+        let create = match source {
+            None => create_empty(inner, target, &document),
+            Some((root, root_frame)) => {
+                // of exact copies nothing is missing; of others what is missing is taken away, and
+                // their next look says so
+                let not_captured = match is_exact {
+                    true => NotCaptured::default(),
+                    false => root.not_captured.clone(),
+                };
+                strip_volume(inner, target, None, &not_captured)
+                    .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
+                if let Some(forked) = &mut document.forked_from {
+                    forked.tree = root.tree;
+                }
+                Create {
+                    now: Root {
+                        document: document_digest(&document),
+                        parents: vec![root.digest()],
+                        not_captured,
+                        ..root.clone()
+                    },
+                    locations: known.head.locations.clone(),
+                    root_frame,
+                    ..create_empty(inner, target, &document)
+                }
+            }
         };
+        let tree = create.now.tree;
         let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
         head.document = Some(document.clone());
         let operation = Some(&pending.operation);
         let made = put_head(inner, target, None, head.clone(), OlderEntries::default(), operation)?;
         let (made, _) = keep_foreign(inner, target, &head, made, operation)?;
         let fork = inner.find_volume(target);
-        let copy = fork.as_ref().and_then(|fork| fork.state().copy.clone()).map(|copy| CopyRow {
-            tree: root.tree,
+        let copy = fork.as_ref().and_then(|fork| fork.state().copy.clone());
+        // of one that is saved by itself the files are another state than the head's
+        let copy = copy.filter(|_| source.is_some()).map(|copy| CopyRow {
+            tree,
             seq: made.head.seq,
             unsaved_bytes: Some(0),
             ..copy
@@ -103,10 +119,21 @@ pub(crate) fn fork(
         state.known = Some(made);
         drop(state);
         fork.wake.notify_one();
+        if source.is_none() {
+            capture_now(inner, &fork);
+        }
     }
     finished.results.push(result_row(inner, pending, known.head.seq, &Ended::default()));
     inner
         .wait(inner.database.finish(&finished))
         .map_err(|error| SaveError::later("failed to write down a fork", &error))?;
     Ok(Ended::default())
+}
+
+/// Captures a fork of whose files nothing is stored; the next look does what fails of it.
+fn capture_now(inner: &Arc<Inner>, fork: &Arc<Volume>) {
+    let _turn = fork.capture.blocking_lock();
+    if let Err(error) = background(inner, fork) {
+        tracing::warn!(volume = %fork.id, error = chain(&error), "a fork is not captured yet");
+    }
 }

@@ -27,6 +27,13 @@ pub(crate) const PUT_ATTEMPTS: u32 = 4;
 
 /// What is said of a head whose bytes are not what was put.
 const DAMAGED: &str = "the head of this project is damaged in the store";
+/// What is said when there is none.
+const MISSING: &str = "the head of this project is missing in the store";
+
+/// Whether what keeps work from being saved is that the head is missing or damaged.
+pub(crate) fn is_head_lost(what: &str) -> bool {
+    what.starts_with(DAMAGED) || what.starts_with(MISSING)
+}
 
 /// Creates the head of a new volume, with the empty tree.
 pub(crate) fn create_head(
@@ -35,22 +42,7 @@ pub(crate) fn create_head(
     pending: &Pending,
     document: &ProjectDocument,
 ) -> Result<(), SaveError> {
-    let empty = cove_content::tree::Root::empty();
-    let root = Root {
-        tree: empty.digest,
-        level: empty.level,
-        document: document_digest(document),
-        ..crate::volume::unknown_root()
-    };
-    let create = Create {
-        volume: volume.id.clone(),
-        project: document.id.clone(),
-        holder: inner.options.node.clone(),
-        now: root,
-        entries: Vec::new(),
-        locations: Locations::default(),
-        root_frame: None,
-    };
+    let create = create_empty(inner, &volume.id, document);
     // the call itself takes effect with the commit that follows
     let first = Op { id: sub(&pending.operation, 2), ..op(pending, Vec::new()) };
     let mut head = Head::create(create, first, stamp(inner));
@@ -60,6 +52,25 @@ pub(crate) fn create_head(
         put_head(inner, &volume.id, None, head.clone(), OlderEntries::default(), operation)?;
     let (known, _) = keep_foreign(inner, &volume.id, &head, found, operation)?;
     remember(inner, volume, known)
+}
+
+/// What a volume begins with of which nothing is stored.
+pub(crate) fn create_empty(inner: &Inner, volume: &VolumeId, document: &ProjectDocument) -> Create {
+    let empty = cove_content::tree::Root::empty();
+    Create {
+        volume: volume.clone(),
+        project: document.id.clone(),
+        holder: inner.options.node.clone(),
+        now: Root {
+            tree: empty.digest,
+            level: empty.level,
+            document: document_digest(document),
+            ..crate::volume::unknown_root()
+        },
+        entries: Vec::new(),
+        locations: Locations::default(),
+        root_frame: None,
+    }
 }
 
 pub(crate) fn remember(inner: &Inner, volume: &Volume, known: Known) -> Result<(), SaveError> {
@@ -213,10 +224,7 @@ pub(crate) fn put_head(
                 });
             }
             Next::Missing => {
-                return Err(SaveError::Later {
-                    kind: ErrorKind::Corrupt,
-                    what: "the head of this project is missing in the store".into(),
-                });
+                return Err(SaveError::Later { kind: ErrorKind::Corrupt, what: MISSING.into() });
             }
             Next::Deleted { lived: false } if known.is_none() => {
                 return Err(SaveError::Refused {

@@ -1,4 +1,5 @@
-//! A restore in the head: the entry becomes the state of now, the state before an entry.
+//! A restore in the head: the entry becomes the state of now, the state before an entry, unless it was
+//! known to be one.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::save::{known_of, never, plain, rolled_off};
 use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};
 
-/// Sets the head to an entry; what was swapped out becomes another, unless it is one already.
+/// Sets the head to an entry; what was swapped out becomes another, unless it is the one that was told.
 pub(crate) fn restore(
     inner: &Arc<Inner>,
     volume: &Volume,
@@ -30,7 +31,7 @@ pub(crate) fn restore(
         // the files are those of the entry already: it is waited for
         .map_err(|error| SaveError::later("failed to find what was restored", &error))?
         .clone();
-    let Work::Restore { tree, uuid, .. } = &pending.work else {
+    let Work::Restore { tree, uuid, before_is, .. } = &pending.work else {
         let what = "a restore was mistaken for other work".to_owned();
         return Err(SaveError::Later { kind: ErrorKind::Internal, what });
     };
@@ -48,16 +49,16 @@ pub(crate) fn restore(
     let ended = Ended { entry: Some(before.id), ..Ended::default() };
     commit(inner, volume, pending, ended, never, |head, root, made, stamp, op| {
         let replaced = head.commit(plain(head, root.clone()), None, stamp)?;
-        let is_entry =
-            head.entries.iter().any(|other| other.is_live() && other.root.tree == root.tree);
+        let told = before_is.and_then(|told| head.find_entry(&told));
+        let is_told = told.is_some_and(|told| told.is_live() && told.root.tree == root.tree);
         let next_root = Root {
             parents: vec![root.digest()],
             document: head.now.document,
             not_captured: not_captured.clone(),
             ..target.root.clone()
         };
-        if is_entry {
-            made.entry = None;
+        if is_told {
+            made.entry = *before_is;
             return replaced.commit(plain(&replaced, next_root), op, stamp);
         }
         let record = EntryRecord { root, ..before.clone() };

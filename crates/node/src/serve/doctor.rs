@@ -96,6 +96,7 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     let fault = pool::fault_of(&space);
     let room = match (space, &fault) {
         (Ok(space), Some(PoolFault::Short(_))) => Err(pool::room(&space)),
+        (Ok(_), Some(fault @ PoolFault::NoMetadata)) => Err(fault.what()),
         (Ok(space), _) => Ok(pool::room(&space)),
         (Err(error), _) => Err(crate::node::chain(&error)),
     };
@@ -115,15 +116,16 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
     let (holding, silent) = (inner.holding(), inner.silent());
     let store_hint = match holding {
         Holding::HeldByAnother { .. } => "run `cove recover` to take it over",
-        Holding::Held | Holding::Unknown { .. } => "check the address and the keys",
+        Holding::Held | Holding::Unknown { .. } => "check the address, the bucket and the keys",
     };
     let store = match (holding, silent) {
-        (_, Some((why, since))) => Err(format!("{place} does not answer since {since}: {why}")),
+        // what was answered at the claim says more than that nothing came since
+        (Holding::Unknown { why }, _) => Err(format!("{place} cannot be used: {why}")),
+        (_, Some((why, since))) => Err(format!("{place} does not answer since {since:.0}: {why}")),
         (Holding::Held, None) => Ok(format!("{place} answers and is held by this Cove")),
         (Holding::HeldByAnother { age_seconds, .. }, None) => {
             Err(format!("{place} is held by another Cove{}", crate::claim::last_seen(age_seconds)))
         }
-        (Holding::Unknown { why }, None) => Err(format!("{place} does not answer: {why}")),
     };
     let saved = saving(inner);
     let copies = copies(inner);

@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 
-use cove_btrfs::{PoolError, Space};
+use cove_btrfs::{GROW_BELOW_BYTES, PoolError, Space};
 use jiff::Timestamp;
 
 use crate::node::{Inner, chain};
 
-/// A pool is short of room when less than one part in so many is free: it cannot grow then, or not
-/// as fast as it is filled.
+/// A pool is short of room when less than one part in so many is free, and less than it waits for to
+/// grow: it cannot grow then, or not as fast as it is filled.
 const SHORT_PART: u64 = 20;
 
 /// What is wrong with a pool.
@@ -20,6 +20,8 @@ pub(crate) enum PoolFault {
     ReadOnly,
     /// There is little room, or none.
     Short(Space),
+    /// There is room for data, and none for metadata.
+    NoMetadata,
 }
 
 impl PoolFault {
@@ -31,6 +33,10 @@ impl PoolFault {
                     .to_owned()
             }
             Self::Short(space) => format!("the pool is full: {}", room(space)),
+            Self::NoMetadata => {
+                "the pool is full: there is no room for names, attributes and small files"
+                    .to_owned()
+            }
         }
     }
 
@@ -41,7 +47,7 @@ impl PoolFault {
                 "see to the disk that Cove's home is on, then `cove down` and `cove up`: what is \
                  saved or was captured is there again"
             }
-            Self::Short(_) => {
+            Self::Short(_) | Self::NoMetadata => {
                 "`cove files rm` what is not needed, or `cove rm` a project, or make room on the \
                  disk that Cove's home is on"
             }
@@ -59,7 +65,10 @@ pub(crate) fn fault_of(space: &Result<Space, PoolError>) -> Option<PoolFault> {
     match space {
         Err(error) => Some(PoolFault::Unseen(chain(error))),
         Ok(space) if space.is_read_only => Some(PoolFault::ReadOnly),
-        Ok(space) if space.free < space.total / SHORT_PART => Some(PoolFault::Short(*space)),
+        Ok(space) if space.free < (space.total / SHORT_PART).min(GROW_BELOW_BYTES) => {
+            Some(PoolFault::Short(*space))
+        }
+        Ok(space) if space.is_metadata_full => Some(PoolFault::NoMetadata),
         Ok(_) => None,
     }
 }
@@ -77,7 +86,8 @@ mod tests {
     use super::*;
 
     fn told(total: u64, free: u64, is_read_only: bool) -> Option<String> {
-        let space = Space { total: total << 20, free: free << 20, is_read_only };
+        let (total, free) = (total << 20, free << 20);
+        let space = Space { total, free, promised: 0, is_read_only, is_metadata_full: false };
         fault_of(&Ok(space)).map(|fault| fault.what())
     }
 
@@ -86,6 +96,24 @@ mod tests {
         assert_eq!(told(1000, 50, false), None);
         let full = "the pool is full: 49 of 1000 MiB are free";
         assert_eq!(told(1000, 49, false).as_deref(), Some(full));
+    }
+
+    #[test]
+    fn a_large_pool_is_well_as_long_as_it_need_not_grow() {
+        assert_eq!(told(100 << 10, 2048, false), None);
+        assert!(told(100 << 10, 2047, false).is_some());
+    }
+
+    #[test]
+    fn a_pool_without_room_for_metadata_is_full_whatever_is_free_for_data() {
+        let space = Space {
+            total: 1000,
+            free: 900,
+            promised: 0,
+            is_read_only: false,
+            is_metadata_full: true,
+        };
+        assert_eq!(fault_of(&Ok(space)), Some(PoolFault::NoMetadata));
     }
 
     #[test]

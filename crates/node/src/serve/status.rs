@@ -9,13 +9,19 @@ use jiff::Timestamp;
 use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
 use crate::node::{Inner, chain};
-use crate::save::Cause;
+use crate::save::{Cause, is_head_lost};
 use crate::serve::pool::PoolFault;
 use crate::volume::{Known, State, Trouble, Volume};
 use crate::work::Work;
 
 /// Where more is to be read of what is lost.
 const LOST_HINT: &str = "the log in Cove's home says which operation it was";
+/// What helps when the timeline has no room for a rescue.
+const ASIDE_HINT: &str =
+    "`cove rm NAME@ENTRY` an entry that is not needed (`cove unpin` it first): it is saved then";
+/// What helps when the head is missing or damaged, and is not overwritten because nobody knows by whom.
+const HEAD_HINT: &str = "`cove recover` puts it again, as this machine remembers it, unless another copy \
+     has saved; `cove new OTHER --from \"$(cove path NAME)\"` makes a project of the files";
 /// What helps when a swap file keeps a volume from being captured.
 const SWAP_HINT: &str = "`swapoff` the file, or keep swap files outside the project";
 /// What helps a volume that another Cove has taken over.
@@ -136,7 +142,10 @@ fn troubles(state: &State) -> Vec<wire::Problem> {
                 ErrorKind::Precondition => "you",
                 _ => "operator",
             };
-            let hint = state.fenced.then_some(FENCED_HINT);
+            let hint = match state.fenced {
+                true => Some(FENCED_HINT),
+                false => is_head_lost(what).then_some(HEAD_HINT),
+            };
             problems.push(problem(format!("{act}: {what}"), *since, who, hint));
         }
     }
@@ -144,6 +153,12 @@ fn troubles(state: &State) -> Vec<wire::Problem> {
     problems.extend(lost.map(|Trouble { what, since, .. }| {
         problem(what.clone(), *since, "operator", Some(LOST_HINT))
     }));
+    let aside = state.aside.iter().map(|(_, trouble)| trouble);
+    problems.extend(
+        aside.map(|Trouble { what, since, .. }| {
+            problem(what.clone(), *since, "you", Some(ASIDE_HINT))
+        }),
+    );
     problems
 }
 
@@ -203,7 +218,7 @@ fn problem_of_store(around: &Around) -> Option<wire::Problem> {
             Some(problem(what, around.held_since, "you", Some(hint)))
         }
         (Holding::Unknown { why }, _) => {
-            let what = format!("the store does not answer: {why}");
+            let what = format!("the store cannot be used: {why}");
             Some(problem(what, around.held_since, "operator", None))
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cove_content::volumes::{Moment, Progress, Volumes};
+use cove_objects::Store;
 use cove_testkit::proof::figure;
 use cove_testkit::trees::describe;
 use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
@@ -132,4 +133,81 @@ async fn an_entry_that_is_not_saved_yet_is_restored_and_forked() {
         assert_eq!(found, b"later", "the state before");
         other.node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entry_that_is_told_to_hold_the_state_before_a_restore_is_there_when_it_is_saved() {
+    const NAME: &str =
+        "the_entry_that_is_told_to_hold_the_state_before_a_restore_is_there_when_it_is_saved";
+    if !is_root(NAME) {
+        return;
+    }
+    let store = memory();
+    let world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    let file = world.files(&volume).await.join("file");
+    std::fs::write(&file, "first").unwrap();
+    let first = world.snapshot(&volume).await;
+    for is_away in [false, true] {
+        if is_away {
+            store.fail_when(|request| {
+                request.is_write().then_some(cove_objects::Fault::BeforeEffect)
+            });
+        }
+        // what is an entry already is told as that, and what is none as one of its own
+        for (text, is_entry) in [("second", true), ("third", false), ("first", true)] {
+            let file = world.files(&volume).await.join("file");
+            std::fs::write(&file, format!("{text} {is_away}")).unwrap();
+            let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
+            let mut entry = captured.value.entry.record.id;
+            if !is_entry {
+                std::fs::write(&file, "written since").unwrap();
+            }
+            let restored = world.restore_as(&world.call(), &volume, &first, &[]).await.unwrap();
+            let told = restored.value.before.unwrap().record.id;
+            assert_eq!(told == entry, is_entry, "{text}");
+            entry = told;
+            let again = world.restore_as(&world.call(), &volume, &entry, &[]).await.unwrap();
+            let told_again = again.value.before.unwrap().record.id;
+            assert_eq!(told_again, first, "nothing was written since the restore of the first");
+            if is_away {
+                store.heal();
+            }
+            for (saved, told) in [(restored.saved, told), (again.saved, first)] {
+                let before = saved.await.unwrap().before.unwrap();
+                assert_eq!(before.record.id, told, "{text}");
+            }
+            let views = world.node.entries(&volume).await.unwrap();
+            assert!(views.iter().any(|view| view.record.id == entry && view.record.is_live()));
+        }
+    }
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_after_a_restore_has_swapped_it_out_is_not_taken_for_the_files_of_now() {
+    if !is_root(
+        "what_is_saved_after_a_restore_has_swapped_it_out_is_not_taken_for_the_files_of_now",
+    ) {
+        return;
+    }
+    let store = memory();
+    let world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    let files = world.files(&volume).await;
+    std::fs::write(files.join("file"), "then").unwrap();
+    let entry = world.snapshot(&volume).await;
+    std::fs::write(files.join("file"), "later").unwrap();
+    store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+    let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
+    let restored = world.restore_as(&world.call(), &volume, &entry, &[]).await.unwrap();
+    store.heal();
+    captured.saved.await.unwrap();
+    restored.saved.await.unwrap();
+    let saved = world.node.status(&volume).await.unwrap();
+    assert_eq!((saved.durability, saved.unsaved_bytes), (Durability::Saved, Some(0)));
+    let puts = store.requests().puts;
+    world.look(&volume).await;
+    assert_eq!(store.requests().puts, puts, "nothing has changed since the restore");
+    world.node.stop().await;
 }

@@ -147,15 +147,17 @@ async fn carry_out(scene: &Scene, deed: Deed, calls: &[Call; 2]) -> Result<Strin
             Ok(format!("{} {}", gone.volume, back.volume))
         }
         Deed::Recover => {
-            let recovered = world.node.recover(true, Progress::default()).await?;
-            match recovered.lost.is_empty() {
-                true => Ok(String::new()),
+            let recover = async || {
+                let back = world.node.recover(true, Progress::default()).await?;
+                Ok::<_, VolumeError>([back.lost, back.rest.await?.lost].concat())
+            };
+            let lost = recover().await?;
+            if !lost.is_empty() {
                 // what could not be read is told, and nothing of it is lost
-                false => world.node.recover(true, Progress::default()).await.map(|again| {
-                    assert!(again.lost.is_empty(), "{:?} and again {:?}", recovered.lost, again);
-                    String::new()
-                }),
+                let again = recover().await?;
+                assert!(again.is_empty(), "{lost:?} and again {again:?}");
             }
+            Ok(String::new())
         }
     }
 }

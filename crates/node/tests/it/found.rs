@@ -231,6 +231,26 @@ async fn a_snapshot_for_which_the_timeline_has_no_room_stays_and_holds_nothing_u
         home.down().await;
         home.up().await;
     }
+
+    // as soon as there is room it is an entry, without another start
+    let waited = home.node().wait_saved(&volume).await;
+    assert!(waited.is_err_and(|error| error.to_string().contains("256 entries")));
+    let entries = home.node().entries(&volume).await.unwrap();
+    for view in entries.iter().filter(|view| view.record.pinned).take(2) {
+        for edit in [EntryEdit::Pin(false), EntryEdit::Trash] {
+            let call = home.call(u32::MAX);
+            home.node().edit_entry(call, volume.clone(), view.record.id, edit).await.unwrap();
+        }
+    }
+    until("what was set aside is saved", || async {
+        let problems = home.problems(&volume).await;
+        let rescues = home.rescues(&volume).await;
+        (rescues > 0 && problems.iter().all(|what| !what.contains("256 entries")))
+            .then_some(())
+            .ok_or(format!("{rescues} {problems:?}"))
+    })
+    .await;
+    home.node().wait_saved(&volume).await.unwrap();
     home.down().await;
 }
 

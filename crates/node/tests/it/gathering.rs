@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cove_content::head::Head;
 use cove_content::locations::PACKS_MAX;
-use cove_content::volumes::{EntryEdit, Moment, Verified, VerifyLevel, VolumeError, Volumes};
+use cove_content::volumes::{
+    EntryEdit, Moment, Progress, Verified, VerifyLevel, VolumeError, Volumes,
+};
 use cove_objects::{Fault, Key, Request};
 use cove_testkit::trees::{describe, difference};
-use cove_types::VolumeId;
+use cove_types::{Durability, VolumeId};
 
 use crate::world::{World, is_root, memory, until};
 
@@ -253,4 +255,46 @@ async fn a_lost_list_of_older_entries_keeps_nothing_from_being_saved_and_comes_b
     edit(entries[0], EntryEdit::Pin(true)).await.unwrap();
     assert_eq!(verify(&world, &volume, ALL).await.problems, []);
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_that_was_accepted_is_saved_although_its_entry_cannot_be_read_any_more() {
+    if !is_root("a_fork_that_was_accepted_is_saved_although_its_entry_cannot_be_read_any_more") {
+        return;
+    }
+    let store = memory();
+    let mut world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    let files = world.files(&volume).await;
+    let mut entries = Vec::new();
+    for n in 0..20 {
+        std::fs::write(files.join("file"), format!("{n}").repeat(100)).unwrap();
+        entries.push(world.snapshot(&volume).await);
+    }
+    world.restart().await;
+    let [key] = packs_of_older(&world, &volume).await.try_into().unwrap();
+    store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+    let moment = Moment::Entry(entries[0]);
+    let forked = world.fork_as(&world.call(), &volume, moment, 2).await.unwrap();
+    let forks: Vec<VolumeId> = forked.value.iter().map(|fork| fork.volume.clone()).collect();
+    std::fs::write(world.files(&forks[0]).await.join("own"), "written since").unwrap();
+    world.store.remove(&key);
+    world.restart().await;
+    store.heal();
+    for fork in &forks {
+        // it is told when its source has given it a head and what it holds is stored
+        world.node.wait_saved(fork).await.unwrap();
+        let durability = world.node.status(fork).await.unwrap().durability;
+        assert_eq!(durability, Durability::Saved, "{fork}");
+    }
+    world.node.stop().await;
+
+    let other = World::fake("b", &store).await;
+    other.node.recover(true, Progress::default()).await.unwrap();
+    for (fork, own) in [(&forks[0], true), (&forks[1], false)] {
+        let files = other.files(fork).await;
+        assert_eq!(std::fs::read_to_string(files.join("file")).unwrap(), "0".repeat(100));
+        assert_eq!(files.join("own").exists(), own);
+    }
+    other.node.stop().await;
 }

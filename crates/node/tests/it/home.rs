@@ -272,10 +272,14 @@ impl Home {
         Head::decode(&self.store.contents()[&head_key(volume)]).unwrap()
     }
 
+    /// Recovers everything, also what has lost its head.
     pub(crate) async fn recover(&self) -> (Vec<VolumeId>, Vec<String>) {
-        let recovered = self.node().recover(true, Progress::default()).await.unwrap();
-        let lost = recovered.lost.into_iter().map(|lost| format!("{}: {}", lost.what, lost.why));
-        (recovered.volumes.into_iter().map(|status| status.volume).collect(), lost.collect())
+        let back = self.node().recover(true, Progress::default()).await.unwrap();
+        let found = back.rest.await.unwrap();
+        let volumes = back.volumes.into_iter().chain(found.volumes);
+        let lost = back.lost.into_iter().chain(found.lost);
+        let lost = lost.map(|lost| format!("{}: {}", lost.what, lost.why));
+        (volumes.map(|status| status.volume).collect(), lost.collect())
     }
 
     /// What the doctor finds wrong.

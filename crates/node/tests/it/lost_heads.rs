@@ -1,5 +1,5 @@
-//! A head that is lost: what the packs of its volume record becomes another volume, once, whatever
-//! interrupts it; the lost one is never written again.
+//! A head that is lost: the machine that remembers it puts it again; on any other, what the packs of its
+//! volume record becomes another volume, once, whatever interrupts it, and the lost one is never written again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use cove_testkit::proof::Chance;
 use cove_types::{EntryId, VolumeId};
 
 use crate::home::{Home, head_key, on_both_pools};
-use crate::world::{is_root, memory};
+use crate::world::{is_root, memory, until};
 
 /// The heads in a store.
 fn heads(store: &MemoryStore) -> Vec<Key> {
@@ -36,6 +36,18 @@ async fn recovered(home: &mut Home, lost: &VolumeId) -> (VolumeId, Vec<String>) 
     let (volumes, said) = home.recover().await;
     let rebuilt = volumes.into_iter().find(|volume| volume.rebuilt_from(lost).is_some());
     (rebuilt.unwrap_or_else(|| panic!("nothing was made of {lost}: {said:?}")), said)
+}
+
+/// Waits until what is to be saved has met that the head is lost.
+async fn until_head_is_missed(home: &Home, volume: &VolumeId) {
+    until("the head is missed", || async {
+        let problems = home.status(volume).await.problems;
+        match problems.iter().any(|problem| problem.what.contains("the head of this project")) {
+            true => Ok(()),
+            false => Err(format!("{problems:?}")),
+        }
+    })
+    .await;
 }
 
 async fn a_lost_head_is_made_anew_as_another_volume(is_real: bool) {
@@ -79,7 +91,123 @@ async fn a_lost_head_is_made_anew_as_another_volume(is_real: bool) {
     other.down().await;
 }
 
-on_both_pools!(a_lost_head_is_made_anew_as_another_volume);
+async fn the_machine_that_remembers_a_head_puts_it_again(is_real: bool) {
+    let store = memory();
+    let (mut home, mut other) = (Home::new(&store, is_real), Home::new(&store, is_real));
+    home.up().await;
+    let volume = home.create("shop").await;
+    let empty = home.create("empty").await;
+    home.write(&volume, "version", "first").await;
+    let first = home.snapshot(&volume).await;
+    home.write(&volume, "version", "second").await;
+    home.look(&volume).await;
+    let key = head_key(&volume);
+    let whole = store.contents()[&key].clone();
+    let of_empty = store.contents()[&head_key(&empty)].clone();
+
+    for harmed in [None, Some(whole[..whole.len() / 2].to_vec())] {
+        match &harmed {
+            None => assert!(store.remove(&key) && store.remove(&head_key(&empty))),
+            Some(bytes) => store.set(&key, bytes.clone()),
+        }
+        // what is saved meanwhile waits for it, and has put packs
+        home.write(&volume, "version", "third").await;
+        let waiting = home.capture(&home.call(u32::MAX), &volume).await;
+        until_head_is_missed(&home, &volume).await;
+        let back = home.node().recover(false, Progress::default()).await.unwrap();
+        let found = back.rest.await.unwrap();
+        let anew: Vec<_> = found.rebuilt.iter().map(|anew| (&anew.lost, &anew.volume)).collect();
+        assert!(anew.contains(&(&volume, &volume)), "{anew:?}");
+        assert_eq!(anew.contains(&(&empty, &empty)), harmed.is_none(), "{anew:?}");
+        assert_eq!((back.lost, found.lost), (Vec::new(), Vec::new()));
+        assert!(store.contents()[&head_key(&empty)] == of_empty);
+        waiting.saved.await.unwrap();
+    }
+    home.look(&volume).await;
+    assert_eq!(home.ills().await, Vec::<String>::new());
+    home.assert_whole(&volume).await;
+    assert_eq!(home.text(&volume, &Moment::Entry(first), "version").await.unwrap(), "first");
+    home.down().await;
+    other.up().await;
+    let (mut volumes, said) = other.recover().await;
+    volumes.sort();
+    let mut both = vec![volume.clone(), empty];
+    both.sort();
+    assert_eq!((volumes, said), (both, Vec::new()), "on another machine");
+    assert_eq!(other.text(&volume, &Moment::Now, "version").await.unwrap(), "third");
+    other.down().await;
+}
+
+on_both_pools!(
+    a_lost_head_is_made_anew_as_another_volume,
+    the_machine_that_remembers_a_head_puts_it_again,
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_not_put_again_over_what_another_copy_has_saved() {
+    if !is_root("a_head_is_not_put_again_over_what_another_copy_has_saved") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "version", "first").await;
+    home.look(&volume).await;
+    home.down().await;
+    let mut copy = home.copy();
+    copy.up().await;
+    copy.write(&volume, "version", "of the copy").await;
+    copy.snapshot(&volume).await;
+    copy.down().await;
+    store.remove(&head_key(&volume));
+
+    home.up().await;
+    // what waits there has put packs at the same place of the history
+    home.write(&volume, "version", "of the first").await;
+    drop(home.capture(&home.call(u32::MAX), &volume).await.saved);
+    until_head_is_missed(&home, &volume).await;
+    let (volumes, said) = home.recover().await;
+    let rebuilt = volumes.iter().find(|other| other.rebuilt_from(&volume).is_some());
+    let rebuilt = rebuilt.unwrap_or_else(|| panic!("{said:?} {volumes:?}"));
+    assert_eq!(heads(&store), [head_key(rebuilt)], "the lost one is not written again");
+    let files = home.files(&volume).await;
+    assert_eq!(std::fs::read_to_string(files.join("version")).unwrap(), "of the first");
+    let texts = home.texts(rebuilt, "version").await;
+    let now = home.text(rebuilt, &Moment::Now, "version").await.unwrap();
+    assert!(now == "of the copy" || texts.contains(&"of the copy".into()), "{now} {texts:?}");
+    home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_with_a_head_is_put_again_from_the_files() {
+    if !is_root("what_is_gone_with_a_head_is_put_again_from_the_files") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "version", "only here").await;
+    home.look(&volume).await;
+    let gone: Vec<Key> = store.contents().into_keys().collect();
+    let is_of_volume =
+        |key: &Key| key.as_str().ends_with("/head") || key.as_str().contains("/packs/");
+    for key in gone.iter().filter(|key| is_of_volume(key)) {
+        store.remove(key);
+    }
+    let (volumes, said) = home.recover().await;
+    let [said] = said.as_slice() else { panic!("{said:?}") };
+    assert!(said.contains("gone from the store") && volumes == [volume.clone()], "{said}");
+    home.look(&volume).await;
+    home.down().await;
+    let mut other = Home::new(&store, false);
+    other.up().await;
+    let (volumes, said) = other.recover().await;
+    assert_eq!((&volumes, said), (&vec![volume.clone()], Vec::new()));
+    assert_eq!(other.text(&volume, &Moment::Now, "version").await.unwrap(), "only here");
+    other.down().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_head_that_is_damaged_another_volume_is_made_and_it_stays_as_it_is() {
@@ -221,7 +349,9 @@ async fn an_interruption_anywhere_leaves_one_volume_and_no_more() {
             let mut home = Home::new(&store, false);
             home.up().await;
             // it may say that it was not done, or what was not
-            let _ = home.node().recover(true, Progress::default()).await;
+            if let Ok(back) = home.node().recover(true, Progress::default()).await {
+                let _ = back.rest.await;
+            }
             home.down().await;
             store.heal();
             let mut home = Home::new(&store, false);
@@ -236,6 +366,78 @@ async fn an_interruption_anywhere_leaves_one_volume_and_no_more() {
             home.down().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_is_used_before_what_is_lost_is_looked_for() {
+    if !is_root("what_came_back_is_used_before_what_is_lost_is_looked_for") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let (shop, blog) = (home.create("shop").await, home.create("blog").await);
+    for volume in [&shop, &blog] {
+        home.write(volume, "version", "saved").await;
+        home.look(volume).await;
+    }
+    home.down().await;
+    store.remove(&head_key(&blog));
+
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let is_of_packs = |request: &Request| request.key().contains("/packs/");
+    let looked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looked);
+    store.fail_when(move |request: &Request| {
+        let is_look = matches!(request, Request::List(_)) && is_of_packs(request);
+        counted.fetch_add(usize::from(is_look), Ordering::SeqCst);
+        None
+    });
+    let back = home.node().recover(true, Progress::default()).await.unwrap();
+    assert_eq!(looked.load(Ordering::SeqCst), 0, "nothing was looked for");
+    let ids: Vec<_> = back.volumes.iter().map(|status| status.volume.clone()).collect();
+    assert_eq!((ids, back.lost.len()), (vec![shop.clone()], 0));
+    home.write(&shop, "version", "changed").await;
+    home.look(&shop).await;
+    // one that no head told of when the heads were read
+    let fresh = home.create("fresh").await;
+    home.write(&fresh, "version", "fresh").await;
+    home.look(&fresh).await;
+
+    // the store goes away, or Cove stops, while it is looked: what came back is here
+    store.fail_when(move |request: &Request| {
+        let is_read = matches!(request, Request::GetRange(..)) && is_of_packs(request);
+        is_read.then_some(Fault::BeforeEffect)
+    });
+    let found = back.rest.await.unwrap();
+    let [lost] = found.lost.as_slice() else { panic!("{:?}", found.lost) };
+    assert!(lost.what.starts_with("projects whose heads are lost"), "{lost:?}");
+    assert!(lost.why.starts_with("it could not be read what the packs record"), "{lost:?}");
+    assert!(found.volumes.is_empty() && found.rebuilt.is_empty());
+    store.heal();
+    home.down().await;
+    home.up().await;
+    assert_eq!(home.text(&shop, &Moment::Now, "version").await.unwrap(), "changed");
+
+    // two that look at once make one of it, and neither takes the fresh one for lost
+    let progress = Progress::default();
+    let one = home.node().recover(true, progress.clone()).await.unwrap();
+    let other = home.node().recover(true, Progress::default()).await.unwrap();
+    let (one, other) = tokio::join!(one.rest, other.rest);
+    let told = progress.look();
+    assert_eq!(told.step, cove_types::wire::LOOKING_FOR_LOST);
+    assert_eq!(Some(told.done_files), told.total_files);
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let rebuilt: Vec<_> = one.rebuilt.iter().chain(&other.rebuilt).collect();
+    let [rebuilt] = rebuilt.as_slice() else { panic!("{rebuilt:?}") };
+    assert_eq!(rebuilt.lost, blog);
+    let lost = [one.lost, other.lost].concat();
+    assert!(lost.len() == 1 && lost[0].what.contains("project blog"), "{lost:?}");
+    assert_eq!(home.text(&rebuilt.volume, &Moment::Now, "version").await.unwrap(), "saved");
+    let heads_there = heads(&store);
+    assert_eq!(heads_there.len(), 3, "{heads_there:?}");
+    home.down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -230,6 +230,15 @@ impl World {
         }
     }
 
+    /// Starts the node again with nothing of what it had kept of the store's packs and indexes.
+    pub(crate) async fn restart_with_an_empty_cache(&mut self) {
+        self.node.stop().await;
+        let cache = self.dir.path().join("cache");
+        std::fs::remove_dir_all(&cache).unwrap();
+        std::fs::create_dir(&cache).unwrap();
+        self.restart().await;
+    }
+
     /// A call of its own.
     pub(crate) fn call(&self) -> Call {
         self.call_since(u32::MAX)
