@@ -9,7 +9,7 @@ help:           ## what there is to make
 up:             ## install what is missing, build, link `cove`, start it in the background
 	@sh scripts/up.sh
 
-down:           ## stop Cove
+down:           ## stop Cove; nothing is lost, and where it does not run that is said
 	@sh scripts/down.sh
 
 demo:           ## the README's story on a real project, in three minutes, checked (needs root)
@@ -36,5 +36,5 @@ docs:           ## the documentation of every crate
 release:        ## a release archive and its digest, in target/release-archives
 	@sh scripts/release.sh
 
-uninstall:      ## say what would be deleted; with CONFIRM=yes delete it
+uninstall:      ## say what would be deleted; CONFIRM=yes deletes it, DISCARD=yes what is saved nowhere else, too
 	@sh scripts/uninstall.sh

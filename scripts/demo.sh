@@ -11,4 +11,5 @@ need_compiler || exit 1
 need_demo || exit 1
 need_weed || exit 1
 cargo build --release --locked -p cove
-exec cargo run -q --locked -p cove-xtask -- demo --program "$(target_directory)/release/cove"
+echo 'building what plays the demo'
+exec cargo run --locked -p cove-xtask -- demo --program "$(target_directory)/release/cove"

@@ -5,6 +5,11 @@ cd "$(dirname "$0")/.."
 . scripts/steps.sh
 . scripts/tools.sh
 
+# Tests send signals to what they start, which inherits what is ignored here: by `nohup`, or by a shell's background.
+if [ -z "${COVE_SIGNALS_HEARD:-}" ] && env --default-signal=HUP,INT,QUIT,TERM true 2>/dev/null; then
+    COVE_SIGNALS_HEARD=yes exec env --default-signal=HUP,INT,QUIT,TERM sh scripts/test.sh "$@"
+fi
+
 tools() {
     need_cargo && need_compiler && need_live && need_weed && need_sqlite && need_postgres || return 1
     cargo --version

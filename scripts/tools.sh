@@ -103,7 +103,7 @@ need_demo() {
     need_program setpriv util-linux
     need_program git git
     need_program npm nodejs npm
-    has_postgres || packages_missing="$packages_missing postgresql"
+    need_postgres_server
     install_missing
 }
 
@@ -164,22 +164,22 @@ need_sqlite() {
     install_or_skip 'tests of SQLite'
 }
 
-# need_postgres: the server, which Debian keeps out of PATH. Its package would make and start a
+# need_postgres_server: notes the server's package unless it is there. That would make and start a
 # cluster of the machine's own, which nobody here needs.
-need_postgres() {
-    for initdb in "$(command -v initdb)" /usr/lib/postgresql/*/bin/initdb; do
-        if [ -n "$initdb" ] && [ -x "$initdb" ]; then
-            need_program unshare util-linux
-            need_program setpriv util-linux
-            install_or_skip 'tests of PostgreSQL'
-            return
-        fi
-    done
+need_postgres_server() {
+    has_postgres && return
     if is_root && command -v apt-get >/dev/null && ! [ -e /etc/postgresql-common ]; then
         mkdir -p /etc/postgresql-common/createcluster.d
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/cove-tests.conf
     fi
     packages_missing="$packages_missing postgresql"
+}
+
+# need_postgres: what the tests of PostgreSQL use.
+need_postgres() {
+    need_postgres_server
+    need_program unshare util-linux
+    need_program setpriv util-linux
     install_or_skip 'tests of PostgreSQL'
 }
 

@@ -1,81 +1,266 @@
 #!/bin/sh
-# Says what would be deleted. With CONFIRM=yes deletes it, unless work would be
-# lost with it; DISCARD=yes is the word for that.
+# Says what would be deleted and lost. CONFIRM=yes deletes it, unless a project is saved nowhere
+# else; DISCARD=yes is the word for that.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
 . scripts/tools.sh
 . scripts/pages.sh
 
+# How long, in seconds, Cove has in all to save what is not saved.
+save_wait=60
+
 owner_home=$HOME
 if is_root && [ "${SUDO_UID:-0}" -ne 0 ]; then
     owner_home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
 fi
 home=${COVE_HOME:-$owner_home/.local/share/cove}
+# The Cove of this home, wherever the environment points to.
+COVE_HOME=$home
+COVE_URL=
+export COVE_HOME COVE_URL
 
-if is_root; then
-    link=/usr/local/bin/cove
-else
-    link=$HOME/.local/bin/cove
+page_directories
+link=$links/cove
+installed=$(pages)
+
+# A home of Cove has its token; anything else is not ours to delete.
+if [ -d "$home" ] && ! [ -f "$home/token" ]; then
+    fail "$home has no token file, so it is not a home of Cove" 'delete it yourself if you know what it is' ||
+        exit 4
 fi
 
+if ! [ -L "$link" ] && ! [ -d "$home" ] && [ -z "$installed" ]; then
+    echo 'there is nothing to delete: Cove is not installed here'
+    exit 0
+fi
 echo 'this deletes:'
 if [ -L "$link" ]; then
     echo "  $link (a link)"
 fi
-page_directories
-installed=$(pages)
 if [ -n "$installed" ]; then
-    echo "  $(printf '%s\n' "$installed" | wc -l) manual pages and completions below $share"
+    printf '%s\n' "$installed" | sed 's,/[^/]*$,,' | sort | uniq -c |
+        while read -r number directory; do echo "  $number of the files in $directory"; done
 fi
 if [ -d "$home" ]; then
     # The directory's own file system only: a mounted pool is in its loop file.
-    echo "  $home ($(du -xsh "$home" | cut -f1)): the pool, and what was saved on this disk"
-fi
-if ! [ -L "$link" ] && ! [ -d "$home" ] && [ -z "$installed" ]; then
-    echo '  nothing: Cove is not installed here'
-    exit 0
+    echo "  $home ($(du -xsh "$home" | cut -f1)): the pool, and what was saved in there"
 fi
 
-# count PATTERN: how many members of the lists match.
-count() {
-    printf '%s\n' "$lists" | grep -oE "$1" | wc -l
+# usage: the words that delete it, and what each does.
+usage() {
+    cat <<EOF
+
+nothing was deleted; to delete it:
+  make uninstall CONFIRM=yes              unless a project is saved nowhere else
+  make uninstall CONFIRM=yes DISCARD=yes  with what is saved nowhere else
+EOF
 }
 
+# is_running: whether a Cove answers in this home.
+is_running() {
+    "$cove" ls --quiet >/dev/null 2>&1
+}
+
+# lose TEXT: notes what would be lost, a line each.
+losses=
+lose() {
+    losses="$losses$1
+"
+}
+
+# is_in_home DIRECTORY: whether it lies in what is deleted.
+is_in_home() {
+    place=$(cd "$1" 2>/dev/null && pwd -P) || place=$1
+    case $place/ in
+    "$(cd "$home" && pwd -P)"/*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# in_time VERB...: runs a verb of Cove until the deadline of all.
+in_time() {
+    left=$((deadline - $(date +%s)))
+    [ "$left" -gt 0 ] && timeout "$left" "$cove" "$@" >/dev/null
+}
+
+# save NAME: saves what that project holds now. The comparison looks for changes, which are known of as
+# of up to 30 s ago else.
+save() {
+    in_time diff --quiet "$1..$1" && in_time wait --quiet "$1"
+}
+
+# look: sets lists to the projects, also those in the trash, one a line.
+look() {
+    told=$("$cove" ls --json && "$cove" trash --json) || return 1
+    lists=$(printf '%s\n' "$told" | sed 's/{"name":/\
+&/g' | grep '"slug":' || true)
+}
+
+# names_without PATTERN: the names of the projects of which the lists do not say that.
+names_without() {
+    printf '%s\n' "$lists" | grep -Ev "$1" | sed -n 's/.*"slug": *"\([^"]*\)".*/\1/p' | paste -sd , - |
+        sed 's/,/, /g'
+}
+
+# find_pool: where the pool is that Cove has mounted or was given.
+find_pool() {
+    if [ -e "$home/pool.img" ]; then
+        mountpoint -q "$home/pool" && echo "$home/pool"
+        return
+    fi
+    pool=$(printf '%s\n' "$lists" | sed -n 's|.*"path": *"\([^"]*\)/volumes/[^"/]*/files" *, *"forked_from".*|\1|p' |
+        sed -n 1p)
+    printf '%s\n' "${pool:-${COVE_POOL:-}}"
+}
+
+# find_unlisted: notes the files of projects that no list names, as after the loss of a database.
+find_unlisted() {
+    pool=$(find_pool) || pool=
+    if [ -z "$pool" ] || ! volumes=$(ls -A "$pool/volumes"); then
+        lose 'files of projects that are not listed, if there are any: the pool cannot be looked at'
+        return
+    fi
+    unlisted=$(printf '%s\n' "$volumes" | while IFS= read -r volume; do
+        case $lists in
+        *"\"volume\":\"$volume\""*) ;;
+        *) [ -z "$volume" ] || echo "$volume" ;;
+        esac
+    done | wc -l)
+    [ "$unlisted" -eq 0 ] ||
+        lose "files of projects that are not listed: $unlisted in $pool/volumes; \`cove recover --take\` may bring them back"
+}
+
+# find_saved_here: notes the projects whose saved states are deleted with the home, by the store that
+# was in use before this and by what lies in the home's own.
+find_saved_here() {
+    all=$(printf '%s\n' "$lists" | grep -c '"slug":' || true)
+    directory=${store#file://}
+    if [ "$directory" != "$store" ] && ! [ -d "$directory" ]; then
+        lose "what was saved in $directory, if it was: it is not there"
+    elif [ "$directory" != "$store" ] && [ "$all" -ne 0 ] && is_in_home "$directory"; then
+        lose "projects: $all, with those in the trash: they are saved in there only"
+        return
+    fi
+    [ -d "$home/objects" ] || return 0
+    if ! heads=$(find "$home/objects" -name head); then
+        lose "what is saved in $home/objects, which cannot be looked at"
+    elif [ -n "$heads" ]; then
+        lose "projects in $home/objects: $(printf '%s\n' "$heads" | wc -l): they are saved in there only"
+    fi
+}
+
+# find_losses: notes what is saved nowhere else; fails when Cove does not tell.
+find_losses() {
+    names=$("$cove" ls --quiet) || return 1
+    deadline=$(($(date +%s) + save_wait))
+    for name in $names; do
+        echo "waiting until $name is saved"
+        save "$name" || lose "changes of $name: they were not saved within $save_wait s, or cannot be"
+    done
+    saved='"durability": *"saved".*"unsaved_bytes": *0[,}]'
+    look || return 1
+    # Those in the trash are saved, too, but cannot be waited for by name.
+    while [ -z "$losses" ] && [ -n "$(names_without "$saved")" ] && [ "$(date +%s)" -lt "$deadline" ]; do
+        sleep 1
+        look || return 1
+    done
+    unsaved=$(names_without "$saved")
+    [ -z "$unsaved" ] || lose "changes that are not saved yet: of $unsaved"
+    ill=$(names_without '"health": *\{"state": *"ok"')
+    [ -z "$ill" ] || lose "what may be lost of projects that are not well: $ill; \`cove show NAME\` tells"
+    partial=$(names_without '"not_captured_count": *0[,}]')
+    [ -z "$partial" ] || lose "paths that are not captured: of $partial; \`cove show NAME\` names them"
+    find_saved_here
+    find_unlisted
+}
+
+# A Cove that was started for this ends with it, however it ends.
+started=
+said=
+clean_up() {
+    [ -z "$said" ] || rm -f "$said"
+    said=
+    if [ -n "$started" ]; then
+        started=
+        "$cove" down --quiet
+    fi
+}
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# start: starts Cove on the store and the pool of this home, whatever the environment names. Of one that
+# is refused since a Cove runs already none is ended.
+start() {
+    started=yes
+    said=$(mktemp)
+    status=0
+    COVE_OBJECTS=$store COVE_LISTEN=127.0.0.1:0 "$cove" up --detach >"$said" 2>&1 || status=$?
+    case $status in
+    0) return 0 ;;
+    4) started= ;;
+    esac
+    cat "$said" >&2
+    return 1
+}
+
+cove=$(command -v cove || echo "$(target_directory)/release/cove")
 if [ -d "$home" ] && [ "${DISCARD:-}" != yes ]; then
-    cove=$(command -v cove || echo "$(target_directory)/release/cove")
-    if ! lists=$("$cove" ls --json && "$cove" trash --json); then
+    # Before anything starts, which writes down there what it was given.
+    store=file://$home/objects
+    if [ -e "$home/store" ]; then
+        store=$(cat "$home/store")
+    fi
+    if [ -e "$home/pool.img" ]; then
+        COVE_POOL=
+        export COVE_POOL
+    fi
+    if [ "${CONFIRM:-}" != yes ] && ! is_running; then
+        printf '\n%s\n' 'what would be lost is not known, since Cove does not run: CONFIRM=yes starts it to see'
+        usage
+        exit 0
+    fi
+    if ! is_running; then
+        if ! [ -x "$cove" ]; then
+            fail 'nobody can tell what is saved: Cove is not built' \
+                "\`make up\` builds and starts it; or set DISCARD=yes to lose what is in $home" || exit 4
+        fi
+        if ! [ -e "$home/pool.img" ] && [ -z "${COVE_POOL:-}" ]; then
+            fail 'nobody can tell what is saved: Cove does not run, and its pool is elsewhere' \
+                "start it as before, with \`cove up --detach --pool DIR\`; or set DISCARD=yes to lose what is in $home" || exit 4
+        fi
+        printf '\n%s\n' 'starting Cove to see what is saved nowhere else'
+        start || fail 'nobody can tell what is saved: Cove does not start' \
+            "start it as before, with \`cove up --detach\`; or set DISCARD=yes to lose what is in $home" || exit 4
+    fi
+    status=0
+    find_losses || status=$?
+    clean_up
+    if [ "$status" -ne 0 ]; then
         fail 'nobody can tell what is saved: Cove does not answer' \
-            "start it with \`cove up --detach\`, or set DISCARD=yes to lose what is in $home" ||
-            exit 4
+            "see \`cove doctor\`; or set DISCARD=yes to lose what is in $home" || exit 4
     fi
-    unsaved=$(count '"durability": *"on_this_node"|"unsaved_bytes": *([1-9]|null)')
-    here=$(count '"saved_to": *"this_disk"')
-    if [ "$unsaved" -ne 0 ]; then
-        fail 'something is not saved yet' "see \`cove ls\`; wait with \`cove wait NAME\`, or set DISCARD=yes to lose it" ||
-            exit 4
-    fi
-    if [ "$here" -ne 0 ]; then
-        fail "$here projects are saved on this disk only" \
-            "copy out what you need with \`cove cp\`, or set DISCARD=yes to lose it" ||
-            exit 4
+    if [ -n "$losses" ] && [ "${CONFIRM:-}" != yes ]; then
+        printf '\nthis would be lost:\n'
+        printf '%s' "$losses" | sed 's/^/  /'
+    elif [ -n "$losses" ]; then
+        one_line=$(printf '%s' "$losses" | sed '$!s/$/;/' | paste -sd ' ' -)
+        fail "nothing was deleted, because this would be lost: $one_line" \
+            'after `make up`, `cove cp NAME:/ DIR` copies out, `cove wait NAME` waits until it is saved;
+      or lose it by `make uninstall CONFIRM=yes DISCARD=yes`' || exit 4
     fi
 fi
 
 if [ "${CONFIRM:-}" != yes ]; then
-    printf '\nnothing is deleted yet; to delete it: make uninstall CONFIRM=yes%s\n' \
-        "$([ "${DISCARD:-}" != yes ] || echo ' DISCARD=yes')"
+    usage
     exit 0
 fi
 
 if [ -d "$home" ]; then
-    sh scripts/down.sh || echo 'cove was not running'
+    sh scripts/down.sh
     home=$(cd "$home" && pwd -P)
-    # A home of Cove has its token; anything else is not ours to delete.
-    if ! [ -f "$home/token" ]; then
-        fail "$home has no token file, so it is not a home of Cove" 'delete it yourself if you know what it is' ||
-            exit 4
-    fi
     if awk -v home="$home/" 'index($2 "/", home) == 1 { found = 1 } END { exit !found }' /proc/mounts; then
         fail "something is still mounted below $home" "stop Cove with \`cove down\`, then run this again" ||
             exit 4
@@ -89,5 +274,5 @@ if [ -L "$link" ]; then
 fi
 if [ -n "$installed" ]; then
     printf '%s\n' "$installed" | while IFS= read -r page; do rm -- "$page"; done
-    echo "deleted the manual pages and completions below $share"
+    echo 'deleted the manual pages and completions'
 fi

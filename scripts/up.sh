@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, builds, links `cove`, starts it and returns.
-# Honours CARGO_TARGET_DIR, COVE_HOME, COVE_LISTEN and whatever else `cove up` reads.
+# Honours CARGO_TARGET_DIR, PREFIX, COVE_HOME, COVE_LISTEN and whatever else `cove up` reads.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
@@ -22,11 +22,7 @@ else
 fi
 built=$(cd "$(target_directory)/release" && pwd)/cove
 
-if is_root; then
-    links=/usr/local/bin
-else
-    links=$HOME/.local/bin
-fi
+page_directories
 mkdir -p "$links"
 if [ -e "$links/cove" ] && ! [ -L "$links/cove" ]; then
     fail "$links/cove exists and is not a link of ours" 'move it away, then run this again' ||
@@ -74,8 +70,3 @@ status=0
 "$built" up --detach >"$said" 2>&1 || status=$?
 cat "$said"
 [ "$status" -eq 0 ] || exit "$status"
-
-if ! grep -q 'cove new' "$said"; then
-    echo "the API is at $(cat "$home/address")"
-    first_commands
-fi

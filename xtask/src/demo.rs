@@ -22,6 +22,8 @@ const POOL: &str = "3GiB";
 const FREE_BYTES_MIN: u64 = 8 << 30;
 /// How long the demo is to take.
 const TIME_MAX: Duration = Duration::from_secs(180);
+/// How long an S3 server that has just been started may refuse objects.
+const STORE_WITHIN: Duration = Duration::from_secs(60);
 /// How many files a real project has at least.
 const FILES_MIN: u64 = 10_000;
 /// All that the database must give back: how many rows there are, and what is in them.
@@ -159,8 +161,18 @@ fn start_cove(stage: &mut Stage, endpoint: &str) -> Result<()> {
     stage.export("AWS_ENDPOINT_URL", endpoint);
     let took =
         stage.run(&format!("cove up --detach -q --objects s3://cove/demo --pool-bytes {POOL}"))?;
-    let saved_to = stage.json("doctor")?;
-    expect(all_checks_are_well(&saved_to), "a check of `cove doctor` fails")?;
+    // the S3 server has just been started, and refuses objects until all of its parts have met
+    let until = Instant::now() + STORE_WITHIN;
+    loop {
+        let checked = stage.json("doctor");
+        if checked.as_ref().is_ok_and(all_checks_are_well) {
+            break;
+        }
+        if Instant::now() > until || stage.is_interrupted() {
+            expect(all_checks_are_well(&checked?), "a check of `cove doctor` fails")?;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
     stage.holds("it serves, and all checks of `cove doctor` are well", Some(took));
     Ok(())
 }

@@ -54,23 +54,31 @@ fn hash() -> f64 {
     bytes.len() as f64 / began.elapsed().as_secs_f64()
 }
 
+/// Reads all files by several programs at once, as many as threads read ahead of a store.
+const READ: &str = r#"cd "$1" && find . -type f -print0 | xargs -0 -n 200 -P 8 cat >/dev/null"#;
+/// Makes all files anew elsewhere, from what the machine has in memory, and writes them out.
+const UNPACK: &str = r#"tar -C "$1" -cf - . | tar -C "$2" -xpf - && sync -f "$2""#;
+
 pub fn measure(world: &mut World) -> Result<()> {
     world.local()?;
     let (bytes, files) = (world.corpus.bytes(), world.corpus.files.len());
     // As much as the first store wrote, if that was measured; the corpus compresses to about that.
     let stored = world.line(first_store::STORED).and_then(|line| line.ours.median());
     let stored = stored.map_or(bytes / 2, |stored| stored as u64);
-    let (mut read, mut host, mut pool, mut made, mut hashed) = (
-        Sample::default(),
-        Sample::default(),
-        Sample::default(),
-        Sample::default(),
-        Sample::default(),
-    );
+    let [mut read, mut read_by_8, mut unpacked, mut host, mut pool, mut made, mut hashed] =
+        std::array::from_fn(|_| Sample::default());
     let corpus = world.corpus.root.clone();
     for _ in 0..world.extent.reps {
         drop_caches()?;
         read.add(time(&mut script(r#"tar -C "$1" -cf - . | cat >/dev/null"#, &[&corpus]))?);
+        drop_caches()?;
+        read_by_8.add(time(&mut script(READ, &[&corpus]))?);
+        // warm now
+        let copy = world.own("unpacked");
+        world.pool.create(&copy)?;
+        unpacked.add(time(&mut script(UNPACK, &[&corpus, &copy]))?);
+        world.pool.delete(&[copy])?;
+        world.pool.trim()?;
         host.add(write(&world.beside("floor"), stored)?);
         pool.add(write(&world.own("floor"), stored)?);
         let empty = world.own("empty-files");
@@ -82,6 +90,8 @@ pub fn measure(world: &mut World) -> Result<()> {
     }
     let lines = [
         (format!("floor: read {files} files with tar, cold"), read),
+        (format!("floor: read {files} files, 8 at once, cold"), read_by_8),
+        (format!("floor: unpack {files} files with tar, warm, and flush"), unpacked),
         (format!("floor: write {} to the host", Unit::Bytes.show(stored as f64)), host),
         (format!("floor: write {} to the pool", Unit::Bytes.show(stored as f64)), pool),
         (format!("floor: make {files} empty files in the pool"), made),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use cove_workspace::FORKS_MAX;
 
-pub use self::help::command;
+pub use self::help::{command, to_complete};
 use crate::completion;
 
 mod help;
@@ -50,7 +50,8 @@ pub enum Verb {
     /// Start Cove on this machine
     Up(UpFlags),
     /// Stop the Cove that is running
-    #[command(after_help = "Examples:\n\
+    #[command(after_help = "Where none is running in this home it says so, and exits with 0.\n\n\
+        Examples:\n\
         \x20 cove down")]
     Down,
     /// Make a project, empty or from a directory
@@ -67,12 +68,9 @@ pub enum Verb {
         wait: WaitFlags,
     },
     /// List the projects
-    #[command(
-        visible_alias = "list",
-        after_help = "Examples:\n\
+    #[command(after_help = "Examples:\n\
         \x20 cove ls\n\
-        \x20 cove ls --json | jq '.projects[].slug'"
-    )]
+        \x20 cove ls --json | jq '.projects[].slug'")]
     Ls,
     /// Show where a project lives, what is saved and how it is
     #[command(after_help = "Examples:\n\
@@ -115,8 +113,10 @@ pub enum Verb {
         #[arg(long, short, hide = true)]
         archive: bool,
         /// What to copy: a local path, NAME:/path, or -
+        #[arg(add = completion::sides())]
         source: OsString,
         /// Where to: NAME:/path, a local path, or -
+        #[arg(add = completion::sides())]
         target: OsString,
     },
     /// Keep the present state as an entry of the timeline
@@ -142,12 +142,9 @@ pub enum Verb {
         wait: WaitFlags,
     },
     /// List a project's entries, newest first
-    #[command(
-        visible_alias = "log",
-        after_help = "Examples:\n\
+    #[command(after_help = "Examples:\n\
         \x20 cove timeline shop\n\
-        \x20 cove timeline shop --all"
-    )]
+        \x20 cove timeline shop --all")]
     Timeline {
         /// The project
         #[arg(add = completion::projects())]
@@ -167,7 +164,7 @@ pub enum Verb {
     )]
     Diff {
         /// A..B, or A B; A alone is compared with the present state
-        #[arg(required = true, num_args = 1..=2, value_name = "NAME@x")]
+        #[arg(required = true, num_args = 1..=2, value_name = "NAME@x", add = completion::moments())]
         moments: Vec<String>,
         /// Sizes, and a sum
         #[arg(long, conflicts_with = "name_status")]
@@ -185,7 +182,7 @@ pub enum Verb {
         \x20 cove fork shop@v1 --count 8")]
     Fork {
         /// The source: NAME or NAME@x
-        #[arg(add = completion::projects())]
+        #[arg(add = completion::references())]
         source: String,
         /// The new name; without it NAME-1 or the next free number
         #[arg(long = "as", value_name = "NAME")]
@@ -198,14 +195,15 @@ pub enum Verb {
     },
     /// Go back to an entry; the state before stays in the timeline
     #[command(after_help = "Examples:\n\
-        \x20 cove restore shop v1\n\
-        \x20 cove restore shop ~1 -- src/app.ts package.json")]
+        \x20 cove restore shop@v1\n\
+        \x20 cove restore shop@~1 -- src/app.ts package.json")]
     Restore {
-        /// The project
-        #[arg(add = completion::projects())]
+        /// The entry: NAME@x; or the project, and the entry behind it
+        #[arg(value_name = "NAME@x", add = completion::entries())]
         name: String,
-        /// An entry id or its first characters, a label, or ~n
-        entry: String,
+        /// The entry behind NAME: an id or its first characters, a label, or ~n
+        #[arg(value_name = "ENTRY", hide = true)]
+        entry: Option<String>,
         /// Go on although programs have files open for writing
         #[arg(long)]
         force: bool,
@@ -220,7 +218,7 @@ pub enum Verb {
         \x20 cove pin shop@v1")]
     Pin {
         /// The entry: NAME@x
-        #[arg(add = completion::projects())]
+        #[arg(add = completion::entries())]
         entry: String,
     },
     /// Leave an entry to retention again
@@ -228,7 +226,7 @@ pub enum Verb {
         \x20 cove unpin shop@v1")]
     Unpin {
         /// The entry: NAME@x
-        #[arg(add = completion::projects())]
+        #[arg(add = completion::entries())]
         entry: String,
     },
     /// Name an entry, in place of the name it had
@@ -237,7 +235,7 @@ pub enum Verb {
         \x20 cove label shop@good --remove")]
     Label {
         /// The entry: NAME@x
-        #[arg(add = completion::projects())]
+        #[arg(add = completion::entries())]
         entry: String,
         /// The name: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'
         label: Option<String>,
@@ -258,11 +256,12 @@ pub enum Verb {
     /// Move a project or an entry to the trash for 7 days
     #[command(after_help = "Examples:\n\
         \x20 cove rm shop-intake\n\
+        \x20 cove rm shop-1 shop-2\n\
         \x20 cove rm shop@~2")]
     Rm {
-        /// NAME, or NAME@x for an entry
-        #[arg(add = completion::projects())]
-        name: String,
+        /// NAME, or NAME@x for an entry; several of them
+        #[arg(required = true, value_name = "NAME", add = completion::references())]
+        names: Vec<String>,
     },
     /// List the projects in the trash
     #[command(after_help = "Examples:\n\
@@ -345,6 +344,7 @@ pub enum FilesVerb {
         \x20 cove files ls -R shop@v1:/")]
     Ls {
         /// NAME:/path or NAME@x:/path
+        #[arg(add = completion::places())]
         place: OsString,
         /// Everything below it
         #[arg(long, short = 'R')]
@@ -366,6 +366,7 @@ pub enum FilesVerb {
     )]
     Cat {
         /// NAME:/path or NAME@x:/path
+        #[arg(add = completion::places())]
         place: OsString,
     },
     /// Replace a file by standard input
@@ -373,6 +374,7 @@ pub enum FilesVerb {
         \x20 cove files put shop:/notes.txt < notes.txt")]
     Put {
         /// NAME:/path
+        #[arg(add = completion::places())]
         place: OsString,
     },
     /// Remove a file or directory
@@ -381,6 +383,7 @@ pub enum FilesVerb {
         \x20 cove files rm -r shop:/dist")]
     Rm {
         /// NAME:/path
+        #[arg(add = completion::places())]
         place: OsString,
         /// With everything below
         #[arg(long, short)]
@@ -394,8 +397,10 @@ pub enum FilesVerb {
         \x20 cove files mv shop:/notes.txt shop:/docs/notes.txt")]
     Mv {
         /// NAME:/path
+        #[arg(add = completion::places())]
         source: OsString,
         /// NAME:/path of the same project, or /path
+        #[arg(add = completion::places())]
         target: OsString,
     },
     /// Make a directory and those above it
@@ -403,6 +408,7 @@ pub enum FilesVerb {
         \x20 cove files mkdir shop:/docs/adr")]
     Mkdir {
         /// NAME:/path
+        #[arg(add = completion::places())]
         place: OsString,
         /// As it always is: one that is there is well
         #[arg(long, short, hide = true)]
@@ -413,6 +419,7 @@ pub enum FilesVerb {
         \x20 cove files stat shop:/package.json")]
     Stat {
         /// NAME:/path or NAME@x:/path
+        #[arg(add = completion::places())]
         place: OsString,
     },
     /// Find files by name
@@ -426,6 +433,7 @@ pub enum FilesVerb {
     )]
     Find {
         /// NAME:/path or NAME@x:/path
+        #[arg(add = completion::places())]
         place: OsString,
         /// A pattern for the file's name
         #[arg(value_name = "PATTERN")]
@@ -454,6 +462,7 @@ pub struct GrepFlags {
     /// The text, byte for byte; with -E a regular expression
     pub pattern: String,
     /// NAME:/path or NAME@x:/path
+    #[arg(add = completion::places())]
     pub place: OsString,
     /// Upper and lower case are the same
     #[arg(long, short)]
@@ -536,7 +545,8 @@ pub enum Shell {
 /// The flags of `up`, as written; what is absent may stand in the environment.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Each flag but --detach and --store-every may stand in the environment instead:\n\
+    after_help = "Each flag but --detach, --store-every and --store-timeout may stand in the\n\
+    environment instead:\n\
     COVE_HOME, COVE_LISTEN, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS.\n\n\
     A bucket, which must be there, needs AWS_ACCESS_KEY_ID and\n\
     AWS_SECRET_ACCESS_KEY. AWS_REGION [us-east-1], AWS_ENDPOINT_URL [that of AWS]\n\

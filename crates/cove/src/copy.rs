@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cove_btrfs::FileKind;
-use cove_client::{Client, ClientError, Download, Place, Upload};
+use cove_client::{Breaker, Client, ClientError, Download, Place, Upload};
 use cove_content::archive::{self, PackOptions};
 use cove_types::wire::FilesReply;
 use cove_types::{At, Classify, ErrorKind, FileReference, Slug, TreePath, escape_bytes};
@@ -142,8 +142,14 @@ pub enum Packed {
 pub type Packing = tokio::task::JoinHandle<Result<Packed, Failure>>;
 
 /// Packs a path in a thread of its own; the body breaks off when packing fails.
-fn pack(local: Local, name: Vec<u8>, leave_out: Vec<(u64, u64)>, bar: &Bar) -> (Upload, Packing) {
-    let (mut writer, upload) = Upload::channel();
+fn pack(
+    local: Local,
+    name: Vec<u8>,
+    leave_out: Vec<(u64, u64)>,
+    breaker: Breaker,
+    bar: &Bar,
+) -> (Upload, Packing) {
+    let (mut writer, upload) = Upload::channel(breaker);
     if bar.is_watched() {
         // Beside the copy: looking is much faster, and nobody waits for it.
         let (path, leave_out, bar) = (local.path(), leave_out.clone(), bar.clone());
@@ -173,6 +179,7 @@ fn pack(local: Local, name: Vec<u8>, leave_out: Vec<(u64, u64)>, bar: &Bar) -> (
 pub fn pack_directory(
     path: &Path,
     leave_out: Vec<(u64, u64)>,
+    breaker: Breaker,
     bar: &Bar,
 ) -> Result<(Upload, Packing), Failure> {
     // `new --from link` means the directory behind it.
@@ -187,7 +194,7 @@ pub fn pack_directory(
     if !local.is_directory() {
         return Err(no_directory(&shown(path)));
     }
-    Ok(pack(local, b".".to_vec(), leave_out, bar))
+    Ok(pack(local, b".".to_vec(), leave_out, breaker, bar))
 }
 
 /// The failure of a call whose body was being packed: packing's own, when that came first.
@@ -217,6 +224,7 @@ pub async fn copy_in(
     target: &FileReference,
     follow_link: bool,
     leave_out: Vec<(u64, u64)>,
+    breaker: Breaker,
     bar: &Bar,
 ) -> Result<FilesReply, Failure> {
     refuse_entry(target)?;
@@ -249,7 +257,7 @@ pub async fn copy_in(
             (directory(client, project, &parent).await?, name)
         }
     };
-    let (upload, packing) = pack(local, name, leave_out, bar);
+    let (upload, packing) = pack(local, name, leave_out, breaker, bar);
     let call = client.extract(project, &below, upload).await;
     let (mut reply, remarks) = outcome(call, packing).await?;
     reply.remarks.splice(0..0, remarks);
@@ -257,12 +265,51 @@ pub async fn copy_in(
 }
 
 /// Extracts a tar stream on standard input in a directory of a project.
-pub async fn stream_in(client: &Client, target: &FileReference) -> Result<FilesReply, Failure> {
+pub async fn stream_in(
+    client: &Client,
+    target: &FileReference,
+    breaker: Breaker,
+) -> Result<FilesReply, Failure> {
     refuse_entry(target)?;
     let project = &target.project.project;
     let below = directory(client, project, &target.path).await?;
-    Ok(client.extract(project, &below, Upload::reader(tokio::io::stdin())).await?)
+    let upload = Upload::reader(tokio::io::stdin(), breaker);
+    Ok(client.extract(project, &below, upload).await?)
 }
+
+/// Awaits a call that sends a body. A signal breaks the body off, and then nothing was written; where all
+/// of it was sent, it is waited for a moment for what became of it.
+pub async fn sent<T>(
+    call: impl Future<Output = Result<T, Failure>>,
+    breaker: &Breaker,
+    bar: &Bar,
+) -> Result<T, Failure> {
+    let mut call = Box::pin(call);
+    let by_signal = tokio::select! {
+        biased;
+        by_signal = signals::ended() => by_signal,
+        ended = &mut call => return ended,
+    };
+    bar.end();
+    if breaker.break_off() {
+        output::warn(NOTHING_WRITTEN);
+        return Err(by_signal);
+    }
+    match tokio::time::timeout(ANSWER_MAX, call).await {
+        // It was done before it heard of it.
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(refusal)) => Err(refusal.after(&by_signal)),
+        Err(_) => {
+            output::warn("interrupted; it is not known whether it was written");
+            Err(by_signal)
+        }
+    }
+}
+
+/// What is said of an interrupted copy that left nothing.
+const NOTHING_WRITTEN: &str = "interrupted; nothing was written";
+/// How long an interrupted copy whose body was sent whole waits for its answer.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// A path of a project as a tar stream.
 pub async fn stream_out(
@@ -429,13 +476,15 @@ pub async fn copy_out(
     let interrupted = bar.clone();
     let (bar, stop) = (bar.clone(), Arc::new(AtomicBool::new(false)));
     let wanted = Arc::clone(&stop);
+    // Before anything is made: what was begun is to be swept away, and a terminal that closes may tell twice.
+    let mut came = signals::put_off();
     let mut written = tokio::task::spawn_blocking(move || {
         let progress = |files, bytes| bar.copied("copying out", files, bytes);
         landed.extract(Stoppable { reader, stop: &wanted }, &progress)
     });
     let ended = tokio::select! {
         ended = &mut written => ended,
-        by_signal = signals::ended() => {
+        by_signal = signals::ended_since(&mut came) => {
             stop.store(true, Ordering::Relaxed);
             match tokio::time::timeout(SWEEP_MAX, &mut written).await {
                 // It was done before it heard of it.
@@ -443,7 +492,7 @@ pub async fn copy_out(
                 ended => {
                     interrupted.end();
                     if ended.is_ok() {
-                        output::warn("interrupted; nothing was written");
+                        output::warn(NOTHING_WRITTEN);
                     }
                     return Err(by_signal);
                 }

@@ -148,15 +148,18 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
         Some(listen) => listen,
         None => listen_of(text("COVE_LISTEN")?.as_deref())?,
     };
-    let pool_bytes = match flags.pool_bytes {
-        None => text("COVE_POOL_BYTES")?.map(|text| pool_bytes_of(&text)).transpose()?,
-        bytes => bytes,
+    let (given_as, pool_bytes) = match flags.pool_bytes {
+        None => {
+            let bytes = text("COVE_POOL_BYTES")?.map(|text| pool_bytes_of(&text)).transpose()?;
+            ("COVE_POOL_BYTES", bytes)
+        }
+        bytes => ("--pool-bytes", bytes),
     };
     if let Some(bytes) = pool_bytes.filter(|bytes| *bytes < POOL_BYTES_MIN) {
         let least = POOL_BYTES_MIN >> 20;
         return Err(Failure::new(
             ErrorKind::Invalid,
-            format!("--pool-bytes is at least {least} MiB, found {bytes} bytes"),
+            format!("{given_as} is at least {least} MiB, found {bytes} bytes"),
         ));
     }
     let objects = match flags.objects.filter(|url| !url.is_empty()) {

@@ -14,25 +14,35 @@ pub struct Failure {
     kind: ErrorKind,
     what: String,
     hint: Option<String>,
-    /// An exit status with nothing to say: a signal ended it, and 128 + its number is the custom.
-    silent: Option<u8>,
+    /// An exit status that is not that of the kind: of a signal, 128 + its number is the custom.
+    status: Option<u8>,
+    /// All that there is to say was said.
+    is_silent: bool,
 }
 
 impl Failure {
     /// A failure: one line without a full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: None, silent: None }
+        Self { kind, what: what.into(), hint: None, status: None, is_silent: false }
     }
 
     /// The end by a signal, after what goes on was said.
     pub fn by_signal(number: i32) -> Self {
         let status = u8::try_from(128 + number).unwrap_or(u8::MAX);
-        Self { silent: Some(status), ..Self::new(ErrorKind::TimedOut, "interrupted") }
+        let failure = Self::new(ErrorKind::TimedOut, "interrupted");
+        Self { status: Some(status), is_silent: true, ..failure }
+    }
+
+    /// This failure, with the exit status of a signal that came before it.
+    #[must_use]
+    pub fn after(self, by_signal: &Self) -> Self {
+        Self { status: by_signal.status, ..self }
     }
 
     /// The end of a pipe whose reader has enough.
     fn broken_pipe() -> Self {
-        Self { silent: Some(141), ..Self::new(ErrorKind::Unavailable, "nobody reads any more") }
+        let failure = Self::new(ErrorKind::Unavailable, "nobody reads any more");
+        Self { status: Some(141), is_silent: true, ..failure }
     }
 
     /// A failure whose cause is an error, with all of its causes.
@@ -77,7 +87,7 @@ impl Failure {
     /// What stands on standard error: the error, a blank line, the hint.
     pub fn message(&self) -> String {
         match &self.hint {
-            _ if self.silent.is_some() => String::new(),
+            _ if self.is_silent => String::new(),
             Some(hint) => {
                 format!("error: {}\n\nhint: {}\n", self.what, hint.replace('\n', "\n      "))
             }
@@ -87,7 +97,7 @@ impl Failure {
 
     /// The program's exit status.
     pub fn exit_code(&self) -> u8 {
-        self.silent.unwrap_or(exit_code(self.kind))
+        self.status.unwrap_or(exit_code(self.kind))
     }
 }
 
@@ -266,9 +276,9 @@ mod tests {
         "#]]
         .assert_eq(&said("cove sho"));
         expect![[r#"
-            error: the following required arguments were not provided: <NAME>
+            error: the following required arguments were not provided: <NAME>...
 
-            hint: `cove rm <NAME>`
+            hint: `cove rm <NAME>...`
                   `--help` tells all of it
         "#]]
         .assert_eq(&said("cove rm"));

@@ -29,7 +29,7 @@ fn write_page(command: &Command, directory: &Path, pages: &mut Vec<String>) -> R
     };
     let manual = clap_mangen::Man::new(command.clone()).title(name.to_uppercase()).manual("Cove");
     manual.render(&mut page).map_err(|error| failed(&error))?;
-    let page = with_headings(&String::from_utf8_lossy(&page));
+    let page = with_values(with_headings(&String::from_utf8_lossy(&page)), command);
     fs::write(directory.join(format!("{name}.1")), page).map_err(|error| failed(&error))?;
     pages.push(format!("{name}.1"));
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
@@ -43,6 +43,19 @@ fn with_headings(page: &str) -> String {
     let page = page.replacen("\n.SH EXTRA\nExamples:\n", "\n.SH EXAMPLES\n", 1);
     let page = page.replacen("\n.SH EXTRA\n", "\n.SH NOTES\n", 1);
     page.replacen("\nExamples:\n", "\n.SH EXAMPLES\n", 1)
+}
+
+/// The page with the values of options in its synopsis, where clap_mangen leaves them out.
+fn with_values(page: String, command: &Command) -> String {
+    let options = command.get_arguments().filter(|option| option.get_action().takes_values());
+    options.fold(page, |page, option| {
+        let (Some(long), Some([value, ..])) = (option.get_long(), option.get_value_names()) else {
+            return page;
+        };
+        let bold = format!("\\fB{}\\fR", format!("--{long}").replace('-', "\\-"));
+        let value = value.replace('-', "\\-");
+        page.replacen(&format!("{bold}]"), &format!("{bold} \\fI{value}\\fR]"), 1)
+    })
 }
 
 #[cfg(test)]
@@ -62,5 +75,9 @@ mod tests {
             assert!(has_examples || page == "cove.1" || page == "cove-files.1", "{page}:\n{text}");
             assert!(!text.contains('\u{1b}') && !text.contains("EXTRA"), "{page}:\n{text}");
         }
+        let up = fs::read_to_string(dir.path().join("cove-up.1")).unwrap();
+        let synopsis = up.lines().skip_while(|line| !line.contains("SYNOPSIS")).nth(1).unwrap();
+        let pool = r"[\fB\-\-pool\-bytes\fR \fISIZE\fR] [\fB\-\-pool\fR \fIDIR\fR]";
+        assert!(synopsis.contains(pool) && synopsis.contains(r"[\fB\-\-detach\fR]"), "{synopsis}");
     }
 }

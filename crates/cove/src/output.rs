@@ -61,6 +61,11 @@ impl Output {
         write(text().as_bytes())
     }
 
+    /// Shows the results of several calls as one JSON object; in other forms each was shown by itself.
+    pub fn show_json(&self, json: &impl Serialize) -> Result<(), Failure> {
+        if self.flags.json { self.show(json, [], String::new) } else { Ok(()) }
+    }
+
     /// Says something to a person, whatever the form of the result.
     pub fn say(&self, line: &str) {
         if !self.flags.quiet && !self.flags.json {

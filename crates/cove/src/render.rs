@@ -76,6 +76,27 @@ pub fn place(saved_to: &str) -> String {
     }
 }
 
+/// A word of the API as a person writes it: `at_risk` is at risk.
+fn in_words(word: &str) -> String {
+    printable(word).replace('_', " ")
+}
+
+/// A chain of causes without those that only name what the store was asked for when it did not answer:
+/// that is another object at each attempt, of which the log tells.
+pub fn in_short(what: &str) -> String {
+    let is_asked = |part: &&str| {
+        let asked = ["the store did not say whether object ", "failed to read object "];
+        asked.iter().any(|words| part.starts_with(words))
+    };
+    let parts: Vec<&str> = what.split(": ").collect();
+    match parts.iter().rposition(is_asked) {
+        Some(at) if (1..parts.len() - 1).contains(&at) => {
+            [&parts[..1], &parts[at + 1..]].concat().join(": ")
+        }
+        _ => what.to_owned(),
+    }
+}
+
 /// Whether a project that a verb made or changed is saved, and where.
 pub fn state(project: &Project) -> String {
     match project.durability {
@@ -123,7 +144,7 @@ pub fn projects(projects: &[Project], now: Timestamp) -> String {
             saved(project, now),
             size(project.bytes.logical),
             project.entries.to_string(),
-            printable(&project.health.state),
+            in_words(&project.health.state),
             age(&project.created_at, now),
         ]
     };
@@ -196,14 +217,15 @@ pub fn project(project: &Project, now: Timestamp) -> String {
         format!("; verified {}: {found}", age(&last.at, now))
     });
     let verified = verified.unwrap_or_default();
-    rows.push(("health", format!("{}{verified}", printable(&health.state))));
+    rows.push(("health", format!("{}{verified}", in_words(&health.state))));
     let mut text = format!("{}\n", printable(&project.name));
     for (name, value) in rows {
         text.push_str(&format!("  {name:<11}  {value}\n"));
     }
     for problem in &health.problems {
         let since = age(&problem.since, now);
-        text.push_str(&format!("    {} (since {since})\n", printable(&problem.what)));
+        let what = printable(&in_short(&problem.what));
+        text.push_str(&format!("    {what} (since {since})\n"));
         if let Some(hint) = &problem.hint {
             text.push_str(&format!("      hint: {}\n", printable(hint)));
         }
@@ -297,10 +319,27 @@ pub fn timeline(entries: &[Entry], now: Timestamp, width: Option<usize>) -> Stri
     table(&header, rows.iter().map(pick).collect(), &[4])
 }
 
-/// A project that a recovery made from packs.
+/// What a recovery brought back, and what it left alone because it was here.
+pub fn recovered(back: usize, here: usize) -> String {
+    let projects = |number: usize| count(number as u64, "project", "projects");
+    let are = if here == 1 { "is" } else { "are" };
+    match (back, here) {
+        (0, 0) => "nothing to recover: the store names no project".to_owned(),
+        (0, here) => format!("nothing to recover: {} {are} here already", projects(here)),
+        (back, 0) => format!("{} recovered", projects(back)),
+        (back, here) => format!("{} recovered, {here} {are} here already", projects(back)),
+    }
+}
+
+/// A project whose head was lost and that a recovery brought back.
 pub fn rebuilt(rebuilt: &Rebuilt, now: Timestamp) -> String {
-    let Rebuilt { project, lost_volume, recorded_at, .. } = rebuilt;
+    let Rebuilt { project, volume, lost_volume, recorded_at } = rebuilt;
     let recorded = age(recorded_at, now);
+    if volume == lost_volume {
+        return format!(
+            "project {project}: its head was lost, and was put again as it was saved {recorded}"
+        );
+    }
     format!(
         "project {project} was made from the packs of volume {lost_volume}, recorded {recorded}"
     )
@@ -435,18 +474,43 @@ pub fn matches(matches: &[Match]) -> String {
     matches.iter().map(line).collect()
 }
 
-/// What `verify` found.
-pub fn verify(reply: &VerifyReply) -> String {
+/// A fault and its causes, where several causes say only again that something is damaged: what said so
+/// first names the object.
+fn told_once(what: &str) -> String {
+    let mut is_told = false;
+    let parts = what.split(": ").filter(|part| {
+        let says_so = part.ends_with(" is damaged");
+        let is_again = says_so && is_told;
+        is_told |= says_so;
+        !is_again
+    });
+    parts.collect::<Vec<_>>().join(": ")
+}
+
+/// What a check of a level did not look at, and what would.
+pub fn not_verified(level: u8) -> Option<&'static str> {
+    match level {
+        0 => Some("only heads were compared; `--level 2` looks for each chunk and reads the packs"),
+        1 => Some("packs were not read; `--level 2` reads them"),
+        _ => None,
+    }
+}
+
+/// What `verify` found at a level.
+pub fn verify(reply: &VerifyReply, level: u8) -> String {
     let mut text = String::new();
     for problem in &reply.problems {
         let project = problem.project.as_deref().unwrap_or("the store");
         let entry = problem.entry.as_deref().map(|entry| format!("@{entry}")).unwrap_or_default();
-        text.push_str(&format!("{}{entry}: {}\n", printable(project), printable(&problem.what)));
+        let what = printable(&told_once(&problem.what));
+        text.push_str(&format!("{}{entry}: {what}\n", printable(project)));
         for path in &problem.paths {
             text.push_str(&format!("    {}\n", printable(path)));
         }
         if let Some(good) = &problem.nearest_good {
             text.push_str(&format!("    the nearest entry that is whole is {}\n", printable(good)));
+        } else if level > 0 && (problem.entry.is_some() || !problem.paths.is_empty()) {
+            text.push_str("    no entry of the project is whole\n");
         }
     }
     for lost in &reply.not_captured {
@@ -458,8 +522,10 @@ pub fn verify(reply: &VerifyReply) -> String {
         count(checked.projects, "project", "projects"),
         // The present states are checked as the entries are.
         count(checked.entries, "state", "states"),
-        count(checked.chunks, "chunk", "chunks"),
     ];
+    if level > 0 {
+        words.push(count(checked.chunks, "chunk", "chunks"));
+    }
     if checked.packs_read > 0 {
         let packs = count(checked.packs_read, "pack", "packs");
         words.push(format!("{packs} read ({})", size(checked.bytes_read)));

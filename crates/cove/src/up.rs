@@ -3,14 +3,17 @@
 //! Wiring only: which pool, which store, which databases, and in which order they
 //! start and stop.
 
+#[cfg(target_env = "gnu")]
 mod allocator;
 mod detach;
+mod disk;
 mod ending;
 mod home;
 mod listen;
 mod pool;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long all running calls have.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+/// What is said of a store that another Cove holds, after its name.
+const HELD_BY_ANOTHER: &str = " is held by another Cove";
 /// What is said when a signal comes before it serves.
 const STOPPED_EARLY: &str = "stopped before it served";
 
@@ -48,6 +53,7 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     if args.detach {
         return detach::detach(&args, output);
     }
+    #[cfg(target_env = "gnu")]
     allocator::give_back();
     let _ = rustls::crypto::ring::default_provider().install_default();
     tracing_subscriber::fmt()
@@ -101,6 +107,10 @@ async fn serve(
         Opened::Given(_) => None,
     };
     let keeper = tokio::spawn(keep(reserve));
+    #[cfg(target_env = "gnu")]
+    let memory = Some(tokio::spawn(allocator::keep_giving_back()));
+    #[cfg(not(target_env = "gnu"))]
+    let memory = None;
     let listened = match reconciled {
         Some(Ok(_)) => {
             listen::listen(port, home, &env, workspaces, &node, &store_url(args), ending).await
@@ -111,7 +121,7 @@ async fn serve(
             Ok(())
         }
     };
-    for task in grower.into_iter().chain([keeper]) {
+    for task in grower.into_iter().chain(memory).chain([keeper]) {
         task.abort();
         let _ = task.await;
     }
@@ -163,10 +173,9 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
     let pin = kept_name(&node_database, env, "pin", "").await?;
     let pin = u64::from_str_radix(&pin, 16).unwrap_or_default().to_be_bytes();
     let team: TeamId = "home".parse().map_err(parse)?;
-    let saved_to = match store.location() {
-        Location::ThisDisk => "this_disk".to_owned(),
-        Location::Url(url) => url,
-    };
+    let url = store_url(args);
+    let pool = args.pool.clone().unwrap_or_else(|| home.dir.join("pool"));
+    let saved_to = saved_to(store.location(), &url, [&home.dir, pool.as_path()]);
     let options = NodeOptions {
         node: node_id.clone(),
         holder,
@@ -182,10 +191,12 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
     match node.holding() {
         Holding::Held => {}
         Holding::HeldByAnother { .. } => eprintln!(
-            "the store {saved_to} is held by another Cove: nothing is written there until `cove recover`"
+            "the store {}{HELD_BY_ANOTHER}: nothing is written there until `cove recover`",
+            cove_types::escape_bytes(url.as_bytes())
         ),
         Holding::Unknown { why } => eprintln!(
-            "the store {saved_to} cannot be used, nothing is saved until it can: {}",
+            "the store {} cannot be used, nothing is saved until it can: {}",
+            cove_types::escape_bytes(url.as_bytes()),
             cove_types::escape_bytes(why.as_bytes())
         ),
     }
@@ -203,6 +214,18 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
 fn store_url(args: &UpArgs) -> String {
     let own = || format!("file://{}", args.home.join("objects").display());
     args.objects.clone().unwrap_or_else(own)
+}
+
+/// Where saved states are, in the words of the API: `this_disk` where the loss of a disk takes the
+/// store and the files, in the home or in the pool, else the store's URL.
+fn saved_to(location: Location, url: &str, files: [&Path; 2]) -> String {
+    match (location, parse_url(url)) {
+        (Location::ThisDisk, Ok(StoreUrl::Directory(dir))) if !disk::shares_a_disk(files, &dir) => {
+            StoreUrl::Directory(dir).to_string()
+        }
+        (Location::ThisDisk, _) => "this_disk".to_owned(),
+        (Location::Url(url), _) => url,
+    }
 }
 
 /// Opens the store; a directory that had one before is never taken for a fresh one.

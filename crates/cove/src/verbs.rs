@@ -90,7 +90,7 @@ impl Session {
                 self.fork(&source, name.as_deref(), count, wait).await?;
             }
             Verb::Restore { name, entry, force, wait, paths } => {
-                self.restore(&name, &entry, &paths, force, wait).await?;
+                self.restore(&name, entry.as_deref(), &paths, force, wait).await?;
             }
             Verb::Pin { entry } => self.pin(&entry, true).await?,
             Verb::Unpin { entry } => self.pin(&entry, false).await?,
@@ -104,7 +104,7 @@ impl Session {
                 self.label(&entry, label.as_deref()).await?;
             }
             Verb::Rename { name, to } => self.rename(&name, &to).await?,
-            Verb::Rm { name } => self.remove(&name).await?,
+            Verb::Rm { names } => self.remove(&names).await?,
             Verb::Undelete { name } => self.undelete(&name).await?,
             Verb::Wait { name } => self.wait(&name).await?,
             Verb::Recover { take } => return self.recover(take).await,
@@ -126,8 +126,17 @@ impl Session {
     }
 
     fn show_project(&self, reply: &ProjectReply, line: &str) -> Result<(), Failure> {
-        let slug = reply.project.slug.clone();
-        self.output.show(reply, [slug.clone()], || self.bare(&slug))?;
+        self.show_project_as(reply, &reply.project.slug, line)
+    }
+
+    /// Shows what became of a project, with what of it was asked for as the result.
+    fn show_project_as(
+        &self,
+        reply: &ProjectReply,
+        result: &str,
+        line: &str,
+    ) -> Result<(), Failure> {
+        self.output.show(reply, [result.to_owned()], || self.bare(result))?;
         for remark in &reply.remarks {
             output::warn(&crate::failure::printable(remark));
         }

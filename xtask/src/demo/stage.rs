@@ -50,12 +50,32 @@ impl Stage {
         // that runs.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .context("failed to take over what commands leave behind")?;
-        // It goes when nothing is mounted in it any more, and not before.
+        // It goes when nothing is mounted in it any more, and not before: with the stage.
         let dir = tempfile::Builder::new().prefix("cove-demo-").tempdir()?.keep();
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+        let stage = Self {
+            place: dir.clone(),
+            environment: environment(&dir),
+            dir,
+            server: None,
+            writer: None,
+            interrupted,
+            began: Instant::now(),
+            is_colored: std::io::stdout().is_terminal() && !dumb && !no_color,
+            acts: Vec::new(),
+            act_began: Instant::now(),
+        };
+        stage.furnish(program, postgres)?;
+        Ok(stage)
+    }
+
+    /// Makes what stands in its directory.
+    fn furnish(&self, program: &Path, postgres: &Path) -> Result<()> {
         // The database does not run as root and must get in.
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
-        let (programs, sockets) = (dir.join("bin"), dir.join("run"));
-        for place in [&programs, &sockets, &dir.join("harbour")] {
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o755))?;
+        let (programs, sockets) = (self.dir.join("bin"), self.dir.join("run"));
+        for place in [&programs, &sockets, &self.dir.join("harbour")] {
             fs::create_dir(place)?;
         }
         chown(&sockets, Some(OWNER), Some(OWNER))?;
@@ -70,41 +90,7 @@ impl Stage {
             fs::write(&script, text)?;
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         }
-        let path = std::env::var("PATH").unwrap_or_default();
-        let environment = vec![
-            ("PATH", format!("{}:{path}", programs.display())),
-            ("PGHOST", sockets.display().to_string()),
-            ("PGUSER", "harbour".to_owned()),
-            ("PGDATABASE", "postgres".to_owned()),
-            ("PGOPTIONS", "-c client_min_messages=warning".to_owned()),
-            ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
-            // Root looks at a repository that belongs to the project's owner.
-            ("GIT_CONFIG_COUNT", "1".to_owned()),
-            ("GIT_CONFIG_KEY_0", "safe.directory".to_owned()),
-            ("GIT_CONFIG_VALUE_0", "*".to_owned()),
-            ("GIT_AUTHOR_NAME", "Ann".to_owned()),
-            ("GIT_AUTHOR_EMAIL", "ann@example.com".to_owned()),
-            ("GIT_COMMITTER_NAME", "Ann".to_owned()),
-            ("GIT_COMMITTER_EMAIL", "ann@example.com".to_owned()),
-            ("PAGER", "cat".to_owned()),
-            ("COVE_LISTEN", "127.0.0.1:0".to_owned()),
-            ("COVE_URL", String::new()),
-            ("COVE_OBJECTS", String::new()),
-        ];
-        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-        let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
-        Ok(Self {
-            place: dir.clone(),
-            dir,
-            environment,
-            server: None,
-            writer: None,
-            interrupted,
-            began: Instant::now(),
-            is_colored: std::io::stdout().is_terminal() && !dumb && !no_color,
-            acts: Vec::new(),
-            act_began: Instant::now(),
-        })
+        Ok(())
     }
 
     /// Its directory.
@@ -241,7 +227,7 @@ impl Stage {
 
     fn wait_for(&self, child: &mut Child) -> Result<ExitStatus> {
         loop {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.is_interrupted() {
                 end_group(child);
                 bail!("interrupted");
             }
@@ -268,15 +254,25 @@ impl Stage {
         }
     }
 
+    /// Whether who watches has had enough.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     /// What a command prints that nobody sees.
     pub fn ask(&self, line: &str) -> Result<String> {
-        if self.interrupted.load(Ordering::Relaxed) {
+        if self.is_interrupted() {
             bail!("interrupted");
         }
         let output = self.command(line).output().context("failed to start sh")?;
         if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr);
-            bail!("`{line}` ended with {}: {}", output.status, why.trim());
+            // `doctor` says on its standard output what is wrong
+            let said = [output.stdout, output.stderr].concat();
+            bail!(
+                "`{line}` ended with {}:\n{}",
+                output.status,
+                String::from_utf8_lossy(&said).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
@@ -357,6 +353,31 @@ impl Drop for Stage {
     }
 }
 
+/// What the commands in a directory have in their environment.
+fn environment(dir: &Path) -> Vec<(&'static str, String)> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    vec![
+        ("PATH", format!("{}:{path}", dir.join("bin").display())),
+        ("PGHOST", dir.join("run").display().to_string()),
+        ("PGUSER", "harbour".to_owned()),
+        ("PGDATABASE", "postgres".to_owned()),
+        ("PGOPTIONS", "-c client_min_messages=warning".to_owned()),
+        ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
+        // Root looks at a repository that belongs to the project's owner.
+        ("GIT_CONFIG_COUNT", "1".to_owned()),
+        ("GIT_CONFIG_KEY_0", "safe.directory".to_owned()),
+        ("GIT_CONFIG_VALUE_0", "*".to_owned()),
+        ("GIT_AUTHOR_NAME", "Ann".to_owned()),
+        ("GIT_AUTHOR_EMAIL", "ann@example.com".to_owned()),
+        ("GIT_COMMITTER_NAME", "Ann".to_owned()),
+        ("GIT_COMMITTER_EMAIL", "ann@example.com".to_owned()),
+        ("PAGER", "cat".to_owned()),
+        ("COVE_LISTEN", "127.0.0.1:0".to_owned()),
+        ("COVE_URL", String::new()),
+        ("COVE_OBJECTS", String::new()),
+    ]
+}
+
 /// The homes of Cove below a directory.
 fn homes(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -421,7 +442,14 @@ fn take_notice() {
     }
 }
 
-/// The processes whose command line names a path below a directory, or that run in one.
+/// The parent of a process (the fourth field of `stat` in proc(5), behind a name in brackets).
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The processes whose command line names a path below a directory, or that run in one, as far as this
+/// program has started them: what leaves its parent is given to this one.
 fn processes(inside: &str) -> Vec<(i32, String)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let own = i32::try_from(std::process::id()).unwrap_or_default();
@@ -431,7 +459,9 @@ fn processes(inside: &str) -> Vec<(i32, String)> {
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let place = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         let is_inside = line.contains(inside) || place.to_string_lossy().starts_with(inside);
-        (pid != own && is_inside).then(|| (pid, line.trim().to_owned()))
+        let is_ours =
+            || std::iter::successors(parent(pid), |pid| parent(*pid)).any(|pid| pid == own);
+        (pid != own && is_inside && is_ours()).then(|| (pid, line.trim().to_owned()))
     });
     named.collect()
 }

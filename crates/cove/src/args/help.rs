@@ -15,12 +15,28 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Cove itself", &["up", "down", "doctor", "verify", "recover", "completions", "help"]),
 ];
 
+/// Other names of verbs, as people know them from other programs.
+const ALIASES: &[(&str, &str)] = &[("ls", "list"), ("timeline", "log")];
+
 /// The command line with its help.
 pub fn command() -> Command {
-    let mut command = Cli::command();
+    let mut command = with_aliases(|verb, alias| verb.visible_alias(alias));
+    let plain = command.clone();
     command.build();
-    let overview = overview(&command);
-    Cli::command().override_help(overview).mut_subcommands(with_headings)
+    plain.override_help(overview(&command)).mut_subcommands(with_headings)
+}
+
+/// The command line for a shell that completes: of several names of a verb it offers the alphabetically
+/// first, unless the others are hidden.
+pub fn to_complete() -> Command {
+    with_aliases(|verb, alias| verb.alias(alias))
+}
+
+fn with_aliases(give: impl Fn(Command, &'static str) -> Command) -> Command {
+    let aliases = ALIASES.iter();
+    aliases.fold(Cli::command(), |command, (verb, alias)| {
+        command.mut_subcommand(*verb, |verb| give(verb, alias))
+    })
 }
 
 /// Draws the heading of the examples as all headings are drawn.
@@ -109,7 +125,7 @@ mod tests {
     #[test]
     fn every_verb_stands_in_one_group() {
         let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, verbs)| *verbs).copied().collect();
-        let mut command = Cli::command();
+        let mut command = super::command();
         command.build();
         for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let times = grouped.iter().filter(|name| **name == verb.get_name()).count();

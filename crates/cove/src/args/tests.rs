@@ -29,8 +29,15 @@ fn what_comes_after_two_dashes_is_a_path_to_restore() {
     else {
         panic!("restore is read as restore");
     };
-    assert_eq!((name.as_str(), entry.as_str(), force), ("shop", "@v1", true));
+    assert_eq!((name.as_str(), entry.as_deref(), force), ("shop", Some("@v1"), true));
     assert_eq!(paths, ["src/app.ts", "--odd"]);
+    let Verb::Restore { name, entry, paths, .. } =
+        parse("restore shop@v1 -- src/app.ts").unwrap().verb
+    else {
+        panic!("restore is read as restore");
+    };
+    assert_eq!((name.as_str(), entry), ("shop@v1", None));
+    assert_eq!(paths, ["src/app.ts"]);
     assert_eq!(refused("restore shop v1 src/app.ts"), ErrorKind::UnknownArgument);
 }
 

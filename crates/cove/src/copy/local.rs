@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use cove_btrfs::{Dir, FileKind, Metadata};
@@ -107,8 +107,8 @@ fn written_parent(path: &Path) -> Option<&Path> {
     path.parent().filter(|parent| !parent.as_os_str().is_empty())
 }
 
-/// How many entries and bytes a copy of `path` has, without what `leave_out` names and what
-/// is on other file systems. What cannot be looked at does not count: packing says why.
+/// How many entries and bytes a copy of `path` has, without what `leave_out` names, sockets, devices and
+/// what is on other file systems. What cannot be looked at does not count: packing says why.
 pub(super) fn measure(path: &Path, leave_out: &[(u64, u64)]) -> (u64, u64) {
     let Ok(top) = std::fs::symlink_metadata(path) else { return (0, 0) };
     let (mut entries, mut bytes) = (0, 0);
@@ -116,7 +116,9 @@ pub(super) fn measure(path: &Path, leave_out: &[(u64, u64)]) -> (u64, u64) {
     let mut linked = std::collections::HashSet::new();
     let mut meet = |path: PathBuf, metadata: &std::fs::Metadata, further: &mut Vec<PathBuf>| {
         let inode = (metadata.dev(), metadata.ino());
-        if metadata.dev() != top.dev() || leave_out.contains(&inode) {
+        let kind = metadata.file_type();
+        let is_packed = !kind.is_socket() && !kind.is_block_device() && !kind.is_char_device();
+        if metadata.dev() != top.dev() || leave_out.contains(&inode) || !is_packed {
             return;
         }
         entries += 1;
@@ -150,6 +152,7 @@ mod tests {
         std::fs::write(path("a"), [0; 100]).unwrap();
         std::fs::hard_link(path("a"), path("b")).unwrap();
         std::os::unix::fs::symlink("a", path("link")).unwrap();
+        std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         assert_eq!(measure(home.path(), &[]), (6, 9_100));
         let out = std::fs::metadata(path("out")).unwrap();
         assert_eq!(measure(home.path(), &[(out.dev(), out.ino())]), (4, 100));

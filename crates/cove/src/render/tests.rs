@@ -50,6 +50,9 @@ fn a_project_that_was_made_from_packs_says_from_which_and_from_when() {
     };
     let line = "project shop-2 was made from the packs of volume vol-a, recorded 1 h ago";
     assert_eq!(rebuilt(&of, now()), line);
+    let again = Rebuilt { volume: "vol-a".into(), ..of };
+    let line = "project shop-2: its head was lost, and was put again as it was saved 1 h ago";
+    assert_eq!(rebuilt(&again, now()), line);
 }
 
 fn entry_of(id: &str) -> Entry {
@@ -162,7 +165,7 @@ fn a_sick_project_shows_what_a_person_can_do() {
               timeline     2 entries
               made         3 days ago
               id           prj-a, vol-a
-              health       at_risk
+              health       at risk
                 the store refuses \x1b[31mwrites (since 1 h ago)
                   hint: check the key's rights
               not captured 3 paths
@@ -374,9 +377,9 @@ fn files_are_listed_with_kind_mode_size_and_age() {
 
 #[test]
 fn a_check_says_what_was_looked_at_and_what_is_wrong() {
-    let reply = VerifyReply {
+    let mut reply = VerifyReply {
         problems: vec![wire::VerifyProblem {
-            what: "pack 00ff is missing".into(),
+            what: "pack 00ff is damaged: pack is damaged: its footer is cut".into(),
             project: Some("shop".into()),
             entry: Some("aaaaaaaaaaaa".into()),
             object: None,
@@ -393,15 +396,49 @@ fn a_check_says_what_was_looked_at_and_what_is_wrong() {
         not_captured: vec![wire::NotCaptured { path: "run.sock".into(), what: "device".into() }],
     };
     check(
-        &verify(&reply),
+        &verify(&reply, 2),
         &expect![[r#"
-            shop@aaaaaaaaaaaa: pack 00ff is missing
+            shop@aaaaaaaaaaaa: pack 00ff is damaged: its footer is cut
                 src/a
                 the nearest entry that is whole is bbbbbbbbbbbb
             not captured: run.sock: device
             checked 1 project, 3 states, 100 chunks, 2 packs read (64.0 MB): 1 problem
         "#]],
     );
+    reply.problems[0].nearest_good = None;
+    let line = "\n    no entry of the project is whole\n";
+    assert!(verify(&reply, 1).contains(line));
+    assert!(!verify(&reply, 0).contains(line), "nothing is known of the others");
+    assert!(not_verified(0).is_some() && not_verified(1).is_some() && not_verified(2).is_none());
+}
+
+#[test]
+fn what_keeps_a_project_from_being_saved_is_said_without_the_object_that_was_tried() {
+    let why = "the directory of the store is not there: is its disk mounted?";
+    let chain = |id| {
+        format!(
+            "not saved: failed to put a pack: the store did not say whether object packs/{id} was written: {why}"
+        )
+    };
+    assert_eq!(in_short(&chain("00")), format!("not saved: {why}"));
+    assert_eq!(in_short(&chain("00")), in_short(&chain("ff")), "it is told once");
+    let away = "the store does not answer: failed to read object store: timed out";
+    assert_eq!(in_short(away), "the store does not answer: timed out");
+    for whole in ["failed to read object a: why", "not saved: failed to read object a", "the pool"]
+    {
+        assert_eq!(in_short(whole), whole);
+    }
+    let refused = "not saved: the store does not allow writing object a: 403";
+    assert_eq!(in_short(refused), refused, "which object it was tells more than the refusal");
+}
+
+#[test]
+fn only_what_came_back_is_called_recovered() {
+    assert_eq!(recovered(0, 18), "nothing to recover: 18 projects are here already");
+    assert_eq!(recovered(0, 1), "nothing to recover: 1 project is here already");
+    assert_eq!(recovered(0, 0), "nothing to recover: the store names no project");
+    assert_eq!(recovered(11, 0), "11 projects recovered");
+    assert_eq!(recovered(1, 2), "1 project recovered, 2 are here already");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use cove_types::ErrorKind;
 use serde_json::json;
 
 use super::home::{cannot_be_made, make_home, open_own, runs_already};
-use super::{moment, pause};
+use super::{HELD_BY_ANOTHER, moment, pause};
 use crate::args::UpArgs;
 use crate::environment;
 use crate::failure::Failure;
@@ -72,11 +72,16 @@ fn wait_until_ready(
     loop {
         let log_text = said();
         if let Some(line) = log_text.lines().find(|line| line.starts_with("ready on ")) {
-            if let Some(warning) = log_text.lines().find(|line| line.starts_with("the store ")) {
+            let is_warning = |line: &&str| {
+                ["the store ", "the pool "].iter().any(|subject| line.starts_with(subject))
+            };
+            let warnings: Vec<&str> = log_text.lines().filter(is_warning).collect();
+            for warning in &warnings {
                 output::warn(warning);
             }
+            let is_held = warnings.iter().any(|warning| warning.contains(HELD_BY_ANOTHER));
             output.say(line);
-            output.say(&first_commands(log));
+            output.say(&first_commands(log, is_held));
             let url = line.split_whitespace().nth(2).unwrap_or_default().to_owned();
             let socket = args.home.join("cove.sock");
             let cove = json!({ "url": url, "socket": socket, "home": args.home, "log": log });
@@ -108,11 +113,25 @@ fn wait_until_ready(
     }
 }
 
-/// What to try with a Cove that has just started.
-fn first_commands(log: &Path) -> String {
-    format!(
-        "\nThe log is {}. Try:\n\n  cove new shop --from ./some-project\n  cove show shop\n  \
-         cove snapshot shop -m \"first\"\n  cove timeline shop\n  cd \"$(cove path shop)\"",
-        log.display()
-    )
+/// What to try with a Cove that has just started, which writes nothing into a store that another holds.
+fn first_commands(log: &Path, is_held: bool) -> String {
+    let commands = match is_held {
+        true => [
+            "To work with the projects in that store:",
+            "",
+            "  cove recover          # brings them here; the other Cove stops saving there",
+            "  cove recover --take   # also when that one was there within the last 60 s",
+        ]
+        .as_slice(),
+        false => &[
+            "Try:",
+            "",
+            "  cove new shop --from ./some-project",
+            "  cove show shop",
+            "  cove snapshot shop -m \"first\"",
+            "  cove timeline shop",
+            "  cd \"$(cove path shop)\"",
+        ],
+    };
+    format!("\nThe log is {}. {}", log.display(), commands.join("\n"))
 }

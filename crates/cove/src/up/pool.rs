@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_btrfs::{BtrfsPool, LoopPool, Pool, PoolError};
+use cove_btrfs::{BtrfsPool, GROW_BELOW_BYTES, LoopPool, Pool, PoolError, Space};
 use cove_types::{Classify, ErrorKind};
 
 use super::{STOP_WAIT, moment, pause};
@@ -14,8 +14,6 @@ use crate::failure::Failure;
 const POOL_BYTES_MIN: u64 = 4 << 30;
 /// The pool grows by this, or by a quarter of itself where that is more.
 const GROW_BYTES: u64 = 1 << 30;
-/// How much of a pool is free before it grows, at most; a small one grows at a quarter.
-const GROW_BELOW_BYTES: u64 = 2 << 30;
 /// How often the room in the pool is looked at while nobody fills it, and while somebody does.
 const GROW_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(100));
 /// Somebody fills the pool when this much went since the last look.
@@ -69,6 +67,11 @@ fn pool_failure(error: &PoolError) -> Failure {
 }
 
 pub(super) fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
+    let image = std::fs::metadata(args.home.join("pool.img"));
+    let found = image.ok().filter(|_| args.pool.is_none()).map(|image| image.len());
+    if let Some(line) = unused_size(args.pool_bytes, args.pool.is_some(), found) {
+        eprintln!("{line}");
+    }
     if let Some(dir) = &args.pool {
         let pool = BtrfsPool::open(dir).map_err(|error| pool_failure(&error))?;
         return Ok(Opened::Given(Arc::new(pool)));
@@ -85,9 +88,26 @@ pub(super) fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
     Ok(Opened::Loop(Arc::new(pool)))
 }
 
-/// By how much a pool of `size` bytes grows of which `free` are left; 0 when that is enough.
-fn plan_growth(size: u64, free: u64) -> u64 {
-    if free < GROW_BELOW_BYTES.min(size / 4) { GROW_BYTES.max(size / 4) } else { 0 }
+/// What is said of a size that was asked for and is not given: the pool is there already, `found` bytes
+/// large, or is a directory.
+fn unused_size(asked: Option<u64>, is_directory: bool, found: Option<u64>) -> Option<String> {
+    let asked = asked?;
+    if is_directory {
+        return Some("the pool is the directory of --pool: --pool-bytes has no effect".to_owned());
+    }
+    let found = found.filter(|found| *found != asked)?;
+    Some(format!(
+        "the pool is there and stays {} large: --pool-bytes is the first size of a new one",
+        crate::render::size(found)
+    ))
+}
+
+/// By how many bytes a pool grows that has so much room; 0 when that is enough.
+fn plan_growth(space: &Space) -> u64 {
+    let size = space.total;
+    // what is free for data is of no use to names and small files
+    let is_short = space.is_metadata_full || space.unpromised() < GROW_BELOW_BYTES.min(size / 4);
+    if is_short { GROW_BYTES.max(size / 4) } else { 0 }
 }
 
 /// Gives the pool more room before it is full, as long as the host has some.
@@ -99,13 +119,13 @@ pub(super) async fn grow(pool: Arc<LoopPool>) {
         let growing = Arc::clone(&pool);
         let looked = tokio::task::spawn_blocking(move || {
             let space = growing.space()?;
-            let by = plan_growth(space.total, space.free);
+            let by = plan_growth(&space);
             let grown = match by {
                 0 => None,
                 // a host that has no room for the whole step may have some for a small one
                 by => Some(growing.grow(by).or_else(|_| growing.grow(GROW_BYTES / 8))),
             };
-            Ok::<_, PoolError>((space.free, grown))
+            Ok::<_, PoolError>((space.unpromised(), grown))
         });
         let Ok(Ok((free, grown))) = looked.await else { continue };
         match grown {
@@ -121,14 +141,37 @@ pub(super) async fn grow(pool: Arc<LoopPool>) {
 
 #[cfg(test)]
 mod tests {
-    use super::plan_growth;
+    use super::{Space, plan_growth, unused_size};
+
+    #[test]
+    fn a_size_that_has_no_effect_is_named() {
+        assert_eq!(unused_size(None, false, Some(7)), None);
+        assert_eq!(unused_size(Some(7), false, None), None, "the pool is made of that size");
+        assert_eq!(unused_size(Some(7), false, Some(7)), None);
+        assert_eq!(
+            unused_size(Some(1 << 30), false, Some(512 << 20)).unwrap(),
+            "the pool is there and stays 537 MB large: --pool-bytes is the first size of a new one"
+        );
+        assert!(unused_size(Some(7), true, None).unwrap().contains("the directory of --pool"));
+    }
 
     #[test]
     fn a_pool_grows_before_it_is_full_and_a_small_one_not_at_once() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(plan_growth(GIB, GIB * 9 / 10), 0);
-        assert_eq!(plan_growth(GIB, GIB / 5), GIB);
-        assert_eq!(plan_growth(100 * GIB, 3 * GIB), 0);
-        assert_eq!(plan_growth(100 * GIB, GIB), 25 * GIB);
+        let growth_of = |total, free, promised, is_metadata_full| {
+            plan_growth(&Space { total, free, promised, is_read_only: false, is_metadata_full })
+        };
+        let growth = |total, free, is_metadata_full| growth_of(total, free, 0, is_metadata_full);
+        assert_eq!(growth(GIB, GIB * 9 / 10, false), 0);
+        assert_eq!(growth(GIB, GIB / 5, false), GIB);
+        assert_eq!(growth(100 * GIB, 3 * GIB, false), 0);
+        assert_eq!(growth(100 * GIB, GIB, false), 25 * GIB);
+        assert_eq!(growth(100 * GIB, 90 * GIB, true), 25 * GIB, "names have no room");
+        assert_eq!(
+            growth_of(12 * GIB, 6 * GIB, 5 * GIB, false),
+            3 * GIB,
+            "it is as good as written"
+        );
+        assert_eq!(growth_of(GIB, GIB / 2, GIB, false), GIB);
     }
 }

@@ -96,13 +96,12 @@ impl Session {
     pub(super) async fn restore(
         &self,
         name: &str,
-        entry: &str,
+        behind: Option<&str>,
         paths: &[OsString],
         force: bool,
         flags: WaitFlags,
     ) -> Result<(), Failure> {
-        let slug: Slug = parse(name)?;
-        let at: At = parse(entry.strip_prefix('@').unwrap_or(entry))?;
+        let ProjectReference { project: slug, at } = entry_to_restore(name, behind)?;
         let paths = paths
             .iter()
             .map(|path| TreePath::parse(&copy::text(path)))
@@ -127,8 +126,8 @@ impl Session {
         };
         let before = match &reply.entry {
             Some(before) => format!(
-                "\nthe state before is entry {}: `cove restore {slug} {}` goes back to it",
-                before.id, before.id
+                "\nthe state before is entry {0}: `cove restore {slug}@{0}` goes back to it",
+                before.id
             ),
             None => String::new(),
         };
@@ -187,7 +186,12 @@ impl Session {
         self.show_entry(project, &reply, &line)
     }
 
-    pub(super) async fn remove_entry(&self, reference: &ProjectReference) -> Result<(), Failure> {
+    /// Moves an entry to the trash, and shows that unless it is one result `of_many`.
+    pub(super) async fn remove_entry(
+        &self,
+        reference: &ProjectReference,
+        of_many: bool,
+    ) -> Result<wire::EntryReply, Failure> {
         let project = &reference.project;
         let call = async { Ok(self.client.trash_entry(project, &reference.at).await?) };
         let reply = self.wait_for(&Followed::stored(project), call).await?;
@@ -195,11 +199,38 @@ impl Session {
         let line = format!(
             "entry {id} is in the trash for 7 days: `cove undelete {project}@{id}` brings it back"
         );
-        self.show_entry(project, &reply, &line)
+        if !of_many {
+            self.show_entry(project, &reply, &line)?;
+        }
+        Ok(reply)
     }
 }
 
-/// The two sides of a difference: `A..B`, `A B`, or `A` against its present state.
+/// The entry to go back to: NAME@x, or NAME and the entry in a word of its own.
+fn entry_to_restore(name: &str, behind: Option<&str>) -> Result<ProjectReference, Failure> {
+    match (name.split_once('@'), behind) {
+        (Some(_), None) => entry(name),
+        (None, Some(behind)) => {
+            let at = behind.strip_prefix('@').unwrap_or(behind);
+            Ok(ProjectReference { project: parse(name)?, at: parse(at)? })
+        }
+        (Some((project, at)), Some(behind)) => {
+            let what = format!("two entries are named, {at} and {behind}");
+            Err(Failure::new(ErrorKind::Invalid, what).hint(format!(
+                "one is restored: `cove restore {project}@{at}`; paths stand behind `--`"
+            )))
+        }
+        (None, None) => {
+            let slug: Slug = parse(name)?;
+            Err(Failure::new(ErrorKind::Invalid, "an entry is missing").hint(format!(
+                "such as `cove restore {slug}@~1`; `cove timeline {slug}` lists the entries"
+            )))
+        }
+    }
+}
+
+/// The two sides of a difference: `A..B`, `A B`, or `A` and, as git has it, `A..` against its present
+/// state. Of an entry whose label ends with two dots both sides are written, in two words.
 fn moments(written: &[String]) -> Result<(ProjectReference, ProjectReference), Failure> {
     match written {
         [before, after] => Ok((parse(before)?, parse(after)?)),
@@ -211,12 +242,11 @@ fn moments(written: &[String]) -> Result<(ProjectReference, ProjectReference), F
             if let Some(pair) = pair {
                 return Ok(pair);
             }
-            // As git has it, nothing behind the dots means now; a label may end with them, though.
-            let open = || one.strip_suffix("..").and_then(|before| before.parse().ok());
-            let before: ProjectReference = parse(one).or_else(|refusal| open().ok_or(refusal))?;
+            let before: ProjectReference = parse(one.strip_suffix("..").unwrap_or(one))?;
             if before.at == At::Now {
+                let project = &before.project;
                 return Err(Failure::new(ErrorKind::Invalid, "a difference has two sides")
-                    .hint(format!("such as `cove diff {one}@~1..{one}`")));
+                    .hint(format!("such as `cove diff {project}@~1..{project}`")));
             }
             let after = ProjectReference { project: before.project.clone(), at: At::Now };
             Ok((before, after))

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 
-use cove_client::{ClientError, Download, Origin, Place, Upload};
+use cove_client::{Breaker, ClientError, Download, Origin, Place, Upload};
 use cove_types::wire::{self, FilesReply};
 use cove_types::{At, ErrorKind, FileReference, ProjectReference, TreePath};
 use serde_json::json;
@@ -25,11 +25,13 @@ impl Session {
         follow_link: bool,
     ) -> Result<(), Failure> {
         let ends_in_dot = copy::text(source).ends_with("/.");
-        let (client, bar) = (&self.client, &self.bar);
+        let (client, bar, breaker) = (&self.client, &self.bar, Breaker::default());
         let reply = match (Side::parse(source)?, Side::parse(target)?) {
             (Side::Local(from), Side::Project(to)) => {
                 let leave_out = environment::identities(&environment::own_directories());
-                copy::copy_in(client, &from, &to, follow_link, leave_out, bar).await?
+                let sending = breaker.clone();
+                let call = copy::copy_in(client, &from, &to, follow_link, leave_out, sending, bar);
+                copy::sent(call, &breaker, bar).await?
             }
             (Side::Project(from), Side::Local(to)) => {
                 copy::copy_out(client, &from, ends_in_dot, &to, follow_link, bar).await?
@@ -40,7 +42,7 @@ impl Session {
                     return Err(Failure::new(ErrorKind::Invalid, what)
                         .hint("such as `tar -c DIR | cove cp - NAME:/path`"));
                 }
-                copy::stream_in(client, &to).await?
+                copy::sent(copy::stream_in(client, &to, breaker.clone()), &breaker, bar).await?
             }
             (Side::Project(from), Side::Stream) => {
                 if self.output.is_json() || std::io::stdout().is_terminal() {
@@ -122,9 +124,11 @@ impl Session {
             FilesVerb::Put { place: written } => {
                 let reference = place_to_change(&written)?;
                 refuse_directory(&reference)?;
-                let content = Upload::reader(tokio::io::stdin());
+                let breaker = Breaker::default();
+                let content = Upload::reader(tokio::io::stdin(), breaker.clone());
                 let project = &reference.project.project;
-                let reply = client.put(project, &reference.path, content).await?;
+                let call = async { Ok(client.put(project, &reference.path, content).await?) };
+                let reply = copy::sent(call, &breaker, &self.bar).await?;
                 self.show_edit(&reply, "written")
             }
             FilesVerb::Rm { place: written, recursive, force } => {

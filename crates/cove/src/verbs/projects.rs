@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use cove_client::{ClientError, Finished, Wait};
+use cove_client::{Breaker, ClientError, Finished, Wait};
 use cove_types::wire::{self, ProjectReply, ProjectsReply};
 use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::waiting::Followed;
+use super::waiting::{Followed, UNCHANGED};
 use super::{Session, entry, parse};
 use crate::args::WaitFlags;
 use crate::copy;
@@ -29,14 +29,16 @@ impl Session {
             goes_on: format!(
                 "{slug} is on this node and goes on being saved: `cove wait {slug}` waits for it"
             ),
-            before: match from {
-                Some(_) => "what was copied so far is dropped, nothing was made".to_owned(),
-                None => format!("`cove show {slug}` says whether it was made"),
+            before: format!("`cove show {slug}` says whether it was made"),
+            unsent: match from {
+                Some(_) => "what was copied so far is dropped, nothing was made",
+                None => UNCHANGED,
             },
-            makes_it: true,
+            stream: from.is_some().then(Breaker::default),
             waits: None,
         };
         let (client, slug_) = (&self.client, &slug);
+        let breaker = followed.stream.clone().unwrap_or_default();
         let reply = self
             .follow(flags, &followed, |until, pace, bar| async move {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
@@ -60,7 +62,8 @@ impl Session {
                 }
                 let leave_out = environment::identities(&environment::own_directories());
                 let packing_bar = bar.clone();
-                let (upload, packing) = copy::pack_directory(directory, leave_out, &packing_bar)?;
+                let (upload, packing) =
+                    copy::pack_directory(directory, leave_out, breaker, &packing_bar)?;
                 let call = client.create_from(slug_, upload, wait).await;
                 let (finished, remarks) = copy::outcome(call, packing).await?;
                 let Finished { mut reply, .. } = finished;
@@ -209,16 +212,55 @@ impl Session {
         self.show_project(&reply, &format!("{slug} is {to} now"))
     }
 
-    pub(super) async fn remove(&self, name: &str) -> Result<(), Failure> {
-        if name.contains('@') {
-            return self.remove_entry(&entry(name)?).await;
+    /// Moves what is named to the trash, one after the other; the first that fails ends it.
+    pub(super) async fn remove(&self, names: &[String]) -> Result<(), Failure> {
+        let removed =
+            names.iter().map(|name| Removed::read(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut replies = Vec::new();
+        for (at, one) in removed.iter().enumerate() {
+            let reply = self.remove_one(one, removed.len() > 1 && self.output.is_json()).await;
+            match reply {
+                Ok(reply) => replies.push(reply),
+                Err(failure) => {
+                    if let left @ [_, ..] = &names[at + 1..] {
+                        output::warn(&format!("not removed either: {}", left.join(", ")));
+                    }
+                    if names.len() > 1 {
+                        self.output.show_json(&json!({ "removed": replies }))?;
+                    }
+                    return Err(failure);
+                }
+            }
         }
-        let slug: Slug = parse(name)?;
-        let call = async { Ok(self.client.trash(&slug).await?) };
-        let reply = self.wait_for(&Followed::stored(&slug), call).await?;
-        let line =
-            format!("{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back");
-        self.show_project(&reply, &line)
+        match names.len() {
+            1 => Ok(()),
+            _ => self.output.show_json(&json!({ "removed": replies })),
+        }
+    }
+
+    /// Moves one to the trash, and shows that unless it is one result `of_many`.
+    async fn remove_one(&self, removed: &Removed, of_many: bool) -> Result<Value, Failure> {
+        let unreadable =
+            |error: serde_json::Error| Failure::new(ErrorKind::Internal, error.to_string());
+        match removed {
+            Removed::Entry(reference) => {
+                let reply = self.remove_entry(reference, of_many).await?;
+                serde_json::to_value(reply).map_err(unreadable)
+            }
+            Removed::Project(slug) => {
+                let call = async { Ok(self.client.trash(slug).await?) };
+                let reply = self.wait_for(&Followed::stored(slug), call).await?;
+                if !of_many {
+                    self.show_project(
+                        &reply,
+                        &format!(
+                            "{slug} is in the trash for 7 days: `cove undelete {slug}` brings it back"
+                        ),
+                    )?;
+                }
+                serde_json::to_value(reply).map_err(unreadable)
+            }
+        }
     }
 
     pub(super) async fn undelete(&self, name: &str) -> Result<(), Failure> {
@@ -234,13 +276,16 @@ impl Session {
             Some(entry) => format!("entry {} is back", entry.id),
             None => format!("{} is back", reply.project.slug),
         };
-        self.show_project(&reply, &line)
+        // Whoever asks for an entry is given that.
+        let back = reply.entry.as_ref().map_or(&reply.project.slug, |entry| &entry.id);
+        self.show_project_as(&reply, back, &line)
     }
 
     pub(super) async fn wait(&self, name: &str) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
         let (client, slug_) = (&self.client, &slug);
-        let followed = Followed::of(&slug, "saving goes on".into(), "saving goes on".into());
+        let unsent = "saving goes on";
+        let followed = Followed { unsent, ..Followed::of(&slug, unsent.into(), unsent.into()) };
         let reply = self
             .follow(WaitFlags::default(), &followed, |_, pace, bar| async move {
                 bar.captured();
@@ -263,5 +308,20 @@ impl Session {
             Durability::OnThisNode => "everything captured is saved".to_owned(),
         };
         self.show_project(&reply, &line)
+    }
+}
+
+/// What is moved to the trash.
+enum Removed {
+    Project(Slug),
+    Entry(ProjectReference),
+}
+
+impl Removed {
+    fn read(written: &str) -> Result<Self, Failure> {
+        match written.contains('@') {
+            true => entry(written).map(Self::Entry),
+            false => parse(written).map(Self::Project),
+        }
     }
 }

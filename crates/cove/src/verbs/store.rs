@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cove_client::{VerifyRequest, Wait};
+use cove_client::{ClientError, VerifyRequest, Wait};
 use cove_types::wire;
 use cove_types::{Classify, ErrorKind};
 use serde_json::json;
 
-use super::waiting::Followed;
+use super::waiting::{Followed, SAY_AFTER};
 use super::{Session, parse};
 use crate::args::WaitFlags;
 use crate::environment;
@@ -21,7 +21,12 @@ const STOP_LOOKS: u32 = 600;
 
 impl Session {
     pub(super) async fn down(&self) -> Result<(), Failure> {
-        self.client.down().await?;
+        if !self.ask_to_end().await? {
+            let home = environment::home()?;
+            self.output.show(&json!({ "stopped": null }), [], String::new)?;
+            self.output.say(&format!("no Cove is running in {}", home.display()));
+            return Ok(());
+        }
         // Of one by URL no more is known than that nobody answers.
         while !environment::is_local() && self.client.health().await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -45,15 +50,40 @@ impl Session {
         Ok(())
     }
 
+    /// Asks the Cove that runs to end; `false` when none runs in this home. One that begins or ends
+    /// just now does not answer, and is asked until it does or is gone.
+    async fn ask_to_end(&self) -> Result<bool, Failure> {
+        for _ in 0..STOP_LOOKS {
+            match self.client.down().await {
+                Ok(()) => return Ok(true),
+                Err(ClientError::Unreachable { .. }) if environment::is_local() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !environment::is_running() {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let what = "Cove is starting or ending, and has not answered within 30 s";
+        Err(Failure::new(ErrorKind::TimedOut, what).hint("see the end of cove.log in its home"))
+    }
+
     pub(super) async fn recover(&self, take: bool) -> Result<ExitCode, Failure> {
         let client = &self.client;
+        // What is here and this Cove's is left alone, and not what was recovered.
+        let before = client.list(false).await?.projects;
         let reply = self
             .follow(
                 WaitFlags::default(),
                 &Followed::work("recovering goes on"),
                 |until, pace, bar| async move {
+                    let mut looking = Looking::default();
                     let mut progress = |operation: &wire::Operation| {
                         bar.show(&recovering(&operation.progress));
+                        let is_long = looking.is_long(&operation.progress, self.env.since_boot());
+                        if is_long && !self.output.is_quiet() {
+                            bar.say(MEANWHILE);
+                        }
                     };
                     let wait = Wait { until, pace, progress: &mut progress };
                     let recovered = client.recover(take, wait).await.map_err(|error| {
@@ -75,8 +105,11 @@ impl Session {
             true => String::new(),
             false => render::projects(&reply.projects, self.env.now()),
         })?;
-        let number = render::count(reply.projects.len() as u64, "project", "projects");
-        self.output.say(&format!("{number} recovered"));
+        let here = reply.projects.iter().filter(|one| is_left_alone(&before, one, &reply.rebuilt));
+        let here = here.count();
+        if !reply.projects.is_empty() || reply.lost.is_empty() {
+            self.output.say(&render::recovered(reply.projects.len() - here, here));
+        }
         for rebuilt in &reply.rebuilt {
             let line = render::rebuilt(rebuilt, self.env.now());
             self.output.say(&crate::failure::printable(&line));
@@ -116,7 +149,11 @@ impl Session {
             )
             .await?;
         let ids = reply.problems.iter().map(|problem| problem.what.clone());
-        self.output.show(&reply, ids, || render::verify(&reply))?;
+        let level = level.unwrap_or(VERIFY_LEVEL);
+        self.output.show(&reply, ids, || render::verify(&reply, level))?;
+        if let Some(left) = render::not_verified(level) {
+            self.output.say(left);
+        }
         Ok(found(reply.problems.is_empty(), ErrorKind::Corrupt))
     }
 
@@ -128,13 +165,46 @@ impl Session {
     }
 }
 
-/// How far a recovery is: what it counts are projects.
-fn recovering(progress: &wire::Progress) -> wire::Progress {
-    let step = match progress.total_files {
-        Some(total) => format!("{}, {} of {total} projects", progress.step, progress.done_files),
-        None => progress.step.clone(),
+/// How deep the server looks when it is told nothing.
+const VERIFY_LEVEL: u8 = 1;
+
+/// Whether a recovery left a project alone: its files were here, the store was this Cove's, and its
+/// head was there.
+fn is_left_alone(
+    before: &[wire::Project],
+    after: &wire::Project,
+    rebuilt: &[wire::Rebuilt],
+) -> bool {
+    let is_here = |was: &wire::Project| {
+        was.id == after.id && was.path.is_some() && was.health.store != "held_by_another"
     };
-    wire::Progress { step, ..wire::Progress::default() }
+    before.iter().any(is_here) && rebuilt.iter().all(|anew| anew.volume != after.volume)
+}
+
+/// What is said when the look for lost projects takes long.
+const MEANWHILE: &str = "looking for lost projects; those that came back can be used meanwhile";
+
+/// The look for lost projects, as its progress tells.
+#[derive(Default)]
+struct Looking {
+    since: Option<Duration>,
+    is_told: bool,
+}
+
+impl Looking {
+    /// Whether it takes long by now; once.
+    fn is_long(&mut self, progress: &wire::Progress, now: Duration) -> bool {
+        if self.is_told || progress.step != wire::LOOKING_FOR_LOST {
+            return false;
+        }
+        self.is_told = now.saturating_sub(*self.since.get_or_insert(now)) >= SAY_AFTER;
+        self.is_told
+    }
+}
+
+/// How far a recovery is, as the bar shows a step.
+fn recovering(progress: &wire::Progress) -> wire::Progress {
+    wire::Progress { step: progress.of_recovery(), ..wire::Progress::default() }
 }
 
 /// The exit status of a check: success only when all is well.
@@ -142,5 +212,45 @@ fn found(is_well: bool, kind: ErrorKind) -> ExitCode {
     match is_well {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(Failure::new(kind, "").exit_code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_whose_head_was_put_again_was_not_left_alone() {
+        let project = |volume: &str, path: Option<&str>, store: &str| -> wire::Project {
+            let health = json!({
+                "state": "ok", "node": "node-a", "saved_at": null, "unsaved_bytes": 0,
+                "store": store, "last_verify": null, "not_captured": [],
+                "not_captured_count": 0, "problems": [],
+            });
+            let project = json!({
+                "name": "shop", "slug": "shop", "id": "prj-a", "volume": volume, "path": path,
+                "forked_from": null, "durability": "saved", "saved_at": null,
+                "saved_to": "this_disk", "unsaved_bytes": 0,
+                "bytes": { "logical": 0, "unique": 0, "shared": 0 }, "health": health,
+                "state": "live", "created_at": "", "trashed_at": null, "seq": 1, "entries": 1,
+            });
+            serde_json::from_value(project).unwrap()
+        };
+        let rebuilt = |volume: &str| wire::Rebuilt {
+            project: "shop".into(),
+            volume: volume.into(),
+            lost_volume: "vol-a".into(),
+            recorded_at: String::new(),
+        };
+        let here = project("vol-a", Some("/pool/volumes/vol-a"), "reachable");
+        let is_left = |before: &wire::Project, rebuilt: &[wire::Rebuilt]| {
+            is_left_alone(std::slice::from_ref(before), &here, rebuilt)
+        };
+        assert!(is_left(&here, &[]));
+        assert!(is_left(&here, &[rebuilt("vol-b")]), "it was another's head");
+        assert!(!is_left(&here, &[rebuilt("vol-a")]));
+        assert!(!is_left(&project("vol-a", None, "unknown"), &[]));
+        assert!(!is_left(&project("vol-a", Some("/p"), "held_by_another"), &[]));
+        assert!(!is_left_alone(&[], &here, &[]));
     }
 }

@@ -103,7 +103,11 @@ fn what_a_tree_cannot_hold_is_named_and_nothing_else_suffers() {
     assert_eq!(fs::read(root.join("src/app.ts")).unwrap(), b"one");
     cove.json(&["restore", "shop", &entry, "--", "mixed"]);
     cove.json(&["restore", "shop", &entry, "--", "plain"]);
-    cove.json(&["restore", "shop", &entry]);
+    // what no entry holds does not go with the state before unless that is meant
+    let refused = cove.refuses(4, &["restore", "shop", &entry]);
+    assert!(refused.contains("nested is another subvolume"), "{refused}");
+    assert!(root.join("nested").exists(), "a refused restore changes nothing");
+    cove.json(&["restore", "shop", &entry, "--force"]);
     let differs = |name: &str| {
         let found = kept_of(&cove.path(name));
         let lines = difference(&expected, &found);
@@ -325,7 +329,7 @@ fn paths_too_long_for_any_call_are_named_and_so_is_the_rest() {
     cove.json(&["restore", "shop", &entry, "--", "src"]);
     cove.json(&["files", "rm", "-r", "other:/plain"]);
     cove.json(&["rm", "other"]);
-    cove.json(&["restore", "shop", &entry]);
+    cove.json(&["restore", "shop", &entry, "--force"]);
     cove.lose_and_recover();
     assert_eq!(cove.text(&["files", "cat", "shop:/src/app.ts"]), "one");
     assert!(cove.path("shop").join("deep").is_dir(), "as far as a path reaches");

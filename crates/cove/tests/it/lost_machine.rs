@@ -200,3 +200,20 @@ fn an_empty_store_has_nothing_to_recover() {
     let Some(cove) = Cove::start_with(Settings::with(Objects::Directory)) else { return };
     assert_eq!(cove.json(&["recover"]), json!({ "projects": [], "lost": [] }));
 }
+
+#[test]
+fn only_what_came_back_is_called_recovered() {
+    let Some(mut cove) = Cove::start(Objects::Directory) else { return };
+    let says = |cove: &Cove, arguments: &[&str], line: &str| {
+        let said = cove.cove(arguments).success().stderr;
+        assert!(said.ends_with(line), "{arguments:?}: {said}");
+    };
+    says(&cove, &["recover"], "nothing to recover: the store names no project\n");
+    cove.json(&["new", "shop"]);
+    cove.json(&["new", "other"]);
+    says(&cove, &["recover"], "nothing to recover: 2 projects are here already\n");
+    cove.lose_home();
+    cove.up();
+    says(&cove, &["recover", "--take"], "2 projects recovered\n");
+    says(&cove, &["recover"], "nothing to recover: 2 projects are here already\n");
+}

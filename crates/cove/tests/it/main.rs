@@ -11,6 +11,7 @@
 
 mod archives;
 mod bad_input;
+mod completions;
 mod contract;
 mod copies;
 mod damage;
@@ -40,5 +41,6 @@ mod second_lives;
 mod store_away;
 mod story;
 mod terminal;
+mod uninstall;
 mod workspace_files;
 mod writers;

@@ -144,4 +144,7 @@ fn random_commands_do_what_the_model_says() {
     figure("model of commands: stops and kills", restarts);
     figure("model of commands: entries read back from another machine", read_back);
     assert!(!is_full() || only.is_some() || all.len() >= 500);
+    // few sequences may have no restart among them
+    let is_met = refused > 0 && read_back > 0 && (restarts > 0 || !is_full());
+    assert!(only.is_some() || is_met, "{refused}, {restarts}, {read_back}");
 }

@@ -77,8 +77,39 @@ fn it_starts_in_the_background_and_stops() {
         assert_eq!(cove.json(&["ls"]), json!({ "projects": [] }));
         cove.cove(&["down"]).success();
         assert!(!crate::harness::is_mounted(&cove.home.join("pool")));
+        // What is stopped already is no failure.
+        let again = cove.cove(&["down"]).success();
+        let home = cove.home.display();
+        assert_eq!(again.stderr, format!("no Cove is running in {home}\n"));
+        assert_eq!(cove.json(&["down"]), json!({ "stopped": null }));
     }
     fs::remove_dir_all(&cove.home).unwrap();
+}
+
+#[test]
+fn a_start_tells_what_is_not_as_it_was_asked_for() {
+    let Some(mut first) = Cove::start(Objects::Directory) else { return };
+    assert!(first.stop().success());
+    let asked = Settings { pool_bytes: "1GiB", ..Settings::with(Objects::Directory) };
+    let Some(mut again) = Cove::prepare(asked) else { return };
+    (again.home, again.objects) = (first.home.clone(), first.objects.clone());
+    let started = run(again.up_command().arg("--detach"), b"").success();
+    let kept =
+        "the pool is there and stays 537 MB large: --pool-bytes is the first size of a new one\n";
+    assert!(started.stderr.starts_with(kept), "{}", started.stderr);
+    assert!(started.stderr.contains("cove new"), "{}", started.stderr);
+
+    let Some(other) = Cove::prepare(Settings::with(Objects::Url(first.objects.clone()))) else {
+        return;
+    };
+    let started = run(other.up_command().arg("--detach"), b"").success();
+    let held = format!("the store {} is held by another Cove: ", first.objects);
+    assert!(started.stderr.starts_with(&held), "{}", started.stderr);
+    assert!(started.stderr.contains("  cove recover --take"), "{}", started.stderr);
+    assert!(!started.stderr.contains("cove new"), "nothing is written there: {}", started.stderr);
+    for one in [&other, &again] {
+        one.cove(&["down"]).success();
+    }
 }
 
 #[test]

@@ -209,6 +209,8 @@ type Read = HashMap<(String, &'static str), HashSet<u64>>;
 /// Waits until each number that is durable, from those in `first` on, is in the files or in an entry.
 fn nothing_is_lost(cove: &Cove, writers: &[Writer], first: &BTreeMap<&str, u64>, read: &mut Read) {
     let paused: Vec<_> = writers.iter().map(Writer::pause).collect();
+    // what has been fsynced is seen by the next commit of the file system, within 30 s by itself
+    rustix::fs::syncfs(fs::File::open(cove.path("shop")).unwrap()).unwrap();
     poll("every write that was fsynced", || {
         let entries = list(&cove.json(&["timeline", "shop", "--all"])["entries"]);
         let mut lost = Vec::new();

@@ -134,3 +134,28 @@ fn a_path_and_one_below_it_are_restored_as_one() {
     assert_eq!(kinds, ["before-restore", "manual"]);
     cove.refuses(3, &["restore", "shop", &entry, "--", "src", "src/none"]);
 }
+
+#[test]
+fn what_is_removed_and_brought_back_is_what_is_printed() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    for name in ["shop", "one", "two"] {
+        cove.json(&["new", name]);
+    }
+    let entry = cove.snapshot("shop", "kept");
+    let at = format!("shop@{entry}");
+    assert_eq!(cove.text(&["rm", &at, "one", "two"]), format!("{entry}\none\ntwo\n"));
+    for (name, printed) in [(at.as_str(), entry.as_str()), ("one", "one"), ("two", "two")] {
+        assert_eq!(cove.text(&["undelete", name]), format!("{printed}\n"), "{name}");
+    }
+    // One object for all of them; the first that fails ends it, and what is left is named.
+    let removed = cove.json(&["rm", &at, "one"])["removed"].clone();
+    assert_eq!(removed[0]["entry"]["id"], entry.as_str());
+    assert_eq!(removed[1]["project"]["slug"], "one");
+    let refused = cove.cove(&["rm", "two", "none", "shop"]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("\nnot removed either: shop\n"), "{}", refused.stderr);
+    assert_eq!(cove.text(&["ls", "--quiet"]), "shop\n");
+    // A name that is none is refused before anything is removed.
+    cove.refuses(2, &["rm", "shop", "No Name"]);
+    assert_eq!(cove.text(&["ls", "--quiet"]), "shop\n");
+}

@@ -211,7 +211,7 @@ impl Victim {
         stream
     }
 
-    fn socket(&self) -> UnixStream {
+    pub fn socket(&self) -> UnixStream {
         // The path may be too long for an address; the descriptor's is not.
         let home = File::open(&self.cove.home).unwrap();
         let place = format!("/proc/self/fd/{}/cove.sock", home.as_raw_fd());
@@ -237,9 +237,14 @@ impl Victim {
 
     /// A call as bytes.
     pub fn bytes(&self, call: &Call) -> Vec<u8> {
+        self.request(call, "close")
+    }
+
+    /// A call as bytes, with what is to become of the connection: `close` or `keep-alive`.
+    pub fn request(&self, call: &Call, connection: &str) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", call.method, call.target).into_bytes();
         bytes.extend_from_slice(self.lawful().as_bytes());
-        bytes.extend_from_slice(b"Connection: close\r\n");
+        bytes.extend_from_slice(format!("Connection: {connection}\r\n").as_bytes());
         for line in &call.headers {
             bytes.extend_from_slice(line);
             bytes.extend_from_slice(b"\r\n");

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Value, json};
 
-use super::caller::{Call, Over, Victim};
+use super::caller::{Answer, Call, Over, Victim};
 use super::document::{Body, Field, Operation, Parts, escaped, operations};
+use crate::harness::text;
 
 /// A value that a call would take. For one that is new here, say what it is, and in
 /// [`unlawful`] what it is not.
@@ -142,32 +143,70 @@ fn of_each_type() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// What a name stands for, as refusals say it that are not of this API alone.
+fn words(name: &str) -> &'static [&'static str] {
+    match name {
+        "slug" | "as" | "to" => &["a project's name"],
+        "at" | "entry" | "before" | "after" => &["after @ comes", "after ~ comes"],
+        "idempotency-key" => &["an idempotency key"],
+        "count" => &["1 to 100 forks"],
+        "id" => &["an operation id"],
+        "message" => &["a message has"],
+        "name" | "pattern" => &["a pattern has"],
+        "content-encoding" => &["without content-encoding"],
+        "content-type" => &["content-type"],
+        _ => &[],
+    }
+}
+
 /// A bad call, with what is bad about it.
 struct Case {
     what: String,
     call: Call,
     statuses: &'static [u16],
+    /// The name that a refusal says, where one is to blame.
+    name: Option<String>,
+}
+
+impl Case {
+    /// That a refusal says what is to blame. One that finds no such thing says of what thing.
+    fn is_named(&self, answer: &Answer) {
+        let Some(name) = self.name.as_deref().filter(|_| answer.status == 400) else { return };
+        let detail = text(&answer.json()["detail"]).to_lowercase();
+        let name = name.to_lowercase();
+        let is_said = detail.contains(&format!("\"{name}"))
+            || detail.contains(&format!("header {name}"))
+            || words(&name).iter().any(|words| detail.contains(words));
+        assert!(is_said, "{}: {name} is not in {detail:?}", self.what);
+    }
 }
 
 /// All bad calls of one operation.
 fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     let base = operation.parts(entry);
-    let mut add = |what: String, statuses: &'static [u16], change: &dyn Fn(&mut Parts)| {
+    let mut add = |what: String,
+                   statuses: &'static [u16],
+                   name: Option<&str>,
+                   change: &dyn Fn(&mut Parts)| {
         let mut parts = base.clone();
         change(&mut parts);
-        let call = operation.call(&parts);
-        cases.push(Case { what: format!("{}: {what}", operation.id), call, statuses });
+        let (call, name) = (operation.call(&parts), name.map(str::to_owned));
+        cases.push(Case { what: format!("{}: {what}", operation.id), call, statuses, name });
     };
     let put = |parts: &mut Parts, name: &str, value: String| {
         parts.query.retain(|(known, _)| known != name);
         parts.query.push((name.to_owned(), value));
     };
-    add("an unknown parameter".to_owned(), &[400], &|parts| put(parts, "colour", "1".into()));
-    add("an unknown name that hides".to_owned(), &[400], &|parts| {
+    add("an unknown parameter".to_owned(), &[400], Some("colour"), &|parts| {
+        put(parts, "colour", "1".into());
+    });
+    add("an unknown name that hides".to_owned(), &[400], None, &|parts| {
         put(parts, "%E2%80%AE%00%1B", "1".into());
     });
-    add("a name that is not UTF-8".to_owned(), &[400], &|parts| put(parts, "%FF", "1".into()));
+    add("a name that is not UTF-8".to_owned(), &[400], None, &|parts| {
+        put(parts, "%FF", "1".into());
+    });
     for parameter in &operation.parameters {
         let name = parameter.name.as_str();
         match parameter.place.as_str() {
@@ -181,7 +220,13 @@ fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
                     let value = escaped(&text).replace('/', "%2F");
                     let what =
                         format!("{name} in the path is {:.60}", String::from_utf8_lossy(&text));
-                    add(what, &[400, 404], &|parts| {
+                    add(what, &[400, 404], Some(name), &|parts| {
+                        // It is refused for the name in its path, and for nothing else.
+                        if let Some(json) = parts.json.as_mut()
+                            && operation.id == "edit_entry"
+                        {
+                            json.insert("pinned".to_owned(), json!(true));
+                        }
                         for (known, old) in &mut parts.path {
                             if known == name {
                                 old.clone_from(&value);
@@ -190,7 +235,7 @@ fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
                     });
                 }
                 for value in ["%FF", "%C3%28", "%zz", "%00", "%2e%2e", "%2F..%2F..%2Fetc"] {
-                    add(format!("{name} in the path is {value}"), &[400, 404], &|parts| {
+                    add(format!("{name} in the path is {value}"), &[400, 404], None, &|parts| {
                         for (known, old) in &mut parts.path {
                             if known == name {
                                 value.clone_into(old);
@@ -206,20 +251,22 @@ fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
                         continue;
                     }
                     let what = format!("{name} is {:.60}", String::from_utf8_lossy(&text));
-                    add(what, &[400, 404], &|parts| put(parts, name, escaped(&text)));
+                    add(what, &[400, 404], Some(name), &|parts| {
+                        put(parts, name, escaped(&text));
+                    });
                 }
                 for value in ["%FF", "a%C3%28", "%ED%A0%80", "%zz", "%1", "%"] {
-                    add(format!("{name} is {value}"), &[400], &|parts| {
+                    add(format!("{name} is {value}"), &[400], Some(name), &|parts| {
                         put(parts, name, value.to_owned());
                     });
                 }
-                add(format!("{name} is there twice"), &[400], &|parts| {
+                add(format!("{name} is there twice"), &[400], Some(name), &|parts| {
                     for _ in 0..2 {
                         parts.query.push((name.to_owned(), "shop".to_owned()));
                     }
                 });
                 if parameter.is_required {
-                    add(format!("{name} is missing"), &[400], &|parts| {
+                    add(format!("{name} is missing"), &[400], Some(name), &|parts| {
                         parts.query.retain(|(known, _)| known != name);
                     });
                 }
@@ -232,7 +279,7 @@ fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
         for field in fields {
             members(field, &mut add);
         }
-        add("an unknown member".to_owned(), &[400], &|parts| {
+        add("an unknown member".to_owned(), &[400], Some("colour"), &|parts| {
             parts.json.as_mut().unwrap().insert("colour\u{202e}\u{1b}".into(), json!(1));
         });
         bodies(operation, &base, fields, &mut cases);
@@ -240,7 +287,7 @@ fn cases(operation: &Operation, entry: &str) -> Vec<Case> {
     cases
 }
 
-type Add<'a> = dyn FnMut(String, &'static [u16], &dyn Fn(&mut Parts)) + 'a;
+type Add<'a> = dyn FnMut(String, &'static [u16], Option<&str>, &dyn Fn(&mut Parts)) + 'a;
 
 /// A header that is not what it should be.
 fn headers(name: &str, add: &mut Add<'_>) {
@@ -269,10 +316,10 @@ fn headers(name: &str, add: &mut Add<'_>) {
     for value in values {
         let line = [name.as_bytes(), b": ", &value].concat();
         let what = format!("{name} is {:.40}", String::from_utf8_lossy(&value));
-        add(what, &[400], &|parts| parts.headers.push(line.clone()));
+        add(what, &[400], Some(name), &|parts| parts.headers.push(line.clone()));
     }
     if !matches!(name, "TE" | "If-Match" | "If-None-Match") {
-        add(format!("{name} is there twice"), &[400], &|parts| {
+        add(format!("{name} is there twice"), &[400], Some(name), &|parts| {
             parts.headers.push(format!("{name}: a").into_bytes());
             parts.headers.push(format!("{name}: a").into_bytes());
         });
@@ -298,12 +345,12 @@ fn members(field: &Field, add: &mut Add<'_>) {
     }
     for value in values {
         let shown = value.to_string();
-        add(format!("{name} is {shown:.60}"), &[400, 404], &|parts| {
+        add(format!("{name} is {shown:.60}"), &[400, 404], Some(name), &|parts| {
             parts.json.as_mut().unwrap().insert(name.to_owned(), value.clone());
         });
     }
     if field.is_required {
-        add(format!("{name} is missing"), &[400], &|parts| {
+        add(format!("{name} is missing"), &[400], Some(name), &|parts| {
             parts.json.as_mut().unwrap().remove(name);
         });
     }
@@ -317,7 +364,7 @@ fn bodies(operation: &Operation, base: &Parts, fields: &[Field], cases: &mut Vec
     let name = fields.first().map_or("slug", |field| field.name.as_str());
     let mut add = |what: &str, statuses: &'static [u16], kind: &str, body: Vec<u8>| {
         let what = format!("{}: the body is {what}", operation.id);
-        cases.push(Case { what, call: head.clone().body(kind, body), statuses });
+        cases.push(Case { what, call: head.clone().body(kind, body), statuses, name: None });
     };
     let json = "application/json";
     for text in ["[]", "null", "5", "true", "\"shop\"", "[\"shop\"]", "[{}]"] {
@@ -344,10 +391,12 @@ fn bodies(operation: &Operation, base: &Parts, fields: &[Field], cases: &mut Vec
     }
     let packed = head.clone().body(json, good.clone()).header("Content-Encoding: gzip");
     let what = format!("{}: the body is packed", operation.id);
-    cases.push(Case { what, call: packed, statuses: &[415] });
+    let name = Some("content-encoding".to_owned());
+    cases.push(Case { what, call: packed, statuses: &[415], name });
     let twice = head.body(json, good).header("Content-Type: text/plain");
     let what = format!("{}: the body is of two types", operation.id);
-    cases.push(Case { what, call: twice, statuses: &[400] });
+    let name = Some("content-type".to_owned());
+    cases.push(Case { what, call: twice, statuses: &[400], name });
 }
 
 #[test]
@@ -366,7 +415,10 @@ fn every_parameter_and_field_is_refused_by_its_name_and_nothing_is_changed() {
                 continue;
             }
             // Each that fails says so; the others are looked at all the same.
-            let check = || victim.refused(&case.what, case.statuses, &answer);
+            let check = || {
+                victim.refused(&case.what, case.statuses, &answer);
+                case.is_named(&answer);
+            };
             failed += usize::from(catch_unwind(AssertUnwindSafe(check)).is_err());
             count += 1;
         }

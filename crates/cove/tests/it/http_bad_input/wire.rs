@@ -9,6 +9,7 @@ use serde_json::json;
 use super::caller::{Answer, Call, End, Over, Victim};
 use super::document::{Body, operations, paths};
 use super::values::lawful;
+use crate::harness::text;
 
 const METHODS: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
@@ -194,12 +195,20 @@ fn a_request_that_means_two_things_is_none() {
     let lawful = victim.lawful();
     let hidden = format!("DELETE /v1/projects/shop HTTP/1.1\r\n{lawful}\r\n");
     let head = "POST /v1/projects HTTP/1.1\r\nContent-Type: application/json\r\n";
-    let both = format!(
-        "{head}{lawful}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
-    );
-    let answer = victim.raw(Over::Tcp, both.as_bytes(), End::Silent);
-    victim.refused("two lengths", &[400], &answer);
-    assert_eq!(victim.state(), before, "what lay behind it was no call");
+    // Of two lengths the chunks' counts, and what lies behind them is no call (RFC 9112, section 6.3).
+    let said = r#"{"slug":"No Name"}"#;
+    let chunk = format!("{:x}\r\n{said}\r\n0\r\n\r\n", said.len());
+    let lengths = ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"];
+    for [one, other] in [[0, 1], [1, 0]] {
+        let (one, other) = (lengths[one], lengths[other]);
+        let both = format!("{head}{lawful}{one}{other}\r\n{chunk}{hidden}");
+        let answer = victim.raw(Over::Tcp, both.as_bytes(), End::Silent);
+        victim.refused("two lengths", &[400], &answer);
+        let detail = text(&answer.json()["detail"]);
+        assert!(detail.contains("No Name"), "the chunk was read, whole: {detail}");
+        assert!(answer.rest.is_empty(), "{}", String::from_utf8_lossy(&answer.rest));
+        assert_eq!(victim.state(), before, "what lay behind it was no call");
+    }
     // What is in a body is never a call.
     let size = hidden.len();
     for text in [
@@ -306,6 +315,54 @@ fn a_body_that_is_too_long_is_refused_at_its_limit_and_one_that_breaks_off_chang
         let answer = victim.raw(Over::Tcp, &bytes, End::AtOnce);
         // Nobody may be told, who does not wait for the answer.
         assert!(matches!(answer.status, 0 | 400), "{target}: {}", answer.status);
+    }
+    assert_eq!(victim.state(), before);
+}
+
+/// Sends all of a request, reads its answer, and sends a call on the same connection.
+fn send_and_go_on<S: Read + Write>(mut stream: S, request: &[u8], next: &[u8]) -> [Answer; 2] {
+    [request, next].map(|bytes| {
+        stream.write_all(bytes).expect("a refused body is read to its end");
+        let mut read = Vec::new();
+        loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            read.extend_from_slice(&byte);
+            let answer = Answer::parse(&read);
+            if answer.header("content-length") == Some(&*answer.body.len().to_string()) {
+                return answer;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_body_that_is_refused_before_it_is_read_is_read_to_its_end() {
+    let Some(victim) = Victim::start() else { return };
+    let before = victim.state();
+    let body = vec![b'b'; 10 << 20];
+    let kind = "application/octet-stream";
+    let put = |target: &str| Call::new("PUT", target).body(kind, body.clone());
+    let content = "/v1/projects/shop/files/content?path=/b";
+    let unread = [
+        ("a name that is none", 400, put("/v1/projects/Not_A_Name/files/content?path=/b")),
+        ("no such project", 404, put("/v1/projects/none/files/content?path=/b")),
+        ("no such call", 404, put("/v1/none")),
+        ("no such method", 405, put("/v1/health")),
+        ("a body that is packed", 415, put(content).header("Content-Encoding: gzip")),
+        ("a page of another site", 403, put(content).header("Origin: http://evil.example")),
+    ];
+    let health = victim.request(&Call::new("GET", "/v1/health"), "keep-alive");
+    for (what, status, call) in &unread {
+        let request = victim.request(call, "keep-alive");
+        let mut answers = vec![send_and_go_on(victim.tcp(), &request, &health)];
+        if *status != 403 {
+            answers.push(send_and_go_on(victim.socket(), &request, &health));
+        }
+        for [refusal, next] in answers {
+            victim.refused(what, &[*status], &refusal);
+            assert_eq!(next.status, 200, "after {what}: the connection goes on");
+        }
     }
     assert_eq!(victim.state(), before);
 }

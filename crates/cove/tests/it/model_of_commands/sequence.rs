@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cove_testkit::proof::Chance;
 use serde_json::{Value, json};
@@ -175,7 +175,18 @@ impl Sequence {
             }
         }
         let Some(at) = effect.touched.first().filter(|_| is_saved) else { return };
-        let entries = &mut self.world.projects[*at].timeline.0;
+        let timeline = &mut self.world.projects[*at].timeline;
+        if let Some(first) = effect.held_by.first() {
+            let id = text(&reply["entry"]["id"]);
+            let is_held = effect.held_by.iter().any(|at| timeline.0[*at].id == id);
+            if !is_held {
+                let tree = Arc::clone(&timeline.0[*first].tree);
+                assert!(timeline.0.iter().all(|entry| entry.id != id), "another state: {reply}");
+                timeline.add_before(id, tree);
+            }
+            return;
+        }
+        let entries = &mut timeline.0;
         match effect.entry {
             Some(entry) => {
                 let id = text(&reply["entry"]["id"]);

@@ -141,22 +141,33 @@ impl Timeline {
         Ok((new, self.roll_off(new, keep)))
     }
 
-    /// The state before a restore, unless a live entry is that state already.
-    pub fn before_restore(&mut self, tree: &Tree, in_any_case: bool) -> Option<usize> {
-        let is_entry = self.0.iter().any(|entry| entry.is_live && *entry.tree == *tree);
-        if is_entry && !in_any_case {
-            return None;
+    /// The state before a restore, unless live entries are that state already: then those.
+    pub fn before_restore(
+        &mut self,
+        tree: &Tree,
+        in_any_case: bool,
+    ) -> (Option<usize>, Vec<usize>) {
+        let is_held = |entry: &Entry| entry.is_live && *entry.tree == *tree;
+        let held_by: Vec<usize> =
+            (0..self.0.len()).filter(|at| !in_any_case && is_held(&self.0[*at])).collect();
+        if held_by.is_empty() {
+            self.add_before(String::new(), Arc::new(tree.clone()));
+            return (Some(self.0.len() - 1), held_by);
         }
+        (None, held_by)
+    }
+
+    /// An entry of the state before a restore.
+    pub fn add_before(&mut self, id: String, tree: Arc<Tree>) {
         self.0.push(Entry {
-            id: String::new(),
+            id,
             is_manual: false,
             message: None,
             label: None,
             is_pinned: false,
             is_live: true,
-            tree: Arc::new(tree.clone()),
+            tree,
         });
-        Some(self.0.len() - 1)
     }
 
     /// `pin`, `unpin`; the entry and what rolled off.

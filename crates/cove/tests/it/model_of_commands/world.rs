@@ -36,6 +36,9 @@ pub struct Effect {
     pub made: Vec<usize>,
     /// The entry that the reply tells of; `None` when it tells of none.
     pub entry: Option<usize>,
+    /// The entries that are the state before a restore already: the reply tells of one of them, or of a new
+    /// one where that was not known.
+    pub held_by: Vec<usize>,
     /// What rolled off.
     pub rolled_off: Vec<usize>,
 }
@@ -196,8 +199,8 @@ impl World {
                     true => *tree = Tree::clone(&then),
                     false => tree.restore_paths(&then, paths)?,
                 }
-                let entry = timeline.before_restore(&before, !paths.is_empty());
-                Ok(Effect { entry, ..Effect::on(at) })
+                let (entry, held_by) = timeline.before_restore(&before, !paths.is_empty());
+                Ok(Effect { entry, held_by, ..Effect::on(at) })
             }
             Command::Fork { slug, at: moment, name, count } => {
                 let source = self.get(slug)?;

@@ -75,6 +75,11 @@ impl Act {
         )
     }
 
+    /// Whether it takes long to prepare or to do.
+    pub(crate) fn is_long(self) -> bool {
+        self.is_cold() || matches!(self, Self::StoreFirst | Self::Gather)
+    }
+
     /// Whether it is the background's: nobody waits for an answer.
     pub(crate) fn is_look(self) -> bool {
         matches!(self, Self::StoreFirst | Self::StoreSmall | Self::Gather)

@@ -6,6 +6,23 @@ use cove_testkit::{Class, Fault, FaultPlan, Seen, Verb};
 /// last are made to fail.
 const RUN_MAX: usize = 3;
 
+/// The ways in which one request fails.
+pub(crate) const FAULTS: [Fault; 13] = [
+    Fault::Refused,
+    Fault::TimeOutBefore,
+    Fault::TimeOutAfter,
+    Fault::Status(500),
+    Fault::Status(503),
+    Fault::Status(409),
+    Fault::Status(403),
+    Fault::Status(404),
+    Fault::CutUpload,
+    Fault::CutAnswer,
+    Fault::FlippedByte,
+    Fault::WrongObject,
+    Fault::Slow,
+];
+
 /// The plans for an act that made these requests when nothing failed.
 pub(crate) fn plans(seen: &[Seen]) -> Vec<FaultPlan> {
     let counted: Vec<&Seen> = seen.iter().filter(|seen| seen.number.is_some()).collect();
@@ -24,22 +41,7 @@ pub(crate) fn plans(seen: &[Seen]) -> Vec<FaultPlan> {
 }
 
 fn of_request(number: usize, verb: Verb, class: Class) -> Vec<FaultPlan> {
-    let faults = [
-        Fault::Refused,
-        Fault::TimeOutBefore,
-        Fault::TimeOutAfter,
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::Status(409),
-        Fault::Status(403),
-        Fault::Status(404),
-        Fault::CutUpload,
-        Fault::CutAnswer,
-        Fault::FlippedByte,
-        Fault::WrongObject,
-        Fault::Slow,
-    ];
-    let once = faults.into_iter().filter(|fault| fault.is_for(verb));
+    let once = FAULTS.into_iter().filter(|fault| fault.is_for(verb));
     let mut plans: Vec<FaultPlan> = once.map(|fault| FaultPlan::once(number, fault)).collect();
     plans.push(FaultPlan::outage(number, 5, Fault::Refused));
     plans.push(FaultPlan::outage(number, 5, Fault::Status(503)));
