@@ -183,6 +183,13 @@ need_postgres() {
     install_or_skip 'tests of PostgreSQL'
 }
 
+# need_shells: what completions are tried in.
+need_shells() {
+    need_program bash bash
+    need_program fish fish
+    install_or_skip 'tests of completions'
+}
+
 # install_or_skip WHAT: installs the packages noted as root; says that WHAT will be skipped otherwise.
 install_or_skip() {
     if [ -n "$packages_missing" ] && ! is_root; then
