@@ -27,6 +27,7 @@ use crate::entry::{ENTRIES_MAX, EntryRecord};
 use crate::json::{self, is_zero};
 use crate::locations::{Locations, PACKS_MAX};
 use crate::root::Root;
+use crate::spec::VolumeSpec;
 
 mod transition;
 
@@ -323,6 +324,9 @@ pub struct Head {
     /// PUT and a recovered store names its projects by their heads alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<ProjectDocument>,
+    /// What was asked of the volume as such.
+    #[serde(default, skip_serializing_if = "VolumeSpec::is_empty")]
+    pub spec: VolumeSpec,
     /// The newest entries, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryRecord>,
@@ -744,6 +748,7 @@ impl Head {
             return damaged("two of its live entries have one label");
         }
         self.now.check()?;
+        self.spec.check().map_err(|error| DecodeError::damaged(WHAT, error.to_string()))?;
         self.locations.check()?;
         self.check_ops()
     }

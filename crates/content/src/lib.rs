@@ -35,6 +35,7 @@ pub mod root;
 #[cfg(test)]
 mod sample;
 pub mod session;
+pub mod spec;
 pub mod store;
 pub mod tree;
 pub mod verify;

@@ -19,9 +19,11 @@ use cove_types::{
     Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, TreePath,
     VolumeId,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::document::ProjectDocument;
 use crate::entry::EntryRecord;
+use crate::spec::{SpecChange, VolumeSpec};
 
 /// Who asks for what, under which id it may ask again.
 #[derive(Debug, Clone)]
@@ -91,6 +93,18 @@ pub enum Source {
     Empty,
     /// A tar stream, extracted as `files/`. Refused or broken, it leaves no volume.
     Archive(Box<dyn Read + Send>),
+}
+
+/// A volume that is to be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewVolume {
+    /// Its id, which must be derived from the call.
+    pub volume: VolumeId,
+    /// What its project is, or would be.
+    pub document: ProjectDocument,
+    /// What is asked of it.
+    #[serde(default, skip_serializing_if = "VolumeSpec::is_empty")]
+    pub spec: VolumeSpec,
 }
 
 /// A snapshot that somebody asks for.
@@ -174,6 +188,10 @@ pub struct VolumeStatus {
     pub volume: VolumeId,
     /// What its project wrote last.
     pub document: ProjectDocument,
+    /// What is asked of it.
+    pub spec: VolumeSpec,
+    /// Counts owners; 0 while it has no head yet.
+    pub epoch: u64,
     /// The head's sequence number.
     pub seq: u32,
     /// The directory of the project's files, when a copy is here.
@@ -344,12 +362,11 @@ impl Read for FileReader {
 /// once for its operation id, whatever fails, and a repetition gives the first result.
 #[async_trait]
 pub trait Volumes: Send + Sync + 'static {
-    /// Makes a volume. Its id must be derived from the call.
+    /// Makes a volume. Its quota holds for what `source` brings, too.
     async fn create(
         &self,
         call: Call,
-        volume: VolumeId,
-        document: ProjectDocument,
+        new: NewVolume,
         source: Source,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError>;
 
@@ -360,7 +377,7 @@ pub trait Volumes: Send + Sync + 'static {
         call: Call,
         source: VolumeId,
         moment: Moment,
-        targets: Vec<(VolumeId, ProjectDocument)>,
+        targets: Vec<NewVolume>,
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError>;
 
     /// Makes an entry of the present state.
@@ -395,6 +412,17 @@ pub trait Volumes: Send + Sync + 'static {
         volume: VolumeId,
         document: ProjectDocument,
     ) -> Result<VolumeStatus, VolumeError>;
+
+    /// Changes what is asked of a volume; with a document, what its project is, in the same step. A quota holds
+    /// when this returns, and so does the rest when it is saved. A quota below what is charged already
+    /// refuses writes and takes nothing away.
+    async fn specify(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        change: SpecChange,
+        document: Option<ProjectDocument>,
+    ) -> Result<Captured<VolumeStatus>, VolumeError>;
 
     /// Moves a volume to the trash or back. Returns when saved.
     async fn set_trashed(

@@ -64,6 +64,9 @@ pub enum Verb {
         /// Copy this directory into it, dependencies and all
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         from: Option<PathBuf>,
+        /// The most that may be written to it, such as 20GiB; at least 1MiB [default: no limit]
+        #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+        quota: Option<u64>,
         #[command(flatten)]
         wait: WaitFlags,
     },

@@ -201,6 +201,9 @@ pub fn project(project: &Project, now: Timestamp) -> String {
             size(bytes.shared)
         ),
     ));
+    if let Some(quota) = project.quota_bytes {
+        rows.push(("quota", format!("{} of {} written", size(bytes.unique), size(quota))));
+    }
     rows.push(("timeline", count(project.entries.into(), "entry", "entries")));
     if let Some(from) = &project.forked_from {
         let entry = from.entry.as_deref().map(|entry| format!(" at {entry}")).unwrap_or_default();

@@ -64,7 +64,9 @@ impl Session {
     async fn dispatch(&self, verb: Verb) -> Result<ExitCode, Failure> {
         match verb {
             Verb::Down => self.down().await?,
-            Verb::New { name, from, wait } => self.create(&name, from.as_deref(), wait).await?,
+            Verb::New { name, from, quota, wait } => {
+                self.create(&name, from.as_deref(), quota, wait).await?;
+            }
             Verb::Ls => self.list(false).await?,
             Verb::Trash => self.list(true).await?,
             Verb::Show { name } => self.show(&name).await?,

@@ -8,6 +8,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use cove_content::spec::QUOTA_BYTES;
 use cove_types::{At, ErrorKind, ParseError, ProjectReference, Slug, TreePath};
 use cove_workspace::WorkspaceError;
 use futures::StreamExt;
@@ -231,6 +232,18 @@ pub(crate) fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
             Err(serde::de::Error::custom(format!("is 0 to 60,000 ms, found {wait}")))
         }
         wait => Ok(wait),
+    }
+}
+
+/// Reads the most bytes that may be written to something.
+pub(crate) fn quota_bytes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    match Option::<u64>::deserialize(deserializer)? {
+        Some(bytes) if !QUOTA_BYTES.contains(&bytes) => {
+            Err(serde::de::Error::custom(format!("is 1 MiB to 1 EiB, found {bytes} bytes")))
+        }
+        quota => Ok(quota),
     }
 }
 

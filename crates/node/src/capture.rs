@@ -15,6 +15,7 @@ mod restore;
 mod restore_paths;
 mod resume;
 mod snapshot;
+mod specify;
 
 pub(crate) use built::Built;
 pub(crate) use complete::{
@@ -29,6 +30,7 @@ pub(crate) use restore::{prepare_restore, restore};
 pub(crate) use restore_paths::{litter, prepare_paths, restore_paths, staging_of};
 pub(crate) use resume::resume;
 pub(crate) use snapshot::{draft, refuse_label, snapshot};
+pub(crate) use specify::{hold_all_to_quotas, hold_to_quota, specify};
 
 use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash};

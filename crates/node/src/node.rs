@@ -18,7 +18,7 @@ use cove_content::chunks::PackCache;
 use cove_content::claim::Take;
 use cove_content::head::{Head, OlderEntries};
 use cove_content::remote::Remote;
-use cove_content::volumes::VolumeError;
+use cove_content::volumes::{NewVolume, VolumeError};
 use cove_database::{DatabaseError, NodeDatabase, StoredRow};
 use cove_env::Env;
 use cove_objects::{Store, Version};
@@ -147,7 +147,7 @@ impl Inner {
         self.all_volumes().into_iter().find_map(|source| {
             let mut state = source.state();
             let operation = state.queue.iter().find_map(|pending| match &pending.work {
-                Work::Fork { targets, .. } if targets.iter().any(|(target, _)| target == fork) => {
+                Work::Fork { targets, .. } if targets.iter().any(|new| new.volume == *fork) => {
                     Some(pending.operation)
                 }
                 _ => None,
@@ -311,13 +311,16 @@ impl Node {
             };
             let volume = volume_of(&mut volumes, &row.volume);
             let mut state = volume.state();
-            if let Work::Create { document, .. } | Work::Describe { document } = &pending.work {
-                state.document = Some(document.clone());
-            }
-            if let Work::Fork { targets, .. } = &pending.work {
-                for (target, document) in targets {
-                    volume_of(&mut volumes, target).state().document = Some(document.clone());
+            match &pending.work {
+                Work::Create { document, spec, .. } => state.is_to_be(document, spec),
+                Work::Describe { document } => state.becomes(Some(document.clone())),
+                Work::Specify { document, .. } => state.becomes(document.clone()),
+                Work::Fork { targets, .. } => {
+                    for NewVolume { volume, document, spec } in targets {
+                        volume_of(&mut volumes, volume).state().is_to_be(document, spec);
+                    }
                 }
+                _ => {}
             }
             state.queue.push_back(pending);
             state.is_resumed = true;
@@ -354,7 +357,11 @@ impl Node {
             }
         }
         let rereading = Arc::clone(inner);
-        if let Err(error) = tokio::task::spawn_blocking(move || reread_heads(&rereading)).await {
+        let task = tokio::task::spawn_blocking(move || {
+            reread_heads(&rereading);
+            capture::hold_all_to_quotas(&rereading);
+        });
+        if let Err(error) = task.await {
             std::panic::resume_unwind(error.into_panic());
         }
         Ok(())

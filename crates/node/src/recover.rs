@@ -21,6 +21,7 @@ use cove_database::DatabaseError;
 use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, wire};
 
+use crate::capture::hold_to_quota;
 use crate::claim::{Holding, claim_store};
 use crate::node::{Inner, chain};
 use crate::recover::adopt::adopt_local;
@@ -308,6 +309,10 @@ impl Recovery {
         match made {
             Ok(lost) => self.recovered.lost.extend(lost),
             Err(why) => self.recovered.lost.push(subject.lost_part("its files", why)),
+        }
+        let spec = volume.state().spec();
+        if let Err(error) = hold_to_quota(inner, id, &spec) {
+            self.recovered.lost.push(subject.lost_part("its quota", chain(&error)));
         }
         inner.adopt(&volume);
         Ok(volume)

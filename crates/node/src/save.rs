@@ -25,9 +25,11 @@ pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_draft, rescue_id
 
 use std::sync::Arc;
 
+use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::head::{
-    BACKGROUND, Commit, Head, Nonce, Op, OpAnswer, OpResult, RequestHash, Stamp,
+    BACKGROUND, Commit, Head, Nonce, OlderEntries, Op, OpAnswer, OpResult, RequestHash, Stamp,
+    TransitionError,
 };
 use cove_content::retention::roll_off;
 use cove_content::root::Root;
@@ -149,9 +151,9 @@ fn attempt(
         return finish(inner, volume, pending, &known, Ended::from(result), false);
     }
     match &pending.work {
-        Work::Create { document, remarks } => {
+        Work::Create { document, spec, remarks } => {
             if volume.state().known.is_none() {
-                create_head(inner, volume, pending, document)?;
+                create_head(inner, volume, pending, document, spec)?;
             }
             let ended = Ended { remarks: remarks.clone(), ..Ended::default() };
             commit(inner, volume, pending, ended, never, |head, root, _, stamp, op| {
@@ -186,20 +188,21 @@ fn attempt(
         Work::Describe { document } => {
             let ended =
                 change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
-                    // the head's document is the one that its state names
-                    let root = Root {
-                        document: document_digest(document),
-                        parents: vec![known.head.now.digest()],
-                        ..known.head.now.clone()
-                    };
-                    let (mut next, older) = known.next(|head| {
-                        head.commit(plain(head, root.clone()), Some(op.clone()), stamp)
-                    })?;
-                    next.document = Some(document.clone());
-                    Ok((next, older))
+                    described(known, document, stamp, &op)
                 })?;
             volume.state().document = Some(document.clone());
             Ok(ended)
+        }
+        Work::Specify { change, document } => {
+            change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
+                let spec = known.head.spec.changed(change);
+                let Some(document) = document else {
+                    return known.next(|head| head.specify(spec.clone(), Some(op.clone()), stamp));
+                };
+                let (mut next, older) = described(known, document, stamp, &op)?;
+                next.spec = spec;
+                Ok((next, older))
+            })
         }
         Work::SetTrashed { trashed } => {
             change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
@@ -229,6 +232,24 @@ fn attempt(
             })
         }
     }
+}
+
+/// The head with another document, which is the one that its state names.
+fn described(
+    known: &Known,
+    document: &ProjectDocument,
+    stamp: Stamp,
+    op: &Op,
+) -> Result<(Head, OlderEntries), TransitionError> {
+    let root = Root {
+        document: document_digest(document),
+        parents: vec![known.head.now.digest()],
+        ..known.head.now.clone()
+    };
+    let (mut next, older) =
+        known.next(|head| head.commit(plain(head, root.clone()), Some(op.clone()), stamp))?;
+    next.document = Some(document.clone());
+    Ok((next, older))
 }
 
 /// Whether a state is the head's present one.

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use cove_content::document::ProjectDocument;
 use cove_content::head::HeadState;
 use cove_content::read;
+use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
-    Moment, NewEntry, Progress, Recovered, Restore, Restored, Saving, Snapshot, Source, Verified,
-    VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Saving, Snapshot, Source,
+    Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
@@ -312,14 +313,13 @@ impl Volumes for Node {
     async fn create(
         &self,
         call: Call,
-        volume: VolumeId,
-        document: ProjectDocument,
+        new: NewVolume,
         source: Source,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
         self.refuse_foreign()?;
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let (volume, asked) = capture::create(&inner, &call, &volume, document, source)?;
+            let (volume, asked) = capture::create(&inner, &call, new, source)?;
             let remarks = match volume.state().queue.front().map(|pending| pending.work.clone()) {
                 Some(Work::Create { remarks, .. }) => remarks,
                 _ => Vec::new(),
@@ -339,7 +339,7 @@ impl Volumes for Node {
         call: Call,
         source: VolumeId,
         moment: Moment,
-        targets: Vec<(VolumeId, ProjectDocument)>,
+        targets: Vec<NewVolume>,
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
         self.refuse_lost(&volume)?;
@@ -365,8 +365,8 @@ impl Volumes for Node {
         }
         let all = move |inner: &Inner| {
             let mut all = Vec::new();
-            for (target, _) in &targets {
-                all.push(status(inner, inner.get_volume(target)?.as_ref())?);
+            for NewVolume { volume, .. } in &targets {
+                all.push(status(inner, inner.get_volume(volume)?.as_ref())?);
             }
             Ok(all)
         };
@@ -469,6 +469,26 @@ impl Volumes for Node {
         let asked = self.change(call, &volume, Work::Describe { document }).await?;
         end(&self.inner, asked).await?;
         self.status_of(volume).await
+    }
+
+    async fn specify(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        change: SpecChange,
+        document: Option<ProjectDocument>,
+    ) -> Result<Captured<VolumeStatus>, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        self.refuse_lost(&volume)?;
+        let turn = volume.turn().await;
+        blocking(move || {
+            let asked = capture::specify(&inner, &volume, &call, change, document, turn)?;
+            let value = status(&inner, &volume)?;
+            let told = Arc::clone(&inner);
+            let saved = saving(&inner, asked, move |_| status(&told, &volume));
+            Ok(Captured { value, saved })
+        })
+        .await
     }
 
     async fn set_trashed(

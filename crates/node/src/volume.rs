@@ -9,6 +9,7 @@ use cove_content::document::ProjectDocument;
 use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::head::{Head, HeadState, OlderEntries, OpResult, TransitionError};
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
+use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{EntryView, VolumeError};
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
@@ -180,6 +181,8 @@ impl Changes {
 pub(crate) struct State {
     pub known: Option<Known>,
     pub document: Option<ProjectDocument>,
+    /// What was asked of it when it was made, until it has a head.
+    pub to_be: VolumeSpec,
     pub queue: VecDeque<Pending>,
     /// Whether an earlier run may have put a head for work in the queue and not have remembered it.
     pub is_resumed: bool,
@@ -225,6 +228,30 @@ pub(crate) struct State {
     pub quota: Option<(cove_btrfs::Usage, jiff::Timestamp)>,
     /// Rescue entries of damaged states that were found to be whole again.
     pub whole: HashSet<EntryId>,
+}
+
+impl State {
+    /// Remembers what a volume was asked to be that has no head yet.
+    pub fn is_to_be(&mut self, document: &ProjectDocument, spec: &VolumeSpec) {
+        self.document = Some(document.clone());
+        self.to_be.clone_from(spec);
+    }
+
+    /// Remembers what its project becomes, when that changes.
+    pub fn becomes(&mut self, document: Option<ProjectDocument>) {
+        if document.is_some() {
+            self.document = document;
+        }
+    }
+
+    /// What is asked of it, with what waits to be saved.
+    pub fn spec(&self) -> VolumeSpec {
+        let saved = self.known.as_ref().map_or(&self.to_be, |known| &known.head.spec);
+        self.queue.iter().fold(saved.clone(), |spec, pending| match &pending.work {
+            Work::Specify { change, .. } => spec.changed(change),
+            _ => spec,
+        })
+    }
 }
 
 /// One volume.

@@ -9,7 +9,8 @@
 
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
-use cove_content::volumes::EntryEdit;
+use cove_content::spec::{SpecChange, VolumeSpec};
+use cove_content::volumes::{EntryEdit, NewVolume};
 use cove_types::{Digest, EntryId, ErrorKind, Label, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,9 @@ pub enum Work {
     Create {
         /// What the project wrote.
         document: ProjectDocument,
+        /// What is asked of the volume.
+        #[serde(default)]
+        spec: VolumeSpec,
         /// What the import could not take as it was, for the answer.
         remarks: Vec<String>,
     },
@@ -67,6 +71,14 @@ pub enum Work {
     Describe {
         /// What the project wrote.
         document: ProjectDocument,
+    },
+    /// Change what is asked of the volume.
+    Specify {
+        /// How.
+        change: SpecChange,
+        /// What the project is from then on, when that changes with it.
+        #[serde(default)]
+        document: Option<ProjectDocument>,
     },
     /// Move to the trash or back.
     SetTrashed {
@@ -121,7 +133,7 @@ pub enum Work {
         #[serde(default)]
         is_exact: bool,
         /// What is created.
-        targets: Vec<(VolumeId, ProjectDocument)>,
+        targets: Vec<NewVolume>,
         /// Whether their subvolumes are there.
         #[serde(default)]
         done: bool,
@@ -143,6 +155,7 @@ impl Work {
             Self::Snapshot { .. } => "snapshot",
             Self::EditEntry { .. } => "edit_entry",
             Self::Describe { .. } => "describe",
+            Self::Specify { .. } => "specify",
             Self::SetTrashed { .. } => "set_trashed",
             Self::Restore { .. } => "restore",
             Self::RestorePaths { .. } => "restore_paths",

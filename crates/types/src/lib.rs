@@ -17,6 +17,7 @@ mod operation;
 mod path;
 mod reference;
 mod slug;
+mod volume_name;
 pub mod wire;
 
 pub use digest::Digest;
@@ -28,6 +29,7 @@ pub use operation::{IndexId, OperationId, PackId, SessionId};
 pub use path::{DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, TreePath, escape_bytes, unescape_text};
 pub use reference::{FileReference, ProjectReference};
 pub use slug::Slug;
+pub use volume_name::VolumeName;
 
 /// Why a text or some bytes are not a value of the type asked for.
 ///

@@ -35,6 +35,8 @@ pub struct Project {
     pub unsaved_bytes: Option<u64>,
     /// Its sizes.
     pub bytes: Bytes,
+    /// The most bytes that may be written to it, of which `unique` are taken; null when nothing limits it.
+    pub quota_bytes: Option<u64>,
     /// Its health, with what a person can do.
     pub health: Health,
     /// `live` or `trashed`.

@@ -17,10 +17,11 @@ use async_trait::async_trait;
 use cove_content::chunks::ChunkError;
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
+use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{
     Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
-    Moment, NewEntry, Progress, Rebuilt, Recovered, Restore, Restored, Snapshot, Source, Verified,
-    VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Moment, NewEntry, NewVolume, Progress, Rebuilt, Recovered, Restore, Restored, Snapshot, Source,
+    Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_env::Env;
 use cove_types::{
@@ -269,6 +270,8 @@ impl State {
         Ok(VolumeStatus {
             volume: id.clone(),
             document: volume.document.clone(),
+            spec: volume.spec.clone(),
+            epoch: 1,
             seq: volume.seq,
             path: Some(PathBuf::from(format!("/pool/volumes/{id}/files"))),
             trashed_at: volume.trashed_at,
@@ -299,6 +302,11 @@ impl State {
     }
 }
 
+fn lawful(spec: &VolumeSpec) -> Result<(), VolumeError> {
+    let kind = ErrorKind::Invalid;
+    spec.check().map_err(|error| VolumeError::Refused { kind, what: error.to_string() })
+}
+
 fn view(record: &EntryRecord) -> EntryView {
     let saved = record.saved_ms.is_some();
     let durability = if saved { Durability::Saved } else { Durability::OnThisNode };
@@ -315,11 +323,12 @@ impl Volumes for Fake {
     async fn create(
         &self,
         call: Call,
-        volume: VolumeId,
-        document: ProjectDocument,
+        new: NewVolume,
         source: Source,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        let NewVolume { volume, document, spec } = new;
         let outcome = self.once(&call, |state| {
+            lawful(&spec)?;
             if state.volumes.contains_key(&volume) {
                 return Err(VolumeError::Exists { volume: volume.clone() });
             }
@@ -327,7 +336,7 @@ impl Volumes for Fake {
             if let Source::Archive(archive) = source {
                 tree.extract(archive, &TreePath::top())?;
             }
-            state.volumes.insert(volume.clone(), Volume::new(document, tree));
+            state.volumes.insert(volume.clone(), Volume::new(document, spec, tree));
             Ok(Outcome::Volume(volume, Vec::new()))
         })?;
         let Outcome::Volume(volume, remarks) = outcome else { return other() };
@@ -341,20 +350,20 @@ impl Volumes for Fake {
         call: Call,
         source: VolumeId,
         moment: Moment,
-        targets: Vec<(VolumeId, ProjectDocument)>,
+        targets: Vec<NewVolume>,
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
         let outcome = self.once(&call, |state| {
             let tree = state.tree(&source, &moment)?.clone();
-            let taken = targets.iter().find(|(id, _)| state.volumes.contains_key(id));
-            if let Some((volume, _)) = taken {
+            let taken = targets.iter().find(|new| state.volumes.contains_key(&new.volume));
+            if let Some(NewVolume { volume, .. }) = taken {
                 return Err(VolumeError::Exists { volume: volume.clone() });
             }
-            let ids = targets.iter().map(|(id, _)| id.clone()).collect();
-            for (id, mut document) in targets {
+            let ids = targets.iter().map(|new| new.volume.clone()).collect();
+            for NewVolume { volume: id, mut document, spec } in targets {
                 if let Some(from) = &mut document.forked_from {
                     from.tree = tree.digest();
                 }
-                state.volumes.insert(id, Volume::new(document, tree.clone()));
+                state.volumes.insert(id, Volume::new(document, spec, tree.clone()));
             }
             Ok(Outcome::Volumes(ids))
         })?;
@@ -479,6 +488,26 @@ impl Volumes for Fake {
         })?;
         let Outcome::Described(volume) = outcome else { return other() };
         self.state().status(&volume)
+    }
+
+    async fn specify(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        change: SpecChange,
+        document: Option<ProjectDocument>,
+    ) -> Result<Captured<VolumeStatus>, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            let held = state.get_mut(&volume)?;
+            let spec = held.spec.changed(&change);
+            lawful(&spec)?;
+            held.spec = spec;
+            held.document = document.unwrap_or_else(|| held.document.clone());
+            held.seq += 1;
+            Ok(Outcome::Described(volume))
+        })?;
+        let Outcome::Described(volume) = outcome else { return other() };
+        self.captured(vec![volume.clone()], move |state| state.status(&volume))
     }
 
     async fn set_trashed(

@@ -31,7 +31,7 @@ impl Client {
         self.get(Target::new(routes::SHOW, &[project.as_str()])).await
     }
 
-    /// Makes an empty project.
+    /// Makes an empty project, to which at most `quota_bytes` may be written.
     ///
     /// # Errors
     ///
@@ -39,9 +39,10 @@ impl Client {
     pub async fn create(
         &self,
         project: &Slug,
+        quota_bytes: Option<u64>,
         wait: Wait<'_>,
     ) -> Result<Finished<wire::ProjectReply>, ClientError> {
-        let body = Payload::json(&json!({ "slug": project }));
+        let body = Payload::json(&json!({ "slug": project, "quota_bytes": quota_bytes }));
         self.follow(Target::new(routes::CREATE, &[]), 0, body, wait).await
     }
 
@@ -54,12 +55,14 @@ impl Client {
     pub async fn create_from(
         &self,
         project: &Slug,
+        quota_bytes: Option<u64>,
         archive: Upload,
         wait: Wait<'_>,
     ) -> Result<Finished<wire::ProjectReply>, ClientError> {
         let key = self.env.operation_id(0);
         let target = Target::new(routes::CREATE, &[])
             .query("slug", project)
+            .query_some("quota_bytes", quota_bytes)
             .query("until", wait.until)
             .query("wait_ms", 0);
         let first = match self.send(&target, Some(key), archive.0, TAR).await {

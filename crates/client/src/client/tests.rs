@@ -68,7 +68,8 @@ async fn created_from(answers: Vec<String>) -> ClientError {
     let wait = Wait { until: Until::Saved, pace: Duration::ZERO, progress: &mut |_| {} };
     let archive = crate::Upload::reader(tokio::io::empty(), crate::Breaker::default());
     let client = Client::unix(&socket);
-    let error = client.create_from(&"shop".parse().unwrap(), archive, wait).await.unwrap_err();
+    let error =
+        client.create_from(&"shop".parse().unwrap(), None, archive, wait).await.unwrap_err();
     server.await.unwrap();
     error
 }

@@ -211,6 +211,18 @@ fn largest_after(results: &[OpResult]) -> Head {
         created_at: stamp(1).time,
         unknown: Map::new(),
     });
+    head.spec = crate::spec::VolumeSpec {
+        name: Some("\"".repeat(128).parse().unwrap()),
+        quota_bytes: Some(1 << 60),
+        labels: (0..64).map(|n| (format!("{n:02}"), "\"".repeat(14))).collect(),
+        source: Some(crate::spec::SpecSource::Snapshot(
+            "v".repeat(63).parse().unwrap(),
+            entry_id(1),
+        )),
+        asked: Some(RequestHash([0xff; 8])),
+        stands_alone: true,
+        ..crate::spec::VolumeSpec::default()
+    };
     for (n, result) in results.iter().enumerate() {
         let op = Op { kind: "k".repeat(32), result: result.clone(), ..op(head.seq, n as u8) };
         head = head.record_op(op, stamp(1)).unwrap();

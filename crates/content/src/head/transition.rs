@@ -11,6 +11,7 @@ use crate::entry::{ENTRIES_MAX, EntryRecord, TRASH_TIME};
 use crate::json;
 use crate::locations::Locations;
 use crate::root::Root;
+use crate::spec::VolumeSpec;
 
 /// Why a head does not become what is asked for.
 #[expect(missing_docs, reason = "the messages name the fields")]
@@ -151,6 +152,7 @@ impl Head {
             holder: create.holder,
             now: create.now,
             document: None,
+            spec: VolumeSpec::default(),
             entries: create.entries,
             older: None,
             unread: Vec::new(),
@@ -388,6 +390,23 @@ impl Head {
             nonce: next.nonce,
             time: next.time,
         }))
+    }
+
+    /// The same state of a volume of which something else is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`].
+    pub fn specify(
+        &self,
+        spec: VolumeSpec,
+        op: Option<Op>,
+        stamp: Stamp,
+    ) -> Result<Self, TransitionError> {
+        self.check_live()?;
+        let mut next = self.next(op, stamp)?;
+        next.spec = spec;
+        Ok(next)
     }
 
     /// The same state with one more operation that ended, as a failure mostly.

@@ -21,6 +21,7 @@ fn shop() -> Project {
         saved_to: "s3://bucket/cove".into(),
         unsaved_bytes: Some(0),
         bytes: wire::Bytes { logical: 390_000_000, unique: 1_200_000, shared: 388_000_000 },
+        quota_bytes: None,
         health: wire::Health {
             state: "ok".into(),
             node: "local".into(),
@@ -143,6 +144,7 @@ fn a_sick_project_shows_what_a_person_can_do() {
     sick.durability = Durability::OnThisNode;
     sick.saved_at = None;
     sick.unsaved_bytes = None;
+    sick.quota_bytes = Some(20 << 30);
     sick.saved_to = "this_disk".into();
     sick.health.state = "at_risk".into();
     sick.health.problems.push(wire::Problem {
@@ -162,6 +164,7 @@ fn a_sick_project_shows_what_a_person_can_do() {
               files        /home/ann/.local/share/cove/pool/volumes/vol-a/files
               saved        not saved yet; will be on this disk only
               size         390 MB; on disk 1.2 MB its own, 388 MB shared or saved by compression
+              quota        1.2 MB of 21.5 GB written
               timeline     2 entries
               made         3 days ago
               id           prj-a, vol-a

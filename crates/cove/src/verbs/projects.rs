@@ -21,6 +21,7 @@ impl Session {
         &self,
         name: &str,
         from: Option<&Path>,
+        quota: Option<u64>,
         flags: WaitFlags,
     ) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
@@ -44,7 +45,7 @@ impl Session {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 let Some(directory) = from else {
-                    return Ok(client.create(slug_, wait).await?.reply);
+                    return Ok(client.create(slug_, quota, wait).await?.reply);
                 };
                 // A name that is taken is better said before gigabytes are sent.
                 client.health().await?;
@@ -64,7 +65,7 @@ impl Session {
                 let packing_bar = bar.clone();
                 let (upload, packing) =
                     copy::pack_directory(directory, leave_out, breaker, &packing_bar)?;
-                let call = client.create_from(slug_, upload, wait).await;
+                let call = client.create_from(slug_, quota, upload, wait).await;
                 let (finished, remarks) = copy::outcome(call, packing).await?;
                 let Finished { mut reply, .. } = finished;
                 reply.remarks.splice(0..0, remarks);

@@ -58,6 +58,7 @@ const HEALTH: Is = Object(
 
 const PROJECT: Is = Object(
     &[
+        ("quota_bytes", NUMBER_OR_NULL),
         ("name", Text),
         ("slug", Text),
         ("id", Text),

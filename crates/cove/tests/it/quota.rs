@@ -106,3 +106,65 @@ fn a_restore_that_hits_the_quota_changes_nothing_and_leaves_room_for_small_write
     assert_eq!(problems(&cove), Vec::<String>::new());
     assert_eq!(cove.json(&["verify", "--level", "2"])["problems"], json!([]));
 }
+
+#[test]
+fn a_project_is_held_to_the_quota_that_it_was_made_with_wherever_it_goes() {
+    let Some(mut cove) = Cove::start(Objects::Directory) else { return };
+    let noise = Chance::new(7).bytes(12 << 20);
+    let quota =
+        |cove: &Cove, name: &str| cove.json(&["show", name])["project"]["quota_bytes"].clone();
+    let holds = |cove: &Cove, name: &str, when: &str| {
+        let root = cove.path(name);
+        assert_eq!(quota(cove, name), json!(16 << 20), "{when}");
+        write(&root.join("fits"), &noise).unwrap_or_else(|error| panic!("{when}: {error}"));
+        let error = write(&root.join("more"), &noise).expect_err(when);
+        assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{when}");
+        for name in ["fits", "more"] {
+            let _ = fs::remove_file(root.join(name));
+        }
+        pool(cove).flush().unwrap();
+        poll("what was removed is charged no longer", || {
+            let volume = root.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+            let charged =
+                pool(cove).usage(&volume.unwrap().parse().unwrap()).unwrap().charged_bytes;
+            pool(cove).flush().unwrap();
+            if charged < 2 << 20 { Ok(()) } else { Err(charged.to_string()) }
+        });
+    };
+    cove.json(&["new", "shop", "--quota", "16MiB"]);
+    cove.json(&["new", "free"]);
+    assert_eq!(quota(&cove, "free"), Value::Null);
+    holds(&cove, "shop", "new");
+    let entry = cove.snapshot("shop", "empty");
+    cove.json(&["fork", "shop", "--as", "copy"]);
+    holds(&cove, "copy", "a fork of now");
+    cove.json(&["fork", &format!("shop@{entry}"), "--as", "old"]);
+    holds(&cove, "old", "a fork of an entry");
+    cove.json(&["restore", "shop", &entry]);
+    holds(&cove, "shop", "after a restore");
+    cove.stop();
+    cove.up();
+    holds(&cove, "shop", "after a restart");
+    cove.json(&["wait", "shop"]);
+    cove.json(&["wait", "copy"]);
+    cove.lose_and_recover();
+    for name in ["shop", "copy"] {
+        holds(&cove, name, "on another machine");
+    }
+    write(&cove.path("free").join("large"), &noise.repeat(2)).unwrap();
+}
+
+#[test]
+fn what_does_not_fit_into_its_quota_is_not_made() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    let said = cove.refuses(2, &["new", "tiny", "--quota", "4096"]);
+    assert!(said.contains("1 MiB to 1 EiB"), "{said}");
+    let source = cove.make_dir("source");
+    fs::write(source.join("large"), Chance::new(8).bytes(24 << 20)).unwrap();
+    let said = cove.refuses(6, &["new", "shop", "--from", "source", "--quota", "8MiB"]);
+    assert!(said.contains("quota"), "{said}");
+    assert_eq!(list(&cove.json(&["ls"])["projects"]), [0_u8; 0].map(Value::from));
+    let left = pool(&cove).list().unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    cove.json(&["new", "shop", "--from", "source", "--quota", "64MiB"]);
+}

@@ -48,6 +48,10 @@ pub(crate) async fn list(
 pub(crate) struct NewProject {
     /// Its name in addresses and commands.
     slug: String,
+    /// The most bytes that may be written to it, 1 MiB to 1 EiB; absent: nothing limits it.
+    #[serde(default, deserialize_with = "reading::quota_bytes")]
+    #[schema(minimum = 1_048_576, maximum = 1_152_921_504_606_846_976_i64)]
+    quota_bytes: Option<u64>,
 }
 
 /// How a project is made of an archive, and how long that is waited for.
@@ -57,6 +61,11 @@ pub(crate) struct NewProject {
 pub(crate) struct NewProjectFrom {
     /// Its name, when the body is an archive.
     slug: Option<String>,
+    /// The most bytes that may be written to it, the archive's included, when the body is an archive; 1 MiB to 1
+    /// EiB.
+    #[serde(default, deserialize_with = "reading::quota_bytes")]
+    #[param(minimum = 1_048_576, maximum = 1_152_921_504_606_846_976_i64)]
+    quota_bytes: Option<u64>,
     /// Milliseconds to wait before the answer is 202 with the operation; at most 60,000. An
     /// archive is read to its end first.
     #[serde(default, deserialize_with = "reading::wait_ms")]
@@ -83,23 +92,29 @@ pub(crate) async fn create(
 ) -> Answer {
     let waiting = Waiting { wait_ms: from.wait_ms, until: from.until };
     if !reading::is_of_type(request.headers(), "application/x-tar") {
-        if from.slug.is_some() {
-            return Err(Problem::invalid("field \"slug\" of the query goes with a tar stream"));
+        for (name, is_given) in
+            [("slug", from.slug.is_some()), ("quota_bytes", from.quota_bytes.is_some())]
+        {
+            if is_given {
+                let what = format!("field \"{name}\" of the query goes with a tar stream");
+                return Err(Problem::invalid(what));
+            }
         }
         let (parts, body) = request.into_parts();
         let new: NewProject = reading::json(parts.headers, body).await?;
         let slug: Slug = field("slug", &new.slug)?;
-        return make(&app, asked, waiting, slug, Source::Empty).await;
+        return make(&app, asked, waiting, slug, new.quota_bytes, Source::Empty).await;
     }
     let slug =
         from.slug.ok_or_else(|| Problem::invalid("field \"slug\" of the query is missing"))?;
     let slug: Slug = field("slug", &slug)?;
+    let quota_bytes = from.quota_bytes;
     let (archive, refusal) = body::reader(request.into_body()).await;
     let source = Source::Archive(Box::new(archive));
     // The body is read while this call lasts, so its end is waited for whatever the caller says.
     let call = {
         let (workspaces, asked, slug) = (app.workspaces.clone(), asked.clone(), slug.clone());
-        async move { workspaces.create(&asked, &slug, source).await }
+        async move { workspaces.create(&asked, &slug, quota_bytes, source).await }
     };
     let started = tokio::spawn(call).await.map_err(|_| {
         Problem::new(ErrorKind::Internal, "the task of a call ended without a result")
@@ -113,10 +128,11 @@ async fn make(
     asked: cove_workspace::Request,
     waiting: Waiting,
     slug: Slug,
+    quota_bytes: Option<u64>,
     source: Source,
 ) -> Answer {
     let (workspaces, request) = (app.workspaces.clone(), asked.clone());
-    let call = async move { workspaces.create(&request, &slug, source).await };
+    let call = async move { workspaces.create(&request, &slug, quota_bytes, source).await };
     long::answer(app, &asked, waiting, StatusCode::CREATED, call).await
 }
 

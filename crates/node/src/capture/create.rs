@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use cove_btrfs::{Access, Dir, SubvolumePath};
 use cove_content::archive::{ExtractOptions, Limits, extract};
-use cove_content::document::ProjectDocument;
 use cove_content::read::project_root;
-use cove_content::volumes::{Call, Source, VolumeError};
-use cove_types::VolumeId;
+use cove_content::volumes::{Call, NewVolume, Source, VolumeError};
 
 use crate::capture::built::Built;
 use crate::capture::entry::furnish;
 use crate::capture::fork::remove_new;
+use crate::capture::specify::{check, hold_to_quota};
 use crate::capture::{
     Asked, OWNER, asked, ended_here, finish_here, generation_at, path_failed, pending_of,
     pending_row, pool_failed,
@@ -27,10 +26,10 @@ pub(crate) const LIMITS: Limits = Limits { entries: 20_000_000, bytes: 1 << 60, 
 pub(crate) fn create(
     inner: &Arc<Inner>,
     call: &Call,
-    id: &VolumeId,
-    document: ProjectDocument,
+    new: NewVolume,
     source: Source,
 ) -> Result<(Arc<Volume>, Asked), VolumeError> {
+    let id = &new.volume;
     if let Some(volume) = inner.find_volume(id) {
         let asked = asked(inner, &volume, call)?;
         return match asked {
@@ -38,14 +37,18 @@ pub(crate) fn create(
             asked => Ok((volume, asked)),
         };
     }
+    check(&new.spec)?;
     // one that has failed for good fails as the first time
     ended_here(inner, call)?;
-    let (built, remarks) =
-        Built::create(inner, id)?.filled(|dir| fill(inner, call, dir, source))?;
+    let (built, remarks) = Built::create(inner, id)?.filled(|dir| {
+        hold_to_quota(inner, id, &new.spec)?;
+        fill(inner, call, dir, source)
+    })?;
     built.put(&SubvolumePath::Incoming(call.operation))?;
     let volume = Arc::new(Volume::new(id.clone()));
-    volume.state().document = Some(document.clone());
-    let pending = pending_of(call, id, Work::Create { document, remarks });
+    let NewVolume { volume: id, document, spec } = new;
+    volume.state().is_to_be(&document, &spec);
+    let pending = pending_of(call, &id, Work::Create { document, spec, remarks });
     let row = pending_row(inner, &pending)?;
     if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
         let incoming = SubvolumePath::Incoming(call.operation);

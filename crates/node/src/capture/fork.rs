@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use cove_btrfs::{Access, SubvolumePath};
-use cove_content::document::ProjectDocument;
-use cove_content::volumes::{Call, Moment, Progress, VolumeError};
+use cove_content::volumes::{Call, Moment, NewVolume, Progress, VolumeError};
 use cove_database::{CopyRow, Finished, StoredRow};
 use cove_types::{Digest, EntryId, VolumeId};
 
 use crate::capture::built::Built;
 use crate::capture::entry::{LocalEntry, build_entry, entry_root, exact_entry};
 use crate::capture::snapshot::freeze;
+use crate::capture::specify::{check, hold_to_quota};
 use crate::capture::{
     Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
 };
@@ -48,7 +48,7 @@ pub(crate) fn fork(
     volume: &Arc<Volume>,
     call: &Call,
     moment: &Moment,
-    targets: &[(VolumeId, ProjectDocument)],
+    targets: &[NewVolume],
     source: Source,
     _turn: Turn,
 ) -> Result<Asked, VolumeError> {
@@ -57,7 +57,8 @@ pub(crate) fn fork(
         return Ok(asked);
     }
     refuse_trashed(volume)?;
-    for (target, _) in targets {
+    for NewVolume { volume: target, spec, .. } in targets {
+        check(spec)?;
         if inner.find_volume(target).is_some() {
             return Err(VolumeError::Exists { volume: target.clone() });
         }
@@ -117,8 +118,8 @@ pub(crate) fn place_forks(
     copy_to_forks(inner, pending, &source, targets)?;
     let mut forks = Vec::new();
     let mut written = Finished::default();
-    for (target, document) in targets {
-        let (fork, row) = describe_fork(inner, pending, target, document)?;
+    for new in targets {
+        let (fork, row) = describe_fork(inner, pending, new)?;
         written.stored.push(row.clone());
         forks.push((fork, row));
     }
@@ -143,7 +144,7 @@ fn copy_to_forks(
     inner: &Inner,
     pending: &Pending,
     source: &SubvolumePath,
-    targets: &[(VolumeId, ProjectDocument)],
+    targets: &[NewVolume],
 ) -> Result<(), VolumeError> {
     let copy = |from: &SubvolumePath, to: &SubvolumePath, access, target: &VolumeId| {
         let there = inner.pool.find(to).map_err(pool_failed("failed to look at a subvolume"))?;
@@ -162,12 +163,14 @@ fn copy_to_forks(
                 copy(&stored(target), &live, Access::ReadWrite, target)
             })
         });
-        let all_taken = targets.iter().try_for_each(|(target, _)| {
-            copy(source, &stored(target), Access::ReadOnly, target)?;
-            // it has failed when nobody listens any more, and says why
-            let _ = taken.send(target);
-            Ok(())
-        });
+        let all_taken =
+            targets.iter().try_for_each(|NewVolume { volume: target, spec, .. }| {
+                copy(source, &stored(target), Access::ReadOnly, target)?;
+                hold_to_quota(inner, target, spec)?;
+                // it has failed when nobody listens any more, and says why
+                let _ = taken.send(target);
+                Ok(())
+            });
         drop(taken);
         let copied = copying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         all_taken.and(copied)
@@ -178,9 +181,9 @@ fn copy_to_forks(
 fn describe_fork(
     inner: &Inner,
     pending: &Pending,
-    target: &VolumeId,
-    document: &ProjectDocument,
+    new: &NewVolume,
 ) -> Result<(Arc<Volume>, StoredRow), VolumeError> {
+    let target = &new.volume;
     let stored = SubvolumePath::Stored(target.clone(), pending.operation);
     let fork = inner.find_volume(target).unwrap_or_else(|| Arc::new(Volume::new(target.clone())));
     let copy = CopyRow {
@@ -201,7 +204,7 @@ fn describe_fork(
         captured_us: inner.now_us(),
     };
     let mut state = fork.state();
-    state.document = Some(document.clone());
+    state.is_to_be(&new.document, &new.spec);
     state.copy = Some(copy);
     drop(state);
     Ok((fork, row))
@@ -210,8 +213,8 @@ fn describe_fork(
 /// Takes the forks of work that cannot be done away again; may be repeated.
 pub(crate) fn undo_forks(inner: &Arc<Inner>, pending: &Pending) -> Result<(), VolumeError> {
     let Work::Fork { targets, .. } = &pending.work else { return Ok(()) };
-    for (target, _) in targets {
-        remove_new(inner, target, pending)?;
+    for new in targets {
+        remove_new(inner, &new.volume, pending)?;
     }
     inner
         .pool

@@ -127,6 +127,7 @@ fn entry_of_now(inner: &Inner, volume: &Volume) -> Result<Option<EntryId>, Volum
             | Work::RestorePaths { .. } => return Ok(None),
             Work::EditEntry { .. }
             | Work::Describe { .. }
+            | Work::Specify { .. }
             | Work::SetTrashed { .. }
             | Work::Fork { .. }
             | Work::Rescue { .. } => {}

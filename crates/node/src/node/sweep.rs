@@ -62,7 +62,7 @@ pub(crate) fn sweep(
             known.insert((volume.id.clone(), capture::sub(&pending.operation, 1)));
             building.insert(pending.operation);
             if let Work::Fork { targets, .. } = &pending.work {
-                known.extend(targets.iter().map(|(target, _)| (target.clone(), pending.operation)));
+                known.extend(targets.iter().map(|new| (new.volume.clone(), pending.operation)));
             }
         }
         known.extend(state.copy.iter().map(|copy| (volume.id.clone(), copy.base)));

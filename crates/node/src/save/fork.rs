@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use cove_content::document::ProjectDocument;
 use cove_content::head::{Create, Head, OlderEntries};
 use cove_content::root::{NotCaptured, Root};
+use cove_content::volumes::NewVolume;
 use cove_database::{CopyRow, Finished};
-use cove_types::{EntryId, VolumeId};
+use cove_types::EntryId;
 
 use crate::capture::{background, strip_volume};
 use crate::node::{Inner, chain, document_digest};
@@ -25,7 +25,7 @@ pub(crate) fn fork(
     volume: &Volume,
     pending: &Pending,
     entry: Option<&EntryId>,
-    targets: &[(VolumeId, ProjectDocument)],
+    targets: &[NewVolume],
     is_exact: bool,
 ) -> Result<Ended, SaveError> {
     if entry.is_none() {
@@ -53,7 +53,7 @@ pub(crate) fn fork(
         },
     };
     let mut finished = Finished { operations: vec![pending.operation], ..Finished::default() };
-    for (target, document) in targets {
+    for NewVolume { volume: target, document, spec } in targets {
         // an earlier attempt has put its head, and it has been used since
         let is_known = |fork: Arc<Volume>| fork.state().known.is_some();
         if inner.find_volume(target).is_some_and(is_known) {
@@ -90,6 +90,7 @@ pub(crate) fn fork(
         let tree = create.now.tree;
         let mut head = Head::create(create, op(pending, Vec::new()), stamp(inner));
         head.document = Some(document.clone());
+        head.spec.clone_from(spec);
         let operation = Some(&pending.operation);
         let made = put_head(inner, target, None, head.clone(), OlderEntries::default(), operation)?;
         let (made, _) = keep_foreign(inner, target, &head, made, operation)?;

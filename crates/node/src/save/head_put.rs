@@ -8,6 +8,7 @@ use cove_content::document::ProjectDocument;
 use cove_content::head::{Create, Head, HeadObject, OlderEntries, Op, Tombstone};
 use cove_content::locations::Locations;
 use cove_content::root::Root;
+use cove_content::spec::VolumeSpec;
 use cove_database::HeadRow;
 use cove_objects::{Put, ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, VolumeId};
@@ -41,12 +42,14 @@ pub(crate) fn create_head(
     volume: &Volume,
     pending: &Pending,
     document: &ProjectDocument,
+    spec: &VolumeSpec,
 ) -> Result<(), SaveError> {
     let create = create_empty(inner, &volume.id, document);
     // the call itself takes effect with the commit that follows
     let first = Op { id: sub(&pending.operation, 2), ..op(pending, Vec::new()) };
     let mut head = Head::create(create, first, stamp(inner));
     head.document = Some(document.clone());
+    head.spec.clone_from(spec);
     let operation = Some(&pending.operation);
     let found =
         put_head(inner, &volume.id, None, head.clone(), OlderEntries::default(), operation)?;

@@ -116,7 +116,13 @@ fn problem(what: String, since: Timestamp, who: &str, hint: Option<&str>) -> wir
 fn unsaved_bytes(state: &State) -> Option<u64> {
     let head = state.known.as_ref().map(|known| &known.head)?;
     let captured = state.queue.iter().rfind(|pending| {
-        !matches!(pending.work, Work::EditEntry { .. } | Work::Fork { .. } | Work::Describe { .. })
+        !matches!(
+            pending.work,
+            Work::EditEntry { .. }
+                | Work::Fork { .. }
+                | Work::Describe { .. }
+                | Work::Specify { .. }
+        )
     });
     if let Some(captured) = captured {
         // a change without bytes, of a name or a mode, is one nevertheless
@@ -299,6 +305,8 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     Ok(VolumeStatus {
         volume: volume.id.clone(),
         document,
+        spec: state.spec(),
+        epoch: head.map_or(0, |head| head.epoch),
         seq: state.seq(),
         path,
         trashed_at: head.and_then(|head| head.trashed_at),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use cove_btrfs::Pool;
 use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::head::Head;
+use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{
-    Call, Captured, Moment, NewEntry, Progress, Restore, Restored, Snapshot, Source, VerifyLevel,
-    VolumeError, VolumeStatus, Volumes,
+    Call, Captured, Moment, NewEntry, NewVolume, Progress, Restore, Restored, Snapshot, Source,
+    VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_database::NodeDatabase;
 use cove_env::Env;
@@ -123,6 +124,11 @@ impl Home {
         &self.running.as_ref().unwrap().0
     }
 
+    /// What the volume's quota group may be charged.
+    pub(crate) fn limit(&self, volume: &VolumeId) -> Option<u64> {
+        self.pool().usage(volume).unwrap().limit_bytes
+    }
+
     pub(crate) fn call(&self, seq: u32) -> Call {
         Call {
             operation: self.env.operation_id(seq),
@@ -138,23 +144,21 @@ impl Home {
         volume_of(&call)
     }
 
+    /// A volume of which something was asked.
+    pub(crate) async fn create_with(&self, call: &Call, slug: &str, spec: VolumeSpec) -> VolumeId {
+        let new = NewVolume { spec, ..new_volume(call, slug) };
+        let made = self.node().create(call.clone(), new, Source::Empty).await.unwrap();
+        made.saved.await.unwrap();
+        volume_of(call)
+    }
+
     /// A create of which nobody need wait until it is saved.
     pub(crate) async fn create_as(
         &self,
         call: &Call,
         slug: &str,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
-        let document = ProjectDocument {
-            id: ProjectId::derive("tester", &call.operation, 0),
-            name: slug.into(),
-            slug: slug.parse().unwrap(),
-            config: serde_json::Map::new(),
-            graph: serde_json::Map::new(),
-            forked_from: None,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            unknown: serde_json::Map::new(),
-        };
-        self.node().create(call.clone(), volume_of(call), document, Source::Empty).await
+        self.node().create(call.clone(), new_volume(call, slug), Source::Empty).await
     }
 
     /// A fork of the present state under a name of its own.
@@ -171,7 +175,8 @@ impl Home {
             forked_from,
             ..source
         };
-        let targets = vec![(volume_of(&call), document)];
+        let spec = VolumeSpec::default();
+        let targets = vec![NewVolume { volume: volume_of(&call), document, spec }];
         let made = self.node().fork(call.clone(), volume.clone(), Moment::Now, targets).await;
         made.unwrap().saved.await.unwrap();
         volume_of(&call)
@@ -331,6 +336,20 @@ impl Home {
             false => std::fs::remove_dir_all(self.path("pool")).unwrap(),
         }
     }
+}
+
+fn new_volume(call: &Call, slug: &str) -> NewVolume {
+    let document = ProjectDocument {
+        id: ProjectId::derive("tester", &call.operation, 0),
+        name: slug.into(),
+        slug: slug.parse().unwrap(),
+        config: serde_json::Map::new(),
+        graph: serde_json::Map::new(),
+        forked_from: None,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        unknown: serde_json::Map::new(),
+    };
+    NewVolume { volume: volume_of(call), document, spec: VolumeSpec::default() }
 }
 
 /// The volume that a call for a project makes.

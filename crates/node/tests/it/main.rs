@@ -22,6 +22,7 @@ mod model;
 mod pool_faults;
 mod requests;
 mod second_lives;
+mod specify;
 mod sweep;
 mod taken_back;
 mod watched;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use cove_btrfs::{FakePool, LoopPool, Pool};
 use cove_content::document::{ForkedFrom, ProjectDocument};
+use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{
-    Call, Captured, Moment, NewEntry, Progress, Restore, Restored, Snapshot, Source, VolumeError,
-    VolumeStatus, Volumes,
+    Call, Captured, Moment, NewEntry, NewVolume, Progress, Restore, Restored, Snapshot, Source,
+    VolumeError, VolumeStatus, Volumes,
 };
 use cove_database::NodeDatabase;
 use cove_env::Env;
@@ -269,7 +270,8 @@ impl World {
         volume: &VolumeId,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
         let document = document(&call.operation, 0, None);
-        self.node.create(call.clone(), volume.clone(), document, Source::Empty).await
+        let new = NewVolume { volume: volume.clone(), document, spec: VolumeSpec::default() };
+        self.node.create(call.clone(), new, Source::Empty).await
     }
 
     pub(crate) async fn snapshot_as(
@@ -333,7 +335,8 @@ impl World {
         let targets = (0..count)
             .map(|ordinal| {
                 let volume = VolumeId::derive("tester", &call.operation, ordinal);
-                (volume, document(&call.operation, ordinal, Some(forked.clone())))
+                let document = document(&call.operation, ordinal, Some(forked.clone()));
+                NewVolume { volume, document, spec: VolumeSpec::default() }
             })
             .collect();
         self.node.fork(call.clone(), volume.clone(), moment, targets).await

@@ -3,6 +3,7 @@
 use cove_content::document::ProjectDocument;
 use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::retention::roll_off;
+use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{NewEntry, VolumeError};
 use cove_types::{Consistency, EntryId, EntryState};
 
@@ -12,6 +13,7 @@ use super::tree::Tree;
 #[derive(Debug, Clone)]
 pub(super) struct Volume {
     pub(super) document: ProjectDocument,
+    pub(super) spec: VolumeSpec,
     pub(super) tree: Tree,
     pub(super) entries: Vec<(EntryRecord, Tree)>,
     pub(super) seq: u32,
@@ -22,9 +24,9 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    pub(super) fn new(document: ProjectDocument, tree: Tree) -> Self {
+    pub(super) fn new(document: ProjectDocument, spec: VolumeSpec, tree: Tree) -> Self {
         let (entries, trashed_at, saved_at) = (Vec::new(), None, None);
-        Self { document, tree, entries, seq: 1, trashed_at, saved_at, unread: 0 }
+        Self { document, spec, tree, entries, seq: 1, trashed_at, saved_at, unread: 0 }
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = &EntryRecord> {

@@ -37,7 +37,7 @@ async fn a_name_whose_project_was_never_made_is_free_again() {
     let workspaces = server.restarted();
     assert_eq!(workspaces.reconcile().await.unwrap().dropped, ["never"]);
     assert_eq!(workspaces.reconcile().await.unwrap(), Reconciled::default());
-    workspaces.create(&ask("k"), &slug("never"), Source::Empty).await.unwrap();
+    workspaces.create(&ask("k"), &slug("never"), None, Source::Empty).await.unwrap();
 }
 
 #[tokio::test]
@@ -307,11 +307,11 @@ async fn a_create_completes_under_its_key_after_any_failure_and_a_crash() {
         let server = Server::new().await;
         server.fake.fail_next(kind, took_effect);
         let (asked, shop) = (ask("k"), slug("shop"));
-        server.workspaces.create(&asked, &shop, Source::Empty).await.unwrap_err();
+        server.workspaces.create(&asked, &shop, None, Source::Empty).await.unwrap_err();
         let workspaces = server.restarted();
         workspaces.reconcile().await.unwrap();
         assert_eq!(server.database.projects().await.unwrap().len(), server.fake.count());
-        let again = workspaces.create(&asked, &shop, Source::Empty).await.unwrap();
+        let again = workspaces.create(&asked, &shop, None, Source::Empty).await.unwrap();
         again.saved.await.unwrap();
         let listed = workspaces.list(false).await.unwrap().projects;
         assert_eq!((listed.len(), server.fake.count()), (1, 1), "{kind:?} {took_effect}");
@@ -399,7 +399,7 @@ async fn while_a_recovery_runs_nobody_is_told_that_there_is_nothing() {
 async fn what_takes_effect_after_a_start_is_in_the_row_although_nobody_waits_for_it() {
     let server = Server::new().await;
     server.fake.let_save(false);
-    server.workspaces.create(&ask("k"), &slug("shop"), Source::Empty).await.unwrap();
+    server.workspaces.create(&ask("k"), &slug("shop"), None, Source::Empty).await.unwrap();
     let volume = server.database.projects().await.unwrap().remove(0).volume;
     let workspaces = server.restarted();
     workspaces.reconcile().await.unwrap();

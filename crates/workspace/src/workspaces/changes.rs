@@ -5,9 +5,10 @@ use std::sync::Arc;
 use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::entry::EntryRecord;
 use cove_content::retention;
+use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{
-    Call, EntryEdit, EntryView, FileEdit, Moment, NewEntry, Restore, Source, VolumeError,
-    VolumeStatus,
+    Call, EntryEdit, EntryView, FileEdit, Moment, NewEntry, NewVolume, Restore, Source,
+    VolumeError, VolumeStatus,
 };
 use cove_database::{ProjectRow, ProjectState};
 use cove_types::{
@@ -26,11 +27,13 @@ use crate::{Request, Saving, Started, WorkspaceError, names, shape};
 const MESSAGE_BYTES_MAX: usize = cove_content::entry::MESSAGE_BYTES_MAX;
 
 impl Workspaces {
-    /// Makes a project. What a stream brings is not part of what its key is bound to.
+    /// Makes a project, to which at most `quota_bytes` may be written. What a stream brings is not part of what its
+    /// key is bound to.
     pub async fn create(
         &self,
         request: &Request,
         slug: &Slug,
+        quota_bytes: Option<u64>,
         source: Source,
     ) -> Result<Started<wire::ProjectReply>, WorkspaceError> {
         let from = matches!(source, Source::Archive(_));
@@ -38,12 +41,12 @@ impl Workspaces {
             request,
             kind: "project.create",
             resource: slug.to_string(),
-            arguments: json!({ "slug": slug, "archive": from }),
+            arguments: json!({ "slug": slug, "archive": from, "quota_bytes": quota_bytes }),
             removes: false,
         };
         let target = async { Ok(Target::default()) };
         let (inner, slug) = (Arc::clone(self.inner()), slug.clone());
-        let work = |bound| create(inner, bound, slug, source);
+        let work = |bound| create(inner, bound, slug, quota_bytes, source);
         self.inner().operations.start(ask, target, work).await
     }
 
@@ -566,6 +569,7 @@ async fn create(
     inner: Arc<Inner>,
     bound: Bound,
     slug: Slug,
+    quota_bytes: Option<u64>,
     source: Source,
 ) -> Result<(wire::ProjectReply, Saving<wire::ProjectReply>), WorkspaceError> {
     let wanted = new_row(&inner, &bound, 0, slug);
@@ -582,8 +586,12 @@ async fn create(
         .await?;
     let gone = || WorkspaceError::NoResult { what: id.to_string() };
     let row = rows.into_iter().next().ok_or_else(gone)?;
-    let (volume, document) = (row.volume.clone(), new_document(&row));
-    let created = inner.volumes.create(bound.call, volume, document, source).await;
+    let new = NewVolume {
+        volume: row.volume.clone(),
+        document: new_document(&row),
+        spec: VolumeSpec { quota_bytes, ..VolumeSpec::default() },
+    };
+    let created = inner.volumes.create(bound.call, new, source).await;
     let captured = match created {
         Ok(captured) => captured,
         Err(error) => {
@@ -659,7 +667,9 @@ async fn fork(
                 forked_from: Some(from),
                 ..new_document(row)
             };
-            (row.volume.clone(), document)
+            // what was asked of the source as a volume is the source's; what it may take goes with its files
+            let spec = VolumeSpec { quota_bytes: status.spec.quota_bytes, ..VolumeSpec::default() };
+            NewVolume { volume: row.volume.clone(), document, spec }
         })
         .collect();
     let captured = match inner.volumes.fork(bound.call, volume, moment, targets).await {

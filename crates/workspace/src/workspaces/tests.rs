@@ -60,7 +60,8 @@ impl Server {
     pub(crate) async fn create(&self, name: &str, archive: &'static str) -> wire::Project {
         self.tick();
         let key = format!("create-{name}");
-        let started = self.workspaces.create(&ask(&key), &slug(name), tar(archive)).await.unwrap();
+        let started =
+            self.workspaces.create(&ask(&key), &slug(name), None, tar(archive)).await.unwrap();
         started.saved.await.unwrap().project
     }
 
@@ -128,7 +129,7 @@ async fn a_new_project_is_on_this_node_first_and_saved_later() {
     server.fake.let_save(false);
     let source = tar("package.json={}\n");
     let Started { captured, saved, .. } =
-        server.workspaces.create(&ask("k"), &slug("shop"), source).await.unwrap();
+        server.workspaces.create(&ask("k"), &slug("shop"), None, source).await.unwrap();
     assert_eq!(captured.project.durability, Durability::OnThisNode);
     assert_eq!((captured.project.slug.as_str(), captured.project.entries), ("shop", 0));
     server.fake.let_save(true);
@@ -142,7 +143,8 @@ async fn a_new_project_is_on_this_node_first_and_saved_later() {
 async fn a_taken_name_changes_nothing() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
-    let error = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=2")).await.unwrap_err();
+    let error =
+        server.workspaces.create(&ask("k"), &slug("shop"), None, tar("a=2")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(error.to_string(), "a project named shop exists already");
     assert!(error.hint().is_some());
@@ -153,7 +155,7 @@ async fn a_taken_name_changes_nothing() {
 async fn a_broken_archive_leaves_its_name_free() {
     let server = Server::new().await;
     let broken = tar("../climbs=1");
-    let error = server.workspaces.create(&ask("k"), &slug("shop"), broken).await.unwrap_err();
+    let error = server.workspaces.create(&ask("k"), &slug("shop"), None, broken).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     server.create("shop", "a=1").await;
 }
@@ -162,8 +164,11 @@ async fn a_broken_archive_leaves_its_name_free() {
 async fn the_same_key_gives_the_first_result_and_has_one_effect() {
     let server = Server::new().await;
     let first = server.create("shop", "a=1").await;
-    let again =
-        server.workspaces.create(&ask("create-shop"), &slug("shop"), tar("a=2")).await.unwrap();
+    let again = server
+        .workspaces
+        .create(&ask("create-shop"), &slug("shop"), None, tar("a=2"))
+        .await
+        .unwrap();
     assert_eq!(again.captured.project, first);
     assert_eq!(again.saved.await.unwrap().project, first);
     assert_eq!((server.fake.count(), server.content("shop", "a").await), (1, "1".into()));
@@ -174,7 +179,8 @@ async fn a_key_that_was_used_for_another_request_is_refused() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
     let asked = ask("create-shop");
-    let error = server.workspaces.create(&asked, &slug("blog"), tar("a=1")).await.unwrap_err();
+    let error =
+        server.workspaces.create(&asked, &slug("blog"), None, tar("a=1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let error = server.workspaces.trash(&asked, &slug("shop")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -186,7 +192,7 @@ async fn keys_of_two_people_are_two_keys() {
     let server = Server::new().await;
     server.create("shop", "a=1").await;
     let other = Request { principal: "other".into(), ..ask("create-shop") };
-    let started = server.workspaces.create(&other, &slug("blog"), tar("a=1")).await.unwrap();
+    let started = server.workspaces.create(&other, &slug("blog"), None, tar("a=1")).await.unwrap();
     started.saved.await.unwrap();
     assert_eq!(server.names().await, "blog shop");
 }
@@ -242,16 +248,18 @@ async fn a_lost_reply_is_found_under_its_key() {
 async fn a_create_whose_end_is_unknown_keeps_its_name_until_it_is_known() {
     let server = Server::new().await;
     server.fake.fail_next(ErrorKind::TimedOut, true);
-    let error = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap_err();
+    let error =
+        server.workspaces.create(&ask("k"), &slug("shop"), None, tar("a=1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let error = server.workspaces.show(&slug("shop")).await.unwrap_err();
     let being_made = "project shop is being made, or cleared away after an interruption";
     assert_eq!(error.to_string(), being_made);
     // No list shows it, so nobody else is told that there is such a project.
     let asked = ask("other");
-    let error = server.workspaces.create(&asked, &slug("shop"), tar("a=1")).await.unwrap_err();
+    let error =
+        server.workspaces.create(&asked, &slug("shop"), None, tar("a=1")).await.unwrap_err();
     assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Conflict, being_made));
-    let again = server.workspaces.create(&ask("k"), &slug("shop"), tar("a=1")).await.unwrap();
+    let again = server.workspaces.create(&ask("k"), &slug("shop"), None, tar("a=1")).await.unwrap();
     again.saved.await.unwrap();
     assert_eq!((server.names().await, server.fake.count()), ("shop".into(), 1));
 }
@@ -495,7 +503,7 @@ async fn the_trash_frees_a_name_and_gives_the_project_back() {
     }
     assert_eq!(slugs(&server.workspaces.list(true).await.unwrap()), ["shop"]);
     let asked = ask("second");
-    let second = server.workspaces.create(&asked, &slug("shop"), tar("a=2")).await.unwrap();
+    let second = server.workspaces.create(&asked, &slug("shop"), None, tar("a=2")).await.unwrap();
     second.saved.await.unwrap();
     let reference = at_moment("shop");
     let error = server.workspaces.undelete(&ask("u"), &reference).await.unwrap_err();
@@ -707,7 +715,7 @@ async fn every_change_is_in_the_audit_log_once() {
     server.create("shop", "a=1").await;
     server.put("shop", "a", "2").await;
     let asked = ask("x");
-    server.workspaces.create(&asked, &slug("shop"), Source::Empty).await.unwrap_err();
+    server.workspaces.create(&asked, &slug("shop"), None, Source::Empty).await.unwrap_err();
     server.create("shop", "a=1").await;
     server.workspaces.trash(&ask("t"), &slug("shop")).await.unwrap();
     let rows = server.database.audit(0, 100).await.unwrap();
@@ -914,7 +922,8 @@ async fn a_project_in_the_trash_says_who_has_its_name() {
     server.create("shop", "a=1").await;
     server.workspaces.trash(&ask("t"), &slug("shop")).await.unwrap();
     server.tick();
-    let started = server.workspaces.create(&ask("c"), &slug("shop"), Source::Empty).await.unwrap();
+    let started =
+        server.workspaces.create(&ask("c"), &slug("shop"), None, Source::Empty).await.unwrap();
     started.saved.await.unwrap();
     let refused = server.workspaces.undelete(&ask("u"), &at_moment("shop")).await.unwrap_err();
     let (kind, what, hint) = told(&refused);

@@ -90,6 +90,14 @@ pub fn unlawful(name: &str) -> Vec<Vec<u8>> {
                 texts.push(text.into());
             }
         }
+        "quota_bytes" => {
+            for text in ["", "-1", "1.5", "1048575", "2e6", "NaN", "0x200000", "2MiB", " 2097152"] {
+                texts.push(text.into());
+            }
+            for text in ["1152921504606846977", "18446744073709551616", "1e400", "٣", "null"] {
+                texts.push(text.into());
+            }
+        }
         "all" | "recursive" | "regex" | "ignore_case" => {
             for text in ["", "1", "0", "yes", "TRUE", "null", "true "] {
                 texts.push(text.into());
@@ -108,6 +116,14 @@ pub fn unlawful(name: &str) -> Vec<Vec<u8>> {
 fn out_of_range(name: &str) -> Vec<Value> {
     match name {
         "count" => vec![json!(0), json!(101), json!(u32::MAX), json!(-1), json!(1.5)],
+        "quota_bytes" => vec![
+            json!(0),
+            json!((1 << 20) - 1),
+            json!(-1),
+            json!(1.5),
+            json!((1_u64 << 60) + 1),
+            json!(u64::MAX),
+        ],
         "level" => vec![json!(3), json!(-1), json!(256), json!(1.5), json!(1_u64 << 63)],
         "read" => vec![
             json!({}),

@@ -1,0 +1,79 @@
+//! What is asked of a volume as such: its half on this node, which is its quota.
+
+use cove_content::document::ProjectDocument;
+use cove_content::spec::{SpecChange, VolumeSpec};
+use cove_content::volumes::{Call, VolumeError};
+use cove_types::{Classify, ParseError, VolumeId};
+
+use crate::capture::{Asked, asked, change, pool_failed, refuse_trashed};
+use crate::node::{Inner, chain};
+use crate::volume::{Turn, Volume};
+use crate::work::Work;
+
+/// Holds a volume, whose quota group is there, to its quota; one without a quota is left as it is, since
+/// somebody else may limit it.
+pub(crate) fn hold_to_quota(
+    inner: &Inner,
+    id: &VolumeId,
+    spec: &VolumeSpec,
+) -> Result<(), VolumeError> {
+    match spec.quota_bytes {
+        None => Ok(()),
+        limit => inner.pool.set_limit(id, limit).map_err(pool_failed("failed to set the quota")),
+    }
+}
+
+/// Refuses what cannot be asked of a volume.
+pub(crate) fn check(spec: &VolumeSpec) -> Result<(), VolumeError> {
+    let refused = |error: ParseError| VolumeError::Refused { kind: error.kind(), what: error.0 };
+    spec.check().map_err(refused)
+}
+
+/// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed, and a
+/// crash before the change is written down leaves a limit that the next start puts right, or the repetition
+/// of the call.
+pub(crate) fn specify(
+    inner: &Inner,
+    volume: &Volume,
+    call: &Call,
+    wanted: SpecChange,
+    document: Option<ProjectDocument>,
+    turn: Turn,
+) -> Result<Asked, VolumeError> {
+    match asked(inner, volume, call)? {
+        Asked::New => {}
+        asked => return Ok(asked),
+    }
+    refuse_trashed(volume)?;
+    let before = volume.state().spec();
+    let spec = before.changed(&wanted);
+    check(&spec)?;
+    let set = |spec: &VolumeSpec| inner.pool.set_limit(&volume.id, spec.quota_bytes);
+    if spec.quota_bytes != before.quota_bytes {
+        set(&spec).map_err(pool_failed("failed to set the quota"))?;
+    }
+    let becomes = document.clone();
+    let changed = change(inner, volume, call, Work::Specify { change: wanted, document }, turn);
+    match &changed {
+        Ok(_) => volume.state().becomes(becomes),
+        Err(error) if spec.quota_bytes != before.quota_bytes => {
+            if let Err(left) = set(&before) {
+                let (kind, why) = (error.kind(), chain(&left));
+                tracing::warn!(volume = %volume.id, ?kind, why, "the quota stays changed");
+            }
+        }
+        Err(_) => {}
+    }
+    changed
+}
+
+/// Holds all volumes that are here to their quotas, as a start and a recovery do: the limits are the file
+/// system's and not the store's. Costs a call each; what fails is in the log, and is tried at the next start.
+pub(crate) fn hold_all_to_quotas(inner: &Inner) {
+    for volume in inner.all_volumes() {
+        let spec = volume.state().spec();
+        if let Err(error) = hold_to_quota(inner, &volume.id, &spec) {
+            tracing::warn!(volume = %volume.id, error = chain(&error), "it is not held to its quota");
+        }
+    }
+}
