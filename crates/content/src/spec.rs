@@ -16,9 +16,12 @@ pub const LABELS_MAX: usize = 64;
 /// The longest key and the longest value of a label or a parameter, in bytes.
 pub const LABEL_BYTES_MAX: usize = 63;
 
-/// The most that labels and parameters have together, in bytes of their keys and values: with it a head that has the most of
-/// all else is not too long.
+/// The most that labels and parameters have together, in bytes of their keys and values.
 pub const LABELS_BYTES_MAX: usize = 1 << 10;
+
+/// The longest spec, in bytes of its JSON without fields that a newer version wrote: with it a head that has the
+/// most of all else is not too long.
+pub const SPEC_BYTES_MAX: usize = 2 << 10;
 
 /// The quotas that a volume can have, in bytes: below 1 MiB there is no room for its directories, and of what is
 /// near 2⁶⁴ the file system takes it to limit nothing.
@@ -152,6 +155,13 @@ impl VolumeSpec {
         if bytes > LABELS_BYTES_MAX {
             return unlawful(format!(
                 "labels and parameters have {bytes} bytes together, more than {LABELS_BYTES_MAX}"
+            ));
+        }
+        let known = Self { unknown: Map::new(), ..self.clone() };
+        let bytes = known.encode().len();
+        if bytes > SPEC_BYTES_MAX {
+            return unlawful(format!(
+                "name, labels and parameters have {bytes} bytes as JSON, more than {SPEC_BYTES_MAX}"
             ));
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::sample::{
     entry, entry_id, head, index_ref, node, op, operation_id, pack_ref, refuses_every_other, root,
     root_after, stamp,
 };
+use crate::spec::{SPEC_BYTES_MAX, SpecSource, VolumeSpec};
 
 fn commit_of(root: Root) -> Commit {
     Commit { root, locations: head().locations, root_frame: None, add: vec![], trash: vec![] }
@@ -197,6 +198,31 @@ fn any_result() -> impl Strategy<Value = OpResult> {
     prop_oneof![failed, done]
 }
 
+/// A spec to which no label can be added.
+fn largest_spec() -> VolumeSpec {
+    let mut spec = VolumeSpec {
+        name: Some("\"".repeat(128).parse().unwrap()),
+        quota_bytes: Some(1 << 60),
+        source: Some(SpecSource::Snapshot("v".repeat(63).parse().unwrap(), entry_id(1))),
+        asked: Some(RequestHash([0xff; 8])),
+        stands_alone: true,
+        ..VolumeSpec::default()
+    };
+    for n in 0..128 {
+        // the longest that is lawful; half of them are labels
+        let lawful = (0..=8).rev().find_map(|marks| {
+            let mut more = spec.clone();
+            let map = if n % 2 == 0 { &mut more.labels } else { &mut more.parameters };
+            map.insert(format!("{n:03}"), "\"".repeat(marks));
+            more.check().is_ok().then_some(more)
+        });
+        spec = lawful.unwrap_or(spec);
+    }
+    let bytes = spec.encode().len();
+    assert!((SPEC_BYTES_MAX - 16..=SPEC_BYTES_MAX).contains(&bytes), "{bytes}");
+    spec
+}
+
 /// A head with the most of everything, as long texts as there can be in its document, and these
 /// operations.
 fn largest_after(results: &[OpResult]) -> Head {
@@ -211,18 +237,7 @@ fn largest_after(results: &[OpResult]) -> Head {
         created_at: stamp(1).time,
         unknown: Map::new(),
     });
-    head.spec = crate::spec::VolumeSpec {
-        name: Some("\"".repeat(128).parse().unwrap()),
-        quota_bytes: Some(1 << 60),
-        labels: (0..64).map(|n| (format!("{n:02}"), "\"".repeat(14))).collect(),
-        source: Some(crate::spec::SpecSource::Snapshot(
-            "v".repeat(63).parse().unwrap(),
-            entry_id(1),
-        )),
-        asked: Some(RequestHash([0xff; 8])),
-        stands_alone: true,
-        ..crate::spec::VolumeSpec::default()
-    };
+    head.spec = largest_spec();
     for (n, result) in results.iter().enumerate() {
         let op = Op { kind: "k".repeat(32), result: result.clone(), ..op(head.seq, n as u8) };
         head = head.record_op(op, stamp(1)).unwrap();

@@ -81,3 +81,16 @@ fn what_no_head_has_room_for_is_refused_with_its_law() {
         assert_eq!(spec.check().is_ok(), lawful, "{:?}", spec.check());
     }
 }
+
+#[test]
+fn what_is_short_as_text_and_long_as_json_is_refused() {
+    let spec = |mark: &str| VolumeSpec {
+        labels: (0..64).map(|n| (format!("{n:02}"), mark.repeat(14))).collect(),
+        ..VolumeSpec::default()
+    };
+    assert!(spec("v").check().is_ok());
+    assert!(spec("\"").check().is_err());
+    let mut newer = spec("v");
+    newer.unknown.insert("zone".into(), "b".repeat(SPEC_BYTES_MAX).into());
+    assert!(newer.check().is_ok(), "what this version does not know is not its to measure");
+}

@@ -29,9 +29,10 @@ pub(crate) fn check(spec: &VolumeSpec) -> Result<(), VolumeError> {
     spec.check().map_err(refused)
 }
 
-/// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed, and a
-/// crash before the change is written down leaves a limit that the next start puts right, or the repetition
-/// of the call.
+/// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed. A crash
+/// before the change is written down leaves a limit that nobody was told of, which the repetition of the call
+/// makes right, and the next start where the volume had a quota before; where it had none, the limit stays until
+/// then, since a start leaves limits alone that others may have set.
 pub(crate) fn specify(
     inner: &Inner,
     volume: &Volume,
