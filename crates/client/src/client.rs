@@ -293,8 +293,9 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", key.to_string());
         }
-        if let Some(from) = target.from {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
+        if let Some((first, last)) = target.range {
+            let last = last.map(|last| last.to_string()).unwrap_or_default();
+            request = request.header(header::RANGE, format!("bytes={first}-{last}"));
         }
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

@@ -23,8 +23,8 @@ pub struct Target {
     pub(crate) route: Route,
     path: String,
     query: String,
-    /// From which byte on its answer is wanted.
-    pub(crate) from: Option<u64>,
+    /// The first and, unless all of the rest is wanted, the last byte of its answer.
+    pub(crate) range: Option<(u64, Option<u64>)>,
 }
 
 impl Target {
@@ -36,7 +36,7 @@ impl Target {
             false => step.to_owned(),
         };
         let path = route.template.split('/').map(fill).collect::<Vec<_>>().join("/");
-        Self { route, path, query: String::new(), from: None }
+        Self { route, path, query: String::new(), range: None }
     }
 
     /// With one more field in the query.

@@ -208,6 +208,14 @@ pub(crate) async fn of_pieces(pieces: impl Iterator<Item = Bytes> + Send + 'stat
 /// Pieces as a body, which is whole only when its end is told.
 fn told(pieces: impl Stream<Item = Piece> + Send + 'static) -> Body {
     let pieces = pieces.chain(stream::iter([Piece::Broken(cut())]));
+    // A connection is closed over an error with what waits to be sent, the head among it: in the
+    // pause it is sent.
+    let pieces = pieces.then(async |piece| {
+        if matches!(piece, Piece::Broken(_)) {
+            tokio::task::yield_now().await;
+        }
+        piece
+    });
     let taken = pieces.map(|piece| match piece {
         Piece::Bytes(bytes) => Some(Ok(bytes)),
         Piece::End => None,

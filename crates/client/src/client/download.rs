@@ -16,6 +16,9 @@ use super::{Client, Payload};
 use crate::ClientError;
 use crate::target::Target;
 
+/// How much is asked for at once, where longer answers break off with nothing in them.
+const FAULT_PIECE_BYTES: u64 = 4096;
+
 /// An answer that is read as it comes.
 pub struct Download {
     body: Incoming,
@@ -52,8 +55,9 @@ impl Origin {
     pub async fn find_fault(&self, offset: u64) -> Option<ClientError> {
         let mut target = self.target.clone();
         let mut at = offset;
+        let mut is_piece = false;
         loop {
-            target.from = Some(at);
+            target.range = Some((at, is_piece.then(|| at + (FAULT_PIECE_BYTES - 1))));
             let sent = self.client.send(&target, None, BoxBody::default(), "").await;
             let mut body = match sent {
                 Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
@@ -63,6 +67,11 @@ impl Origin {
                 // There is nothing from there on.
                 Err(ClientError::Problem(problem)) if problem.kind == ErrorKind::Invalid => {
                     return None;
+                }
+                // It broke off so early that its head was lost with it.
+                Err(ClientError::Lost { .. }) if !is_piece => {
+                    is_piece = true;
+                    continue;
                 }
                 Err(error) => return Some(error),
             };
@@ -75,8 +84,14 @@ impl Origin {
                     None => break false,
                 }
             };
-            if !broke || at == before {
-                return None;
+            let no_further = at == before;
+            match (is_piece, broke) {
+                (false, false) => return None,
+                (true, _) if no_further => return None,
+                // What a server has read before the fault may be lost with the stream that breaks
+                // off. A short piece either comes whole or is refused with the reason.
+                (false, true) => is_piece = no_further,
+                (true, _) => is_piece = false,
             }
         }
     }

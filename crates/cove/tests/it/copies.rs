@@ -57,7 +57,8 @@ fn a_copy_of_what_this_disk_does_not_give_back_names_it_and_leaves_nothing() {
     assert!(output.stderr.starts_with(told), "{}", output.stderr);
     assert!(output.bytes.len() > 1 << 20, "it had begun");
 
-    assert_eq!(cove.cove(&["files", "cat", "shop:/d/large"]).code, 8);
+    let output = cove.cove(&["files", "cat", "shop:/d/large"]);
+    assert_eq!(output.code, 8, "{}", output.stderr);
 
     // Whoever knows nothing of trailers sees it break off, and not as if it were whole.
     let (address, token) = cove.tcp();
