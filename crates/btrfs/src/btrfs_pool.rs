@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cove_types::{Digest, TreePath, VolumeId};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::changes::SendError;
@@ -18,8 +18,8 @@ use crate::locks::unlock;
 use crate::metadata_room::MetadataRoom;
 use crate::search::{self, INODE_EXTREF, INODE_REF, SearchError, refs};
 use crate::{
-    Access, BTRFS_MAGIC, Changes, ChangesError, Dir, Pool, PoolError, Space, Subvolume,
-    SubvolumePath, Usage, changes, ioctl,
+    Access, BTRFS_MAGIC, Changes, ChangesError, Dir, Mount, MountTable, Pool, PoolError, Space,
+    Subvolume, SubvolumePath, Usage, changes, ioctl,
 };
 
 /// The inode of the top of a subvolume.
@@ -558,8 +558,32 @@ impl Pool for BtrfsPool {
         })
     }
 
+    fn growable_bytes(&self) -> Result<u64, PoolError> {
+        Ok(0)
+    }
+
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {
         self.path.join(place.directory()).join(place.name())
+    }
+
+    fn mounts(&self, place: &SubvolumePath) -> Result<Vec<PathBuf>, PoolError> {
+        let look = |error: io::Error| PoolError::Io {
+            verb: "look for mounts of",
+            place: place.to_string(),
+            source: error,
+        };
+        let table = MountTable::read().map_err(look)?;
+        let at = rustix::fs::statx(&self.root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .map_err(|errno| look(errno.into()))?;
+        let path = std::fs::canonicalize(&self.path).map_err(look)?;
+        let own = table.find(at.stx_mnt_id);
+        let inside = own.and_then(|own| Some((own, path.strip_prefix(&own.point).ok()?)));
+        let (own, inside) = inside.ok_or_else(|| look(io::ErrorKind::NotFound.into()))?;
+        // from the top of the file system, of which the pool itself may show a part
+        let subvolume = own.root.join(inside).join(place.directory()).join(place.name());
+        let of_it =
+            |mount: &&Mount| mount.device == own.device && mount.root.starts_with(&subvolume);
+        Ok(table.mounts().iter().filter(of_it).map(|mount| mount.point.clone()).collect())
     }
 
     fn count_changed(

@@ -519,8 +519,16 @@ impl Pool for FakePool {
         })
     }
 
+    fn growable_bytes(&self) -> Result<u64, PoolError> {
+        Ok(0)
+    }
+
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {
         self.path.join(place.directory()).join(place.name())
+    }
+
+    fn mounts(&self, _: &SubvolumePath) -> Result<Vec<PathBuf>, PoolError> {
+        Ok(Vec::new())
     }
 
     fn count_changed(

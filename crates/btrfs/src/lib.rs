@@ -27,6 +27,7 @@ mod locks;
 mod loop_pool;
 mod metadata;
 mod metadata_room;
+mod mount_table;
 mod overlay;
 mod pool;
 mod search;
@@ -42,6 +43,7 @@ pub use error::{PathError, PoolError};
 pub use fake::FakePool;
 pub use loop_pool::LoopPool;
 pub use metadata::{FileKind, Flags, Metadata, has_writers};
+pub use mount_table::{Mount, MountTable};
 pub use pool::{GROW_BELOW_BYTES, Pool, Space, Usage};
 pub use subvolume::{Access, Subvolume, SubvolumePath};
 

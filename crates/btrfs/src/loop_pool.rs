@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::{
-    Access, BtrfsPool, Changes, ChangesError, Dir, Pool, PoolError, Space, Subvolume,
+    Access, BtrfsPool, Changes, ChangesError, Dir, MountTable, Pool, PoolError, Space, Subvolume,
     SubvolumePath, Usage, ioctl,
 };
 
@@ -167,14 +167,28 @@ fn open_image(image: &Path) -> Result<Option<File>, PoolError> {
     }
 }
 
-/// Refuses to take `bytes` of the host when too little would remain.
-fn check_room(home: &Path, bytes: u64) -> Result<(), PoolError> {
+/// The room of the host.
+struct HostRoom {
+    free_bytes: u64,
+    /// What it keeps free beside a growing pool.
+    needed_bytes: u64,
+}
+
+fn host_room(home: &Path) -> Result<HostRoom, PoolError> {
     let stat = rustix::fs::statvfs(home).map_err(refused("look up the room of", home))?;
     let total = stat.f_blocks.saturating_mul(stat.f_frsize);
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(bytes);
-    let needed = HOST_BYTES_MIN.max(total / 20);
-    if free < needed {
-        return Err(PoolError::HostFull { needed_bytes: needed, free_bytes: free });
+    Ok(HostRoom {
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        needed_bytes: HOST_BYTES_MIN.max(total / 20),
+    })
+}
+
+/// Refuses to take `bytes` of the host when too little would remain.
+fn check_room(home: &Path, bytes: u64) -> Result<(), PoolError> {
+    let HostRoom { free_bytes, needed_bytes } = host_room(home)?;
+    let free_bytes = free_bytes.saturating_sub(bytes);
+    if free_bytes < needed_bytes {
+        return Err(PoolError::HostFull { needed_bytes, free_bytes });
     }
     Ok(())
 }
@@ -347,22 +361,8 @@ fn ensure_mounted(device: &LoopDevice, mount: &Path) -> Result<(), PoolError> {
 /// The device that is mounted at a path, last one last.
 fn mounted_from(mount: &Path) -> Result<Option<PathBuf>, PoolError> {
     let path = std::fs::canonicalize(mount).map_err(failed("look up", mount))?;
-    let table = Path::new("/proc/self/mountinfo");
-    let text = std::fs::read_to_string(table).map_err(failed("read", table))?;
-    Ok(text.lines().filter_map(|line| parse_mount(line, &path)).next_back())
-}
-
-/// The device of a line of mountinfo that is about `path`.
-///
-/// ```text
-/// 36 35 98:0 /root /mount/point options optional - type device options
-/// ```
-fn parse_mount(line: &str, path: &Path) -> Option<PathBuf> {
-    let at = line.split(' ').nth(4)?;
-    // Blanks, tabs, newlines and backslashes are written as three octal digits.
-    let at = at.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
-    let (_, after) = line.split_once(" - ")?;
-    (Path::new(&at) == path).then(|| after.split(' ').nth(1).map(PathBuf::from))?
+    let table = MountTable::read().map_err(failed("look for the mount of", mount))?;
+    Ok(table.find_at(&path).map(|mount| mount.from.clone()))
 }
 
 /// Makes the file system as large as its device.
@@ -444,8 +444,17 @@ impl Pool for LoopPool {
         self.pool.space()
     }
 
+    fn growable_bytes(&self) -> Result<u64, PoolError> {
+        let room = host_room(&self.home)?;
+        Ok(room.free_bytes.saturating_sub(room.needed_bytes))
+    }
+
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {
         self.pool.absolute(place)
+    }
+
+    fn mounts(&self, place: &SubvolumePath) -> Result<Vec<PathBuf>, PoolError> {
+        self.pool.mounts(place)
     }
 
     fn count_changed(

@@ -175,8 +175,23 @@ pub trait Pool: Send + Sync + 'static {
     /// What the kernel says.
     fn space(&self) -> Result<Space, PoolError>;
 
+    /// By how many bytes the pool can still grow, whatever has it grow; 0 where it has one size for ever.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn growable_bytes(&self) -> Result<u64, PoolError>;
+
     /// Where a subvolume is in the host's file system, for mounts and messages.
     fn absolute(&self, place: &SubvolumePath) -> PathBuf;
+
+    /// Where a subvolume, or a directory in it, is mounted by itself in this process's mount namespace; none for
+    /// most. A pool that nothing can mount parts of says none.
+    ///
+    /// # Errors
+    ///
+    /// The mounts could not be read.
+    fn mounts(&self, place: &SubvolumePath) -> Result<Vec<PathBuf>, PoolError>;
 
     /// How many inodes of `child` were made or changed since its ancestor `parent` was taken, up to
     /// `most`; a pool that cannot tell says 0. What was deleted does not count.

@@ -71,6 +71,13 @@ pub struct EntryRecord {
 }
 
 impl EntryRecord {
+    /// Whether its state counts as kept: it is in the timeline, and goes through the trash before it is gone. One
+    /// of kind `csi` is gone at once when a program deletes it.
+    #[must_use]
+    pub fn keeps_its_state(&self) -> bool {
+        self.is_live() && self.kind != EntryKind::Csi
+    }
+
     /// Whether it is in the timeline.
     #[must_use]
     pub fn is_live(&self) -> bool {

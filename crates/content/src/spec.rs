@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use cove_types::{EntryId, ParseError, VolumeId, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::head::RequestHash;
 use crate::json::canonical;
+use crate::retention::KEEP_MAX;
 
 /// The most labels, and the most parameters, that a volume has.
 pub const LABELS_MAX: usize = 64;
@@ -26,6 +28,15 @@ pub const SPEC_BYTES_MAX: usize = 2 << 10;
 /// The quotas that a volume can have, in bytes: below 1 MiB there is no room for its directories, and of what is
 /// near 2⁶⁴ the file system takes it to limit nothing.
 pub const QUOTA_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 60;
+
+/// The parameter that says after how many seconds what has changed is stored: [`STORING_INTERVAL_SECONDS`].
+pub const STORING_INTERVAL: &str = "storingInterval";
+
+/// The storing intervals that a volume can have.
+pub const STORING_INTERVAL_SECONDS: RangeInclusive<u32> = 1..=86_400;
+
+/// The parameter that says how many counted entries of the timeline stay: 1 to [`KEEP_MAX`].
+pub const RETENTION: &str = "retention";
 
 /// What a volume was asked to be. Part of its head; no root and no entry names it (ADR 0018).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -123,6 +134,24 @@ impl VolumeSpec {
             next.stands_alone = stands_alone;
         }
         next
+    }
+
+    /// After how long what has changed is stored, where that was asked for.
+    #[must_use]
+    pub fn storing_interval(&self) -> Option<Duration> {
+        self.number(STORING_INTERVAL, &STORING_INTERVAL_SECONDS)
+            .map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// How many counted entries stay, where that was asked for.
+    #[must_use]
+    pub fn retention(&self) -> Option<u32> {
+        self.number(RETENTION, &(1..=KEEP_MAX))
+    }
+
+    /// The value of a parameter; none where it is none of its law, as a newer version may have written it.
+    fn number(&self, key: &str, law: &RangeInclusive<u32>) -> Option<u32> {
+        self.parameters.get(key)?.parse().ok().filter(|number| law.contains(number))
     }
 
     /// Looks at its laws.

@@ -118,7 +118,10 @@ pub struct NewEntry {
     pub message: Option<String>,
     /// Its name; refused when another live entry has it.
     pub label: Option<Label>,
-    /// How many counted entries stay; 1 to 200.
+    /// What it was made by; of snapshots of one instant, the id that they have together.
+    pub cause: Option<String>,
+    /// How many counted entries stay, 1 to 200, unless the volume's own parameter says otherwise, here and wherever
+    /// else entries come.
     pub keep: u32,
 }
 
@@ -196,6 +199,8 @@ pub struct VolumeStatus {
     pub seq: u32,
     /// The directory of the project's files, when a copy is here.
     pub path: Option<PathBuf>,
+    /// Whether it is deleted, and has entries of kind `csi` that are kept alone.
+    pub is_deleted: bool,
     /// Whether it lies in the trash, and since when.
     pub trashed_at: Option<jiff::Timestamp>,
     /// When its state was last saved.
@@ -218,6 +223,15 @@ pub struct VolumeStatus {
     pub problems: Vec<wire::Problem>,
     /// `reachable`, `unreachable`, `held_by_another` or `unknown`.
     pub store: String,
+}
+
+/// Room on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Free for new files, in bytes; of a pool in a file, with what that can still grow by.
+    pub available_bytes: u64,
+    /// In all, in bytes.
+    pub total_bytes: u64,
 }
 
 /// A file, as listed.
@@ -432,10 +446,50 @@ pub trait Volumes: Send + Sync + 'static {
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError>;
 
+    /// Deletes a volume for ever, without the trash: its files, and all entries but those of kind `csi`, which stay
+    /// in a head that is in no list of volumes but the one of [`list`](Self::list). Once this returns nobody
+    /// reaches its files; its head is gone when it is saved. What was not saved goes with it.
+    ///
+    /// One that is deleted already is success, one whose files are mounted anywhere on this machine is refused.
+    async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError>;
+
+    /// Takes an entry out of its volume for ever, without the trash; with the last entry of a deleted volume, what
+    /// is left of that. Returns when saved. One that is gone already is success.
+    async fn remove_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+    ) -> Result<(), VolumeError>;
+
+    /// Makes an entry of the present state of each volume, all of one instant: whatever was written in the order
+    /// of one program is in all of them up to one point. Each volume once, with a call of its own. All or none
+    /// are made. Programs that have files of several of them open for writing stand still meanwhile, some 10 ms.
+    async fn snapshot_together(
+        &self,
+        calls: Vec<(Call, VolumeId)>,
+        entry: NewEntry,
+    ) -> Result<Captured<Vec<Snapshot>>, VolumeError>;
+
+    /// Saves what has changed since the last commit, and all that is captured; gives what is saved then.
+    async fn store(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError>;
+
+    /// Makes the directory in which one service of the workspace keeps its data, durable on return, and gives its
+    /// absolute path on this machine; one that is there is the answer. `service`: 1 to 40 of `[a-z0-9-]`, beginning
+    /// with a letter or digit.
+    async fn make_service_directory(
+        &self,
+        volume: &VolumeId,
+        service: &str,
+    ) -> Result<PathBuf, VolumeError>;
+
+    /// The room for new volumes.
+    async fn capacity(&self) -> Result<Capacity, VolumeError>;
+
     /// Waits until all that the volume had captured when this was called is saved.
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError>;
 
-    /// All volumes, trashed ones included.
+    /// All volumes, trashed ones and what is left of deleted ones included.
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError>;
 
     /// One volume.

@@ -137,6 +137,10 @@ pub struct Finished {
     pub discarded: Vec<DiscardedRow>,
     /// What the operations came to.
     pub results: Vec<ResultRow>,
+    /// Volumes whose heads are none any more.
+    pub heads_gone: Vec<VolumeId>,
+    /// Volumes of which no copy is here any more.
+    pub copies_gone: Vec<VolumeId>,
 }
 
 /// The database of a node, `node.db`. Cloning shares its connections.
@@ -183,6 +187,14 @@ impl NodeDatabase {
         }
         for row in &finished.results {
             put_result(&mut transaction, row).await?;
+        }
+        for volume in &finished.heads_gone {
+            let gone = sqlx::query("DELETE FROM heads WHERE volume = $1").bind(volume.as_str());
+            gone.execute(&mut *transaction).await.map_err(failed())?;
+        }
+        for volume in &finished.copies_gone {
+            let gone = sqlx::query("DELETE FROM copies WHERE volume = $1").bind(volume.as_str());
+            gone.execute(&mut *transaction).await.map_err(failed())?;
         }
         for operation in &finished.operations {
             delete_pending(&mut transaction, operation).await?;

@@ -6,6 +6,7 @@
 mod built;
 mod complete;
 mod create;
+mod delete;
 mod entry;
 mod fork;
 mod late_writes;
@@ -16,14 +17,16 @@ mod restore_paths;
 mod resume;
 mod snapshot;
 mod specify;
+mod together;
 
 pub(crate) use built::Built;
 pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
 pub(crate) use create::{LIMITS, create};
+pub(crate) use delete::{delete, take_files};
 pub(crate) use entry::{furnish, local_entry, strip_volume};
-pub(crate) use fork::{Source as ForkSource, fork, prepare_fork};
+pub(crate) use fork::{Source as ForkSource, fork, prepare_fork, refuse_source};
 pub(crate) use look::{background, look_at_all, look_at_one};
 pub(crate) use replaced::Looked;
 pub(crate) use restore::{prepare_restore, restore};
@@ -31,6 +34,7 @@ pub(crate) use restore_paths::{litter, prepare_paths, restore_paths, staging_of}
 pub(crate) use resume::resume;
 pub(crate) use snapshot::{draft, refuse_label, snapshot};
 pub(crate) use specify::{hold_all_to_quotas, hold_to_quota, specify};
+pub(crate) use together::snapshot_together;
 
 use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash};

@@ -4,7 +4,7 @@ mod edit;
 mod extract;
 mod flushes;
 
-pub(crate) use edit::{Edit, edit, make_owned};
+pub(crate) use edit::{Edit, edit, make_owned, make_service_directory};
 pub(crate) use extract::{merge, stage};
 pub(crate) use flushes::Flushes;
 

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use cove_btrfs::{Dir, FileKind};
+use cove_btrfs::{Dir, FileKind, MountTable};
 use cove_content::volumes::VolumeError;
 use cove_types::{TreePath, escape_bytes};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
@@ -43,6 +43,20 @@ pub(crate) fn refuse_writers(top: &Path) -> Result<(), VolumeError> {
         program: escape_bytes(program.trim_ascii()),
         path,
     })
+}
+
+/// The processes that have a file below `top` open for writing or mapped shared and writable, as far as `/proc`
+/// shows them. Costs a look through it.
+pub(crate) fn writers(top: &Path) -> Vec<u32> {
+    let place = Place::of(top);
+    let mut pids = Vec::new();
+    place.find(|usage| {
+        if usage.is_writable && usage.is_file && usage.is_there(&place) {
+            pids.extend(pid(usage.process));
+        }
+        None::<()>
+    });
+    pids
 }
 
 /// Whether anybody has something at or below `replaced` of a volume at `top`: a process has it open in
@@ -141,10 +155,9 @@ impl Place {
             .map(|found| found.dev());
         let mount = rustix::fs::statx(CWD, top, AtFlags::empty(), StatxFlags::MNT_ID)
             .map(|found| found.stx_mnt_id);
-        let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let filesystem = mount.ok().and_then(|id| {
-            mount_lines(&mounts).find(|mount| mount.id == id).map(|mount| mount.filesystem.to_vec())
-        });
+        let mounts = MountTable::read().ok();
+        let mount = mounts.as_ref().and_then(|mounts| mounts.find(mount.ok()?));
+        let filesystem = mount.map(|mount| mount.device.clone().into_bytes());
         Self { top: canonical, device, filesystem: filesystem.unwrap_or_default() }
     }
 
@@ -266,11 +279,11 @@ impl Mounts {
     fn of(process: &Path, filesystem: &[u8]) -> Self {
         let text = fs::read(process.join("mountinfo")).unwrap_or_default();
         let mut mounts = Self { ours: HashMap::new(), points: Vec::new() };
-        for mount in mount_lines(&text) {
-            let is_ours = !filesystem.is_empty() && mount.filesystem == filesystem;
+        for mount in MountTable::parse(&text).mounts() {
+            let is_ours = !filesystem.is_empty() && mount.device.as_bytes() == filesystem;
             mounts.ours.insert(mount.id, is_ours);
             if is_ours {
-                mounts.points.push(mount.point);
+                mounts.points.push(mount.point.clone());
             }
         }
         mounts
@@ -281,40 +294,6 @@ impl Mounts {
     fn may_be_ours(&self, id: u64) -> bool {
         self.ours.get(&id).copied().unwrap_or(true)
     }
-}
-
-/// A line of `/proc/<pid>/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug, PartialEq, Eq)]
-struct Mount<'l> {
-    id: u64,
-    filesystem: &'l [u8],
-    point: PathBuf,
-}
-
-fn mount_lines(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
-    text.split(|byte| *byte == b'\n').filter_map(|line| {
-        // id parent major:minor root point …
-        let mut fields = line.split(|byte| *byte == b' ');
-        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let filesystem = fields.nth(1)?;
-        let point = PathBuf::from(OsStr::from_bytes(&unescaped(fields.nth(1)?)));
-        Some(Mount { id, filesystem, point })
-    })
-}
-
-/// A field in which the kernel writes blanks, line ends and backslashes as `\040` and the like.
-fn unescaped(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = (byte == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(octal.unwrap_or(byte));
-        rest = if octal.is_some() { &after[3..] } else { after };
-    }
-    bytes
 }
 
 /// A line of `/proc/<pid>/maps` that shows a file (proc_pid_maps(5)).
@@ -349,15 +328,6 @@ impl<'l> Mapping<'l> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_is_its_number_its_file_system_and_where_it_is() {
-        let line =
-            b"36 35 0:45 /volumes /mnt/a\\040b rw,noatime shared:1 - btrfs /dev/loop0 rw\n\nx";
-        let mounts: Vec<Mount<'_>> = mount_lines(line).collect();
-        let point = PathBuf::from("/mnt/a b");
-        assert_eq!(mounts, [Mount { id: 36, filesystem: b"0:45", point }]);
-    }
 
     #[test]
     fn a_mapping_of_a_file_is_told_apart_from_memory() {

@@ -20,6 +20,7 @@ mod node;
 mod recover;
 mod save;
 mod serve;
+mod standstill;
 mod volume;
 mod work;
 

@@ -191,7 +191,9 @@ impl Inner {
             return;
         }
         let task = self.runtime.spawn(save_in_turn(Arc::clone(self), Arc::clone(volume)));
-        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
+        let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
     }
 
     /// Takes a volume out that is not one.
@@ -374,7 +376,7 @@ impl Node {
         let look = tokio::spawn(async move {
             let mut swept = inner.env.since_boot();
             loop {
-                tokio::time::sleep(inner.options.look_every.min(inner.options.store_every)).await;
+                tokio::time::sleep(pause_between_looks(&inner)).await;
                 let looking = Arc::clone(&inner);
                 let is_due = inner.env.since_boot().saturating_sub(swept) >= SWEEP;
                 if is_due {
@@ -430,6 +432,14 @@ impl Node {
         }
         self.inner.database.close().await;
     }
+}
+
+/// How long it is until the next look: as one of the volumes is to be stored at the soonest.
+fn pause_between_looks(inner: &Inner) -> Duration {
+    let all = inner.all_volumes();
+    let own = all.iter().filter_map(|volume| volume.state().spec().storing_interval()).min();
+    let own = own.unwrap_or(inner.options.store_every);
+    inner.options.look_every.min(inner.options.store_every).min(own)
 }
 
 fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc<Volume> {

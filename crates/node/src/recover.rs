@@ -171,7 +171,9 @@ impl Recovery {
             self.recovered.lost.push(subject.lost(why));
             return None;
         }
-        self.projects.insert(document.id.clone(), subject.clone());
+        if head.state != HeadState::Deleted {
+            self.projects.insert(document.id.clone(), subject.clone());
+        }
         let here = SubvolumePath::Volume(id.clone());
         let is_here = match self.inner.pool.find(&here) {
             Ok(found) => found.is_some(),
@@ -182,6 +184,14 @@ impl Recovery {
         };
         let complete = known.filter(|volume| is_here && volume.state().copy.is_some());
         let recovered = match complete {
+            _ if head.state == HeadState::Deleted => {
+                if is_here {
+                    let files = self.inner.pool.absolute(&here);
+                    let why = format!("it is deleted; its files stay in {}", files.display());
+                    self.recovered.lost.push(subject.lost(why));
+                }
+                self.take_deleted(id, (head, version))
+            }
             Some(volume) if is_still_ours(&self.inner, &head, &volume) => {
                 volume.state().fenced = false;
                 Ok(volume)
@@ -201,10 +211,8 @@ impl Recovery {
         let key = self.inner.remote.head_key(id);
         let object = self.inner.remote.get(&key).map_err(head_error)?;
         match HeadObject::decode_of(id, &object.bytes).map_err(head_error)? {
-            HeadObject::Head(head) if head.state != HeadState::Deleted => {
-                Ok(Some((*head, object.version)))
-            }
-            HeadObject::Head(_) | HeadObject::Tombstone(_) => Ok(None),
+            HeadObject::Head(head) => Ok(Some((*head, object.version))),
+            HeadObject::Tombstone(_) => Ok(None),
         }
     }
 
@@ -239,6 +247,29 @@ impl Recovery {
                 Err(error) => return Err(said(error)),
             }
         }
+    }
+
+    /// Takes what is left of a deleted volume over: entries that are kept alone, of which no files are here.
+    fn take_deleted(&self, id: &VolumeId, found: (Head, Version)) -> Result<Arc<Volume>, String> {
+        let inner = &self.inner;
+        let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
+        let capture = Arc::clone(&volume.capture);
+        let _turn = capture.blocking_lock();
+        if is_still_ours(inner, &found.0, &volume) && volume.state().known.is_some() {
+            volume.state().fenced = false;
+            return Ok(volume);
+        }
+        let (mut known, _) = self.seal(id, found)?;
+        known.older = read_older(inner, &known.head).map_err(said)?;
+        {
+            let mut state = volume.state();
+            state.document.clone_from(&known.head.document);
+            state.saved_at = Some(known.head.time);
+            (state.saving, state.fenced) = (None, false);
+        }
+        remember(inner, &volume, known).map_err(said)?;
+        inner.adopt(&volume);
+        Ok(volume)
     }
 
     /// Takes a volume over of which this node has no complete copy, or one that another Cove has changed
@@ -329,7 +360,7 @@ fn head_error(error: impl std::error::Error + Classify) -> HeadError {
 /// Makes the state of a head an entry of it, unless it is one.
 fn keep_now(inner: &Inner, id: &VolumeId, known: Known) -> Result<Known, String> {
     let tree = known.head.now.tree;
-    if known.entries().any(|entry| entry.is_live() && entry.root.tree == tree) {
+    if known.entries().any(|entry| entry.keeps_its_state() && entry.root.tree == tree) {
         return Ok(known);
     }
     keep_unknown(inner, id, &known).map_err(said)

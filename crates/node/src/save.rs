@@ -4,6 +4,7 @@
 //! in the head's list of operations, and what an earlier attempt put is named by nothing.
 
 mod commit;
+mod delete;
 mod edit;
 mod error;
 mod finish;
@@ -28,8 +29,8 @@ use std::sync::Arc;
 use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::head::{
-    BACKGROUND, Commit, Head, Nonce, OlderEntries, Op, OpAnswer, OpResult, RequestHash, Stamp,
-    TransitionError,
+    BACKGROUND, Commit, Head, HeadState, Nonce, OlderEntries, Op, OpAnswer, OpResult, RequestHash,
+    Stamp, TransitionError,
 };
 use cove_content::retention::roll_off;
 use cove_content::root::Root;
@@ -39,6 +40,7 @@ use cove_types::{Classify, Digest, EntryId, ErrorKind};
 use crate::capture::{asks_store, complete, give_up, is_lasting, is_unfinished, undo};
 use crate::node::{Inner, chain, document_digest};
 use crate::save::commit::commit;
+use crate::save::delete::{delete, finish_deleted, may_end, remove_entry};
 use crate::save::edit::{change_head, entry_edit};
 use crate::save::finish::finish;
 use crate::save::fork::fork;
@@ -59,7 +61,10 @@ pub(crate) fn save(
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
     let pending = finish_capture(inner, volume, pending)?;
-    catch_up(inner, volume, &pending)?;
+    // where a tombstone may be in its place already, the PUT finds out
+    if !may_end(&pending.work) {
+        catch_up(inner, volume, &pending)?;
+    }
     let saved = attempt(inner, volume, &pending).map_err(|error| kept(&pending, error));
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
         // the head is another than is remembered here: an answer was lost, or another copy saved
@@ -145,6 +150,12 @@ fn attempt(
     let answer = volume.state().known.as_ref().map(|known| {
         (known.head.find_op(&pending.operation, &RequestHash(pending.request)), known.clone())
     });
+    if let Some((OpAnswer::First(_), known)) = &answer
+        && known.head.state == HeadState::Deleted
+        && may_end(&pending.work)
+    {
+        return finish_deleted(inner, volume, pending, Some(known.clone()));
+    }
     if let Some((OpAnswer::First(result), known)) = answer
         && !matches!(pending.work, Work::Background | Work::Create { .. } | Work::Fork { .. })
     {
@@ -204,6 +215,8 @@ fn attempt(
                 Ok((next, older))
             })
         }
+        Work::Delete => delete(inner, volume, pending),
+        Work::RemoveEntry { entry } => remove_entry(inner, volume, pending, entry),
         Work::SetTrashed { trashed } => {
             change_head(inner, volume, pending, Ended::default(), |known, stamp, op| {
                 known.next(|head| head.set_trashed(*trashed, Some(op.clone()), stamp))
@@ -266,7 +279,7 @@ pub(crate) fn never(_: &Head, _: &Root) -> bool {
 /// it); it is the present one and `here`, what the files descend from, as well; or `own` has it, even in the
 /// trash, because then somebody has put this very state there.
 fn keeps(head: &Head, own: &EntryId, here: Option<Digest>, root: &Root) -> bool {
-    let mut kept = head.entries.iter().filter(|entry| entry.is_live() || entry.id == *own);
+    let mut kept = head.entries.iter().filter(|entry| entry.keeps_its_state() || entry.id == *own);
     let is_now = root.tree == head.now.tree && here == Some(head.now.tree);
     is_now || kept.any(|entry| entry.root.tree == root.tree)
 }

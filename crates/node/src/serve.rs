@@ -7,17 +7,17 @@ mod verify;
 
 use std::io::{Read, Write};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cove_content::document::ProjectDocument;
-use cove_content::head::HeadState;
 use cove_content::read;
 use cove_content::spec::SpecChange;
 use cove_content::volumes::{
-    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
-    Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Saving, Snapshot, Source,
-    Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView,
+    FoundLost, Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Saving,
+    Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
@@ -137,6 +137,21 @@ impl Node {
         self.inner.get_volume(id)
     }
 
+    /// A volume that has files: one of which only entries are left is not here.
+    fn live_volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
+        let volume = self.volume(id)?;
+        let is_deleted = volume.state().will_be_deleted();
+        if is_deleted { Err(VolumeError::NotHere { volume: id.clone() }) } else { Ok(volume) }
+    }
+
+    /// What is read at a moment: of a deleted volume its entries alone.
+    fn volume_at(&self, id: &VolumeId, moment: &Moment) -> Result<Arc<Volume>, VolumeError> {
+        match moment {
+            Moment::Now => self.live_volume(id),
+            Moment::Entry(_) => self.volume(id),
+        }
+    }
+
     /// Runs blocking work of a call that may ask the store: not many at once, since each may wait as
     /// long as the store lets it.
     async fn asking<T: Send + 'static>(
@@ -159,7 +174,8 @@ impl Node {
         moment: &Moment,
         work: impl FnOnce(&Inner, &Volume, &Place) -> Result<T, VolumeError> + Send + 'static,
     ) -> Result<T, VolumeError> {
-        let (inner, volume, moment) = (Arc::clone(&self.inner), self.volume(id)?, moment.clone());
+        let (inner, volume) = (Arc::clone(&self.inner), self.volume_at(id, moment)?);
+        let moment = moment.clone();
         let (inner_here, volume_here, moment_here) =
             (Arc::clone(&inner), Arc::clone(&volume), moment.clone());
         let done =
@@ -345,7 +361,9 @@ impl Volumes for Node {
         self.refuse_lost(&volume)?;
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
-            capture::refuse_trashed(&volume)?;
+            if let Moment::Now = moment {
+                capture::refuse_source(&volume, &moment)?;
+            }
             let from = match moment {
                 Moment::Now => ForkSource::Now,
                 Moment::Entry(entry) => {
@@ -383,10 +401,11 @@ impl Volumes for Node {
         &self,
         call: Call,
         volume: VolumeId,
-        entry: NewEntry,
+        mut entry: NewEntry,
     ) -> Result<Captured<Snapshot>, VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        let (inner, volume) = (Arc::clone(&self.inner), self.live_volume(&volume)?);
         self.refuse_lost(&volume)?;
+        entry.keep = volume.state().keep(entry.keep);
         if entry.label.is_some() {
             self.all_entries(&volume).await?;
         }
@@ -405,10 +424,11 @@ impl Volumes for Node {
         &self,
         call: Call,
         volume: VolumeId,
-        restore: Restore,
+        mut restore: Restore,
     ) -> Result<Captured<Restored>, VolumeError> {
-        let volume = self.volume(&volume)?;
+        let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
+        restore.keep = volume.state().keep(restore.keep);
         let operation = call.operation;
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
@@ -442,15 +462,18 @@ impl Volumes for Node {
         call: Call,
         volume: VolumeId,
         entry: EntryId,
-        edit: EntryEdit,
+        mut edit: EntryEdit,
     ) -> Result<EntryView, VolumeError> {
-        let volume = self.volume(&volume)?;
+        let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
         self.known_entry(&volume, &entry).await?;
         find_view(&volume, &entry)?;
         if let EntryEdit::Label(Some(label)) = &edit {
             self.all_entries(&volume).await?;
             capture::refuse_label(&volume, label, Some(&entry))?;
+        }
+        if let EntryEdit::Undelete { keep } = &mut edit {
+            *keep = volume.state().keep(*keep);
         }
         let work = Work::EditEntry { entry, edit: Edit::from(edit) };
         let asked = self.change(call, &volume, work).await?;
@@ -464,7 +487,7 @@ impl Volumes for Node {
         volume: VolumeId,
         document: ProjectDocument,
     ) -> Result<VolumeStatus, VolumeError> {
-        let volume = self.volume(&volume)?;
+        let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
         let asked = self.change(call, &volume, Work::Describe { document }).await?;
         end(&self.inner, asked).await?;
@@ -478,7 +501,7 @@ impl Volumes for Node {
         change: SpecChange,
         document: Option<ProjectDocument>,
     ) -> Result<Captured<VolumeStatus>, VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(&volume)?);
+        let (inner, volume) = (Arc::clone(&self.inner), self.live_volume(&volume)?);
         self.refuse_lost(&volume)?;
         let turn = volume.turn().await;
         blocking(move || {
@@ -497,7 +520,7 @@ impl Volumes for Node {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
-        let volume = self.volume(&volume)?;
+        let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
         if trashed {
             // of what fails of it, whoever asked for it is told
@@ -513,6 +536,138 @@ impl Volumes for Node {
         self.status_of(volume).await
     }
 
+    async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        let Some(volume) = inner.find_volume(&volume) else {
+            // one of which nothing is left
+            let ended = blocking(move || capture::ended_here(&inner, &call)).await?;
+            let done = ended.ok_or(VolumeError::NotHere { volume })?;
+            return Ok(Captured { value: (), saved: saving(&self.inner, done, |_| Ok(())) });
+        };
+        self.refuse_lost(&volume)?;
+        if volume.state().will_be_deleted() {
+            let waiting = volume.state().end_of_all();
+            let told = Arc::clone(&inner);
+            let saved = Box::pin(async move {
+                for receiver in waiting {
+                    end_of(&told, receiver).await?;
+                }
+                Ok(())
+            });
+            return Ok(Captured { value: (), saved });
+        }
+        self.all_entries(&volume).await?;
+        let turn = volume.turn().await;
+        blocking(move || {
+            let asked = capture::delete(&inner, &volume, &call, turn)?;
+            Ok(Captured { value: (), saved: saving(&inner, asked, |_| Ok(())) })
+        })
+        .await
+    }
+
+    async fn remove_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+    ) -> Result<(), VolumeError> {
+        let Some(volume) = self.inner.find_volume(&volume) else { return Ok(()) };
+        self.refuse_lost(&volume)?;
+        match self.known_entry(&volume, &entry).await {
+            Ok(()) => {}
+            Err(VolumeError::NoEntry { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let asked = self.change(call, &volume, Work::RemoveEntry { entry }).await?;
+        end(&self.inner, asked).await.map(drop)
+    }
+
+    async fn snapshot_together(
+        &self,
+        calls: Vec<(Call, VolumeId)>,
+        entry: NewEntry,
+    ) -> Result<Captured<Vec<Snapshot>>, VolumeError> {
+        let mut volumes = Vec::new();
+        for (call, id) in calls {
+            let volume = self.live_volume(&id)?;
+            self.refuse_lost(&volume)?;
+            if entry.label.is_some() {
+                self.all_entries(&volume).await?;
+            }
+            volumes.push((volume, call));
+        }
+        // all take their turns in one order, so that no two wait for each other
+        let mut order: Vec<usize> = (0..volumes.len()).collect();
+        order.sort_by(|a, b| volumes[*a].0.id.cmp(&volumes[*b].0.id));
+        if order.windows(2).any(|pair| volumes[pair[0]].0.id == volumes[pair[1]].0.id) {
+            let what = "a volume is named twice".to_owned();
+            return Err(VolumeError::Refused { kind: ErrorKind::Invalid, what });
+        }
+        let mut turns = Vec::new();
+        for n in order {
+            turns.push(volumes[n].0.turn().await);
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let ends = capture::snapshot_together(&inner, &volumes, &entry, turns)?;
+            let id = |call: &Call| EntryId::derive(&call.operation, "snapshot");
+            let told = volumes
+                .iter()
+                .map(|(volume, call)| snapshot_of(volume, &Ended::default(), &id(call)));
+            let value = told.collect::<Result<Vec<_>, _>>()?;
+            let waiting = Arc::clone(&inner);
+            let saved = Box::pin(async move {
+                let mut saved = Vec::new();
+                for ((volume, call), asked) in volumes.iter().zip(ends) {
+                    let ended = end(&waiting, asked).await?;
+                    saved.push(snapshot_of(volume, &ended, &id(call))?);
+                }
+                Ok(saved)
+            });
+            Ok(Captured { value, saved })
+        })
+        .await
+    }
+
+    async fn store(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        let volume = self.live_volume(volume)?;
+        self.refuse_lost(&volume)?;
+        self.saved(&volume).await?;
+        self.look_at(&volume).await?;
+        self.saved(&volume).await?;
+        self.status_of(volume).await
+    }
+
+    async fn make_service_directory(
+        &self,
+        volume: &VolumeId,
+        service: &str,
+    ) -> Result<PathBuf, VolumeError> {
+        let (inner, volume) = (Arc::clone(&self.inner), self.live_volume(volume)?);
+        let service = service.to_owned();
+        blocking(move || {
+            let path = files::make_service_directory(&inner, &volume, &service);
+            volume.state().changes.edited();
+            path
+        })
+        .await
+    }
+
+    async fn capacity(&self) -> Result<Capacity, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let failed =
+                |error| VolumeError::failed("failed to look up the room of the pool", error);
+            let space = inner.pool.space().map_err(failed)?;
+            let more = inner.pool.growable_bytes().map_err(failed)?;
+            Ok(Capacity {
+                available_bytes: space.unpromised().saturating_add(more),
+                total_bytes: space.total.saturating_add(more),
+            })
+        })
+        .await
+    }
+
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {
         let volume = self.volume(volume)?;
         self.saved(&volume).await?;
@@ -526,10 +681,8 @@ impl Volumes for Node {
             let mut all = Vec::new();
             for volume in inner.all_volumes() {
                 let is_listed = {
-                    let state = volume.state();
-                    let head = state.known.as_ref().map(|known| known.head.state);
                     // what could not be read again yet is named by the doctor
-                    head != Some(HeadState::Deleted) && state.document.is_some()
+                    volume.state().document.is_some()
                 };
                 if is_listed {
                     all.push(status(&inner, &volume)?);
@@ -559,7 +712,7 @@ impl Volumes for Node {
     ) -> Result<Vec<wire::Change>, VolumeError> {
         // a tree of now is that of the last commit, so what is newer is stored first
         for (volume, moment) in [&before, &after] {
-            let volume = self.volume(volume)?;
+            let volume = self.volume_at(volume, moment)?;
             if *moment == Moment::Now {
                 self.saved(&volume).await?;
                 self.look_at(&volume).await?;
@@ -606,7 +759,7 @@ impl Volumes for Node {
         range: Option<Range<u64>>,
     ) -> Result<(FileView, FileReader), VolumeError> {
         if let Moment::Now = moment {
-            let here = self.volume(volume)?;
+            let here = self.live_volume(volume)?;
             if let Some(read) = files::read_at_once(&self.inner, &here, path, range.clone()) {
                 return Ok(read);
             }
@@ -630,7 +783,7 @@ impl Volumes for Node {
     }
 
     async fn edit(&self, volume: &VolumeId, edit: FileEdit) -> Result<Edited, VolumeError> {
-        let (inner, volume) = (Arc::clone(&self.inner), self.volume(volume)?);
+        let (inner, volume) = (Arc::clone(&self.inner), self.live_volume(volume)?);
         let edit = match edit {
             FileEdit::Extract(path, stream) => return self.extract(&volume, path, stream).await,
             FileEdit::Put(path, content) => files::Edit::Put(path, content),

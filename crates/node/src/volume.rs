@@ -13,7 +13,7 @@ use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{EntryView, VolumeError};
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
-use cove_types::{Digest, Durability, EntryId, ErrorKind, OperationId, VolumeId};
+use cove_types::{Digest, Durability, EntryId, EntryKind, ErrorKind, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
@@ -72,6 +72,15 @@ impl Known {
         &self,
         transition: impl Fn(&Head) -> Result<Head, TransitionError>,
     ) -> Result<(Head, OlderEntries), TransitionError> {
+        self.next_of(transition, |head| Some(head))
+    }
+
+    /// The same with transitions after which there may be no head: `head_of` finds it.
+    pub fn next_of<T>(
+        &self,
+        transition: impl Fn(&Head) -> Result<T, TransitionError>,
+        head_of: impl Fn(&mut T) -> Option<&mut Head>,
+    ) -> Result<(T, OlderEntries), TransitionError> {
         match transition(&self.head) {
             Err(
                 TransitionError::OlderNotJoined { volume }
@@ -82,8 +91,9 @@ impl Known {
                     .join(&self.older)
                     .map_err(|_| TransitionError::OlderNotJoined { volume })?;
                 let mut next = transition(&joined)?;
-                let older = next.name_again(self.head.older.as_ref());
-                Ok((next, older))
+                let head = head_of(&mut next);
+                let older = head.map(|head| head.name_again(self.head.older.as_ref()));
+                Ok((next, older.unwrap_or_default()))
             }
             next => Ok((next?, self.older.clone())),
         }
@@ -130,6 +140,11 @@ impl From<OpResult> for Ended {
             }
         }
     }
+}
+
+/// Whether an entry stays when its volume is deleted.
+pub(crate) fn is_kept_alone(record: &EntryRecord) -> bool {
+    record.kind == EntryKind::Csi && record.is_live()
 }
 
 /// The turn to capture something, until it is dropped.
@@ -242,6 +257,11 @@ impl State {
         if document.is_some() {
             self.document = document;
         }
+    }
+
+    /// How many counted entries stay: what its own parameter says, else `unsaid`.
+    pub fn keep(&self, unsaid: u32) -> u32 {
+        self.spec().retention().unwrap_or(unsaid)
     }
 
     /// What is asked of it, with what waits to be saved.
@@ -385,6 +405,8 @@ impl State {
                         durability: Durability::OnThisNode,
                     });
                 }
+                Work::Delete => views.retain(|view| is_kept_alone(&view.record)),
+                Work::RemoveEntry { entry } => views.retain(|view| view.record.id != *entry),
                 Work::EditEntry { entry, edit: Edit::Label(label) } => {
                     if let Some(view) = views.iter_mut().find(|view| view.record.id == *entry) {
                         view.record.label.clone_from(label);
@@ -426,6 +448,12 @@ impl State {
     /// Whether there is a head and the volume is in use.
     pub fn is_live(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.head.state == HeadState::Live)
+    }
+
+    /// Whether the volume is deleted once all that is captured is saved: nobody reaches its files any more.
+    pub fn will_be_deleted(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.head.state == HeadState::Deleted)
+            || self.queue.iter().any(|pending| matches!(pending.work, Work::Delete))
     }
 
     /// Whether the volume is in the trash once all that is captured is saved.

@@ -80,6 +80,13 @@ pub enum Work {
         #[serde(default)]
         document: Option<ProjectDocument>,
     },
+    /// Put a tombstone, or a head with the entries that are kept alone; the files are gone already.
+    Delete,
+    /// Take an entry out of the head.
+    RemoveEntry {
+        /// Which.
+        entry: EntryId,
+    },
     /// Move to the trash or back.
     SetTrashed {
         /// Whether to the trash.
@@ -156,6 +163,8 @@ impl Work {
             Self::EditEntry { .. } => "edit_entry",
             Self::Describe { .. } => "describe",
             Self::Specify { .. } => "specify",
+            Self::Delete => "delete",
+            Self::RemoveEntry { .. } => "remove_entry",
             Self::SetTrashed { .. } => "set_trashed",
             Self::Restore { .. } => "restore",
             Self::RestorePaths { .. } => "restore_paths",

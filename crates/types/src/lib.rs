@@ -17,6 +17,7 @@ mod operation;
 mod path;
 mod reference;
 mod slug;
+mod snapshot_id;
 mod volume_name;
 pub mod wire;
 
@@ -29,6 +30,7 @@ pub use operation::{IndexId, OperationId, PackId, SessionId};
 pub use path::{DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, TreePath, escape_bytes, unescape_text};
 pub use reference::{FileReference, ProjectReference};
 pub use slug::Slug;
+pub use snapshot_id::SnapshotId;
 pub use volume_name::VolumeName;
 
 /// Why a text or some bytes are not a value of the type asked for.

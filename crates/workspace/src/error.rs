@@ -27,6 +27,10 @@ pub enum WorkspaceError {
     NotRecovered { slug: Slug, recovery: String },
     #[error("project {slug} is not in the trash")]
     NotInTrash { slug: Slug },
+    #[error("volume {volume} does not exist")]
+    NoVolume { volume: VolumeId },
+    #[error("volume {volume} is the workspace of project {slug}")]
+    IsWorkspace { volume: VolumeId, slug: Slug },
     #[error("a project named {slug} exists already")]
     NameTaken { slug: Slug },
     /// What is in the trash comes back under its own name only.
@@ -168,7 +172,10 @@ impl Classify for WorkspaceError {
             Self::NoProject { .. } | Self::NotInTrash { .. } | Self::NoEntry { .. } => {
                 ErrorKind::NotFound
             }
-            Self::NotHere { .. } | Self::NoProjectOf { .. } => ErrorKind::NotFound,
+            Self::NotHere { .. } | Self::NoProjectOf { .. } | Self::NoVolume { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::IsWorkspace { .. } => ErrorKind::Precondition,
             Self::Unread { .. } => ErrorKind::TimedOut,
             Self::GivenUp { .. } => ErrorKind::Precondition,
             Self::NameTaken { .. } | Self::NameTakenMeanwhile { .. } => ErrorKind::AlreadyExists,
@@ -211,6 +218,10 @@ impl WorkspaceError {
                 format!("repeat it in a moment; `cove show {slug}` tells")
             }
             Self::NotRecovered { .. } => "repeat this when `cove recover` has ended".into(),
+            Self::NoVolume { .. } => "`cove volume ls` lists the volumes".into(),
+            Self::IsWorkspace { slug, .. } => {
+                format!("a volume is one project's alone: `cove fork {slug}` makes a copy")
+            }
             Self::NotInTrash { .. } => "`cove trash` lists what is in it".into(),
             Self::NameTaken { slug } => {
                 format!(

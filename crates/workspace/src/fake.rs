@@ -19,9 +19,9 @@ use cove_content::document::ProjectDocument;
 use cove_content::entry::EntryRecord;
 use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{
-    Call, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, FoundLost,
-    Moment, NewEntry, NewVolume, Progress, Rebuilt, Recovered, Restore, Restored, Snapshot, Source,
-    Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView,
+    FoundLost, Moment, NewEntry, NewVolume, Progress, Rebuilt, Recovered, Restore, Restored,
+    Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
 };
 use cove_env::Env;
 use cove_types::{
@@ -156,6 +156,7 @@ impl Fake {
             author: "cove".into(),
             message: Some("late writes".into()),
             label: None,
+            cause: None,
             keep: 200,
         };
         if let Some(volume) = self.state().volumes.get_mut(volume) {
@@ -274,6 +275,7 @@ impl State {
             epoch: 1,
             seq: volume.seq,
             path: Some(PathBuf::from(format!("/pool/volumes/{id}/files"))),
+            is_deleted: false,
             trashed_at: volume.trashed_at,
             saved_at: volume.saved_at,
             durability: if saved { Durability::Saved } else { Durability::OnThisNode },
@@ -410,6 +412,7 @@ impl Volumes for Fake {
                     author: restore.author,
                     message: None,
                     label: None,
+                    cause: None,
                     keep: restore.keep,
                 };
                 held.add(before, entry, at)?;
@@ -525,6 +528,62 @@ impl Volumes for Fake {
         })?;
         let Outcome::Described(volume) = outcome else { return other() };
         self.state().status(&volume)
+    }
+
+    async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {
+        let outcome = self.once(&call, |state| {
+            state.get_mut(&volume)?;
+            state.volumes.remove(&volume);
+            Ok(Outcome::Described(volume))
+        })?;
+        let Outcome::Described(_) = outcome else { return other() };
+        self.captured(Vec::new(), |_| Ok(()))
+    }
+
+    async fn remove_entry(
+        &self,
+        call: Call,
+        volume: VolumeId,
+        entry: EntryId,
+    ) -> Result<(), VolumeError> {
+        let outcome = self.once(&call, |state| {
+            let held = state.get_mut(&volume)?;
+            held.entries.retain(|(record, _)| record.id != entry);
+            held.seq += 1;
+            Ok(Outcome::Described(volume))
+        })?;
+        let Outcome::Described(_) = outcome else { return other() };
+        Ok(())
+    }
+
+    async fn snapshot_together(
+        &self,
+        calls: Vec<(Call, VolumeId)>,
+        entry: NewEntry,
+    ) -> Result<Captured<Vec<Snapshot>>, VolumeError> {
+        let mut values = Vec::new();
+        for (call, volume) in calls {
+            values.push(self.snapshot(call, volume, entry.clone()).await?.value);
+        }
+        self.captured(Vec::new(), move |_| Ok(values.clone()))
+    }
+
+    async fn store(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        self.wait_saved(volume).await?;
+        self.state().status(volume)
+    }
+
+    async fn make_service_directory(
+        &self,
+        volume: &VolumeId,
+        service: &str,
+    ) -> Result<PathBuf, VolumeError> {
+        self.state().get(volume)?;
+        Ok(PathBuf::from(format!("/pool/volumes/{volume}/services/{service}")))
+    }
+
+    async fn capacity(&self) -> Result<Capacity, VolumeError> {
+        Ok(Capacity { available_bytes: 1 << 30, total_bytes: 1 << 31 })
     }
 
     async fn wait_saved(&self, volume: &VolumeId) -> Result<(), VolumeError> {

@@ -78,7 +78,7 @@ impl Workspaces {
     pub async fn reconcile(&self) -> Result<Reconciled, WorkspaceError> {
         let inner = self.inner();
         let _naming = inner.naming.lock().await;
-        let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
+        let statuses = inner.workspaces().await?;
         let rows = inner.database.projects().await?;
         let plan = plan(&rows, &statuses);
         if !plan.reconciled.written.is_empty() || !plan.reconciled.dropped.is_empty() {
@@ -167,7 +167,7 @@ async fn register(
     request: &Request,
 ) -> Result<Vec<wire::Lost>, WorkspaceError> {
     let _naming = inner.naming.lock().await;
-    let statuses = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
+    let statuses = inner.workspaces().await?;
     let known_rows = inner.database.projects().await?;
     let mut rows: Vec<ProjectRow> =
         statuses.iter().map(|status| row_of(known(&known_rows, status), status)).collect();

@@ -140,6 +140,14 @@ impl std::fmt::Debug for Workspaces {
 }
 
 impl Inner {
+    /// The volumes that are workspaces: those that stand alone, and what is left of deleted ones, are nobody's
+    /// project.
+    pub(crate) async fn workspaces(&self) -> Result<Vec<VolumeStatus>, WorkspaceError> {
+        let mut statuses = self.volumes.list().await.map_err(WorkspaceError::OfStore)?;
+        statuses.retain(|status| !status.is_deleted && !status.spec.stands_alone);
+        Ok(statuses)
+    }
+
     fn reserved(&self) -> std::sync::MutexGuard<'_, HashSet<Slug>> {
         // A set is whole whenever its holder could panic.
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)

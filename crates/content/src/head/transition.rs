@@ -392,6 +392,31 @@ impl Head {
         }))
     }
 
+    /// The same state without an entry, whose bytes stay in the store. Of a deleted volume, what is left with the
+    /// others, as [`delete`](Self::delete) has it.
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`].
+    pub fn remove_entry(
+        &self,
+        id: &EntryId,
+        op: Option<Op>,
+        stamp: Stamp,
+    ) -> Result<HeadObject, TransitionError> {
+        let mut next = self.next(op.clone(), stamp)?;
+        next.entry_mut(id)?;
+        if self.state == HeadState::Deleted {
+            // the last one takes all of it along
+            self.check_joined()?;
+            let left: Vec<EntryId> =
+                self.entries.iter().map(|entry| entry.id).filter(|other| other != id).collect();
+            return self.delete(&left, op, stamp);
+        }
+        next.entries.retain(|entry| entry.id != *id);
+        Ok(HeadObject::Head(Box::new(next)))
+    }
+
     /// The same state of a volume of which something else is asked.
     ///
     /// # Errors

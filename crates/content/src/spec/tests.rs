@@ -94,3 +94,18 @@ fn what_is_short_as_text_and_long_as_json_is_refused() {
     newer.unknown.insert("zone".into(), "b".repeat(SPEC_BYTES_MAX).into());
     assert!(newer.check().is_ok(), "what this version does not know is not its to measure");
 }
+
+#[test]
+fn a_parameter_of_another_law_says_nothing() {
+    let spec = |key: &str, value: &str| VolumeSpec {
+        parameters: [(key.to_owned(), value.to_owned())].into(),
+        ..VolumeSpec::default()
+    };
+    assert_eq!(spec(STORING_INTERVAL, "30").storing_interval(), Some(Duration::from_secs(30)));
+    assert_eq!(spec(RETENTION, "200").retention(), Some(200));
+    for value in ["", "0", "x", "-1", "86401"] {
+        assert_eq!(spec(STORING_INTERVAL, value).storing_interval(), None, "{value}");
+        assert_eq!(spec(RETENTION, value).retention(), None, "{value}");
+    }
+    assert_eq!(VolumeSpec::default().retention(), None);
+}

@@ -145,6 +145,8 @@ async fn the_end_of_an_operation_is_written_whole() {
         stored: vec![StoredRow { root: Some("{}".into()), ..stored_of("a", 1) }],
         discarded: Vec::new(),
         results: vec![result_of("a", 1, "\"first\"")],
+        heads_gone: Vec::new(),
+        copies_gone: Vec::new(),
     };
     database.finish(&finished).await.unwrap();
     database.finish(&finished).await.unwrap();
@@ -152,6 +154,13 @@ async fn the_end_of_an_operation_is_written_whole() {
     assert_eq!(database.heads().await.unwrap(), [head_of("a")]);
     assert_eq!(database.copies().await.unwrap(), [copy_of("a")]);
     assert_eq!(database.all_stored().await.unwrap(), finished.stored);
+
+    database.put_head(&head_of("b")).await.unwrap();
+    let gone = vec![volume("a")];
+    let finished = Finished { heads_gone: gone.clone(), copies_gone: gone, ..Finished::default() };
+    database.finish(&finished).await.unwrap();
+    assert_eq!(database.heads().await.unwrap(), [head_of("b")]);
+    assert_eq!(database.copies().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ pub(crate) fn fork(
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {
         return Ok(asked);
     }
-    refuse_trashed(volume)?;
+    refuse_source(volume, moment)?;
     for NewVolume { volume: target, spec, .. } in targets {
         check(spec)?;
         if inner.find_volume(target).is_some() {
@@ -221,6 +221,26 @@ pub(crate) fn undo_forks(inner: &Arc<Inner>, pending: &Pending) -> Result<(), Vo
         .delete(&SubvolumePath::Incoming(pending.operation))
         .map_err(pool_failed("failed to clear what was built"))?;
     Ok(())
+}
+
+/// Refuses to fork what is in the trash, what is deleted but for the entries that are kept alone, and an entry that
+/// is taken out by now.
+pub(crate) fn refuse_source(volume: &Volume, moment: &Moment) -> Result<(), VolumeError> {
+    let is_deleted = volume.state().will_be_deleted();
+    match moment {
+        Moment::Now if is_deleted => Err(VolumeError::NotHere { volume: volume.id.clone() }),
+        Moment::Now => refuse_trashed(volume),
+        Moment::Entry(entry) => {
+            if !is_deleted {
+                refuse_trashed(volume)?;
+            }
+            let views = volume.state().entries();
+            match views.iter().any(|view| view.record.id == *entry) {
+                true => Ok(()),
+                false => Err(VolumeError::NoEntry { entry: *entry }),
+            }
+        }
+    }
 }
 
 /// Takes a volume away that was made for `pending` and has no head.

@@ -118,9 +118,10 @@ fn is_due(inner: &Inner, volume: &Volume, at: Moment) -> bool {
     let state = volume.state();
     let is_over =
         |wait: Duration| state.stored_at.is_none_or(|stored| at.now.saturating_sub(stored) >= wait);
+    let store_every = state.spec().storing_interval().unwrap_or(options.store_every);
     // what could not be captured is tried at each look
-    let is_late = state.swap_file.is_some() || is_over(options.store_every);
-    is_over(at.pause) && (options.store_every <= options.look_every || is_late)
+    let is_late = state.swap_file.is_some() || is_over(store_every);
+    is_over(at.pause) && (store_every <= options.look_every || is_late)
 }
 
 /// Captures the present state when the head is another and it is due; `begun` is of before the files

@@ -114,6 +114,8 @@ fn entry_of_now(inner: &Inner, volume: &Volume) -> Result<Option<EntryId>, Volum
     let copied = state.copy.as_ref().filter(|copy| copy.generation == generation);
     for pending in state.queue.iter().rev() {
         match &pending.work {
+            // one that a program may delete at any time holds nothing for a user
+            Work::Snapshot { entry, .. } if entry.kind == EntryKind::Csi => {}
             Work::Snapshot { entry, .. } => {
                 return Ok((pending.generation == generation).then_some(entry.id));
             }
@@ -129,13 +131,17 @@ fn entry_of_now(inner: &Inner, volume: &Volume) -> Result<Option<EntryId>, Volum
             | Work::Describe { .. }
             | Work::Specify { .. }
             | Work::SetTrashed { .. }
+            | Work::Delete
+            | Work::RemoveEntry { .. }
             | Work::Fork { .. }
             | Work::Rescue { .. } => {}
         }
     }
     let Some(copy) = copied else { return Ok(None) };
     let mut entries = state.known.iter().flat_map(Known::entries);
-    Ok(entries.find(|entry| entry.is_live() && entry.root.tree == copy.tree).map(|entry| entry.id))
+    Ok(entries
+        .find(|entry| entry.keeps_its_state() && entry.root.tree == copy.tree)
+        .map(|entry| entry.id))
 }
 
 /// Refuses what could not be saved after the swap, and programs that would go on writing into what is

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::capture::replaced::find_all;
 use crate::capture::restore_paths::clear_staged;
-use crate::capture::{asks_store, complete, is_unfinished};
+use crate::capture::{asks_store, complete, is_unfinished, take_files};
 use crate::node::{Inner, chain};
 use crate::volume::Volume;
-use crate::work::Pending;
+use crate::work::{Pending, Work};
 
 /// Finishes, at start, what was captured when Cove was interrupted.
 pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
@@ -18,6 +18,11 @@ pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
     }
     if let Err(error) = find_all(inner, volume) {
         tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced is not looked at");
+    }
+    if queue.iter().any(|pending| matches!(pending.work, Work::Delete))
+        && let Err(error) = take_files(inner, volume)
+    {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
     }
     // what has failed or needs the store is for the volume's task: a start does not wait for a store
     let here = queue.iter().filter(|pending| {

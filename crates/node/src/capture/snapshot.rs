@@ -151,7 +151,7 @@ pub(crate) fn snapshot(
         refuse_label(volume, label, None)?;
     }
     let id = EntryId::derive(&call.operation, "snapshot");
-    let mut record = draft(inner, id, entry.kind, &entry.author, None);
+    let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
     record.message.clone_from(&entry.message);
     record.label.clone_from(&entry.label);
     let mut pending =

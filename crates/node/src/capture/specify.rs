@@ -29,10 +29,9 @@ pub(crate) fn check(spec: &VolumeSpec) -> Result<(), VolumeError> {
     spec.check().map_err(refused)
 }
 
-/// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed. A crash
-/// before the change is written down leaves a limit that nobody was told of, which the repetition of the call
-/// makes right, and the next start where the volume had a quota before; where it had none, the limit stays until
-/// then, since a start leaves limits alone that others may have set.
+/// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed, and after a
+/// crash before the change is written down the next start makes the limit what it was. The first quota of a volume
+/// comes after that row instead, since a start leaves limits alone that others may have set, and sets this one.
 pub(crate) fn specify(
     inner: &Inner,
     volume: &Volume,
@@ -43,21 +42,38 @@ pub(crate) fn specify(
 ) -> Result<Asked, VolumeError> {
     match asked(inner, volume, call)? {
         Asked::New => {}
-        asked => return Ok(asked),
+        asked => {
+            hold_to_quota(inner, &volume.id, &volume.state().spec())?;
+            return Ok(asked);
+        }
     }
     refuse_trashed(volume)?;
     let before = volume.state().spec();
     let spec = before.changed(&wanted);
     check(&spec)?;
     let set = |spec: &VolumeSpec| inner.pool.set_limit(&volume.id, spec.quota_bytes);
-    if spec.quota_bytes != before.quota_bytes {
+    let is_other = spec.quota_bytes != before.quota_bytes;
+    let is_first = before.quota_bytes.is_none() && is_other;
+    if is_first {
+        // whether it can be set is known before anything is written
+        let usage = inner.pool.usage(&volume.id).map_err(pool_failed("failed to read the quota"))?;
+        let same = inner.pool.set_limit(&volume.id, usage.limit_bytes);
+        same.map_err(pool_failed("failed to set the quota"))?;
+    } else if is_other {
         set(&spec).map_err(pool_failed("failed to set the quota"))?;
     }
     let becomes = document.clone();
     let changed = change(inner, volume, call, Work::Specify { change: wanted, document }, turn);
     match &changed {
-        Ok(_) => volume.state().becomes(becomes),
-        Err(error) if spec.quota_bytes != before.quota_bytes => {
+        Ok(_) => {
+            volume.state().becomes(becomes);
+            if is_first && let Err(error) = set(&spec) {
+                let why = chain(&error);
+                tracing::error!(volume = %volume.id, why, "it is not held to its quota");
+                return Err(VolumeError::Unknown { operation: call.operation });
+            }
+        }
+        Err(error) if is_other && !is_first => {
             if let Err(left) = set(&before) {
                 let (kind, why) = (error.kind(), chain(&left));
                 tracing::warn!(volume = %volume.id, ?kind, why, "the quota stays changed");

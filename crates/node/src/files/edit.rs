@@ -1,15 +1,18 @@
 //! Changing files of the present state.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use cove_btrfs::{Dir, FileKind, PathError, PoolError, SubvolumePath};
 use cove_content::volumes::{Edited, FileView, VolumeError};
 use cove_types::{ErrorKind, TreePath};
 
-use crate::capture::OWNER;
+use crate::capture::{OWNER, SERVICES, furnish, open_live, path_failed, pool_failed};
 use crate::files::{io, lawful, view_of};
 use crate::node::{Inner, chain};
 use crate::volume::Volume;
@@ -54,6 +57,36 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited,
         Edit::Remove { path, recursive } => remove(&dir, &path, recursive).map(one),
         Edit::Move { from, to } => move_to(&dir, &from, to).map(one),
     }
+}
+
+/// The longest name of a service, in bytes.
+const SERVICE_BYTES_MAX: usize = 40;
+
+/// Makes the directory of one service's data; durable when it returns.
+pub(crate) fn make_service_directory(
+    inner: &Inner,
+    volume: &Volume,
+    service: &str,
+) -> Result<PathBuf, VolumeError> {
+    let is_lawful = (1..=SERVICE_BYTES_MAX).contains(&service.len())
+        && !service.starts_with('-')
+        && service.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let path = TreePath::from_bytes(SERVICES).and_then(|at| at.join(service.as_bytes()));
+    let Some(path) = path.ok().filter(|_| is_lawful) else {
+        let what =
+            "a service's name has 1 to 40 of a-z, 0-9 and -, and begins with a letter or digit";
+        return Err(VolumeError::Refused { kind: ErrorKind::Invalid, what: what.to_owned() });
+    };
+    let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dir = open_live(inner, &volume.id)?;
+    furnish(&dir).map_err(path_failed("failed to make the directory of services"))?;
+    if !is_directory(&dir, &path, &path)? {
+        dir.create_dir(&path, 0o755).map_err(io(&path))?;
+        dir.set_owner(&path, OWNER.0, OWNER.1).map_err(io(&path))?;
+        inner.pool.flush().map_err(pool_failed("failed to write the files to disk"))?;
+    }
+    let top = inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone()));
+    Ok(top.join(OsStr::from_bytes(path.as_bytes())))
 }
 
 pub(super) fn seen(dir: &Dir, path: &TreePath) -> Result<FileView, VolumeError> {

@@ -108,6 +108,10 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
         };
         tell(waiting, &ended);
         volume.bring_back();
+        if inner.find_volume(&volume.id).is_none() && volume.state().queue.is_empty() {
+            // nothing is left of it
+            return;
+        }
     }
 }
 

@@ -93,8 +93,9 @@ fn save_found(
     if tree == now.tree {
         return Ok((tree, None));
     }
-    let same =
-        |entry: &&cove_content::entry::EntryRecord| entry.is_live() && entry.root.tree == tree;
+    let same = |entry: &&cove_content::entry::EntryRecord| {
+        entry.keeps_its_state() && entry.root.tree == tree
+    };
     if let Some(entry) = known.entries().find(same) {
         return Ok((tree, Some(entry.id)));
     }

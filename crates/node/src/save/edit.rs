@@ -45,6 +45,28 @@ pub(crate) fn entry_edit(
     })
 }
 
+/// Moves entries out of a head that would be too long, and stores them.
+pub(crate) fn spill_head(
+    inner: &Inner,
+    volume: &Volume,
+    known: &Known,
+    mut next: Head,
+    older: OlderEntries,
+) -> Result<(Head, OlderEntries), SaveError> {
+    let Some(chunk) = next.spill(older.clone()) else { return Ok((next, older)) };
+    let chunks = chunks_of(inner, &known.head.locations);
+    let mut session =
+        Session::new(&chunks, &inner.env, &volume.id, inner.options.pin, Progress::default());
+    let failed = |error: SessionError| SaveError::later("failed to store older entries", &error);
+    session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
+    let packed = session.finish(&next.record()).map_err(failed)?;
+    next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
+    let next = gather(&chunks, next, &inner.env, inner.options.pin)
+        .map_err(|error| SaveError::later("failed to gather packs", &error))?;
+    let older = moved_out(&next, &chunk)?;
+    Ok((next, older))
+}
+
 /// A change of the head alone.
 pub(crate) fn change_head(
     inner: &Arc<Inner>,
@@ -56,25 +78,8 @@ pub(crate) fn change_head(
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
         let made = ended.entry.into_iter().collect();
-        let (mut next, mut older) = transition(&known, stamp(inner), op(pending, made))?;
-        let chunks = chunks_of(inner, &known.head.locations);
-        if let Some(chunk) = next.spill(older.clone()) {
-            let mut session = Session::new(
-                &chunks,
-                &inner.env,
-                &volume.id,
-                inner.options.pin,
-                Progress::default(),
-            );
-            let failed =
-                |error: SessionError| SaveError::later("failed to store older entries", &error);
-            session.put_meta(Digest::of(&chunk), &chunk).map_err(failed)?;
-            let packed = session.finish(&next.record()).map_err(failed)?;
-            next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
-            next = gather(&chunks, next, &inner.env, inner.options.pin)
-                .map_err(|error| SaveError::later("failed to gather packs", &error))?;
-            older = moved_out(&next, &chunk)?;
-        }
+        let (next, older) = transition(&known, stamp(inner), op(pending, made))?;
+        let (next, older) = spill_head(inner, volume, &known, next, older)?;
         if let Some(known) =
             put_or_begin_again(inner, volume, &known, next, older, &pending.operation)?
         {

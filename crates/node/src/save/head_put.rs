@@ -151,11 +151,54 @@ pub(crate) fn put_head(
     older: OlderEntries,
     operation: Option<&OperationId>,
 ) -> Result<Known, SaveError> {
-    let key = inner.remote.head_key(volume);
     let bytes = next
         .encode()
         .map_err(|error| SaveError::Later { kind: ErrorKind::Internal, what: chain(&error) })?;
-    let bytes = Bytes::from(bytes);
+    match put_object(inner, volume, known, &next, &Bytes::from(bytes), operation)? {
+        Placed::Put(version) => Ok(Known { head: next, older, version }),
+        Placed::Found(HeadObject::Head(head), version) => {
+            let older = read_older(inner, &head)?;
+            Ok(Known { head: *head, older, version })
+        }
+        Placed::Found(HeadObject::Tombstone(_), _) => {
+            Err(SaveError::Fenced { what: format!("volume {volume} is deleted") })
+        }
+    }
+}
+
+/// Puts a tombstone in place of a head. Success is that a tombstone is there, whoever put it.
+pub(crate) fn put_tombstone_of(
+    inner: &Inner,
+    known: &Known,
+    tombstone: &Tombstone,
+    operation: &OperationId,
+) -> Result<(), SaveError> {
+    let volume = &known.head.volume;
+    // as a change of the head of the same seq and chance, which is what decides
+    let mine = Head { seq: tombstone.seq, nonce: tombstone.nonce, ..known.head.clone() };
+    let bytes = Bytes::from(tombstone.encode());
+    put_object(inner, volume, Some(known), &mine, &bytes, Some(operation)).map(drop)
+}
+
+/// How an object came to be under a head's key.
+enum Placed {
+    /// By this PUT.
+    Put(Version),
+    /// By an attempt before: this is what is there.
+    Found(HeadObject, Version),
+}
+
+/// Puts the bytes of what follows `known`, or of a first head, and stays with it until the store has answered for
+/// certain or the tries are used up. `mine` tells these bytes from others.
+fn put_object(
+    inner: &Inner,
+    volume: &VolumeId,
+    known: Option<&Known>,
+    mine: &Head,
+    bytes: &Bytes,
+    operation: Option<&OperationId>,
+) -> Result<Placed, SaveError> {
+    let key = inner.remote.head_key(volume);
     let mut wait = Duration::from_millis(100);
     let mut tried = 0;
     let mut last = String::new();
@@ -165,11 +208,10 @@ pub(crate) fn put_head(
             Some(known) => inner.remote.put_if_match(&key, bytes.clone(), &known.version),
             None => inner.remote.put_if_absent(&key, bytes.clone()),
         };
-        let mut done = None;
         let outcome = match put {
             Ok(Put::Done(version)) => {
-                done = Some(version);
-                Outcome::Done
+                inner.heard();
+                return Ok(Placed::Put(version));
             }
             Ok(Put::Refused) => Outcome::Refused,
             Err(error) => {
@@ -177,10 +219,6 @@ pub(crate) fn put_head(
                 Outcome::Unknown
             }
         };
-        if let Some(version) = done {
-            inner.heard();
-            return Ok(Known { head: next, older, version });
-        }
         let (mut version, mut damage) = (None, None);
         let read = match inner.remote.get(&key) {
             Ok(object) => {
@@ -203,17 +241,15 @@ pub(crate) fn put_head(
         };
         let time_left =
             tried < PUT_ATTEMPTS && !inner.stopping.load(std::sync::atomic::Ordering::SeqCst);
-        match after_put(outcome, &next, Some(&read), operation, time_left) {
+        match after_put(outcome, mine, Some(&read), operation, time_left) {
             Next::Success => {
-                let (ReadHead::Found(HeadObject::Head(head)), Some(version)) = (read, version)
-                else {
+                let (ReadHead::Found(found), Some(version)) = (read, version) else {
                     return Err(SaveError::Later {
                         kind: ErrorKind::Unavailable,
                         what: "the head was saved and cannot be read".into(),
                     });
                 };
-                let older = read_older(inner, &head)?;
-                return Ok(Known { head: *head, older, version });
+                return Ok(Placed::Found(found, version));
             }
             Next::BeginAgain | Next::SealedForMe { .. } => {
                 return Err(SaveError::Later {

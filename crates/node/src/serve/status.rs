@@ -309,6 +309,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         epoch: head.map_or(0, |head| head.epoch),
         seq: state.seq(),
         path,
+        is_deleted: state.will_be_deleted(),
         trashed_at: head.and_then(|head| head.trashed_at),
         saved_at: state.saved_at.filter(|_| head.is_some()),
         durability: match unsaved_bytes {

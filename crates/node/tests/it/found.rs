@@ -71,6 +71,7 @@ async fn snapshots_that_no_database_knows_become_entries(is_real: bool) {
         author: "tester".into(),
         message: None,
         label: None,
+        cause: None,
         keep: 3,
     };
     let again = home.node().snapshot(calls[0].clone(), volume.clone(), entry).await;

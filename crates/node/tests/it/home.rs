@@ -164,6 +164,35 @@ impl Home {
     /// A fork of the present state under a name of its own.
     pub(crate) async fn fork(&self, volume: &VolumeId, slug: &str) -> VolumeId {
         let call = self.call(u32::MAX);
+        self.fork_as(&call, volume, Moment::Now, slug).await.saved.await.unwrap();
+        volume_of(&call)
+    }
+
+    /// A fork of an entry.
+    pub(crate) async fn fork_entry(
+        &self,
+        volume: &VolumeId,
+        entry: EntryId,
+        slug: &str,
+    ) -> VolumeId {
+        let call = self.call(u32::MAX);
+        self.fork_as(&call, volume, Moment::Entry(entry), slug).await.saved.await.unwrap();
+        volume_of(&call)
+    }
+
+    /// A fork of the present state, of which nobody waits until it is saved.
+    pub(crate) async fn start_fork(&self, call: &Call, volume: &VolumeId, slug: &str) -> VolumeId {
+        drop(self.fork_as(call, volume, Moment::Now, slug).await.saved);
+        volume_of(call)
+    }
+
+    async fn fork_as(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+        moment: Moment,
+        slug: &str,
+    ) -> Captured<Vec<VolumeStatus>> {
         let source = self.status(volume).await.document;
         let forked_from =
             Some(ForkedFrom { project: source.id.clone(), entry: None, tree: Digest::HOLE });
@@ -176,10 +205,8 @@ impl Home {
             ..source
         };
         let spec = VolumeSpec::default();
-        let targets = vec![NewVolume { volume: volume_of(&call), document, spec }];
-        let made = self.node().fork(call.clone(), volume.clone(), Moment::Now, targets).await;
-        made.unwrap().saved.await.unwrap();
-        volume_of(&call)
+        let targets = vec![NewVolume { volume: volume_of(call), document, spec }];
+        self.node().fork(call.clone(), volume.clone(), moment, targets).await.unwrap()
     }
 
     pub(crate) async fn status(&self, volume: &VolumeId) -> VolumeStatus {
@@ -220,6 +247,7 @@ impl Home {
             author: "tester".into(),
             message: None,
             label: None,
+            cause: None,
             keep: 3,
         };
         self.node().snapshot(call.clone(), volume.clone(), entry).await

@@ -5,6 +5,7 @@
 mod acts;
 mod archives;
 mod away;
+mod deleting;
 mod disk_faults;
 mod door;
 mod evict;
@@ -25,5 +26,6 @@ mod second_lives;
 mod specify;
 mod sweep;
 mod taken_back;
+mod together;
 mod watched;
 mod world;

@@ -284,6 +284,7 @@ impl World {
             author: "tester".into(),
             message: None,
             label: None,
+            cause: None,
             keep: 200,
         };
         self.node.snapshot(call.clone(), volume.clone(), entry).await

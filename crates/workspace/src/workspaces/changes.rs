@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cove_content::document::{ForkedFrom, ProjectDocument};
 use cove_content::entry::EntryRecord;
 use cove_content::retention;
-use cove_content::spec::VolumeSpec;
+use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{
     Call, EntryEdit, EntryView, FileEdit, Moment, NewEntry, NewVolume, Restore, Source,
     VolumeError, VolumeStatus,
@@ -47,6 +47,31 @@ impl Workspaces {
         let target = async { Ok(Target::default()) };
         let (inner, slug) = (Arc::clone(self.inner()), slug.clone());
         let work = |bound| create(inner, bound, slug, quota_bytes, source);
+        self.inner().operations.start(ask, target, work).await
+    }
+
+    /// Makes a volume that stands alone the workspace of a new project, as it is; with `quota_bytes`, to that much.
+    pub async fn adopt(
+        &self,
+        request: &Request,
+        slug: &Slug,
+        volume: &VolumeId,
+        quota_bytes: Option<u64>,
+    ) -> Result<Started<wire::ProjectReply>, WorkspaceError> {
+        let ask = Ask {
+            request,
+            kind: "project.create",
+            resource: slug.to_string(),
+            arguments: json!({ "slug": slug, "volume": volume, "quota_bytes": quota_bytes }),
+            removes: false,
+        };
+        let inner = Arc::clone(self.inner());
+        let target = async {
+            let status = alone(&inner, volume).await?;
+            Ok(Target { volume: Some(volume.clone()), seq: status.seq })
+        };
+        let (inner, slug) = (Arc::clone(self.inner()), slug.clone());
+        let work = |bound| adopt(inner, bound, slug, quota_bytes);
         self.inner().operations.start(ask, target, work).await
     }
 
@@ -94,6 +119,7 @@ impl Workspaces {
             author: request.principal.clone(),
             message: message.map(ToOwned::to_owned),
             label: label.cloned(),
+            cause: None,
             keep: self.inner().keep,
         };
         let (inner, slug_) = (Arc::clone(self.inner()), slug.clone());
@@ -411,8 +437,10 @@ async fn roll_off(
     let newest = counted.max_by_key(|(_, record)| (record.time, record.id)).map(|(at, _)| at);
     let Some(newest) = newest else { return Ok(Vec::new()) };
     let newest = live.swap_remove(newest);
+    let spec = inner.volumes.status(volume).await.map_err(about(slug))?.spec;
+    let keep = spec.retention().unwrap_or(inner.keep);
     let mut gone = Vec::new();
-    for entry in retention::roll_off(&live, inner.keep, &newest, &[]) {
+    for entry in retention::roll_off(&live, keep, &newest, &[]) {
         let step = Call { operation: call.operation.step(entry.as_str()), ..call.clone() };
         match inner.volumes.edit_entry(step, volume.clone(), entry, EntryEdit::Trash).await {
             // Somebody has pinned it since.
@@ -618,6 +646,101 @@ async fn create(
         }
     });
     Ok((value, saved))
+}
+
+/// A volume that is no project's workspace.
+async fn alone(inner: &Inner, volume: &VolumeId) -> Result<VolumeStatus, WorkspaceError> {
+    let missing = |error| match error {
+        VolumeError::NotHere { volume } => WorkspaceError::NoVolume { volume },
+        error => WorkspaceError::OfStore(error),
+    };
+    let status = inner.volumes.status(volume).await.map_err(missing)?;
+    if status.is_deleted {
+        return Err(WorkspaceError::NoVolume { volume: volume.clone() });
+    }
+    match status.spec.stands_alone {
+        true => Ok(status),
+        false => Err(WorkspaceError::IsWorkspace {
+            volume: volume.clone(),
+            slug: status.document.slug,
+        }),
+    }
+}
+
+async fn adopt(
+    inner: Arc<Inner>,
+    bound: Bound,
+    slug: Slug,
+    quota_bytes: Option<u64>,
+) -> Result<(wire::ProjectReply, Saving<wire::ProjectReply>), WorkspaceError> {
+    let volume = bound.volume()?;
+    // of a repeated call it may be the workspace already
+    let status = inner.volumes.status(&volume).await.map_err(about(&slug))?;
+    let wanted = ProjectRow {
+        id: status.document.id.clone(),
+        volume: volume.clone(),
+        created_us: status.document.created_at.as_microsecond(),
+        ..new_row(&inner, &bound, 0, slug.clone())
+    };
+    let id = wanted.id.clone();
+    let reserved = inner.reserve_rows(
+        |taken| match taken.contains(&wanted.slug) {
+            true => Err(WorkspaceError::NameTaken { slug: wanted.slug.clone() }),
+            false => Ok(vec![wanted]),
+        },
+        &id,
+        |row| row.id == id,
+    );
+    let rows = reserved.await?;
+    let gone = || WorkspaceError::NoResult { what: id.to_string() };
+    let row = rows.into_iter().next().ok_or_else(gone)?;
+    let document =
+        ProjectDocument { name: row.name.clone(), slug: row.slug.clone(), ..status.document };
+    let change = SpecChange {
+        stands_alone: Some(false),
+        quota_bytes: quota_bytes.map(Some),
+        ..SpecChange::default()
+    };
+    let specified = inner.volumes.specify(bound.call, volume.clone(), change, Some(document)).await;
+    let captured = match specified {
+        Ok(captured) => captured,
+        Err(error) => {
+            give_back(&inner, &row, &error).await;
+            return Err(about(&row.slug)(error));
+        }
+    };
+    let status = captured.value;
+    let made = inner.made_or_later(vec![row_of(Some(&row), &status)]).await;
+    let row = made.into_iter().next().unwrap_or(row);
+    let shape = |inner: &Inner, row: &ProjectRow, status: &VolumeStatus| wire::ProjectReply {
+        project: inner.shape(row, status, &[]),
+        entry: None,
+        remarks: Vec::new(),
+    };
+    let value = shape(&inner, &row, &status);
+    let saved: Saving<wire::ProjectReply> = Box::pin(async move {
+        match captured.saved.await {
+            Ok(status) => {
+                inner.still_made(std::slice::from_ref(&row)).await;
+                Ok(shape(&inner, &row, &status))
+            }
+            Err(error) => {
+                give_back(&inner, &row, &error).await;
+                Err(about(&row.slug)(error))
+            }
+        }
+    });
+    Ok((value, saved))
+}
+
+/// Takes back the name of a project that a volume did not become, but not where that is not known.
+async fn give_back(inner: &Inner, row: &ProjectRow, error: &VolumeError) {
+    if matches!(error, VolumeError::Unknown { .. }) || alone(inner, &row.volume).await.is_err() {
+        return;
+    }
+    if let Err(error) = inner.database.delete_projects(std::slice::from_ref(&row.id)).await {
+        tracing::warn!(%error, "failed to free the name of a project that was not made");
+    }
 }
 
 async fn fork(

@@ -1,0 +1,57 @@
+//! Deleting a volume: its half on this node, which is its files.
+
+use cove_btrfs::SubvolumePath;
+use cove_content::volumes::{Call, VolumeError};
+use cove_types::ErrorKind;
+
+use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed};
+use crate::node::{Inner, chain};
+use crate::save::unread;
+use crate::volume::{Turn, Volume};
+use crate::work::Work;
+
+/// Deletes a volume whose older entries are here. From the row on nobody reaches its files; what is left of them
+/// after a crash goes at the next start.
+pub(crate) fn delete(
+    inner: &Inner,
+    volume: &Volume,
+    call: &Call,
+    _turn: Turn,
+) -> Result<Asked, VolumeError> {
+    match asked(inner, volume, call)? {
+        Asked::New => {}
+        asked => return Ok(asked),
+    }
+    let count = unread(volume);
+    if count > 0 {
+        // one of them may be kept alone
+        return Err(VolumeError::EntriesUnread { count });
+    }
+    refuse_mounted(inner, volume)?;
+    // nobody is in the middle of a change of files that would be left
+    let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let end = enqueue(inner, volume, pending_of(call, &volume.id, Work::Delete))?;
+    if let Err(error) = take_files(inner, volume) {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
+    }
+    Ok(Asked::Pending(end))
+}
+
+/// Refuses a volume parts of which are mounted by themselves: whoever uses them would lose them in the middle.
+fn refuse_mounted(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    let mounts = inner.pool.mounts(&live).map_err(pool_failed("failed to look for mounts"))?;
+    match mounts.first() {
+        None => Ok(()),
+        Some(at) => Err(VolumeError::Refused {
+            kind: ErrorKind::Precondition,
+            what: format!("volume {} is in use: it is mounted at {}", volume.id, at.display()),
+        }),
+    }
+}
+
+/// Takes the files of a deleted volume away; may be repeated.
+pub(crate) fn take_files(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
+    let live = SubvolumePath::Volume(volume.id.clone());
+    inner.pool.delete(&live).map(drop).map_err(pool_failed("failed to delete the files"))
+}

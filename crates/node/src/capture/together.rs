@@ -1,0 +1,115 @@
+//! The present states of several volumes at one instant.
+//!
+//! The kernel freezes one subvolume at a time, and what a program wrote to two of them between would be in the
+//! later one alone. So the programs that write stand still; and because one may have been missed, it is looked
+//! afterwards whether anything was written since: the instant is then that look, and else all begins again.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use cove_btrfs::SubvolumePath;
+use cove_content::volumes::{Call, NewEntry, VolumeError};
+use cove_database::Finished;
+use cove_types::{Consistency, EntryId, ErrorKind};
+
+use crate::capture::snapshot::{draft, freeze, refuse_full, refuse_label};
+use crate::capture::{
+    Asked, asked, generation, hand_over, pending_of, pending_row, pool_failed, refuse_trashed,
+};
+use crate::in_use::writers;
+use crate::node::Inner;
+use crate::standstill::Standstill;
+use crate::volume::{Turn, Volume};
+use crate::work::{Pending, Work};
+
+/// How often it is tried.
+const TRIES: u32 = 5;
+
+/// Captures volumes, each once and in the order of their ids, as entries of one instant; the turns of all of them
+/// are the caller's.
+pub(crate) fn snapshot_together(
+    inner: &Inner,
+    volumes: &[(Arc<Volume>, Call)],
+    entry: &NewEntry,
+    _turns: Vec<Turn>,
+) -> Result<Vec<Asked>, VolumeError> {
+    let mut before = Vec::new();
+    for (volume, call) in volumes {
+        match asked(inner, volume, call)? {
+            Asked::New => {}
+            asked => before.push(asked),
+        }
+    }
+    if before.len() == volumes.len() {
+        return Ok(before);
+    }
+    let mut all = Vec::new();
+    for (volume, call) in volumes {
+        refuse_trashed(volume)?;
+        refuse_full(volume, entry.kind, entry.keep)?;
+        if let Some(label) = &entry.label {
+            refuse_label(volume, label, None)?;
+        }
+        let id = EntryId::derive(&call.operation, "snapshot");
+        let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
+        record.message.clone_from(&entry.message);
+        record.label.clone_from(&entry.label);
+        record.consistency = Consistency::Frozen;
+        let work = Work::Snapshot { entry: record, keep: entry.keep };
+        all.push(pending_of(call, &volume.id, work));
+    }
+    let _held: Vec<_> =
+        volumes.iter().map(|(volume, call)| volume.hold([call.operation])).collect();
+    freeze_all(inner, volumes, &mut all)?;
+    let rows = all.iter().map(|pending| pending_row(inner, pending)).collect::<Result<_, _>>()?;
+    let finished = Finished { pending: rows, ..Finished::default() };
+    inner
+        .wait(inner.database.finish(&finished))
+        .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+    let each = volumes.iter().zip(all);
+    Ok(each.map(|((volume, _), pending)| Asked::Pending(hand_over(volume, pending))).collect())
+}
+
+/// Takes a snapshot of each volume until none of them has changed by the time that the last is taken.
+fn freeze_all(
+    inner: &Inner,
+    volumes: &[(Arc<Volume>, Call)],
+    all: &mut [Pending],
+) -> Result<(), VolumeError> {
+    // what this node itself writes waits
+    let _places: Vec<_> = volumes
+        .iter()
+        .map(|(volume, _)| volume.place.write().unwrap_or_else(PoisonError::into_inner))
+        .collect();
+    let tops: Vec<_> = volumes
+        .iter()
+        .map(|(volume, _)| inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
+        .collect();
+    let flush = || inner.pool.flush().map_err(pool_failed("failed to write the files to disk"));
+    for _ in 0..TRIES {
+        // the less is left to be written, the shorter they stand still
+        flush()?;
+        let pids: BTreeSet<u32> = tops.iter().flat_map(|top| writers(top)).collect();
+        let still = Standstill::of(pids.into_iter().collect());
+        for ((volume, _), pending) in volumes.iter().zip(&mut *all) {
+            let taken = freeze(inner, volume, pending)?;
+            let now = inner.env.now();
+            if let Work::Snapshot { entry, .. } = &mut pending.work {
+                (entry.captured_ms, entry.time) = (taken, now);
+            }
+        }
+        flush()?;
+        drop(still);
+        let mut is_one_instant = true;
+        for pending in &*all {
+            is_one_instant &= generation(inner, &pending.volume)? == pending.generation;
+        }
+        if is_one_instant {
+            return Ok(());
+        }
+    }
+    Err(VolumeError::Refused {
+        kind: ErrorKind::Conflict,
+        what: "a program that cannot be held writes to these volumes all the time".to_owned(),
+    })
+}

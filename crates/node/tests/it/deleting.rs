@@ -1,0 +1,255 @@
+//! Volumes that are deleted for ever, and entries of them that are kept alone.
+
+use cove_content::head::{HeadObject, HeadState};
+use cove_content::volumes::{Captured, Moment, NewEntry, Snapshot, VolumeError, Volumes};
+use cove_objects::{Fault, Request};
+use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
+
+use crate::home::{Home, head_key, on_both_pools};
+use crate::world::{memory, until};
+
+on_both_pools!(
+    nothing_is_left_of_a_deleted_volume,
+    what_is_kept_alone_outlives_its_volume_its_machine_and_goes_with_the_last,
+    a_delete_whose_answer_is_lost_ends_and_one_that_is_interrupted_goes_on,
+    what_was_captured_before_is_saved_before,
+    an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state,
+);
+
+/// An entry of the kind that is kept alone.
+async fn keep_alone(home: &Home, volume: &VolumeId, name: &str) -> Captured<Snapshot> {
+    let entry = NewEntry {
+        kind: EntryKind::Csi,
+        author: "tester".into(),
+        message: Some(name.into()),
+        label: None,
+        cause: None,
+        keep: 3,
+    };
+    home.node().snapshot(home.call(u32::MAX), volume.clone(), entry).await.unwrap()
+}
+
+async fn kept_alone(home: &Home, volume: &VolumeId, name: &str) -> EntryId {
+    keep_alone(home, volume, name).await.saved.await.unwrap().entry.record.id
+}
+
+async fn delete(home: &Home, volume: &VolumeId) {
+    let deleted = home.node().delete(home.call(u32::MAX), volume.clone()).await.unwrap();
+    deleted.saved.await.unwrap();
+}
+
+async fn remove(home: &Home, volume: &VolumeId, entry: EntryId) {
+    home.node().remove_entry(home.call(u32::MAX), volume.clone(), entry).await.unwrap();
+}
+
+fn object(home: &Home, volume: &VolumeId) -> HeadObject {
+    HeadObject::decode_of(volume, &home.store.contents()[&head_key(volume)]).unwrap()
+}
+
+/// The volumes that are not deleted, and the others.
+async fn listed(home: &Home) -> (Vec<VolumeId>, Vec<VolumeId>) {
+    let all = home.node().list().await.unwrap();
+    let (deleted, live): (Vec<_>, Vec<_>) = all.into_iter().partition(|status| status.is_deleted);
+    let ids = |all: Vec<cove_content::volumes::VolumeStatus>| {
+        all.into_iter().map(|status| status.volume).collect()
+    };
+    (ids(live), ids(deleted))
+}
+
+async fn nothing_is_left_of_a_deleted_volume(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let (volume, other) = (home.create("shop").await, home.create("other").await);
+    home.write(&volume, "file", "text").await;
+    home.snapshot(&volume).await;
+    let files = home.files(&volume).await;
+    let call = home.call(home.status(&volume).await.seq);
+    let deleted = home.node().delete(call.clone(), volume.clone()).await.unwrap();
+    assert!(!files.exists(), "its files go at once");
+    deleted.saved.await.unwrap();
+    for _ in ["while it runs", "after a restart"] {
+        assert_eq!(listed(&home).await, (vec![other.clone()], Vec::new()));
+        let gone = home.node().status(&volume).await.unwrap_err();
+        assert!(matches!(gone, VolumeError::NotHere { .. }), "{gone}");
+        let again = home.node().delete(call.clone(), volume.clone()).await.unwrap();
+        again.saved.await.unwrap();
+        home.down().await;
+        home.up().await;
+    }
+    let HeadObject::Tombstone(tombstone) = object(&home, &volume) else { panic!("a head is left") };
+    assert!(tombstone.lived);
+    let of_it = |place: &cove_btrfs::SubvolumePath| place.to_string().contains(volume.as_str());
+    assert!(!home.pool().list().unwrap().iter().any(of_it), "{:?}", home.pool().list());
+    let never = home.node().delete(home.call(0), "vol-none".parse().unwrap()).await;
+    assert_eq!(never.err().unwrap().kind(), ErrorKind::NotFound);
+    let (back, lost) = home.recover().await;
+    assert_eq!((back, lost.len()), (vec![other], 0), "{lost:?}");
+    home.down().await;
+}
+
+async fn what_is_kept_alone_outlives_its_volume_its_machine_and_goes_with_the_last(is_real: bool) {
+    let store = memory();
+    let mut home = Home::new(&store, is_real);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "file", "one").await;
+    let one = kept_alone(&home, &volume, "one").await;
+    home.write(&volume, "file", "two").await;
+    home.snapshot(&volume).await;
+    let two = kept_alone(&home, &volume, "two").await;
+    delete(&home, &volume).await;
+    assert_eq!(listed(&home).await, (Vec::new(), vec![volume.clone()]));
+    let entries = home.node().entries(&volume).await.unwrap();
+    let ids: Vec<EntryId> = entries.iter().map(|view| view.record.id).collect();
+    assert_eq!(ids, [two, one], "those of the timeline are gone");
+    for refused in [
+        home.node().wait_saved(&volume).await.err(),
+        home.capture_or_not(&home.call(u32::MAX), &volume).await.err(),
+        home.text(&volume, &Moment::Now, "file").await.err(),
+    ]
+    .into_iter()
+    .skip(1)
+    {
+        assert_eq!(refused.unwrap().kind(), ErrorKind::NotFound);
+    }
+
+    // on this machine, after a restart, and on another that has nothing but the store
+    home.down().await;
+    let mut other = Home::new(&store, is_real);
+    for (n, home) in [&mut home, &mut other].into_iter().enumerate() {
+        home.up().await;
+        if n == 1 {
+            let (back, lost) = home.recover().await;
+            assert!(back.contains(&volume), "{back:?} {lost:?}");
+        }
+        assert_eq!(home.text(&volume, &Moment::Entry(one), "file").await.unwrap(), "one");
+        let fork = home.fork_entry(&volume, two, &format!("fork-{n}")).await;
+        assert_eq!(home.text(&fork, &Moment::Now, "file").await.unwrap(), "two");
+        if n == 0 {
+            home.down().await;
+        }
+    }
+    assert!(
+        matches!(object(&other, &volume), HeadObject::Head(head) if head.state == HeadState::Deleted)
+    );
+    remove(&other, &volume, one).await;
+    assert_eq!(other.node().entries(&volume).await.unwrap().len(), 1);
+    remove(&other, &volume, one).await;
+    remove(&other, &volume, two).await;
+    remove(&other, &volume, two).await;
+    assert!(listed(&other).await.1.is_empty());
+    assert!(matches!(object(&other, &volume), HeadObject::Tombstone(tombstone) if tombstone.lived));
+    other.down().await;
+}
+
+async fn a_delete_whose_answer_is_lost_ends_and_one_that_is_interrupted_goes_on(is_real: bool) {
+    let store = memory();
+    let mut home = Home::new(&store, is_real);
+    home.up().await;
+    for (n, fault) in [Fault::AfterEffect, Fault::BeforeEffect].into_iter().enumerate() {
+        let volume = home.create(&format!("shop-{n}")).await;
+        let (key, mut is_put) = (head_key(&volume), false);
+        store.fail_when(move |request| match request {
+            Request::PutIfMatch(of) if *of == key && !is_put => {
+                is_put = true;
+                Some(fault)
+            }
+            _ => None,
+        });
+        delete(&home, &volume).await;
+        store.heal();
+        assert!(matches!(object(&home, &volume), HeadObject::Tombstone(_)), "{fault:?}");
+    }
+    // the tombstone is put, and the process ends before it knows
+    for fault in [Fault::AfterEffect, Fault::BeforeEffect] {
+        let volume = home.create("again").await;
+        home.write(&volume, "file", "text").await;
+        let key = head_key(&volume);
+        store.fail_when(move |request| (request.key() == key.as_str()).then_some(fault));
+        let call = home.call(u32::MAX);
+        drop(home.node().delete(call.clone(), volume.clone()).await.unwrap());
+        until("the request", || async {
+            let problem = store.contents()[&head_key(&volume)].len() < 1_000;
+            let is_there = problem || fault == Fault::BeforeEffect;
+            if is_there { Ok(()) } else { Err("no tombstone".into()) }
+        })
+        .await;
+        home.down().await;
+        store.heal();
+        home.up().await;
+        assert!(!listed(&home).await.0.contains(&volume));
+        home.node().delete(call, volume.clone()).await.unwrap().saved.await.unwrap();
+        assert!(matches!(object(&home, &volume), HeadObject::Tombstone(_)), "{fault:?}");
+        let of_it = |place: &cove_btrfs::SubvolumePath| place.to_string().contains(volume.as_str());
+        assert!(!home.pool().list().unwrap().iter().any(of_it));
+    }
+    home.down().await;
+}
+
+async fn what_was_captured_before_is_saved_before(is_real: bool) {
+    let store = memory();
+    let mut home = Home::new(&store, is_real);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "file", "text").await;
+    store.fail_when(|_| Some(Fault::BeforeEffect));
+    let entry = keep_alone(&home, &volume, "kept").await.value.entry.record.id;
+    let fork = home.call(u32::MAX);
+    let forked = home.start_fork(&fork, &volume, "fork").await;
+    drop(home.node().delete(home.call(u32::MAX), volume.clone()).await.unwrap());
+    assert_eq!(listed(&home).await.0, std::slice::from_ref(&forked));
+    home.down().await;
+    store.heal();
+    home.up().await;
+    home.node().wait_saved(&forked).await.unwrap();
+    home.node().wait_saved(&volume).await.unwrap();
+    assert_eq!(home.text(&volume, &Moment::Entry(entry), "file").await.unwrap(), "text");
+    assert_eq!(home.text(&forked, &Moment::Now, "file").await.unwrap(), "text");
+    assert!(
+        matches!(object(&home, &volume), HeadObject::Head(head) if head.state == HeadState::Deleted)
+    );
+    home.assert_whole(&forked).await;
+    home.down().await;
+}
+
+async fn an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "file", "one").await;
+    let one = home.snapshot(&volume).await;
+    home.write(&volume, "file", "two").await;
+    let two = kept_alone(&home, &volume, "two").await;
+    // a program may delete it at any time: the state before a restore needs an entry of its own
+    home.restore(&volume, one).await;
+    remove(&home, &volume, two).await;
+    assert!(home.texts(&volume, "file").await.contains(&"two".to_owned()));
+    let left = home.node().entries(&volume).await.unwrap();
+    assert!(left.iter().all(|view| view.record.id != two));
+    home.down().await;
+    home.up().await;
+    let left = home.node().entries(&volume).await.unwrap();
+    assert!(left.iter().all(|view| view.record.id != two));
+    home.assert_whole(&volume).await;
+    home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_is_not_deleted() {
+    if !crate::world::is_root("what_is_mounted_is_not_deleted") {
+        return;
+    }
+    let mut home = Home::new(&memory(), true);
+    home.up().await;
+    let volume = home.create("shop").await;
+    let target = tempfile::tempdir().unwrap();
+    let files = home.files(&volume).await;
+    rustix::mount::mount_bind(&files, target.path()).unwrap();
+    let refused = home.node().delete(home.call(u32::MAX), volume.clone()).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(refused.to_string().contains(target.path().to_str().unwrap()), "{refused}");
+    home.write(&volume, "file", "text").await;
+    rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+    delete(&home, &volume).await;
+    home.down().await;
+}

@@ -1,0 +1,145 @@
+//! Snapshots of several volumes at one instant.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use cove_content::volumes::{Moment, NewEntry, Volumes};
+use cove_types::{Classify, Consistency, EntryKind, ErrorKind, VolumeId};
+
+use crate::home::Home;
+use crate::world::memory;
+
+fn entry() -> NewEntry {
+    NewEntry {
+        kind: EntryKind::Csi,
+        author: "tester".into(),
+        message: Some("together".into()),
+        label: None,
+        cause: Some("grp-1".into()),
+        keep: 3,
+    }
+}
+
+/// A program, which ends with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A program that counts in three files, one after the other, and never waits for a disk.
+#[expect(clippy::disallowed_methods, reason = "another program is what writes")]
+fn counter(files: &[std::path::PathBuf]) -> Program {
+    // each number is written to all before the next is
+    let script = "exec 3>>\"$1\" 4>>\"$2\" 5>>\"$3\"; i=0; echo begun; \
+                  while :; do i=$((i+1)); echo $i >&3; echo $i >&4; echo $i >&5; done";
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args(files)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut begun = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut begun).unwrap();
+    assert_eq!(begun, "begun\n");
+    Program(child)
+}
+
+/// The last whole number in a counter's file.
+fn last(text: &str) -> u64 {
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.rsplit('\n').next().unwrap().parse().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_program_writes_in_order_is_in_all_of_them_up_to_one_point() {
+    if !crate::world::is_root("what_one_program_writes_in_order…") {
+        return;
+    }
+    let mut home = Home::new(&memory(), true);
+    home.up().await;
+    let mut volumes: Vec<VolumeId> = Vec::new();
+    for name in ["a", "b", "c"] {
+        volumes.push(home.create(name).await);
+    }
+    let mut files = Vec::new();
+    for volume in &volumes {
+        files.push(home.files(volume).await.join("count"));
+    }
+    let mut child = counter(&files);
+    for _ in 0..10 {
+        // in no particular order
+        volumes.rotate_left(1);
+        files.rotate_left(1);
+        let mut calls = Vec::new();
+        for volume in &volumes {
+            calls.push((home.call(home.status(volume).await.seq), volume.clone()));
+        }
+        let taken = home.node().snapshot_together(calls.clone(), entry()).await.unwrap();
+        let mut counts = Vec::new();
+        for (volume, snapshot) in volumes.iter().zip(&taken.value) {
+            assert_eq!(snapshot.entry.record.consistency, Consistency::Frozen);
+            let moment = Moment::Entry(snapshot.entry.record.id);
+            let of = files[counts.len()].parent().unwrap().to_owned();
+            counts.push((of, last(&home.text(volume, &moment, "count").await.unwrap_or_default())));
+        }
+        // as the program writes them: a first, c last
+        let of = |volume: &std::path::Path| {
+            counts.iter().find(|(of, _)| of == volume).map(|(_, count)| *count).unwrap()
+        };
+        let mut order = Vec::new();
+        for name in ["a", "b", "c"] {
+            for volume in &volumes {
+                let status = home.status(volume).await;
+                if status.document.slug.as_str() == name {
+                    order.push(of(&status.path.unwrap()));
+                }
+            }
+        }
+        assert!(order[0] > 0, "{order:?}");
+        assert!(order[0] >= order[1] && order[1] >= order[2], "{order:?}");
+        assert!(order[0] - order[2] <= 1, "{order:?}");
+        // the same calls give what they gave
+        let again = home.node().snapshot_together(calls, entry()).await.unwrap();
+        let ids = |taken: &[cove_content::volumes::Snapshot]| {
+            taken.iter().map(|one| one.entry.record.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&again.value), ids(&taken.value));
+        taken.saved.await.unwrap();
+    }
+    assert!(child.0.try_wait().unwrap().is_none(), "it goes on");
+    drop(child);
+    for volume in &volumes {
+        home.assert_whole(volume).await;
+    }
+    home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_are_taken_or_none() {
+    if !crate::world::is_root("all_are_taken_or_none") {
+        return;
+    }
+    let mut home = Home::new(&memory(), false);
+    home.up().await;
+    let (a, b) = (home.create("a").await, home.create("b").await);
+    std::fs::File::create(home.files(&a).await.join("f")).unwrap().write_all(b"a").unwrap();
+    let none: VolumeId = "vol-none".parse().unwrap();
+    for (others, kind) in [
+        (vec![a.clone(), none], ErrorKind::NotFound),
+        (vec![a.clone(), b.clone(), a.clone()], ErrorKind::Invalid),
+    ] {
+        let calls = others.into_iter().map(|volume| (home.call(u32::MAX), volume)).collect();
+        let refused = home.node().snapshot_together(calls, entry()).await.err().unwrap();
+        assert_eq!(refused.kind(), kind);
+    }
+    home.node().set_trashed(home.call(u32::MAX), b.clone(), true).await.unwrap();
+    let calls = vec![(home.call(u32::MAX), a.clone()), (home.call(u32::MAX), b)];
+    let refused = home.node().snapshot_together(calls, entry()).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(home.node().entries(&a).await.unwrap().is_empty());
+    home.down().await;
+}
