@@ -79,12 +79,49 @@ fn parse_processor_ms(stat: &str) -> Option<f64> {
     Some((user + system) * 10.0)
 }
 
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What is resident.
+    pub resident: u64,
+    /// The most that was resident at once.
+    pub most: u64,
+}
+
+/// Memory that a process has now.
+pub fn memory(process: u32) -> Result<Memory> {
+    let status =
+        fs::read_to_string(format!("/proc/{process}/status")).context("the process is gone")?;
+    parse_memory(&status).context("the kernel tells the memory of a process in another way")
+}
+
+/// Of `/proc/<id>/status`.
+fn parse_memory(status: &str) -> Option<Memory> {
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib << 10)
+    };
+    Some(Memory { resident: bytes("VmRSS")?, most: bytes("VmHWM")? })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_in_kib_and_a_name_is_no_beginning_of_another() {
+        let status = "Name:\tcove\nVmRSSX:\t1 kB\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
+        let memory = Memory { resident: 10 << 20, most: 20 << 20 };
+        assert_eq!(parse_memory(status), Some(memory));
+        assert_eq!(parse_memory("Name:\tkthreadd\n"), None, "a kernel thread has none");
+        assert_eq!(parse_memory("VmHWM:\t1 MB\nVmRSS:\t1 MB\n"), None);
+    }
+
     #[test]
     fn processor_time_is_the_14th_and_15th_field_whatever_the_name_holds() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 12 30 0 0 20 0 1 0 5 6 7";
-        assert_eq!(super::parse_processor_ms(stat), Some(420.0));
-        assert_eq!(super::parse_processor_ms("7 (a) S 1"), None);
+        assert_eq!(parse_processor_ms(stat), Some(420.0));
+        assert_eq!(parse_processor_ms("7 (a) S 1"), None);
     }
 }

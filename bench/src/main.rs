@@ -13,12 +13,14 @@ mod interrupt;
 mod load;
 mod machine;
 mod measure;
+mod mounts;
 mod peers;
 mod pool;
 mod program;
 mod rows;
 mod sample;
 mod shell;
+mod sockets;
 mod table;
 mod world;
 

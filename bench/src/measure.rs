@@ -26,6 +26,7 @@ impl Unit {
         match self {
             Self::Ms if value >= 1000.0 => format!("{:.2} s", value / 1000.0),
             Self::Ms if value >= 100.0 => format!("{value:.0} ms"),
+            Self::Ms if value > 0.0 && value < 0.1 => format!("{value:.3} ms"),
             Self::Ms => format!("{value:.1} ms"),
             Self::Bytes => bytes(value),
             Self::BytesPerSecond => format!("{}/s", bytes(value)),
@@ -231,6 +232,7 @@ mod tests {
         ];
         assert_eq!(cells, expected);
         assert_eq!(Unit::Bytes.show(2_345_678.0), "2.3 MB");
+        assert_eq!(Unit::Ms.show(0.0123), "0.012 ms");
         assert_eq!(Unit::PerSecond.show(40_000.4), "40000/s");
     }
 }

@@ -6,11 +6,13 @@ mod first_store;
 mod floors;
 mod fork;
 mod idle;
+mod many_volumes;
 mod restore;
 mod sizes;
 mod snapshot;
 mod tier0;
 mod versions;
+mod volumes;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -34,6 +36,10 @@ pub enum Row {
     Fork,
     /// New projects.
     Create,
+    /// Calls on volumes over the sockets of the Volume Hub and the CSI driver.
+    Volumes,
+    /// Lists, starts and memory with 1,000 volumes.
+    ManyVolumes,
     /// Reads and writes at 50 connections.
     Tier0,
     /// Cost against the size of the change and of the volume.
@@ -56,6 +62,8 @@ impl Row {
             Self::Restore => restore::measure(world),
             Self::Fork => fork::measure(world),
             Self::Create => create::measure(world),
+            Self::Volumes => volumes::measure(world),
+            Self::ManyVolumes => many_volumes::measure(world),
             Self::Tier0 => tier0::measure(world),
             Self::Curves => change::curve(world).and_then(|()| sizes::measure(world)),
             Self::Versions => versions::measure(world),

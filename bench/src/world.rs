@@ -50,7 +50,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    fn start() -> Result<Self> {
+    /// Starts a server.
+    pub fn start() -> Result<Self> {
         let server = S3Server::start().context("no S3 server, as COVE_TEST_SKIP_S3 decided")?;
         Ok(Self { door: Door::before(&server.endpoint)?, server })
     }
@@ -155,6 +156,23 @@ impl World {
         self.beside("local-objects")
     }
 
+    /// Starts a Cove on nothing.
+    pub fn start(
+        &self,
+        name: &str,
+        objects: String,
+        variables: Vec<(&'static str, String)>,
+    ) -> Result<Cove> {
+        Cove::start(Settings {
+            program: self.program.clone(),
+            home: self.beside(name),
+            pool: self.pool.mount.join("pools").join(name),
+            objects,
+            variables,
+            store_every: "1h",
+        })
+    }
+
     /// Starts a Cove on nothing with the project [`CORPUS`]: its entry `empty` is saved, and the
     /// files in it are not.
     fn fill(
@@ -163,14 +181,7 @@ impl World {
         objects: String,
         variables: Vec<(&'static str, String)>,
     ) -> Result<Holder> {
-        let cove = Cove::start(Settings {
-            program: self.program.clone(),
-            home: self.beside(name),
-            pool: self.pool.mount.join("pools").join(name),
-            objects,
-            variables,
-            store_every: "1h",
-        })?;
+        let cove = self.start(name, objects, variables)?;
         let files = cove.create(CORPUS)?;
         cove.call(&["snapshot", CORPUS, "--label", "empty"])?;
         cove.call(&["pin", "corpus@empty"])?;

@@ -5,6 +5,7 @@ mod entries;
 mod files;
 mod projects;
 mod store;
+mod volumes;
 
 use std::io;
 use std::path::PathBuf;

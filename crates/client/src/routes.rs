@@ -37,6 +37,10 @@ routes! {
     UNDELETE = "POST" "/projects/{slug}/undelete";
     /// Makes projects that begin at a moment of another.
     FORK = "POST" "/projects/{slug}/fork";
+    /// Lists volumes.
+    VOLUMES = "GET" "/volumes";
+    /// Shows a volume.
+    VOLUME = "GET" "/volumes/{volume}";
     /// Lists a timeline.
     TIMELINE = "GET" "/projects/{slug}/entries";
     /// Makes an entry.

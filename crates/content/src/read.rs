@@ -201,13 +201,34 @@ fn change(change: PathChange) -> Option<wire::Change> {
     })
 }
 
-/// The kind of an error that came through `io::Error` from a reader of this module.
+/// An error of a reader in another process, which has its kind there.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct ForeignReadError {
+    /// The kind.
+    pub kind: cove_types::ErrorKind,
+    /// Its text.
+    pub text: String,
+    /// What it came from.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
+}
+
+impl Classify for ForeignReadError {
+    fn kind(&self) -> cove_types::ErrorKind {
+        self.kind
+    }
+}
+
+/// The kind of an error that came through `io::Error` from a reader of this module, here or in another process.
 #[must_use]
 pub fn kind_of_io(error: &std::io::Error) -> cove_types::ErrorKind {
     let inner = error.get_ref();
     inner
         .and_then(|inner| inner.downcast_ref::<crate::chunks::ChunkError>().map(Classify::kind))
         .or_else(|| inner.and_then(|inner| inner.downcast_ref::<ReadError>().map(Classify::kind)))
+        .or_else(|| {
+            inner.and_then(|inner| inner.downcast_ref::<ForeignReadError>().map(Classify::kind))
+        })
         .unwrap_or(match is_damage(error) {
             true => cove_types::ErrorKind::Corrupt,
             false => cove_types::ErrorKind::Unavailable,

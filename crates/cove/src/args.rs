@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use cove_types::{NodeId, ParseError};
 use cove_workspace::FORKS_MAX;
 
 pub use self::help::{command, to_complete};
@@ -49,6 +51,10 @@ pub struct WaitFlags {
 pub enum Verb {
     /// Start Cove on this machine
     Up(UpFlags),
+    /// Run the Volume Hub and the projects, without a node
+    Hub(HubFlags),
+    /// Run a node of a Volume Hub that is another process
+    Node(NodeFlags),
     /// Stop the Cove that is running
     #[command(after_help = "Where none is running in this home it says so, and exits with 0.\n\n\
         Examples:\n\
@@ -57,13 +63,17 @@ pub enum Verb {
     /// Make a project, empty or from a directory
     #[command(after_help = "Examples:\n\
         \x20 cove new shop\n\
-        \x20 cove new shop --from ./some-project")]
+        \x20 cove new shop --from ./some-project\n\
+        \x20 cove new shop --volume vol-k5q3…")]
     New {
         /// Its name: 1 to 40 of a-z, 0-9 and single inner -
         name: String,
         /// Copy this directory into it, dependencies and all
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         from: Option<PathBuf>,
+        /// Make it of a volume that is no project's, as it is; `cove volume ls` lists them
+        #[arg(long, value_name = "VOLUME", conflicts_with = "from")]
+        volume: Option<String>,
         /// The most that may be written to it, such as 20GiB; at least 1MiB [default: no limit]
         #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
         quota: Option<u64>,
@@ -295,6 +305,11 @@ pub enum Verb {
         #[arg(long)]
         take: bool,
     },
+    /// List and show volumes, also those that are no project's
+    Volume {
+        #[command(subcommand)]
+        verb: VolumeVerb,
+    },
     /// Check that the store holds what it must
     #[command(after_help = "Examples:\n\
         \x20 cove verify\n\
@@ -335,6 +350,24 @@ pub enum Verb {
         /// Where to; made where it is missing
         #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         directory: PathBuf,
+    },
+}
+
+/// The verbs of `volume`.
+#[derive(Debug, Subcommand)]
+pub enum VolumeVerb {
+    /// List the volumes
+    #[command(after_help = "Examples:\n\
+        \x20 cove volume ls\n\
+        \x20 cove volume ls --json | jq '.volumes[] | select(.project == null)'")]
+    Ls,
+    /// Show a volume
+    #[command(after_help = "Examples:\n\
+        \x20 cove volume status vol-k5q3…")]
+    Status {
+        /// Its id
+        #[arg(value_name = "VOLUME")]
+        volume: String,
     },
 }
 
@@ -569,6 +602,15 @@ pub struct UpFlags {
     /// Where the API listens, on loopback [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub disk: DiskFlags,
+    #[command(flatten)]
+    pub csi: CsiFlags,
+}
+
+/// What a node stands on.
+#[derive(Debug, Clone, Args)]
+pub struct DiskFlags {
     /// Its first size in bytes, or with KiB, MiB, GiB, TiB [default: 1/4 of what is free, 4 GiB at least]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub pool_bytes: Option<u64>,
@@ -584,6 +626,94 @@ pub struct UpFlags {
     /// How long an S3 store may be silent
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub store_timeout: Duration,
+}
+
+/// The flags of `hub`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Without the node beside it that `cove up` has; `cove node` is one, in a process of its own.\n\n\
+    Examples:\n\
+    \x20 cove hub --home /srv/hub --listen unix:///run/cove/hub.sock"
+)]
+pub struct HubFlags {
+    /// Where its database and its sockets lie [default: ~/.local/share/cove]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub home: Option<PathBuf>,
+    /// Where the Volume Hub is served [default: unix://HOME/hub.sock]
+    #[arg(long, value_name = "unix:///PATH", value_parser = parse_socket)]
+    pub listen: Option<PathBuf>,
+    /// Where the API listens, on loopback [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http_listen: Option<SocketAddr>,
+}
+
+/// The flags of `node`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "COVE_HOME, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS and the variables of the store are read as\n\
+    `cove up` reads them.\n\n\
+    Examples:\n\
+    \x20 cove node --home /srv/node --hub unix:///run/cove/hub.sock"
+)]
+pub struct NodeFlags {
+    /// Where its pool and its database lie [default: ~/.local/share/cove]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub home: Option<PathBuf>,
+    /// The Volume Hub that it belongs to
+    #[arg(long, value_name = "unix:///PATH", value_parser = parse_socket)]
+    pub hub: PathBuf,
+    #[command(flatten)]
+    pub disk: DiskFlags,
+    #[command(flatten)]
+    pub csi: CsiFlags,
+}
+
+/// Reads where the Hub is; over the network it would need TLS with certificates of both sides, which is to come.
+fn parse_socket(text: &str) -> Result<PathBuf, String> {
+    match cove_csi::parse_endpoint(text) {
+        Ok(path) => Ok(path),
+        Err(_)
+            if text.starts_with("tcp:") || text.starts_with("http") || text.starts_with("dns:") =>
+        {
+            Err("plain text is spoken over unix sockets alone: give unix:///PATH".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// How the Container Storage Interface is served.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Container Storage Interface")]
+pub struct CsiFlags {
+    /// Serve it at this socket: Identity, Controller, GroupController and Node
+    #[arg(long, value_name = "unix:///PATH", value_parser = cove_csi::parse_endpoint)]
+    pub csi_endpoint: Option<PathBuf>,
+    /// Serve Controller and GroupController at this one instead
+    #[arg(long, value_name = "unix:///PATH", value_parser = cove_csi::parse_endpoint, requires = "csi_endpoint")]
+    pub csi_controller_endpoint: Option<PathBuf>,
+    /// The version whose capabilities are announced, 1.12 or 1.13
+    #[arg(long, value_name = "VERSION", default_value = "1.12", value_parser = parse_compat)]
+    pub csi_compat: cove_csi::Compat,
+    /// The most volumes that are published on this node [default: any number]
+    #[arg(long, value_name = "N")]
+    pub csi_volumes_max: Option<NonZeroU32>,
+    /// Tell kubelet of the driver in its directory of plugins, mostly /var/lib/kubelet/plugins_registry
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "csi_endpoint")]
+    pub csi_registration: Option<PathBuf>,
+    /// Answer GET /healthz at this address
+    #[arg(long, value_name = "ADDR:PORT", requires = "csi_endpoint")]
+    pub csi_healthz: Option<SocketAddr>,
+    /// What this node is called; chosen at the first start [default: by chance]
+    #[arg(long, value_name = "ID", value_parser = parse_node_id)]
+    pub node_id: Option<NodeId>,
+}
+
+fn parse_compat(text: &str) -> Result<cove_csi::Compat, String> {
+    text.parse().map_err(|error: ParseError| error.to_string())
+}
+
+fn parse_node_id(text: &str) -> Result<NodeId, String> {
+    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 /// What `up` is to do, whole.
@@ -605,6 +735,21 @@ pub struct UpArgs {
     pub store_timeout: Duration,
     /// Whether to return when it serves.
     pub detach: bool,
+    /// How many counted entries stay in a project, 1 to 200.
+    pub keep: u32,
+    /// How the Container Storage Interface is served.
+    pub csi: CsiFlags,
+}
+
+/// What `hub` is to do, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubArgs {
+    /// Where everything lies.
+    pub home: PathBuf,
+    /// The socket of the Volume Hub.
+    pub socket: PathBuf,
+    /// Where the API listens besides its unix socket.
+    pub http_listen: SocketAddr,
     /// How many counted entries stay in a project, 1 to 200.
     pub keep: u32,
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use cove_client::Client;
 use cove_types::ErrorKind;
 
-use crate::args::{UpArgs, UpFlags, parse_bytes};
+use crate::args::{
+    CsiFlags, DiskFlags, HubArgs, HubFlags, NodeFlags, UpArgs, UpFlags, parse_bytes,
+};
 use crate::failure::Failure;
 
 /// How many counted entries stay when nobody says otherwise.
@@ -137,18 +139,52 @@ pub fn own_directories() -> Vec<PathBuf> {
 
 /// What `up` is to do, whole: what no flag says, the environment may.
 pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
-    let named = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
-    let home = match named(flags.home) {
-        Some(home) => absolute(home)?,
-        None => home()?,
-    };
-    let pool = named(flags.pool).or_else(|| variable("COVE_POOL").map(PathBuf::from));
+    let UpFlags { detach, home, listen, disk, csi } = flags;
+    let listen = http_listen(listen)?;
+    Ok(UpArgs { detach, listen, ..on_disk(home, disk, csi)? })
+}
+
+/// What `node` is to do, whole; it serves no API.
+pub fn node(flags: NodeFlags) -> Result<(UpArgs, PathBuf), Failure> {
+    let NodeFlags { home, hub, disk, csi } = flags;
+    Ok((on_disk(home, disk, csi)?, absolute(hub)?))
+}
+
+/// What `hub` is to do, whole.
+pub fn hub(flags: HubFlags) -> Result<HubArgs, Failure> {
+    let home = chosen_home(flags.home)?;
+    let socket = flags.listen.map_or_else(|| Ok(home.join("hub.sock")), absolute)?;
+    Ok(HubArgs { socket, http_listen: http_listen(flags.http_listen)?, keep: kept()?, home })
+}
+
+fn named(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+fn chosen_home(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match named(flag) {
+        Some(home) => absolute(home),
+        None => home(),
+    }
+}
+
+fn http_listen(flag: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
+    match flag {
+        Some(listen) => Ok(listen),
+        None => listen_of(text("COVE_LISTEN")?.as_deref()),
+    }
+}
+
+fn kept() -> Result<u32, Failure> {
+    keep(text("COVE_MAX_SNAPSHOTS_PER_PROJECT")?, text("K8S_MAX_SNAPSHOTS_PER_PROJECT")?)
+}
+
+fn on_disk(home: Option<PathBuf>, disk: DiskFlags, csi: CsiFlags) -> Result<UpArgs, Failure> {
+    let DiskFlags { pool_bytes, pool, objects, store_every, store_timeout } = disk;
+    let home = chosen_home(home)?;
+    let pool = named(pool).or_else(|| variable("COVE_POOL").map(PathBuf::from));
     let pool = pool.map(absolute).transpose()?;
-    let listen = match flags.listen {
-        Some(listen) => listen,
-        None => listen_of(text("COVE_LISTEN")?.as_deref())?,
-    };
-    let (given_as, pool_bytes) = match flags.pool_bytes {
+    let (given_as, pool_bytes) = match pool_bytes {
         None => {
             let bytes = text("COVE_POOL_BYTES")?.map(|text| pool_bytes_of(&text)).transpose()?;
             ("COVE_POOL_BYTES", bytes)
@@ -162,23 +198,21 @@ pub fn up(flags: UpFlags) -> Result<UpArgs, Failure> {
             format!("{given_as} is at least {least} MiB, found {bytes} bytes"),
         ));
     }
-    let objects = match flags.objects.filter(|url| !url.is_empty()) {
+    let objects = match objects.filter(|url| !url.is_empty()) {
         None => text("COVE_OBJECTS")?,
         url => url,
     };
     Ok(UpArgs {
         home,
-        listen,
+        listen: LISTEN_DEFAULT,
         pool_bytes,
         pool,
         objects,
-        store_every: flags.store_every,
-        store_timeout: flags.store_timeout,
-        detach: flags.detach,
-        keep: keep(
-            text("COVE_MAX_SNAPSHOTS_PER_PROJECT")?,
-            text("K8S_MAX_SNAPSHOTS_PER_PROJECT")?,
-        )?,
+        store_every,
+        store_timeout,
+        detach: false,
+        keep: kept()?,
+        csi,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The program: the command line, and everything in one process.
 //!
-//! Each verb but `up`, `completions` and `man` is a client of the HTTP API. Data goes to
+//! Each verb but `up`, `hub`, `node`, `completions` and `man` is a client of the HTTP API. Data goes to
 //! standard output and prose to standard error; the exit status tells the kind of
 //! failure.
 
@@ -63,6 +63,11 @@ fn not_parsed(refusal: &clap::Error) -> ExitCode {
 fn run(verb: Verb, output: Output) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Up(flags) => up::run(environment::up(flags)?, output).map_err(started),
+        Verb::Hub(flags) => up::run_hub(environment::hub(flags)?).map_err(started),
+        Verb::Node(flags) => {
+            let (args, hub) = environment::node(flags)?;
+            up::run_node(args, hub).map_err(started)
+        }
         Verb::Completions { shell } => {
             output::write(&completion::script(shell)?).map(|()| ExitCode::SUCCESS)
         }

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use cove_types::wire::{
-    Change, ChangeKind, Check, Entry, File, Match, Project, Rebuilt, VerifyReply,
+    Change, ChangeKind, Check, Entry, File, Match, Problem, Project, Rebuilt, VerifyReply, Volume,
 };
 use cove_types::{Durability, EntryState};
 use jiff::Timestamp;
@@ -128,7 +128,17 @@ fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) -> String {
 
 /// Whether the present state of a project is saved, in short.
 fn saved(project: &Project, now: Timestamp) -> String {
-    match (project.durability, &project.saved_at, project.unsaved_bytes) {
+    let saved_at = project.saved_at.as_deref();
+    saved_in_short(project.durability, saved_at, project.unsaved_bytes, now)
+}
+
+fn saved_in_short(
+    durability: Durability,
+    saved_at: Option<&str>,
+    unsaved_bytes: Option<u64>,
+    now: Timestamp,
+) -> String {
+    match (durability, saved_at, unsaved_bytes) {
         (Durability::Saved, Some(at), _) => age(at, now),
         (Durability::Saved, None, _) => "yes".to_owned(),
         (Durability::OnThisNode, _, Some(bytes)) => format!("{} not yet", size(bytes)),
@@ -225,14 +235,7 @@ pub fn project(project: &Project, now: Timestamp) -> String {
     for (name, value) in rows {
         text.push_str(&format!("  {name:<11}  {value}\n"));
     }
-    for problem in &health.problems {
-        let since = age(&problem.since, now);
-        let what = printable(&in_short(&problem.what));
-        text.push_str(&format!("    {what} (since {since})\n"));
-        if let Some(hint) = &problem.hint {
-            text.push_str(&format!("      hint: {}\n", printable(hint)));
-        }
-    }
+    text.push_str(&problems(&health.problems, now));
     if health.not_captured_count > 0 {
         let paths = count(health.not_captured_count, "path", "paths");
         text.push_str(&format!("  not captured {paths}\n"));
@@ -242,6 +245,91 @@ pub fn project(project: &Project, now: Timestamp) -> String {
         let more = health.not_captured_count.saturating_sub(health.not_captured.len() as u64);
         if more > 0 {
             text.push_str(&format!("    and {more} more\n"));
+        }
+    }
+    text
+}
+
+/// The list of volumes.
+pub fn volumes(volumes: &[Volume], now: Timestamp) -> String {
+    let row = |volume: &Volume| {
+        vec![
+            volume.id.clone(),
+            printable(&volume.name),
+            volume.project.as_deref().map_or("-".to_owned(), printable),
+            volume_saved(volume, now),
+            size(volume.bytes.logical),
+            volume.quota_bytes.map_or("-".to_owned(), size),
+            volume.snapshots.to_string(),
+            in_words(&volume.health.state),
+        ]
+    };
+    let header = ["VOLUME", "NAME", "PROJECT", "SAVED", "SIZE", "QUOTA", "SNAPSHOTS", "HEALTH"];
+    table(&header, volumes.iter().map(row).collect(), &[4, 5, 6])
+}
+
+/// Whether the present state of a volume is saved, in short.
+fn volume_saved(volume: &Volume, now: Timestamp) -> String {
+    saved_in_short(volume.durability, volume.saved_at.as_deref(), volume.unsaved_bytes, now)
+}
+
+/// One volume: whose it is, where, what is saved, how it is.
+pub fn volume(volume: &Volume, now: Timestamp) -> String {
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    };
+    let bytes = &volume.bytes;
+    let whose = match &volume.project {
+        Some(project) => format!("workspace of {project}"),
+        None => format!("no project's; `cove new NAME --volume {}` makes one of it", volume.id),
+    };
+    let mut rows = vec![
+        ("name", volume.name.clone()),
+        ("project", whose),
+        ("node", volume.node.clone()),
+        ("files", volume.path.clone().unwrap_or_else(|| "no copy on this machine".to_owned())),
+        ("saved", volume_saved(volume, now)),
+        (
+            "size",
+            format!(
+                "{}; on disk {} its own, {} shared or saved by compression",
+                size(bytes.logical),
+                size(bytes.unique),
+                size(bytes.shared)
+            ),
+        ),
+    ];
+    if let Some(quota) = volume.quota_bytes {
+        rows.push(("quota", format!("{} of {} written", size(bytes.unique), size(quota))));
+    }
+    rows.push(("snapshots", volume.snapshots.to_string()));
+    if let Some(source) = &volume.source {
+        rows.push(("began as", source.clone()));
+    }
+    for (name, map) in [("labels", &volume.labels), ("parameters", &volume.parameters)] {
+        if !map.is_empty() {
+            rows.push((name, pairs(map)));
+        }
+    }
+    rows.push(("made", age(&volume.created_at, now)));
+    rows.push(("health", in_words(&volume.health.state)));
+    let mut text = format!("{}\n", printable(&volume.id));
+    for (name, value) in rows {
+        text.push_str(&format!("  {name:<11}  {}\n", printable(&value)));
+    }
+    text.push_str(&problems(&volume.health.problems, now));
+    text
+}
+
+/// What is wrong, with what to do.
+fn problems(problems: &[Problem], now: Timestamp) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        let since = age(&problem.since, now);
+        let what = printable(&in_short(&problem.what));
+        text.push_str(&format!("    {what} (since {since})\n"));
+        if let Some(hint) = &problem.hint {
+            text.push_str(&format!("      hint: {}\n", printable(hint)));
         }
     }
     text

@@ -4,6 +4,7 @@ mod entries;
 mod files;
 mod projects;
 mod store;
+mod volumes;
 mod waiting;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use cove_env::Env;
 use cove_types::wire::{EntryReply, ProjectReply};
 use cove_types::{At, ErrorKind, ParseError, ProjectReference, Slug};
 
-use crate::args::Verb;
+use crate::args::{Verb, VolumeVerb};
 use crate::environment;
 use crate::failure::Failure;
 use crate::output::{self, Output};
@@ -64,8 +65,8 @@ impl Session {
     async fn dispatch(&self, verb: Verb) -> Result<ExitCode, Failure> {
         match verb {
             Verb::Down => self.down().await?,
-            Verb::New { name, from, quota, wait } => {
-                self.create(&name, from.as_deref(), quota, wait).await?;
+            Verb::New { name, from, volume, quota, wait } => {
+                self.create(&name, from.as_deref(), volume.as_deref(), quota, wait).await?;
             }
             Verb::Ls => self.list(false).await?,
             Verb::Trash => self.list(true).await?,
@@ -113,9 +114,15 @@ impl Session {
             Verb::Verify { name, level, read } => {
                 return self.verify(name.as_deref(), level, read).await;
             }
+            Verb::Volume { verb: VolumeVerb::Ls } => self.volumes().await?,
+            Verb::Volume { verb: VolumeVerb::Status { volume } } => self.volume(&volume).await?,
             Verb::Doctor => return self.doctor().await,
             // They need no Cove that runs, and the program does them itself.
-            Verb::Up(_) | Verb::Completions { .. } | Verb::Man { .. } => {
+            Verb::Up(_)
+            | Verb::Hub(_)
+            | Verb::Node(_)
+            | Verb::Completions { .. }
+            | Verb::Man { .. } => {
                 return Err(Failure::new(ErrorKind::Internal, "this verb asks nothing of Cove"));
             }
         }

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use cove_hub::HubError;
 use cove_types::wire::ProblemDetails;
 use cove_types::{Classify, ErrorKind, ParseError};
 use cove_workspace::{Failure, WorkspaceError};
@@ -147,6 +148,16 @@ impl From<ParseError> for Problem {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         Self { hint: failure.hint, ..Self::new(failure.kind, failure.what) }
+    }
+}
+
+impl From<HubError> for Problem {
+    fn from(error: HubError) -> Self {
+        let problem = Self::new(error.kind(), error.chain());
+        match error {
+            HubError::NoVolume { .. } => problem.hint("`cove volume ls` lists the volumes"),
+            _ => problem,
+        }
     }
 }
 

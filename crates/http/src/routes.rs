@@ -4,6 +4,7 @@ mod entries;
 mod files;
 mod projects;
 mod store;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
 use cove_env::Env;
+use cove_hub::VolumeHub;
 use cove_types::ErrorKind;
 use cove_workspace::Workspaces;
 use tokio::sync::Notify;
@@ -49,6 +51,7 @@ pub fn token_digest(token: &str) -> [u8; 32] {
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) workspaces: Arc<Workspaces>,
+    pub(crate) hub: Arc<dyn VolumeHub>,
     pub(crate) options: Arc<Options>,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) turns: Arc<Turns>,
@@ -62,6 +65,8 @@ pub(crate) fn calls() -> OpenApiRouter<App> {
         .routes(routes!(projects::undelete))
         .routes(routes!(projects::fork))
         .routes(routes!(projects::wait))
+        .routes(routes!(volumes::list))
+        .routes(routes!(volumes::show))
         .routes(routes!(entries::timeline, entries::snapshot))
         .routes(routes!(entries::edit, entries::trash))
         .routes(routes!(entries::restore))
@@ -85,9 +90,14 @@ pub(crate) fn calls() -> OpenApiRouter<App> {
 
 /// The whole API. Serve it with [`serve_unix`](crate::serve_unix) and
 /// [`serve_tcp`](crate::serve_tcp): a request that neither of them marked needs the token.
-pub fn router(workspaces: Arc<Workspaces>, options: Options) -> Router {
-    let app =
-        App { workspaces, options: Arc::new(options), jobs: Arc::default(), turns: Arc::default() };
+pub fn router(workspaces: Arc<Workspaces>, hub: Arc<dyn VolumeHub>, options: Options) -> Router {
+    let app = App {
+        workspaces,
+        hub,
+        options: Arc::new(options),
+        jobs: Arc::default(),
+        turns: Arc::default(),
+    };
     let (calls, _) = OpenApiRouter::new().nest("/v1", calls()).split_for_parts();
     calls
         .fallback(unknown)

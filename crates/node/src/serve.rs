@@ -28,7 +28,7 @@ use crate::files::Place;
 use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
-use crate::serve::status::status;
+use crate::serve::status::{Around, status, status_in};
 use crate::serve::verify::{check, check_record, unsaved_problem};
 use crate::volume::{Ended, Known, Turn, Volume};
 use crate::work::{Edit, Work};
@@ -678,6 +678,7 @@ impl Volumes for Node {
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
+            let around = Around::look(&inner);
             let mut all = Vec::new();
             for volume in inner.all_volumes() {
                 let is_listed = {
@@ -685,7 +686,7 @@ impl Volumes for Node {
                     volume.state().document.is_some()
                 };
                 if is_listed {
-                    all.push(status(&inner, &volume)?);
+                    all.push(status_in(&inner, &volume, &around)?);
                 }
             }
             all.sort_by(|a, b| a.volume.cmp(&b.volume));

@@ -4,6 +4,8 @@
 //! unknown values of enums. Paths are escaped as in [`escape_bytes`](crate::escape_bytes);
 //! times are RFC 3339 in UTC; sizes are bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -49,6 +51,70 @@ pub struct Project {
     pub seq: u32,
     /// How many entries its timeline has.
     pub entries: u32,
+}
+
+/// A volume, whoever made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Volume {
+    /// Its id, for ever.
+    pub id: String,
+    /// What it was called when it was made; of one that was made with its project, the project's name.
+    pub name: String,
+    /// The project whose workspace it is; null when it is none's.
+    pub project: Option<String>,
+    /// The node that takes its writes.
+    pub node: String,
+    /// The absolute directory of its files on that node; null while no copy is there.
+    pub path: Option<String>,
+    /// The most bytes that may be written to it, of which `unique` are taken; null when nothing limits it.
+    pub quota_bytes: Option<u64>,
+    /// Its sizes.
+    pub bytes: Bytes,
+    /// Whether its present state is in the object store, as of the last look.
+    pub durability: Durability,
+    /// When its state was last saved; null before the first time.
+    pub saved_at: Option<String>,
+    /// Plain bytes of what changed since the last commit, as of the last look; null when unknown.
+    pub unsaved_bytes: Option<u64>,
+    /// How it is.
+    pub health: VolumeHealth,
+    /// How many entries it has, snapshots that programs made among them.
+    pub snapshots: u32,
+    /// What whoever made it wants to find again.
+    pub labels: BTreeMap<String, String>,
+    /// How it is kept, as far as that can change.
+    pub parameters: BTreeMap<String, String>,
+    /// The id of the volume, or of the snapshot, that it began as; null when it began empty.
+    pub source: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// How often its head has changed.
+    pub seq: u32,
+    /// Counts owners.
+    pub epoch: u64,
+}
+
+/// The health of a volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeHealth {
+    /// `ok`, `attention` or `at_risk`.
+    pub state: String,
+    /// What is wrong, the gravest first.
+    pub problems: Vec<Problem>,
+}
+
+/// All volumes, by id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolumesReply {
+    /// They.
+    pub volumes: Vec<Volume>,
+}
+
+/// One volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeReply {
+    /// It.
+    pub volume: Volume,
 }
 
 /// What a project was forked from.

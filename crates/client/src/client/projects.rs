@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cove_types::wire;
-use cove_types::{At, ErrorKind, Slug};
+use cove_types::{At, ErrorKind, Slug, VolumeId};
 use hyper::StatusCode;
 use serde_json::json;
 
@@ -31,7 +31,7 @@ impl Client {
         self.get(Target::new(routes::SHOW, &[project.as_str()])).await
     }
 
-    /// Makes an empty project, to which at most `quota_bytes` may be written.
+    /// Makes a project, empty or of a volume that is no project's, to which at most `quota_bytes` may be written.
     ///
     /// # Errors
     ///
@@ -39,10 +39,15 @@ impl Client {
     pub async fn create(
         &self,
         project: &Slug,
+        volume: Option<&VolumeId>,
         quota_bytes: Option<u64>,
         wait: Wait<'_>,
     ) -> Result<Finished<wire::ProjectReply>, ClientError> {
-        let body = Payload::json(&json!({ "slug": project, "quota_bytes": quota_bytes }));
+        let mut body = json!({ "slug": project, "quota_bytes": quota_bytes });
+        if let Some(volume) = volume {
+            body["volume"] = json!(volume);
+        }
+        let body = Payload::json(&body);
         self.follow(Target::new(routes::CREATE, &[]), 0, body, wait).await
     }
 

@@ -12,7 +12,11 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Projects", &["new", "ls", "show", "path", "fork", "rename", "rm", "trash", "undelete"]),
     ("Time", &["snapshot", "timeline", "diff", "restore", "label", "pin", "unpin", "wait"]),
     ("Files", &["files", "cp"]),
-    ("Cove itself", &["up", "down", "doctor", "verify", "recover", "completions", "help"]),
+    ("Volumes", &["volume"]),
+    (
+        "Cove itself",
+        &["up", "hub", "node", "down", "doctor", "verify", "recover", "completions", "help"],
+    ),
 ];
 
 /// Other names of verbs, as people know them from other programs.

@@ -111,8 +111,8 @@ fn up_takes_the_flags_of_its_contract() {
     assert!(up.detach);
     assert_eq!(up.home, Some("/h".into()));
     assert_eq!(up.listen.unwrap().port(), 0);
-    assert_eq!(up.pool_bytes, Some(4 << 30));
-    assert_eq!(up.objects.as_deref(), Some("s3://b/p"));
-    assert_eq!(up.store_every, Duration::from_secs(5));
-    assert_eq!(up.store_timeout, Duration::from_secs(2));
+    assert_eq!(up.disk.pool_bytes, Some(4 << 30));
+    assert_eq!(up.disk.objects.as_deref(), Some("s3://b/p"));
+    assert_eq!(up.disk.store_every, Duration::from_secs(5));
+    assert_eq!(up.disk.store_timeout, Duration::from_secs(2));
 }

@@ -1,5 +1,6 @@
 //! `up --detach`: the program once more, in the background.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::home::{cannot_be_made, make_home, open_own, runs_already};
 use super::{HELD_BY_ANOTHER, moment, pause};
-use crate::args::UpArgs;
+use crate::args::{CsiFlags, UpArgs};
 use crate::environment;
 use crate::failure::Failure;
 use crate::output::{self, Output};
@@ -51,6 +52,37 @@ fn spawn(args: &UpArgs, log: &File) -> std::io::Result<Child> {
     }
     command.arg("--store-every").arg(format!("{}ms", args.store_every.as_millis()));
     command.arg("--store-timeout").arg(format!("{}ms", args.store_timeout.as_millis()));
+    let CsiFlags {
+        csi_endpoint,
+        csi_controller_endpoint,
+        csi_compat,
+        csi_volumes_max,
+        csi_registration,
+        csi_healthz,
+        node_id,
+    } = &args.csi;
+    for (flag, path) in
+        [("--csi-endpoint", csi_endpoint), ("--csi-controller-endpoint", csi_controller_endpoint)]
+    {
+        if let Some(path) = path {
+            let mut endpoint = OsString::from("unix://");
+            endpoint.push(path);
+            command.arg(flag).arg(endpoint);
+        }
+    }
+    command.arg("--csi-compat").arg(csi_compat.to_string());
+    if let Some(most) = csi_volumes_max {
+        command.arg("--csi-volumes-max").arg(most.to_string());
+    }
+    if let Some(directory) = csi_registration {
+        command.arg("--csi-registration").arg(directory);
+    }
+    if let Some(address) = csi_healthz {
+        command.arg("--csi-healthz").arg(address.to_string());
+    }
+    if let Some(node) = node_id {
+        command.arg("--node-id").arg(node.to_string());
+    }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     command.process_group(0);
     command.spawn()

@@ -18,11 +18,33 @@ pub(super) struct Home {
     pub(super) dir: PathBuf,
     /// Who called sudo, to whom what is made here belongs.
     pub(super) caller: Option<User>,
-    _lock: File,
+    _locks: Vec<File>,
+}
+
+/// What of Cove runs in a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Hub, projects and node.
+    All,
+    /// Hub and projects.
+    Hub,
+    /// A node.
+    Node,
+}
+
+impl Part {
+    /// The files that are locked while it runs: no part runs twice in a home.
+    fn locks(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &["lock", "lock-node"],
+            Self::Hub => &["lock"],
+            Self::Node => &["lock-node"],
+        }
+    }
 }
 
 impl Home {
-    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(dir: &Path, part: Part) -> Result<Self, Failure> {
         let caller = environment::caller()?;
         make_home(dir, caller)?;
         for below in ["state", "state/cache"] {
@@ -33,14 +55,18 @@ impl Home {
                 .create(&below)
                 .map_err(|error| cannot_be_made(&below, &error))?;
         }
-        let place = dir.join("lock");
-        let lock = open_own(&place, caller, std::fs::OpenOptions::new().write(true))
-            .map_err(|error| cannot_be_made(&place, &error))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), caller, _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(runs_already(dir)),
-            Err(error) => Err(cannot_be_made(&place, &error.into())),
+        let mut locks = Vec::new();
+        for name in part.locks() {
+            let place = dir.join(name);
+            let lock = open_own(&place, caller, std::fs::OpenOptions::new().write(true))
+                .map_err(|error| cannot_be_made(&place, &error))?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => locks.push(lock),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(runs_already(dir)),
+                Err(error) => return Err(cannot_be_made(&place, &error.into())),
+            }
         }
+        Ok(Self { dir: dir.to_owned(), caller, _locks: locks })
     }
 
     /// The users that may call through the socket: root, who runs this, the owner of the home and

@@ -4,20 +4,25 @@ use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cove_csi::{Csi, Services};
 use cove_env::Env;
+use cove_hub::Hub;
+use cove_hub_grpc::NodeRegistry;
 use cove_node::Node;
-use cove_types::ErrorKind;
+use cove_types::{Classify, ErrorKind};
 use cove_workspace::Workspaces;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::STOP_WAIT;
 use super::ending::Ending;
 use super::home::{Home, open_own};
+use crate::args::CsiFlags;
 use crate::environment::{STORE_FILE, User};
 use crate::failure::Failure;
 
@@ -26,6 +31,10 @@ const SAVE_WAIT: Duration = Duration::from_secs(3);
 
 /// Takes the port, so that nobody else does while the rest starts.
 pub(super) fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    cove_http::check_listen(address).map_err(|error| {
+        Failure::caused("failed to listen", &error, error.kind())
+            .hint("listen on 127.0.0.1 and put a proxy with TLS before it")
+    })?;
     let bound = std::net::TcpListener::bind(address)
         .and_then(|port| port.set_nonblocking(true).map(|()| port));
     bound.map_err(|error| {
@@ -44,19 +53,33 @@ pub(super) fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, Fai
     })
 }
 
+/// What is served.
+pub(super) struct Serving<'s> {
+    pub workspaces: Workspaces,
+    pub hub: Hub,
+    pub hub_socket: &'s Path,
+    /// How nodes come that are other processes.
+    pub registry: Option<Arc<dyn NodeRegistry>>,
+    pub csi: Option<(Csi, &'s CsiFlags)>,
+    /// The node in this process.
+    pub node: Option<&'s Node>,
+    /// The URL of the store, where the node is in this process.
+    pub store: Option<&'s str>,
+}
+
 pub(super) async fn listen(
     port: std::net::TcpListener,
     home: &Home,
     env: &Env,
-    workspaces: Workspaces,
-    node: &Node,
-    store: &str,
+    serving: Serving<'_>,
     ending: &mut Ending,
 ) -> anyhow::Result<()> {
+    let Serving { workspaces, hub, hub_socket, registry, csi, node, store } = serving;
     let token = home.token(env)?;
     let down = Arc::new(Notify::new());
     let router = cove_http::router(
         Arc::new(workspaces),
+        Arc::new(hub.clone()),
         cove_http::Options {
             token_sha256: cove_http::token_digest(&token),
             hosts: Vec::new(),
@@ -72,11 +95,28 @@ pub(super) async fn listen(
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
     // who finds the socket answering finds the address and the store too
     write_down(home, "address", &format!("http://{address}"));
-    write_down(home, STORE_FILE, store);
+    if let Some(store) = store {
+        write_down(home, STORE_FILE, store);
+    }
     let (stopped, stopping) = tokio::sync::watch::channel(false);
     let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stopped| *stopped).await;
     };
+    let mut doors = JoinSet::new();
+    let listener = open_hub(hub_socket)?;
+    let (asked, until) = (Arc::new(hub.clone()), ended(stopping.clone()));
+    doors.spawn(async move {
+        let served = match registry {
+            Some(nodes) => cove_hub_grpc::serve_with_nodes(asked, nodes, listener, until).await,
+            None => cove_hub_grpc::serve(asked, listener, until).await,
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the Volume Hub is not served any more");
+        }
+    });
+    if let Some((csi, flags)) = &csi {
+        serve_csi(&mut doors, csi, flags, || ended(stopping.clone()))?;
+    }
     let servers = (
         {
             let (router, stopping) = (router.clone(), ended(stopping.clone()));
@@ -92,17 +132,112 @@ pub(super) async fn listen(
         () = down.notified() => {}
     }
     let _ = stopped.send(true);
-    let mut served = std::pin::pin!(async { (servers.0.await, servers.1.await) });
+    hub.shutdown();
+    let mut served =
+        std::pin::pin!(async { (servers.0.await, servers.1.await, doors.join_all().await) });
     if tokio::time::timeout(SAVE_WAIT, &mut served).await.is_err() {
         // a store that is away may keep them for ever: what is captured is saved after the next start
-        node.end_waiting();
+        if let Some(node) = node {
+            node.end_waiting();
+        }
         let _ = tokio::time::timeout(STOP_WAIT, served).await;
+    }
+    let _ = std::fs::remove_file(home.dir.join("cove.sock"));
+    let _ = std::fs::remove_file(hub_socket);
+    if let Some((_, flags)) = csi {
+        remove_csi_sockets(flags);
     }
     Ok(())
 }
 
+/// Makes the socket of the Hub.
+pub(super) fn open_hub(socket: &Path) -> Result<UnixListener, Failure> {
+    let failed = |error: &std::io::Error| {
+        let shown = cove_types::escape_bytes(socket.as_os_str().as_encoded_bytes());
+        Failure::io(format!("failed to make the socket {shown}"), error)
+    };
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+    }
+    cove_hub_grpc::listen(socket).map_err(|error| failed(&error))
+}
+
+/// Serves the Container Storage Interface at its sockets, where it is asked for.
+pub(super) fn serve_csi<E>(
+    doors: &mut JoinSet<()>,
+    csi: &Csi,
+    flags: &CsiFlags,
+    ended: impl Fn() -> E,
+) -> Result<(), Failure>
+where
+    E: Future<Output = ()> + Send + 'static,
+{
+    for (listener, services) in csi_sockets(flags)? {
+        let (csi, until) = (csi.clone(), ended());
+        doors.spawn(async move {
+            if let Err(error) = cove_csi::serve(csi, listener, services, until).await {
+                tracing::error!(%error, "the container storage interface is not served any more");
+            }
+        });
+    }
+    // kubelet asks the driver as soon as it knows of it
+    let registration = match (&flags.csi_registration, &flags.csi_endpoint) {
+        (Some(directory), Some(endpoint)) => {
+            let made = cove_csi::Registration::listen(directory, endpoint);
+            let what = || format!("failed to make a socket for kubelet in {}", directory.display());
+            Some(made.map_err(|error| Failure::io(what(), &error))?)
+        }
+        _ => None,
+    };
+    let state = registration.as_ref().map(cove_csi::Registration::state);
+    if let Some(address) = flags.csi_healthz {
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .and_then(TcpListener::from_std)
+            .map_err(|error| Failure::io(format!("failed to listen on {address}"), &error))?;
+        let (csi, until) = (csi.clone(), ended());
+        doors.spawn(async move { cove_csi::serve_healthz(listener, csi, state, until).await });
+    }
+    if let Some(registration) = registration {
+        let until = ended();
+        doors.spawn(async move {
+            if let Err(error) = cove_csi::serve_registration(registration, until).await {
+                tracing::error!(%error, "kubelet is not answered any more");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Takes the sockets away when nobody serves there any more.
+pub(super) fn remove_csi_sockets(flags: &CsiFlags) {
+    for socket in flags.csi_endpoint.iter().chain(&flags.csi_controller_endpoint) {
+        let _ = std::fs::remove_file(socket);
+    }
+}
+
+/// The sockets of the Container Storage Interface, and what each serves.
+fn csi_sockets(flags: &CsiFlags) -> Result<Vec<(UnixListener, Services)>, Failure> {
+    let Some(node) = &flags.csi_endpoint else { return Ok(Vec::new()) };
+    let controller = flags.csi_controller_endpoint.as_ref();
+    let mut wanted = vec![(node, Services { controller: controller.is_none(), node: true })];
+    wanted.extend(controller.map(|path| (path, Services { controller: true, node: false })));
+    let mut sockets = Vec::new();
+    for (path, services) in wanted {
+        let failed = |error: &std::io::Error| {
+            let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
+            Failure::io(format!("failed to make the socket {shown}"), error)
+        };
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        }
+        sockets.push((cove_csi::listen(path).map_err(|error| failed(&error))?, services));
+    }
+    Ok(sockets)
+}
+
 /// One line for whoever looks into the home.
-fn write_down(home: &Home, name: &str, line: &str) {
+pub(super) fn write_down(home: &Home, name: &str, line: &str) {
     let place = home.dir.join(name);
     let mut options = std::fs::OpenOptions::new();
     let file = open_own(&place, home.caller, options.write(true).truncate(true));

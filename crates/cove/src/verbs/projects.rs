@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cove_client::{Breaker, ClientError, Finished, Wait};
 use cove_types::wire::{self, ProjectReply, ProjectsReply};
-use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
+use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug, VolumeId};
 use serde_json::{Value, json};
 
 use super::waiting::{Followed, UNCHANGED};
@@ -21,10 +21,13 @@ impl Session {
         &self,
         name: &str,
         from: Option<&Path>,
+        volume: Option<&str>,
         quota: Option<u64>,
         flags: WaitFlags,
     ) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
+        let volume: Option<VolumeId> = volume.map(parse).transpose()?;
+        let volume = volume.as_ref();
         let followed = Followed {
             project: Some(&slug),
             goes_on: format!(
@@ -45,7 +48,7 @@ impl Session {
                 let mut progress = |operation: &wire::Operation| bar.operation(operation);
                 let wait = Wait { until, pace, progress: &mut progress };
                 let Some(directory) = from else {
-                    return Ok(client.create(slug_, quota, wait).await?.reply);
+                    return Ok(client.create(slug_, volume, quota, wait).await?.reply);
                 };
                 // A name that is taken is better said before gigabytes are sent.
                 client.health().await?;

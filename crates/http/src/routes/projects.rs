@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cove_content::volumes::Source;
 use cove_types::wire::{OperationReply, ProjectReply, ProjectsReply};
-use cove_types::{At, ErrorKind, ProjectReference, Slug};
+use cove_types::{At, ErrorKind, ProjectReference, Slug, VolumeId};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,6 +52,8 @@ pub(crate) struct NewProject {
     #[serde(default, deserialize_with = "reading::quota_bytes")]
     #[schema(minimum = 1_048_576, maximum = 1_152_921_504_606_846_976_i64)]
     quota_bytes: Option<u64>,
+    /// A volume that is no project's, by its id: it becomes the workspace as it is. Absent: it begins empty.
+    volume: Option<String>,
 }
 
 /// How a project is made of an archive, and how long that is waited for.
@@ -75,7 +77,7 @@ pub(crate) struct NewProjectFrom {
     until: Option<Until>,
 }
 
-/// Makes a project: empty (JSON) or of a tar stream (`application/x-tar`).
+/// Makes a project: empty or of a volume that is no project's (JSON), or of a tar stream (`application/x-tar`).
 #[utoipa::path(post, path = "/projects", operation_id = "create_project", tag = "projects", params(
     NewProjectFrom,
     Keyed,
@@ -103,7 +105,8 @@ pub(crate) async fn create(
         let (parts, body) = request.into_parts();
         let new: NewProject = reading::json(parts.headers, body).await?;
         let slug: Slug = field("slug", &new.slug)?;
-        return make(&app, asked, waiting, slug, new.quota_bytes, Source::Empty).await;
+        let volume = new.volume.as_deref().map(|volume| field("volume", volume)).transpose()?;
+        return make(&app, asked, waiting, slug, new.quota_bytes, volume).await;
     }
     let slug =
         from.slug.ok_or_else(|| Problem::invalid("field \"slug\" of the query is missing"))?;
@@ -129,10 +132,15 @@ async fn make(
     waiting: Waiting,
     slug: Slug,
     quota_bytes: Option<u64>,
-    source: Source,
+    volume: Option<VolumeId>,
 ) -> Answer {
     let (workspaces, request) = (app.workspaces.clone(), asked.clone());
-    let call = async move { workspaces.create(&request, &slug, quota_bytes, source).await };
+    let call = async move {
+        match volume {
+            Some(volume) => workspaces.adopt(&request, &slug, &volume, quota_bytes).await,
+            None => workspaces.create(&request, &slug, quota_bytes, Source::Empty).await,
+        }
+    };
     long::answer(app, &asked, waiting, StatusCode::CREATED, call).await
 }
 

@@ -3,8 +3,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use cove_content::volumes::Volumes;
 use cove_database::ServerDatabase;
 use cove_env::{ManualClock, SeededChance};
+use cove_hub::Hub;
 use cove_workspace::fake::Fake;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -37,6 +39,8 @@ impl Server {
         let env = Env::new(clock, Arc::new(SeededChance::new(7)));
         let fake = Fake::new(env.clone());
         let database = ServerDatabase::open(&directory.path().join("server.db")).await.unwrap();
+        let volumes: Arc<dyn Volumes> = Arc::new(fake.clone());
+        let hub = Hub::new(vec![("n1".parse().unwrap(), volumes)], env.clone());
         let workspaces = Workspaces::new(
             Arc::new(fake.clone()),
             database,
@@ -55,7 +59,7 @@ impl Server {
             down: Arc::clone(&down),
             env,
         };
-        let router = router(Arc::new(workspaces), options);
+        let router = router(Arc::new(workspaces), Arc::new(hub), options);
         Self { router, fake, down, _directory: directory }
     }
 

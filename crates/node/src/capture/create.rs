@@ -38,8 +38,10 @@ pub(crate) fn create(
         };
     }
     check(&new.spec)?;
-    // one that has failed for good fails as the first time
-    ended_here(inner, call)?;
+    // one that has failed for good fails as the first time, and one whose volume is gone made it then
+    if ended_here(inner, call)?.is_some() {
+        return Err(VolumeError::Exists { volume: id.clone() });
+    }
     let (built, remarks) = Built::create(inner, id)?.filled(|dir| {
         hold_to_quota(inner, id, &new.spec)?;
         fill(inner, call, dir, source)
@@ -80,21 +82,22 @@ fn fill(inner: &Inner, call: &Call, dir: &Dir, source: Source) -> Result<Vec<Str
     Ok(remarks)
 }
 
-/// Moves what was built to its place and takes its first snapshot; may be repeated.
+/// Moves what was built to its place and takes its first snapshot; may be repeated. Where the snapshot is, the volume
+/// was in its place, and is not put there again: it may be deleted since.
 pub(crate) fn place_created(inner: &Inner, mut pending: Pending) -> Result<Pending, VolumeError> {
     let incoming = SubvolumePath::Incoming(pending.operation);
     let place = SubvolumePath::Volume(pending.volume.clone());
     let there = |place: &SubvolumePath| {
         inner.pool.find(place).map_err(pool_failed("failed to look at the volume"))
     };
-    if there(&place)?.is_none() {
-        inner
-            .pool
-            .rename(&incoming, &place)
-            .map_err(pool_failed("failed to put the volume in its place"))?;
-    }
     let stored = SubvolumePath::Stored(pending.volume.clone(), pending.operation);
     if there(&stored)?.is_none() {
+        if there(&place)?.is_none() {
+            inner
+                .pool
+                .rename(&incoming, &place)
+                .map_err(pool_failed("failed to put the volume in its place"))?;
+        }
         inner
             .pool
             .snapshot(&place, &stored, Access::ReadOnly, &pending.volume)

@@ -56,7 +56,8 @@ pub(crate) fn specify(
     let is_first = before.quota_bytes.is_none() && is_other;
     if is_first {
         // whether it can be set is known before anything is written
-        let usage = inner.pool.usage(&volume.id).map_err(pool_failed("failed to read the quota"))?;
+        let usage =
+            inner.pool.usage(&volume.id).map_err(pool_failed("failed to read the quota"))?;
         let same = inner.pool.set_limit(&volume.id, usage.limit_bytes);
         same.map_err(pool_failed("failed to set the quota"))?;
     } else if is_other {

@@ -1,7 +1,7 @@
 //! The present states of several volumes at one instant.
 //!
 //! The kernel freezes one subvolume at a time, and what a program wrote to two of them between would be in the
-//! later one alone. So the programs that write stand still; and because one may have been missed, it is looked
+//! later one alone (ADR 0019). So the programs that write stand still; and because one may have been missed, it is looked
 //! afterwards whether anything was written since: the instant is then that look, and else all begins again.
 
 use std::collections::BTreeSet;
@@ -102,7 +102,11 @@ fn freeze_all(
         drop(still);
         let mut is_one_instant = true;
         for pending in &*all {
-            is_one_instant &= generation(inner, &pending.volume)? == pending.generation;
+            let is_same = generation(inner, &pending.volume)? == pending.generation;
+            if !is_same {
+                tracing::info!(volume = %pending.volume, "it was written to between snapshots of one instant");
+            }
+            is_one_instant &= is_same;
         }
         if is_one_instant {
             return Ok(());

@@ -22,8 +22,12 @@ pub(crate) fn delete(
     volume: &Arc<Volume>,
     pending: &Pending,
 ) -> Result<Ended, SaveError> {
-    let later = |error| SaveError::later("failed to delete the files", &error);
-    take_files(inner, volume).map_err(later)?;
+    {
+        // the call that deletes it may be at it
+        let _turn = volume.capture.blocking_lock();
+        take_files(inner, volume)
+            .map_err(|error| SaveError::later("failed to delete the files", &error))?;
+    }
     take_out(inner, volume, pending, |known| {
         let kept: Vec<EntryId> =
             known.entries().filter(|entry| is_kept_alone(entry)).map(|entry| entry.id).collect();
@@ -96,8 +100,9 @@ fn take_out(
     })
 }
 
-/// Writes down, in one transaction, what is left of a deleted volume, and lets go of all else: the copy's record,
-/// and the snapshots but those of the entries that are left. With nothing left the volume is forgotten.
+/// Lets go of all that is not left of a deleted volume (the snapshots but those of the entries that are left), and
+/// writes down, in one transaction, what is left; with nothing left the volume is forgotten. A crash in between leaves
+/// the work to be finished again: nothing that no row knows stays on the disk.
 pub(crate) fn finish_deleted(
     inner: &Arc<Inner>,
     volume: &Arc<Volume>,
@@ -106,6 +111,22 @@ pub(crate) fn finish_deleted(
 ) -> Result<Ended, SaveError> {
     let ended = Ended::default();
     let seq = left.as_ref().map_or(0, |known| known.head.seq);
+    let unneeded: Vec<OperationId> = {
+        let mut state = volume.state();
+        let needed = needed_by_others(&state, Some(pending));
+        let is_left =
+            |entry: &EntryId| left.as_ref().is_some_and(|known| known.find_entry(entry).is_some());
+        let rows = state.stored.values();
+        let unneeded = rows.filter(|row| {
+            !needed.contains(&row.operation) && !row.entry.as_ref().is_some_and(is_left)
+        });
+        let unneeded: Vec<_> = unneeded.map(|row| row.operation).collect();
+        state.stored.retain(|operation, _| !unneeded.contains(operation));
+        unneeded
+    };
+    for operation in unneeded {
+        inner.drop_stored(&volume.id, &operation);
+    }
     let finished = Finished {
         operations: vec![pending.operation],
         heads: left.iter().map(|known| head_row(inner, known)).collect::<Result<_, _>>()?,
@@ -117,25 +138,13 @@ pub(crate) fn finish_deleted(
     inner
         .wait(inner.database.finish(&finished))
         .map_err(|error| SaveError::later("failed to write down what is deleted", &error))?;
-    let unneeded: Vec<OperationId> = {
+    let is_gone = {
         let mut state = volume.state();
         (state.copy, state.saved_at) = (None, Some(inner.env.now()));
-        let needed = needed_by_others(&state, Some(pending));
-        let is_left =
-            |entry: &EntryId| left.as_ref().is_some_and(|known| known.find_entry(entry).is_some());
-        let rows = state.stored.values();
-        let unneeded = rows.filter(|row| {
-            !needed.contains(&row.operation) && !row.entry.as_ref().is_some_and(is_left)
-        });
-        let unneeded: Vec<_> = unneeded.map(|row| row.operation).collect();
-        state.stored.retain(|operation, _| !unneeded.contains(operation));
         state.known = left;
-        unneeded
+        state.known.is_none()
     };
-    for operation in unneeded {
-        inner.drop_stored(&volume.id, &operation);
-    }
-    if volume.state().known.is_none() {
+    if is_gone {
         inner.forget(&volume.id);
     }
     Ok(ended)

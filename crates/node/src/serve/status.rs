@@ -75,24 +75,22 @@ fn rescued(state: &State) -> Vec<(String, Timestamp, String)> {
         .collect()
 }
 
-/// What a status tells beside the volume's own state.
-struct Around {
+/// What a status tells beside the volume's own: it is the same for all volumes at a moment.
+pub(crate) struct Around {
     holding: Holding,
     held_since: Timestamp,
     /// Why the store does not answer, and since when.
     silent: Option<(String, Timestamp)>,
     /// Since when another copy of this Cove is known to be alive.
     another: Option<Timestamp>,
-    /// Why the files could not be looked for.
-    unseen: Option<(String, Timestamp)>,
     /// What is wrong with the pool, and since when.
     pool: Option<(PoolFault, Timestamp)>,
 }
 
 impl Around {
-    fn look(inner: &Inner, unseen: Option<String>) -> Self {
+    /// Looks around. Costs some calls of the kernel's.
+    pub(crate) fn look(inner: &Inner) -> Self {
         Self {
-            unseen: unseen.map(|why| (why, inner.env.now())),
             holding: inner.holding(),
             held_since: inner.held_since(),
             silent: inner.silent(),
@@ -230,13 +228,17 @@ fn problem_of_store(around: &Around) -> Option<wire::Problem> {
     }
 }
 
-fn problems(state: &State, around: &Around) -> Vec<wire::Problem> {
+fn problems(
+    state: &State,
+    around: &Around,
+    unseen: Option<&(String, Timestamp)>,
+) -> Vec<wire::Problem> {
     let another = around.another.map(|since| {
         let what = "another copy of this Cove saves to the same store under the same name";
         let hint = "stop one of the two, or give the other a home and a store of its own";
         problem(what.to_owned(), since, "you", Some(hint))
     });
-    let unseen = around.unseen.as_ref().map(|(why, since)| {
+    let unseen = unseen.map(|(why, since)| {
         let what = format!("its files could not be looked at: {why}");
         problem(what, *since, "operator", None)
     });
@@ -279,6 +281,15 @@ fn not_captured(state: &State) -> Vec<wire::NotCaptured> {
 }
 
 pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
+    status_in(inner, volume, &Around::look(inner))
+}
+
+/// The same for one of many volumes that are looked at together.
+pub(crate) fn status_in(
+    inner: &Inner,
+    volume: &Volume,
+    around: &Around,
+) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
     let found = inner.pool.find(&live);
     // where it could not be looked for, nothing is missing as far as is known
@@ -286,7 +297,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
     let usage = inner.pool.usage(&volume.id).unwrap_or_default();
     let unique = usage.charged_bytes;
-    let around = Around::look(inner, found.err().map(|error| chain(&error)));
+    let unseen = found.err().map(|error| (chain(&error), inner.env.now()));
     let mut state = volume.state();
     let document =
         state.document.clone().ok_or_else(|| VolumeError::NotHere { volume: volume.id.clone() })?;
@@ -326,7 +337,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
         unread_entries: state.known.as_ref().map_or(0, Known::unread),
         not_captured: not_captured(state),
         not_captured_count: head.map_or(0, |head| head.now.not_captured.count),
-        problems: problems(state, &around),
-        store: store(state, &around).to_owned(),
+        problems: problems(state, around, unseen.as_ref()),
+        store: store(state, around).to_owned(),
     })
 }

@@ -13,6 +13,7 @@ on_both_pools!(
     what_is_kept_alone_outlives_its_volume_its_machine_and_goes_with_the_last,
     a_delete_whose_answer_is_lost_ends_and_one_that_is_interrupted_goes_on,
     what_was_captured_before_is_saved_before,
+    a_volume_that_is_deleted_before_it_is_saved_is_gone_after_a_restart,
     an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state,
 );
 
@@ -80,6 +81,13 @@ async fn nothing_is_left_of_a_deleted_volume(is_real: bool) {
     assert!(tombstone.lived);
     let of_it = |place: &cove_btrfs::SubvolumePath| place.to_string().contains(volume.as_str());
     assert!(!home.pool().list().unwrap().iter().any(of_it), "{:?}", home.pool().list());
+    // the call that made it makes no other in its place
+    let made = home.call(0);
+    home.create_as(&made, "once").await.unwrap().saved.await.unwrap();
+    let once = crate::home::volume_of(&made);
+    delete(&home, &once).await;
+    let again = home.create_as(&made, "once").await.err().unwrap();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{again}");
     let never = home.node().delete(home.call(0), "vol-none".parse().unwrap()).await;
     assert_eq!(never.err().unwrap().kind(), ErrorKind::NotFound);
     let (back, lost) = home.recover().await;
@@ -251,5 +259,44 @@ async fn what_is_mounted_is_not_deleted() {
     home.write(&volume, "file", "text").await;
     rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
     delete(&home, &volume).await;
+    home.down().await;
+}
+
+/// Each time the process ends at another point of saving: before the head, after it, and after what is in it.
+async fn a_volume_that_is_deleted_before_it_is_saved_is_gone_after_a_restart(is_real: bool) {
+    let store = memory();
+    let mut home = Home::new(&store, is_real);
+    home.up().await;
+    let kept = home.create("kept").await;
+    for requests in 0..6 {
+        let mut left = requests;
+        store.fail_when(move |request| match request {
+            Request::PutIfAbsent(..) | Request::PutIfMatch(..) if left > 0 => {
+                left -= 1;
+                None
+            }
+            _ => Some(Fault::BeforeEffect),
+        });
+        let made = home.call(0);
+        let name = format!("gone-{requests}");
+        drop(home.create_as(&made, &name).await.unwrap());
+        let volume = crate::home::volume_of(&made);
+        let call = home.call(u32::MAX);
+        drop(home.node().delete(call.clone(), volume.clone()).await.unwrap());
+        home.down().await;
+        store.heal();
+        home.up().await;
+        assert_eq!(listed(&home).await.0, vec![kept.clone()], "{requests} requests");
+        let deleted = home.node().delete(call, volume.clone()).await.unwrap();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(40), deleted.saved).await;
+        ended.expect("it is not tried for ever").unwrap();
+        assert_eq!(listed(&home).await, (vec![kept.clone()], Vec::new()), "{requests} requests");
+        let of_it = |place: &cove_btrfs::SubvolumePath| {
+            let text = place.to_string();
+            text.contains(volume.as_str()) || text.starts_with("incoming/")
+        };
+        assert!(!home.pool().list().unwrap().iter().any(of_it), "{:?}", home.pool().list());
+        assert!(matches!(object(&home, &volume), HeadObject::Tombstone(_)), "{requests} requests");
+    }
     home.down().await;
 }

@@ -19,6 +19,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("object_store", &["cove-objects"]),
     ("reqwest", &["cove-objects"]),
     ("tar", &["cove-content"]),
+    ("tonic", &["cove-unix-grpc", "cove-hub-grpc", "cove-node-grpc", "cove-csi", "cove-bench"]),
+    ("prost", &["cove-hub-grpc", "cove-node-grpc", "cove-csi"]),
+    ("nix", &["cove-node"]),
 ];
 
 fn faults(packages: &[Package]) -> Vec<String> {

@@ -10,8 +10,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("vocabulary", &["cove-env"]),
     ("adapters", &["cove-btrfs", "cove-objects", "cove-database"]),
     ("domain", &["cove-content"]),
-    ("domain", &["cove-node", "cove-workspace"]),
-    ("transport", &["cove-http", "cove-client"]),
+    ("domain", &["cove-node", "cove-hub", "cove-workspace"]),
+    ("transport", &["cove-unix-grpc"]),
+    ("transport", &["cove-http", "cove-client", "cove-hub-grpc", "cove-node-grpc", "cove-csi"]),
     ("programs", &["cove"]),
     ("tests", &["cove-testkit", "cove-tidy"]),
     // They start the program and what tests need of the world, and are part of no release.

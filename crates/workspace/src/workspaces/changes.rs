@@ -660,10 +660,9 @@ async fn alone(inner: &Inner, volume: &VolumeId) -> Result<VolumeStatus, Workspa
     }
     match status.spec.stands_alone {
         true => Ok(status),
-        false => Err(WorkspaceError::IsWorkspace {
-            volume: volume.clone(),
-            slug: status.document.slug,
-        }),
+        false => {
+            Err(WorkspaceError::IsWorkspace { volume: volume.clone(), slug: status.document.slug })
+        }
     }
 }
 

@@ -1,0 +1,267 @@
+//! Hub and node in two processes of one machine.
+//!
+//! A node tells the Hub every few seconds that it is there and where its socket is; a Hub that was started anew
+//! knows it within that time. Either may be killed at any moment and started again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cove_content::volumes::Volumes;
+use cove_env::Env;
+use cove_hub::{Hub, HubError, VolumeHub};
+use cove_hub_grpc::{HubClient, NodeRegistration, NodeRegistry};
+use cove_node_grpc::NodeClient;
+use cove_types::Classify;
+use cove_workspace::Workspaces;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::ending::Ending;
+use super::home::{Home, Part};
+use super::own_node::OwnNode;
+use super::pool::Opened;
+use super::{
+    Chores, STOP_WAIT, STOPPED_EARLY, begin, csi_of, database_failure, listen,
+    open_server_database, own_node, pool, watch_for_signals,
+};
+use crate::args::{HubArgs, UpArgs};
+use crate::environment::STORE_FILE;
+use crate::failure::Failure;
+
+/// How often a node says that it is there.
+const REGISTER_EVERY: Duration = Duration::from_secs(2);
+/// How long a Hub waits before it asks a node again that does not answer yet.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Runs the Hub and the projects until it is told to stop.
+///
+/// # Errors
+///
+/// It could not start.
+pub fn run_hub(args: HubArgs) -> anyhow::Result<ExitCode> {
+    begin();
+    let home = Home::open(&args.home, Part::Hub)?;
+    let port = listen::bind_tcp(args.http_listen)?;
+    let (runtime, mut ending) = watch_for_signals()?;
+    let served = runtime.block_on(serve_hub(&args, &home, port, &mut ending));
+    runtime.shutdown_timeout(STOP_WAIT);
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+///
+/// It could not start; nothing that it mounted or attached stays so.
+pub fn run_node(args: UpArgs, hub: PathBuf) -> anyhow::Result<ExitCode> {
+    begin();
+    let home = Home::open(&args.home, Part::Node)?;
+    let (runtime, mut ending) = watch_for_signals()?;
+    let opened = pool::open_pool(&args)?;
+    let served = runtime.block_on(serve_node(&args, &home, &opened, &hub, &mut ending));
+    runtime.shutdown_timeout(STOP_WAIT);
+    opened.close();
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// The nodes that have come to a Hub.
+struct Registry {
+    hub: Hub,
+    known: Mutex<Vec<NodeRegistration>>,
+    /// The first that came.
+    first: watch::Sender<Option<NodeRegistration>>,
+}
+
+impl NodeRegistry for Registry {
+    fn register(&self, node: NodeRegistration) -> Result<(), HubError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&node) {
+            return Ok(());
+        }
+        tracing::info!(node = %node.node, socket = %node.socket.display(), "a node has come");
+        let volumes: Arc<dyn Volumes> = Arc::new(NodeClient::unix(node.socket.clone()));
+        self.hub.put_node(node.node.clone(), volumes);
+        known.retain(|other| other.node != node.node);
+        known.push(node.clone());
+        drop(known);
+        self.first.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(node);
+            is_first
+        });
+        Ok(())
+    }
+}
+
+async fn serve_hub(
+    args: &HubArgs,
+    home: &Home,
+    port: std::net::TcpListener,
+    ending: &mut Ending,
+) -> anyhow::Result<()> {
+    let env = Env::system();
+    let database = open_server_database(home).await?;
+    let reserve = database.reserve().clone();
+    let hub = Hub::new(Vec::new(), env.clone());
+    let first = watch::Sender::new(None);
+    let registry =
+        Arc::new(Registry { hub: hub.clone(), known: Mutex::default(), first: first.clone() });
+    // until a node has come, projects cannot be told
+    let (stop, stopping) = watch::channel(false);
+    let early = tokio::spawn({
+        let (hub, registry) = (Arc::new(hub.clone()), Arc::clone(&registry));
+        let listener = listen::open_hub(&args.socket)?;
+        let until = ended(stopping);
+        cove_hub_grpc::serve_with_nodes(hub, registry, listener, until)
+    });
+    eprintln!("the Volume Hub is at {}; waiting for a node", args.socket.display());
+    let node = tokio::select! {
+        node = come(first.subscribe()) => Some(node),
+        () = ending.wait() => None,
+    };
+    let started = match node {
+        None => None,
+        Some(node) => {
+            let options = cove_workspace::Options {
+                keep: args.keep,
+                node: node.node,
+                saved_to: node.saved_to,
+            };
+            let volumes: Arc<dyn Volumes> = Arc::new(hub.clone());
+            let workspaces = Workspaces::new(volumes, database, env.clone(), options);
+            tokio::select! {
+                reconciled = reconcile(&workspaces) => {
+                    reconciled?;
+                    Some(workspaces)
+                }
+                () = ending.wait() => None,
+            }
+        }
+    };
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(STOP_WAIT, early).await;
+    let Some(workspaces) = started else {
+        let _ = std::fs::remove_file(&args.socket);
+        eprintln!("{STOPPED_EARLY}");
+        return Ok(());
+    };
+    let chores = Chores::begin(None, Some(reserve));
+    let serving = listen::Serving {
+        workspaces,
+        hub,
+        hub_socket: &args.socket,
+        registry: Some(registry),
+        csi: None,
+        node: None,
+        store: None,
+    };
+    let listened = listen::listen(port, home, &env, serving, ending).await;
+    chores.end().await;
+    listened
+}
+
+/// Waits for the first node.
+async fn come(mut first: watch::Receiver<Option<NodeRegistration>>) -> NodeRegistration {
+    loop {
+        if let Some(node) = first.borrow_and_update().clone() {
+            return node;
+        }
+        if first.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Makes the table of projects what the volumes are, as soon as the node answers.
+async fn reconcile(workspaces: &Workspaces) -> Result<(), Failure> {
+    loop {
+        match workspaces.reconcile().await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == cove_types::ErrorKind::Unavailable => {
+                tracing::info!(%error, "the node does not answer yet");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(error) => return Err(database_failure("failed to start", &error, error.kind())),
+        }
+    }
+}
+
+async fn ended(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn serve_node(
+    args: &UpArgs,
+    home: &Home,
+    opened: &Opened,
+    hub: &Path,
+    ending: &mut Ending,
+) -> anyhow::Result<()> {
+    let env = Env::system();
+    let started = tokio::select! {
+        started = own_node::start(args, home, opened, &env) => Some(started?),
+        () = ending.wait() => None,
+    };
+    let Some(OwnNode { node, id, saved_to }) = started else {
+        eprintln!("{STOPPED_EARLY}");
+        return Ok(());
+    };
+    let chores = Chores::begin(Some(opened), None);
+    let socket = home.dir.join("node.sock");
+    let (stop, stopping) = watch::channel(false);
+    let mut doors = JoinSet::new();
+    let listener = cove_node_grpc::listen(&socket)
+        .map_err(|error| Failure::io("failed to make the socket of the node", &error))?;
+    let volumes: Arc<dyn Volumes> = Arc::new(node.clone());
+    let until = ended(stopping.clone());
+    doors.spawn(async move {
+        if let Err(error) = cove_node_grpc::serve(volumes, listener, until).await {
+            tracing::error!(%error, "the node is not served any more");
+        }
+    });
+    let client = HubClient::unix(hub);
+    let asked: Arc<dyn VolumeHub> = Arc::new(client.clone());
+    let csi = csi_of(asked, &id, &args.csi, &env);
+    listen::serve_csi(&mut doors, &csi, &args.csi, || ended(stopping.clone()))?;
+    listen::write_down(home, STORE_FILE, &own_node::store_url(args));
+    let registration = NodeRegistration { node: id.clone(), socket: socket.clone(), saved_to };
+    let registering = tokio::spawn(register(client, registration));
+    eprintln!("node {id} is ready at {}, and tells the hub at {}", socket.display(), hub.display());
+    ending.wait().await;
+    registering.abort();
+    let _ = stop.send(true);
+    let mut served = std::pin::pin!(doors.join_all());
+    if tokio::time::timeout(STOP_WAIT, &mut served).await.is_err() {
+        // a store that is away may keep them for ever: what is captured is saved after the next start
+        node.end_waiting();
+        let _ = tokio::time::timeout(STOP_WAIT, served).await;
+    }
+    chores.end().await;
+    node.stop().await;
+    let _ = std::fs::remove_file(&socket);
+    listen::remove_csi_sockets(&args.csi);
+    Ok(())
+}
+
+/// Says every few seconds that this node is there, whatever becomes of the Hub.
+async fn register(hub: HubClient, node: NodeRegistration) {
+    let mut is_known = false;
+    loop {
+        match hub.register_node(&node).await {
+            Ok(()) if !is_known => {
+                tracing::info!("the hub knows this node");
+                is_known = true;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if is_known {
+                    tracing::warn!(error = error.chain(), "the hub does not answer");
+                }
+                is_known = false;
+            }
+        }
+        tokio::time::sleep(REGISTER_EVERY).await;
+    }
+}

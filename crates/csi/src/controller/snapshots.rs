@@ -1,0 +1,182 @@
+//! Snapshots of volumes.
+//!
+//! One that is captured is ready to use: volumes are made of it on its node at once, and of what is stored, which
+//! follows, anywhere.
+
+use std::collections::HashMap;
+
+use cove_hub::volume_hub::{Page, PageRequest, Snapshot, SnapshotFilter, SnapshotVolumes};
+use cove_types::SnapshotId;
+use jiff::Timestamp;
+
+use super::Controller;
+use crate::csi::Driver;
+use crate::paging;
+use crate::proto as pb;
+use crate::request::{labels, name, required, snapshot_id, volume_id};
+use crate::status::{CallError, signed};
+
+/// A moment, as it is sent.
+pub(crate) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
+    let nanos = i64::from(moment.subsec_nanosecond());
+    prost_types::Timestamp {
+        seconds: moment.as_second() - i64::from(nanos < 0),
+        nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
+    }
+}
+
+/// A snapshot, as it is sent.
+pub(crate) fn snapshot(snapshot: &Snapshot) -> pb::Snapshot {
+    pb::Snapshot {
+        size_bytes: signed(snapshot.bytes),
+        snapshot_id: snapshot.id.to_string(),
+        source_volume_id: snapshot.id.volume.to_string(),
+        creation_time: Some(timestamp(snapshot.created_at)),
+        ready_to_use: true,
+        group_snapshot_id: snapshot.group.clone().unwrap_or_default(),
+        accessible_topology: Vec::new(),
+    }
+}
+
+/// Looks at the parameters of a snapshot: it has none but what Kubernetes tells.
+pub(crate) fn check_parameters(parameters: &HashMap<String, String>) -> Result<(), CallError> {
+    labels(parameters).map(|_| ())
+}
+
+/// A snapshot by its id; those that belong to a timeline alone are found too.
+pub(crate) async fn find_snapshot(
+    driver: &Driver,
+    id: &SnapshotId,
+) -> Result<Option<Snapshot>, CallError> {
+    let filter = SnapshotFilter { snapshot: Some(id.clone()), ..SnapshotFilter::default() };
+    match driver.hub.list_snapshots(filter, PageRequest::default()).await.map_err(CallError::from) {
+        Ok(page) => Ok(page.items.into_iter().find(|found| found.id == *id)),
+        Err(error) if error.is_absence() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which snapshots a list is to have; none when an id names nothing. Those of timelines are in no list, and found
+/// by their ids.
+fn filter(request: &pb::ListSnapshotsRequest) -> Option<SnapshotFilter> {
+    let mut filter = SnapshotFilter { only_named: true, ..SnapshotFilter::default() };
+    if !request.snapshot_id.is_empty() {
+        filter.snapshot = Some(request.snapshot_id.parse().ok()?);
+        filter.only_named = false;
+    }
+    if !request.source_volume_id.is_empty() {
+        filter.volume = Some(request.source_volume_id.parse().ok()?);
+    }
+    Some(filter)
+}
+
+impl Controller {
+    /// A snapshot of a name, new or as it was asked for before.
+    pub(super) async fn snapshot(
+        &self,
+        request: pb::CreateSnapshotRequest,
+    ) -> Result<pb::CreateSnapshotResponse, CallError> {
+        let name = name(&request.name)?;
+        let field = "source_volume_id";
+        required(field, &request.source_volume_id)?;
+        check_parameters(&request.parameters)?;
+        let volume = volume_id(field, &request.source_volume_id)?;
+        let seq = self.0.report(&volume).await?.volume.seq;
+        let wanted = SnapshotVolumes {
+            volumes: vec![volume],
+            name,
+            is_group: false,
+            operation: self.0.env.operation_id(seq),
+            wait_saved: false,
+        };
+        let made = self.0.hub.snapshot(wanted).await?;
+        Ok(pb::CreateSnapshotResponse { snapshot: made.first().map(snapshot) })
+    }
+
+    /// Deletes a snapshot.
+    pub(super) async fn forget_snapshot(
+        &self,
+        request: pb::DeleteSnapshotRequest,
+    ) -> Result<pb::DeleteSnapshotResponse, CallError> {
+        let deleted = pb::DeleteSnapshotResponse {};
+        let id = match snapshot_id("snapshot_id", &request.snapshot_id) {
+            Err(error) if error.is_absence() => return Ok(deleted),
+            id => id?,
+        };
+        let operation = self.0.operation(&id.volume).await?;
+        match self.0.hub.delete_snapshot(id, operation).await.map_err(CallError::from) {
+            Err(error) if !error.is_absence() => Err(error),
+            _ => Ok(deleted),
+        }
+    }
+
+    /// The snapshots that were asked for by name, in the order of their ids; of one volume or one id when that is said.
+    pub(super) async fn snapshots(
+        &self,
+        request: pb::ListSnapshotsRequest,
+    ) -> Result<pb::ListSnapshotsResponse, CallError> {
+        let filter = filter(&request);
+        let fetch = |page: PageRequest| {
+            let filter = filter.clone();
+            async {
+                let none = Page { items: Vec::new(), next_token: String::new() };
+                let Some(filter) = filter else { return Ok(none) };
+                let refused = paging::refused(!page.token.is_empty());
+                match self.0.hub.list_snapshots(filter, page).await.map_err(refused) {
+                    Err(error) if error.is_absence() => Ok(none),
+                    page => page,
+                }
+            }
+        };
+        let page = paging::page(request.max_entries, request.starting_token, fetch).await?;
+        let entry = |found: &Snapshot| pb::list_snapshots_response::Entry {
+            snapshot: Some(snapshot(found)),
+        };
+        let entries = page.items.iter().map(entry).collect();
+        Ok(pb::ListSnapshotsResponse { entries, next_token: page.next_token })
+    }
+
+    /// One snapshot.
+    pub(super) async fn one_snapshot(
+        &self,
+        request: pb::GetSnapshotRequest,
+    ) -> Result<pb::GetSnapshotResponse, CallError> {
+        let id = snapshot_id("snapshot_id", &request.snapshot_id)?;
+        match find_snapshot(&self.0, &id).await? {
+            Some(found) => Ok(pb::GetSnapshotResponse { snapshot: Some(snapshot(&found)) }),
+            None => Err(CallError::no_snapshot(&request.snapshot_id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_seconds_and_a_part_of_the_next() {
+        for (text, seconds, nanos) in [
+            ("2026-11-26T16:00:00.25Z", 1_795_708_800, 250_000_000),
+            ("1969-12-31T23:59:59.75Z", -1, 750_000_000),
+            ("1970-01-01T00:00:00Z", 0, 0),
+        ] {
+            let moment = timestamp(text.parse().unwrap());
+            assert_eq!((moment.seconds, moment.nanos), (seconds, nanos), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_by_an_id_that_is_none_is_empty() {
+        let by = |snapshot_id: &str, source_volume_id: &str| {
+            filter(&pb::ListSnapshotsRequest {
+                snapshot_id: snapshot_id.to_owned(),
+                source_volume_id: source_volume_id.to_owned(),
+                ..pb::ListSnapshotsRequest::default()
+            })
+        };
+        assert_eq!(by("none-exist-id", ""), None);
+        assert_eq!(by("", "No"), None);
+        assert!(by("", "").unwrap().only_named);
+        assert!(!by("vol-a@abcdefghij23", "").unwrap().only_named);
+    }
+}

@@ -1,0 +1,229 @@
+//! How kubelet learns of the driver, without a sidecar.
+//!
+//! Kubelet watches a directory. It asks each socket there what it is, asks the driver's own socket for the node
+//! (NodeGetInfo), and tells the registration socket what became of it. Whoever takes the socket away takes the
+//! registration away.
+//!
+//! The socket comes to be under a temporary name, as that of [`listen`]. Kubelet does not take it for a driver: its
+//! name begins with a dot, and such names are left alone. It learns of the socket when that gets its own name, and by
+//! then it listens for its owner alone. What is in its place is replaced in the same step, which kubelet takes for a
+//! driver that is there anew, and registers again. A process that is killed between the two leaves a socket with a
+//! dot, on which nobody listens. Newer kubelets look every 5 s at all sockets, dots or not, and ask those that are
+//! there 10 s later: a temporary one has its own name by then, and one that was left does not answer.
+//!
+//! Source: `pkg/kubelet/pluginmanager` (`pluginwatcher`, `operationexecutor`) and `pkg/volume/csi` of Kubernetes.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use crate::authority::AnyAuthority;
+use crate::csi::DRIVER;
+use crate::proto::registration as pb;
+use crate::proto::registration::registration_server::RegistrationServer;
+use crate::socket::{connections, listen};
+
+/// What kubelet calls a driver of this interface.
+const PLUGIN_TYPE: &str = "CSIPlugin";
+
+/// The version of the interface as kubelet compares it: it looks at the major version alone, and has known this one
+/// since the interface has been stable.
+const VERSION: &str = "1.0.0";
+
+/// The longest path of a socket that others reach by its name (`sun_path` in unix(7), less the NUL).
+const PATH_BYTES_MAX: usize = 107;
+
+/// The largest message that is read, in bytes. Kubelet's texts are some hundred bytes.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// What kubelet has said of the driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Registered {
+    /// Nothing yet.
+    #[default]
+    NotYet,
+    /// It uses the driver.
+    Done,
+    /// It does not, for this reason, and will try again.
+    Failed(String),
+}
+
+/// What kubelet has said last. Cloning is cheap, and all clones tell the same.
+#[derive(Debug, Clone)]
+pub struct RegistrationState(Arc<watch::Sender<Registered>>);
+
+impl RegistrationState {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Registered::NotYet)))
+    }
+
+    /// What kubelet has said last.
+    #[must_use]
+    pub fn get(&self) -> Registered {
+        self.0.borrow().clone()
+    }
+}
+
+/// The socket of the registration in a directory of kubelet's, most often `/var/lib/kubelet/plugins_registry`.
+#[must_use]
+pub fn registration_socket(directory: &Path) -> PathBuf {
+    directory.join(format!("{DRIVER}-reg.sock"))
+}
+
+/// A registration that kubelet can ask for already. Its socket is removed when it is dropped.
+#[derive(Debug)]
+pub struct Registration {
+    listener: UnixListener,
+    /// The socket that the driver serves Node on.
+    endpoint: String,
+    state: RegistrationState,
+    socket: Socket,
+}
+
+impl Registration {
+    /// Makes the socket in kubelet's directory, which must be there. `endpoint` is the socket that Node is served on:
+    /// kubelet asks it at once, so that it should be there. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`]; one of the paths is not UTF-8, or too long for kubelet to reach (`InvalidInput`).
+    pub fn listen(directory: &Path, endpoint: &Path) -> io::Result<Self> {
+        let endpoint = reachable(endpoint)?;
+        let path = PathBuf::from(reachable(&registration_socket(directory))?);
+        let listener = listen(&path)?;
+        let socket = Socket::look_up(path)?;
+        Ok(Self { listener, endpoint, state: RegistrationState::new(), socket })
+    }
+
+    /// What kubelet says of the driver, from now on.
+    #[must_use]
+    pub fn state(&self) -> RegistrationState {
+        self.state.clone()
+    }
+}
+
+/// The absolute path of a socket, as kubelet takes it.
+fn reachable(path: &Path) -> io::Result<String> {
+    let refused = |why: String| {
+        let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{shown} {why}"))
+    };
+    let absolute = std::path::absolute(path)?;
+    let absolute = absolute.to_str().ok_or_else(|| refused("is not UTF-8".to_owned()))?;
+    match absolute.len() {
+        0..=PATH_BYTES_MAX => Ok(absolute.to_owned()),
+        length => Err(refused(format!(
+            "is out of kubelet's reach: it has {length} bytes, and a socket's path at most {PATH_BYTES_MAX}"
+        ))),
+    }
+}
+
+/// A socket that is removed when this is dropped, unless another is in its place by then.
+#[derive(Debug)]
+struct Socket {
+    path: PathBuf,
+    /// The device and the inode.
+    id: (u64, u64),
+}
+
+impl Socket {
+    fn look_up(path: PathBuf) -> io::Result<Self> {
+        let id = Self::id(&path)?;
+        Ok(Self { path, id })
+    }
+
+    fn id(path: &Path) -> io::Result<(u64, u64)> {
+        std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let removed = match Self::id(&self.path) {
+            // the socket of the driver that came after this one
+            Ok(id) if id != self.id => return,
+            Ok(_) => std::fs::remove_file(&self.path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let path = self.path.display();
+                tracing::warn!(%error, %path, "the registration with kubelet is not taken away");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Serves the registration until `shutdown` ends. The socket is removed then, before the last calls are answered, so
+/// that kubelet gives the driver up and does not wait for it. Callers are those of [`serve`](crate::serve).
+///
+/// # Errors
+///
+/// The connections cannot be served.
+pub async fn serve_registration(
+    registration: Registration,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let Registration { listener, endpoint, state, socket } = registration;
+    let until = async move {
+        shutdown.await;
+        drop(socket);
+    };
+    let service = RegistrationServer::new(Answers { endpoint, state })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(connections(listener).map_ok(AnyAuthority::new), until)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// The service Registration.
+struct Answers {
+    endpoint: String,
+    state: RegistrationState,
+}
+
+#[tonic::async_trait]
+impl pb::registration_server::Registration for Answers {
+    async fn get_info(
+        &self,
+        _: Request<pb::InfoRequest>,
+    ) -> Result<Response<pb::PluginInfo>, Status> {
+        Ok(Response::new(pb::PluginInfo {
+            r#type: PLUGIN_TYPE.to_owned(),
+            name: DRIVER.to_owned(),
+            endpoint: self.endpoint.clone(),
+            supported_versions: vec![VERSION.to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        request: Request<pb::RegistrationStatus>,
+    ) -> Result<Response<pb::RegistrationStatusResponse>, Status> {
+        let pb::RegistrationStatus { plugin_registered, error } = request.into_inner();
+        let endpoint = &self.endpoint;
+        let registered = if plugin_registered {
+            tracing::info!(endpoint, "kubelet has registered the driver");
+            Registered::Done
+        } else {
+            tracing::error!(endpoint, error, "kubelet has not registered the driver");
+            Registered::Failed(error)
+        };
+        self.state.0.send_replace(registered);
+        Ok(Response::new(pb::RegistrationStatusResponse {}))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

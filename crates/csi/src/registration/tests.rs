@@ -1,0 +1,175 @@
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use rustix::fs::inotify;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+use super::*;
+use crate::authority;
+use crate::proto::registration::registration_client::RegistrationClient;
+
+/// A registration that is served.
+pub(crate) struct Served {
+    pub(crate) home: TempDir,
+    pub(crate) state: RegistrationState,
+    pub(crate) client: RegistrationClient<Channel>,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<io::Result<()>>,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let registration =
+            Registration::listen(home.path(), Path::new("/plugins/cove/csi.sock")).unwrap();
+        let state = registration.state();
+        let (stop, stopped) = oneshot::channel();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let ended = tokio::spawn(serve_registration(registration, until));
+        let path = registration_socket(home.path());
+        let endpoint = Endpoint::try_from(format!("unix://{}", path.display())).unwrap();
+        let client = RegistrationClient::new(endpoint.connect().await.unwrap());
+        Self { home, state, client, stop, ended }
+    }
+
+    pub(crate) async fn notify(&mut self, plugin_registered: bool, error: &str) {
+        let status = pb::RegistrationStatus { plugin_registered, error: error.to_owned() };
+        self.client.notify_registration_status(status).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn kubelet_learns_what_the_driver_is_and_where() {
+    let mut served = Served::start().await;
+    assert!(served.home.path().join("cove.csi.storage-reg.sock").exists());
+    let told = served.client.get_info(pb::InfoRequest {}).await.unwrap().into_inner();
+    let expected = pb::PluginInfo {
+        r#type: "CSIPlugin".to_owned(),
+        name: "cove.csi.storage".to_owned(),
+        endpoint: "/plugins/cove/csi.sock".to_owned(),
+        supported_versions: vec!["1.0.0".to_owned()],
+    };
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_kubelet_said_last_holds() {
+    let mut served = Served::start().await;
+    assert_eq!(served.state.get(), Registered::NotYet);
+    served.notify(false, "no such node").await;
+    assert_eq!(served.state.get(), Registered::Failed("no such node".to_owned()));
+    served.notify(true, "").await;
+    assert_eq!(served.state.get(), Registered::Done);
+}
+
+#[tokio::test]
+async fn the_socket_is_gone_at_the_end_and_the_calls_are_answered() {
+    let mut served = Served::start().await;
+    served.client.get_info(pb::InfoRequest {}).await.unwrap();
+    served.stop.send(()).unwrap();
+    served.ended.await.unwrap().unwrap();
+    assert_eq!(std::fs::read_dir(served.home.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn the_socket_of_a_driver_that_came_after_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let listen = || Registration::listen(home.path(), Path::new("/csi.sock")).unwrap();
+    let first = listen();
+    let second = listen();
+    drop(first);
+    assert!(registration_socket(home.path()).exists());
+    drop(second);
+    assert!(!registration_socket(home.path()).exists());
+}
+
+#[tokio::test]
+async fn whoever_watches_the_directory_finds_one_socket_without_a_dot_and_it_listens() {
+    let home = tempfile::tempdir().unwrap();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, home.path(), inotify::WatchFlags::ALL_EVENTS).unwrap();
+    let _registration = Registration::listen(home.path(), Path::new("/csi.sock")).unwrap();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    let mut seen = Vec::new();
+    while let Ok(event) = events.next() {
+        let name = event.file_name().map(|name| name.to_str().unwrap().to_owned());
+        if let Some(name) = name.filter(|name| !name.starts_with('.')) {
+            seen.push((name, event.events()));
+        }
+    }
+    let appeared = ("cove.csi.storage-reg.sock".to_owned(), inotify::ReadFlags::MOVED_TO);
+    assert_eq!(seen, [appeared]);
+    UnixStream::connect(registration_socket(home.path())).await.unwrap();
+}
+
+#[tokio::test]
+async fn paths_that_kubelet_cannot_reach_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let csi = Path::new("/csi.sock");
+    let long = PathBuf::from(format!("/{}", "x".repeat(PATH_BYTES_MAX)));
+    let bytes = Path::new(std::ffi::OsStr::from_bytes(b"/\xff.sock"));
+    for (directory, endpoint) in
+        [(home.path(), long.as_path()), (home.path(), bytes), (long.as_path(), csi)]
+    {
+        let refused = Registration::listen(directory, endpoint).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{refused}");
+    }
+    let missing = Registration::listen(&home.path().join("none"), csi).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+    assert!(Path::new(&reachable(Path::new("csi.sock")).unwrap()).is_absolute());
+}
+
+/// Sends what kubelet sends, and reads what comes until it tells enough.
+async fn answer_to_kubelet(path: &Path, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut connection = UnixStream::connect(path).await.unwrap();
+    connection.write_all(&authority::tests::kubelet()).await.unwrap();
+    let mut came = Vec::new();
+    let read =
+        async { while !is_enough(&came) && connection.read_buf(&mut came).await.unwrap() > 0 {} };
+    let _ = tokio::time::timeout(Duration::from_secs(10), read).await;
+    came
+}
+
+/// The types of the frames that a server sent.
+fn frames(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [a, b, c, kind, ..] = bytes {
+        types.push(*kind);
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        bytes = bytes.get(9 + length..).unwrap_or_default();
+    }
+    types
+}
+
+#[tokio::test]
+async fn kubelets_own_client_is_answered_although_its_authority_is_a_path() {
+    let served = Served::start().await;
+    let path = registration_socket(served.home.path());
+    let tells = |came: &[u8]| came.windows(DRIVER.len()).any(|part| part == DRIVER.as_bytes());
+    let came = answer_to_kubelet(&path, tells).await;
+    assert!(tells(&came), "{}", came.escape_ascii());
+}
+
+/// As long as this holds, [`AnyAuthority`] is needed.
+#[tokio::test]
+async fn a_path_as_authority_is_reset_otherwise() {
+    const RST_STREAM: u8 = 3;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("plain.sock");
+    let listener = listen(&path).unwrap();
+    let answers = Answers { endpoint: String::new(), state: RegistrationState::new() };
+    let server = Server::builder().add_service(RegistrationServer::new(answers));
+    let served = tokio::spawn(server.serve_with_incoming(connections(listener)));
+    let came = answer_to_kubelet(&path, |came| frames(came).contains(&RST_STREAM)).await;
+    assert!(frames(&came).contains(&RST_STREAM), "{}", came.escape_ascii());
+    served.abort();
+}

@@ -1,0 +1,276 @@
+//! A place where a volume is mounted, or is to be.
+//!
+//! Callers name places in directories that others write to. The directory is opened once and the last name resolved
+//! in it, and that name is never followed: a link in its place is refused, and nothing is mounted or made elsewhere.
+//! A path with `..` in it is none, since where it leads depends on links.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use cove_types::VolumeId;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::capability::Access;
+use crate::mounts::{self, Content, Mount, shown};
+use crate::status::{CallError, excerpt};
+
+/// The permissions of directories that are made here.
+const DIRECTORY_MODE: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
+
+/// The longest path and the longest name that the kernel takes, in bytes ("PATH_MAX" and "NAME_MAX" in
+/// `include/uapi/linux/limits.h`; a path's last byte is 0).
+const PATH_BYTES_MAX: usize = 4095;
+const NAME_BYTES_MAX: usize = 255;
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct Target {
+    directory: OwnedFd,
+    name: OsString,
+    /// Its path without links, as `/proc/self/mountinfo` has it.
+    point: PathBuf,
+}
+
+/// What is at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Directory,
+    Other,
+}
+
+impl Target {
+    /// The place that a field names; none when its directory does not exist.
+    pub(crate) fn find(field: &'static str, path: &str) -> Result<Option<Self>, CallError> {
+        let invalid = |why: &str| CallError::Invalid {
+            field,
+            why: format!("{why}, found \"{}\"", excerpt(path)),
+        };
+        let name = Path::new(path).file_name().filter(|_| !path.ends_with("/."));
+        let (Some(parent), Some(name)) = (Path::new(path).parent(), name) else {
+            return Err(invalid("a path names something in a directory"));
+        };
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(invalid("a path is absolute"));
+        }
+        if Path::new(path).components().any(|part| part == Component::ParentDir) {
+            return Err(invalid("a path has no .. in it"));
+        }
+        if path.len() > PATH_BYTES_MAX || name.len() > NAME_BYTES_MAX {
+            return Err(invalid("a path has at most 4095 bytes, and 255 in each name"));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match rustix::fs::open(parent, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::NAMETOOLONG) => return Err(invalid("a name has at most 255 bytes")),
+            Err(Errno::LOOP) => return Err(invalid("a path leads through too many links")),
+            Err(error) => return Err(failed("open", parent)(error)),
+        };
+        let point = std::fs::read_link(short(&directory, None))
+            .map_err(|source| io_failed("look up", parent, source))?
+            .join(name);
+        Ok(Some(Self { directory, name: name.to_owned(), point }))
+    }
+
+    /// The place that a field names, whose directory the caller has made.
+    pub(crate) fn get(field: &'static str, path: &str) -> Result<Self, CallError> {
+        Self::find(field, path)?.ok_or_else(|| CallError::Precondition {
+            what: format!("the directory of {} does not exist", excerpt(path)),
+        })
+    }
+
+    /// Looks what is there, without following it.
+    fn look(&self) -> Result<Found, CallError> {
+        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
+                Ok(Found::Directory)
+            }
+            Ok(_) => Ok(Found::Other),
+            Err(Errno::NOENT) => Ok(Found::Nothing),
+            Err(error) => Err(failed("look up", &self.point)(error)),
+        }
+    }
+
+    /// Whether a directory is there.
+    pub(crate) fn is_directory(&self) -> Result<bool, CallError> {
+        Ok(self.look()? == Found::Directory)
+    }
+
+    /// Makes the directory; whether it was not there.
+    pub(crate) fn ensure_directory(&self, field: &'static str) -> Result<bool, CallError> {
+        let made = rustix::fs::mkdirat(&self.directory, &self.name, DIRECTORY_MODE);
+        match made {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => match self.look()? {
+                Found::Directory => Ok(false),
+                Found::Nothing | Found::Other => Err(CallError::Invalid {
+                    field,
+                    why: format!("{} is not a directory", self.point.display()),
+                }),
+            },
+            Err(error) => Err(failed("create", &self.point)(error)),
+        }
+    }
+
+    /// Mounts the files of a volume here. What is mounted so already is success.
+    ///
+    /// Interrupted, it leaves an empty directory or the mount, for writing perhaps until it is made read only;
+    /// nobody has been told that it is there then.
+    pub(crate) fn publish(
+        &self,
+        field: &'static str,
+        volume: &VolumeId,
+        files: &Path,
+        access: Access,
+    ) -> Result<(), CallError> {
+        let mounts = self.mounts()?;
+        if is_published(&mounts, &self.point, volume, access)? {
+            return Ok(());
+        }
+        let is_new = self.ensure_directory(field)?;
+        let mounted = self.mount(files, access.flags);
+        if mounted.is_err() && is_new {
+            // it was empty a moment ago; a directory that is not stays
+            let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR);
+        }
+        mounted
+    }
+
+    fn mount(&self, files: &Path, flags: MountFlags) -> Result<(), CallError> {
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let tree = rustix::mount::open_tree(CWD, files, clone).map_err(failed("open", files))?;
+        let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let at = rustix::fs::openat(&self.directory, &self.name, open, Mode::empty())
+            .map_err(failed("open", &self.point))?;
+        let both =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &at, "", both)
+            .map_err(failed("mount", &self.point))?;
+        if flags.is_empty() {
+            return Ok(());
+        }
+        let changed = self.mounts().and_then(|mounts| {
+            let present = shown(&mounts, &self.point).map_or(MountFlags::empty(), |m| m.flags);
+            let flags = MountFlags::BIND | together(present, flags);
+            rustix::mount::mount_remount(short(&tree, None), flags, c"")
+                .map_err(failed("change the mount at", &self.point))
+        });
+        if changed.is_err() {
+            self.unmount()?;
+        }
+        changed
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, CallError> {
+        let place = Path::new("/proc/self/mountinfo");
+        mounts::read().map_err(|source| io_failed("read", place, source))
+    }
+
+    /// What shows here.
+    pub(crate) fn content(&self) -> Result<Option<Content>, CallError> {
+        Ok(shown(&self.mounts()?, &self.point).map(|mount| mount.content.clone()))
+    }
+
+    /// Takes the mount of the topmost file system away, as long as nobody uses it.
+    fn unmount(&self) -> Result<(), CallError> {
+        let place = short(&self.directory, Some(&self.name));
+        match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
+            Ok(()) => Ok(()),
+            Err(Errno::BUSY) => Err(CallError::Precondition {
+                what: format!("the mount at {} is in use", self.point.display()),
+            }),
+            Err(error) => Err(failed("unmount", &self.point)(error)),
+        }
+    }
+
+    /// Takes the mounts of a volume away, however often it is mounted here, and those of states that a restore has
+    /// replaced; then the directory. Something else that is here stays, and so does what is in a directory.
+    pub(crate) fn unpublish(&self, volume: Option<&VolumeId>) -> Result<(), CallError> {
+        loop {
+            match self.content()? {
+                None => break,
+                Some(Content::Replaced) => self.unmount()?,
+                Some(Content::Volume(found)) if Some(&found) == volume => self.unmount()?,
+                Some(_) => return Ok(()),
+            }
+        }
+        match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR) {
+            // of what is no directory nothing was made here
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(CallError::Precondition {
+                what: format!("{} has files that are of no volume", self.point.display()),
+            }),
+            Err(error) => Err(failed("remove", &self.point)(error)),
+        }
+    }
+}
+
+/// A path through a descriptor.
+fn short(directory: &OwnedFd, name: Option<&OsStr>) -> PathBuf {
+    let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    path.extend(name);
+    path
+}
+
+/// What a mount has that has some flags and is to have others too.
+fn together(present: MountFlags, wanted: MountFlags) -> MountFlags {
+    let mut flags = present | wanted;
+    // one of these holds; what is asked for does
+    if wanted.contains(MountFlags::NOATIME) {
+        flags.remove(MountFlags::RELATIME);
+    } else if wanted.contains(MountFlags::RELATIME) {
+        flags.remove(MountFlags::NOATIME);
+    }
+    flags
+}
+
+/// Whether a volume is mounted at `point` as is asked; refused when something else is, when it is mounted otherwise,
+/// and when it may be in one place alone and is in another.
+fn is_published(
+    mounts: &[Mount],
+    point: &Path,
+    volume: &VolumeId,
+    access: Access,
+) -> Result<bool, CallError> {
+    let content = Content::Volume(volume.clone());
+    let place = point.display();
+    match shown(mounts, point) {
+        Some(mount) if mount.content != content => Err(CallError::Exists {
+            what: format!("something other than volume {volume} is mounted at {place}"),
+        }),
+        Some(mount) => {
+            let is_so = mount.flags.contains(access.flags)
+                && mount.flags.contains(MountFlags::RDONLY)
+                    == access.flags.contains(MountFlags::RDONLY);
+            let what = || format!("volume {volume} is mounted at {place} with other options");
+            is_so.then_some(true).ok_or_else(|| CallError::Exists { what: what() })
+        }
+        None => match mounts.iter().find(|mount| mount.content == content) {
+            Some(mount) if access.is_exclusive => {
+                let other = mount.point.display();
+                let what = format!("volume {volume} is for one workload and is mounted at {other}");
+                Err(CallError::Precondition { what })
+            }
+            _ => Ok(false),
+        },
+    }
+}
+
+fn io_failed(verb: &'static str, path: &Path, source: io::Error) -> CallError {
+    CallError::Io { verb, path: path.display().to_string(), source }
+}
+
+/// Makes a refusal of the kernel an error about a path.
+fn failed(verb: &'static str, path: &Path) -> impl Fn(Errno) -> CallError {
+    move |errno| io_failed(verb, path, errno.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+use super::*;
+use crate::mounts::parse;
+
+fn target(home: &Path, name: &str) -> Target {
+    Target::get("target_path", home.join(name).to_str().unwrap()).unwrap()
+}
+
+#[test]
+fn the_directories_before_the_last_name_are_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    std::fs::create_dir(home.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", home.join("link")).unwrap();
+    assert_eq!(target(&home, "link/target").point, home.join("real/target"));
+    assert!(target(&home, "link/target").ensure_directory("target_path").unwrap());
+    assert!(!target(&home, "real/target").ensure_directory("target_path").unwrap());
+    assert!(target(&home, "real/target").is_directory().unwrap());
+    assert!(!target(&home, "link").is_directory().unwrap());
+}
+
+#[test]
+fn a_path_that_names_no_place_is_invalid_and_one_without_a_directory_is_none() {
+    for path in ["", "/", "a/b", "/a/..", "/tmp/.", "/tmp/a\0b"] {
+        let refused = Target::find("target_path", path).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{path:?}");
+    }
+    assert!(Target::find("target_path", "/nowhere/at/all").unwrap().is_none());
+    let refused = Target::get("target_path", "/nowhere/at/all").unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+}
+
+#[test]
+fn a_failed_mount_leaves_no_directory_and_an_older_one_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let volume = "vol-a".parse().unwrap();
+    let access = Access { flags: MountFlags::empty(), is_exclusive: false };
+    let nowhere = home.path().join("nowhere");
+    std::fs::create_dir(home.path().join("old")).unwrap();
+    for (name, stays) in [("new", false), ("old", true)] {
+        let target = target(home.path(), name);
+        target.publish("target_path", &volume, &nowhere, access).unwrap_err();
+        assert_eq!(target.is_directory().unwrap(), stays);
+    }
+}
+
+#[test]
+fn what_is_asked_for_of_times_holds() {
+    let (relatime, noatime) = (MountFlags::RELATIME, MountFlags::NOATIME);
+    assert_eq!(together(relatime, noatime), noatime);
+    assert_eq!(together(noatime, relatime), relatime);
+    assert_eq!(together(relatime, MountFlags::RDONLY), relatime | MountFlags::RDONLY);
+}
+
+/// Asks for `vol-a` at `/a`.
+fn ask(mounted: &str, flags: MountFlags, is_exclusive: bool) -> Result<bool, tonic::Code> {
+    let mounts = parse(mounted.as_bytes());
+    let volume = "vol-a".parse().unwrap();
+    let access = Access { flags, is_exclusive };
+    is_published(&mounts, Path::new("/a"), &volume, access).map_err(|error| error.code())
+}
+
+#[test]
+fn a_volume_is_published_as_it_is_mounted() {
+    let none = MountFlags::empty();
+    let at = |volume: &str, point: &str, options: &str| {
+        format!("1 2 0:1 /volumes/{volume}/files {point} {options} - btrfs d rw\n")
+    };
+    assert_eq!(ask("", none, true), Ok(false));
+    assert_eq!(ask(&at("vol-a", "/a", "rw,noatime"), none, true), Ok(true));
+    let there = Err(tonic::Code::AlreadyExists);
+    assert_eq!(ask(&at("vol-a", "/a", "rw"), MountFlags::RDONLY, false), there);
+    assert_eq!(ask(&at("vol-a", "/a", "ro"), none, false), there);
+    assert_eq!(ask(&at("vol-a", "/a", "rw"), MountFlags::NODEV, false), there);
+    assert_eq!(ask(&at("vol-b", "/a", "rw"), none, false), there);
+    assert_eq!(ask(&at("vol-a", "/b", "rw"), none, false), Ok(false));
+    let elsewhere = Err(tonic::Code::FailedPrecondition);
+    assert_eq!(ask(&at("vol-a", "/b", "rw"), none, true), elsewhere);
+    assert_eq!(ask(&at("vol-b", "/b", "rw"), none, true), Ok(false));
+}

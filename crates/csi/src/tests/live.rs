@@ -1,0 +1,142 @@
+//! What is mounted is mounted for real.
+
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::node::{expand, publish, stage, stats, unpublish};
+use super::*;
+
+/// Takes away whatever a test that fails leaves mounted.
+struct Unmount(Vec<PathBuf>);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            while rustix::mount::unmount(path, UnmountFlags::DETACH).is_ok() {}
+        }
+    }
+}
+
+/// A driver whose targets below its home are unmounted at the end; none when nothing can be mounted.
+async fn start(targets: &[&str]) -> Option<(Served, Unmount)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a live test needs root");
+        return None;
+    }
+    let served = Served::all().await;
+    let unmount = Unmount(targets.iter().map(|name| served.path(name)).collect());
+    Some((served, unmount))
+}
+
+#[tokio::test]
+async fn a_volume_is_published_used_and_unpublished() {
+    let Some((served, _unmount)) = start(&["tar get", "second"]).await else { return };
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    let (staging, target) = (served.text("stag ing"), served.text("tar get"));
+    for _ in 0..3 {
+        node.node_stage_volume(stage(&volume, &staging)).await.unwrap();
+    }
+    for _ in 0..3 {
+        node.node_publish_volume(publish(&volume, &staging, &target)).await.unwrap();
+    }
+    std::fs::write(served.path("tar get/file"), "data").unwrap();
+    let written = served.path(&format!("pool/volumes/{volume}/files/file"));
+    assert_eq!(std::fs::read(&written).unwrap(), b"data");
+
+    let usage = node.node_get_volume_stats(stats(&volume, &target)).await.unwrap().into_inner();
+    let usage = &usage.usage[0];
+    assert_eq!((usage.total, usage.used), (10 * MIB, 30 * MIB));
+    for path in [&target, &staging] {
+        let told = node.node_expand_volume(expand(&volume, path)).await.unwrap().into_inner();
+        assert_eq!(told.capacity_bytes, 10 * MIB);
+    }
+
+    let mut read_only = publish(&volume, &staging, &target);
+    read_only.readonly = true;
+    assert_eq!(code(node.node_publish_volume(read_only).await), Code::AlreadyExists);
+    let other = served.create("other").await.volume_id;
+    let taken = node.node_publish_volume(publish(&other, &staging, &target)).await;
+    assert_eq!(code(taken), Code::AlreadyExists);
+    assert_eq!(code(node.node_get_volume_stats(stats(&other, &target)).await), Code::NotFound);
+    // what is another volume's stays
+    node.node_unpublish_volume(unpublish(&other, &target)).await.unwrap();
+    assert!(served.path("tar get/file").exists());
+
+    let mut alone = publish(&volume, &staging, &served.text("second"));
+    alone.volume_capability = Some(capability(Mode::SingleNodeSingleWriter, &[]));
+    assert_eq!(code(node.node_publish_volume(alone).await), Code::FailedPrecondition);
+    assert!(!served.path("second").exists());
+    node.node_publish_volume(publish(&volume, &staging, &served.text("second"))).await.unwrap();
+    node.node_unpublish_volume(unpublish(&volume, &served.text("second"))).await.unwrap();
+
+    for _ in 0..2 {
+        node.node_unpublish_volume(unpublish(&volume, &target)).await.unwrap();
+        assert!(!served.path("tar get").exists());
+    }
+    assert_eq!(std::fs::read(&written).unwrap(), b"data");
+}
+
+#[tokio::test]
+async fn a_volume_is_mounted_as_is_asked() {
+    let Some((served, _unmount)) = start(&["target"]).await else { return };
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    let target = served.path("target");
+    let mut request = publish(&volume, &served.text("staging"), &served.text("target"));
+    request.volume_capability = Some(capability(Mode::SingleNodeWriter, &["nosuid", "noexec"]));
+    request.publish_context.insert("cove.csi.storage/readonly".to_owned(), "true".to_owned());
+    for _ in 0..2 {
+        node.node_publish_volume(request.clone()).await.unwrap();
+    }
+    let refused = std::fs::write(target.join("file"), "data").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let mounts = crate::mounts::read().unwrap();
+    let flags = crate::mounts::shown(&mounts, &target).unwrap().flags;
+    assert!(flags.contains(MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC));
+    // the volume itself goes on being written to
+    std::fs::write(served.path(&format!("pool/volumes/{volume}/files/file")), "x").unwrap();
+    node.node_unpublish_volume(unpublish(&volume, &served.text("target"))).await.unwrap();
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn mounts_on_top_of_each_other_are_all_taken_away() {
+    let Some((served, _unmount)) = start(&["target"]).await else { return };
+    let volume = served.create("data").await.volume_id;
+    let target = served.path("target");
+    let request = publish(&volume, &served.text("staging"), &served.text("target"));
+    served.node().node_publish_volume(request).await.unwrap();
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
+    let files = served.path(&format!("pool/volumes/{volume}/files"));
+    rustix::mount::mount_bind(&files, &target).unwrap();
+    let open = std::fs::File::open(&target).unwrap();
+    let busy =
+        served.node().node_unpublish_volume(unpublish(&volume, &served.text("target"))).await;
+    assert_eq!(code(busy), Code::FailedPrecondition);
+    drop(open);
+    served.node().node_unpublish_volume(unpublish(&volume, &served.text("target"))).await.unwrap();
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_caller_who_is_neither_root_nor_the_driver_is_closed_on() {
+    let Some((served, _unmount)) = start(&[]).await else { return };
+    // as if somebody had opened the way to the socket
+    for (name, mode) in [("", 0o755), ("csi.sock", 0o666)] {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(served.path(name), permissions).unwrap();
+    }
+    let path = served.path("csi.sock");
+    let read = move || {
+        rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        std::io::Read::read(&mut stream, &mut [0; 16]).unwrap()
+    };
+    // a thread of its own, which is somebody else from then on
+    let (sent, received) = oneshot::channel();
+    std::thread::spawn(move || sent.send(read()));
+    assert_eq!(received.await.unwrap(), 0);
+    served.identity().probe(pb::ProbeRequest {}).await.unwrap();
+}

@@ -1,0 +1,8 @@
+//! What the interfaces in `api/proto/cove/hub/v1` become. Nothing of it leaves this crate.
+
+#![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+
+tonic::include_proto!("cove.hub.v1");
+
+/// The descriptors of `hub.proto`, with their comments and what they import, for reflection.
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hub.bin"));

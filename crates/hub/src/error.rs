@@ -1,0 +1,120 @@
+//! Why the Hub did not do what it was asked.
+
+use cove_content::volumes::VolumeError;
+use cove_types::{
+    Classify, ErrorKind, NodeId, ParseError, SnapshotId, VolumeId, VolumeName, escape_bytes,
+};
+
+/// Why a call on the Hub did not do what it was to do.
+///
+/// All but [`Volumes`](HubError::Volumes) and [`Remote`](HubError::Remote) leave everything as it was; of these two,
+/// the kind tells: after `TimedOut` the same operation id finds out.
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// A field breaks its law.
+    #[error(transparent)]
+    Invalid(#[from] ParseError),
+    #[error("volume {volume} does not exist")]
+    NoVolume { volume: VolumeId },
+    #[error("no volume is called \"{name}\"")]
+    NoName { name: String },
+    #[error("snapshot {snapshot} does not exist")]
+    NoSnapshot { snapshot: SnapshotId },
+    #[error("there is no template \"{name}\"")]
+    NoTemplate { name: String },
+    #[error("node {node} does not exist")]
+    NoNode { node: NodeId },
+    /// A live volume has the name and was asked for otherwise.
+    #[error("volume {volume} is called \"{}\" and was made with another {field}", shown(.name))]
+    NameTaken { name: VolumeName, volume: VolumeId, field: &'static str },
+    /// A live snapshot has the name and is of other volumes.
+    #[error("snapshot {snapshot} is called \"{}\" and is of another volume", shown(.name))]
+    SnapshotNameTaken { name: VolumeName, snapshot: SnapshotId },
+    /// Another call on the same thing is under way.
+    #[error("another call on {what} is under way")]
+    Busy { what: String },
+    /// The quota does not hold what the volume begins as, or is none that a volume can have.
+    #[error("{what}")]
+    QuotaOutOfRange { what: String },
+    #[error("volume {volume} is in use: it is mounted at {path}")]
+    Mounted { volume: VolumeId, path: String },
+    #[error("volume {volume} is the workspace of project {project}")]
+    IsWorkspace { volume: VolumeId, project: String },
+    #[error("of {asked} candidates none is a node that answers")]
+    NoCandidate { asked: usize },
+    #[error("{bytes} bytes would be moved, more than the {budget_bytes} bytes of the budget")]
+    OverBudget { bytes: u64, budget_bytes: u64 },
+    /// The same operation id was used for another request.
+    #[error("the same operation id was used for another request")]
+    OtherRequest,
+    /// A page token that is none.
+    #[error("the page token is none of this list")]
+    BadPageToken,
+    /// The node refused or failed.
+    #[error("failed to {what}")]
+    Volumes { what: String, source: VolumeError },
+    /// A Hub in another process refused or failed.
+    #[error("{message}")]
+    Remote { kind: ErrorKind, message: String },
+}
+
+/// A name on one line.
+pub(crate) fn shown(name: &VolumeName) -> String {
+    escape_bytes(name.as_str().as_bytes())
+}
+
+impl Classify for HubError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::QuotaOutOfRange { .. } | Self::BadPageToken => {
+                ErrorKind::Invalid
+            }
+            Self::NoVolume { .. }
+            | Self::NoName { .. }
+            | Self::NoSnapshot { .. }
+            | Self::NoTemplate { .. }
+            | Self::NoNode { .. } => ErrorKind::NotFound,
+            Self::NameTaken { .. } | Self::SnapshotNameTaken { .. } => ErrorKind::AlreadyExists,
+            Self::Busy { .. } | Self::OtherRequest => ErrorKind::Conflict,
+            Self::Mounted { .. } | Self::IsWorkspace { .. } | Self::NoCandidate { .. } => {
+                ErrorKind::Precondition
+            }
+            Self::OverBudget { .. } => ErrorKind::Exhausted,
+            Self::Volumes { source, .. } => source.kind(),
+            Self::Remote { kind, .. } => *kind,
+        }
+    }
+}
+
+impl HubError {
+    /// Why a node did not do something to a volume, or to an entry of it.
+    pub(crate) fn of(what: impl Into<String>, volume: &VolumeId, error: VolumeError) -> Self {
+        match error {
+            VolumeError::NotHere { volume } => Self::NoVolume { volume },
+            VolumeError::NoEntry { entry } => {
+                Self::NoSnapshot { snapshot: SnapshotId { volume: volume.clone(), entry } }
+            }
+            VolumeError::OtherRequest => Self::OtherRequest,
+            source => Self::Volumes { what: what.into(), source },
+        }
+    }
+
+    /// Why nothing is done any more.
+    pub(crate) fn stopping(what: impl Into<String>) -> Self {
+        Self::Volumes { what: what.into(), source: VolumeError::Stopping }
+    }
+
+    /// The error with its causes, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,139 @@
+//! Changes of volumes and snapshots that are there.
+
+use std::path::PathBuf;
+
+use cove_content::volumes::Restore;
+use cove_types::{OperationId, SnapshotId, VolumeId};
+use serde_json::json;
+
+use crate::hub::Inner;
+use crate::in_flight::Thing;
+use crate::plan::{self, Delete, DeleteSnapshot, Modify};
+use crate::request::{PRINCIPAL, call, check_service};
+use crate::volume_hub::{ModifyVolume, RestoreVolume, RestoredVolume, Synced, Volume};
+use crate::{HubError, words};
+
+impl Inner {
+    pub(super) async fn delete_volume(
+        &self,
+        volume: VolumeId,
+        operation: OperationId,
+    ) -> Result<(), HubError> {
+        let _under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
+        let observed = self.nodes.observe(&volume).await?;
+        let (node, operation) = match plan::delete(&observed.view, &volume, &operation)? {
+            Delete::Gone => return Ok(()),
+            Delete::Delete { node, operation } => (node, operation),
+        };
+        let call = call(operation, "delete", &json!({ "volume": volume }));
+        match self.nodes.get(&node)?.delete(call, volume.clone()).await {
+            // captured is enough: nobody reaches it any more
+            Ok(_) => Ok(()),
+            Err(error) => gone(HubError::of(format!("delete volume {volume}"), &volume, error)),
+        }
+    }
+
+    pub(super) async fn delete_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        operation: OperationId,
+    ) -> Result<(), HubError> {
+        let _under_way = self.in_flight.begin(vec![Thing::Snapshot(snapshot.clone())])?;
+        let mut observed = self.nodes.observe(&snapshot.volume).await?;
+        self.nodes.observe_entries(&mut observed, [snapshot.volume.clone()]).await?;
+        let (node, operation) = match plan::delete_snapshot(&observed.view, &snapshot, &operation)?
+        {
+            DeleteSnapshot::Gone => return Ok(()),
+            DeleteSnapshot::Remove { node, operation } => (node, operation),
+        };
+        let call = call(operation, "delete_snapshot", &json!({ "snapshot": snapshot }));
+        let SnapshotId { volume, entry } = &snapshot;
+        match self.nodes.get(&node)?.remove_entry(call, volume.clone(), *entry).await {
+            Ok(()) => Ok(()),
+            Err(error) => gone(HubError::of(format!("delete snapshot {snapshot}"), volume, error)),
+        }
+    }
+
+    pub(super) async fn modify_volume(&self, wanted: ModifyVolume) -> Result<Volume, HubError> {
+        let volume = &wanted.volume;
+        let _under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
+        let mut observed = self.nodes.observe(volume).await?;
+        let (node, status) = match plan::modify(&observed.view, &wanted)? {
+            Modify::Unchanged => {
+                let found = observed.statuses.remove(volume);
+                found.ok_or_else(|| HubError::NoVolume { volume: volume.clone() })?
+            }
+            Modify::Change { node, operation, change } => {
+                let call = call(operation, "modify", &json!([volume, change]));
+                let volumes = self.nodes.get(&node)?;
+                let changed = volumes.specify(call, volume.clone(), change, None).await;
+                let what = format!("change volume {volume}");
+                let changed = changed.map_err(|error| HubError::of(what, volume, error))?;
+                (node, changed.value)
+            }
+        };
+        Ok(words::volume(&node, &status))
+    }
+
+    pub(super) async fn restore_volume(
+        &self,
+        wanted: RestoreVolume,
+    ) -> Result<RestoredVolume, HubError> {
+        let RestoreVolume { volume, snapshot, operation, force, wait_saved } = wanted.clone();
+        let under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
+        let mut observed = self.nodes.observe(&volume).await?;
+        self.nodes.observe_entries(&mut observed, [volume.clone()]).await?;
+        let plan = plan::restore(&observed.view, &wanted)?;
+        let asked = json!({ "force": force, "snapshot": snapshot, "volume": volume });
+        let restore = Restore {
+            entry: snapshot.entry,
+            paths: Vec::new(),
+            force,
+            author: PRINCIPAL.into(),
+            keep: plan.keep,
+        };
+        // The caller's operation as it is: a restore that was done already is nothing that can be seen.
+        let call = call(operation, "restore", &asked);
+        let failed = |error| HubError::of(format!("restore volume {volume}"), &volume, error);
+        let restored = self.nodes.get(&plan.node)?.restore(call, volume.clone(), restore).await;
+        let restored = restored.map_err(failed)?;
+        drop(under_way);
+        let value = if wait_saved { restored.saved.await.map_err(failed)? } else { restored.value };
+        let (node, status) = self.get_live(&volume).await?;
+        let before = value.before.map(|before| words::snapshot(&volume, &before));
+        Ok(RestoredVolume { volume: words::volume(&node, &status), before })
+    }
+
+    /// Nobody is kept out meanwhile: the node orders it among the rest, and it changes nothing that is read here.
+    pub(super) async fn trigger_sync(&self, volume: &VolumeId) -> Result<Synced, HubError> {
+        let (node, _) = self.get_live(volume).await?;
+        let stored = self.nodes.get(&node)?.store(volume).await;
+        let what = format!("save volume {volume}");
+        let status = stored.map_err(|error| HubError::of(what.clone(), volume, error))?;
+        match status.saved_at {
+            Some(saved_at) => Ok(Synced { saved_at, seq: status.seq }),
+            None => Err(plan::unavailable(what, "nothing of it is saved")),
+        }
+    }
+
+    /// Nobody is kept out meanwhile: directories of several services may be made at once.
+    pub(super) async fn create_service_volume(
+        &self,
+        volume: &VolumeId,
+        service: &str,
+    ) -> Result<PathBuf, HubError> {
+        check_service(service)?;
+        let (node, _) = self.get_live(volume).await?;
+        let made = self.nodes.get(&node)?.make_service_directory(volume, service).await;
+        let what = format!("make the directory of service {service} in volume {volume}");
+        made.map_err(|error| HubError::of(what, volume, error))
+    }
+}
+
+/// What went meanwhile is deleted.
+fn gone(error: HubError) -> Result<(), HubError> {
+    match error {
+        HubError::NoVolume { .. } | HubError::NoSnapshot { .. } => Ok(()),
+        error => Err(error),
+    }
+}

@@ -1,0 +1,165 @@
+//! New volumes.
+
+use cove_content::document::{ForkedFrom, NAME_BYTES_MAX, ProjectDocument};
+use cove_content::volumes::{Moment, NewVolume, Saving, Source, VolumeError, VolumeStatus};
+use cove_types::{Digest, Durability, NodeId, ProjectId, VolumeId, VolumeName};
+use futures::FutureExt;
+use serde_json::{Map, Value, json};
+
+use crate::in_flight::Thing;
+use crate::plan::{self, Create, New};
+use crate::request::{PRINCIPAL, call, source, volume_of};
+use crate::volume_hub::{CreateVolume, Volume, VolumeSource};
+use crate::{HubError, hub::Inner, nodes::Observed, words};
+
+// a volume's name is one for a project, too
+const _: () = assert!(VolumeName::BYTES_MAX <= NAME_BYTES_MAX);
+
+impl Inner {
+    pub(super) async fn create_volume(
+        &self,
+        wanted: CreateVolume,
+    ) -> Result<(Volume, Durability), HubError> {
+        let made = volume_of(&wanted.operation);
+        let under_way =
+            self.in_flight.begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made)])?;
+        let mut observed = self.nodes.observe_all().await?;
+        match &wanted.source {
+            None => self.nodes.observe_room(&mut observed).await,
+            Some(VolumeSource::Snapshot(id)) => {
+                self.nodes.observe_entries(&mut observed, [id.volume.clone()]).await?;
+            }
+            Some(VolumeSource::Volume(_) | VolumeSource::Template(_)) => {}
+        }
+        match plan::create(&observed.view, &wanted)? {
+            Create::Answer(volume) => {
+                drop(under_way);
+                self.answer(&volume, wanted.wait_saved).await
+            }
+            Create::Make(new) => {
+                let node = new.node.clone();
+                let (status, saved) = self.make(&wanted, *new, &observed).await?;
+                drop(under_way);
+                if !wanted.wait_saved {
+                    return Ok((words::volume(&node, &status), status.durability));
+                }
+                let status = saved.await.map_err(|error| {
+                    HubError::of(format!("save volume {}", status.volume), &status.volume, error)
+                })?;
+                Ok((words::volume(&node, &status), Durability::Saved))
+            }
+        }
+    }
+
+    /// A volume that is there, as the answer to a repetition.
+    async fn answer(
+        &self,
+        volume: &VolumeId,
+        wait_saved: bool,
+    ) -> Result<(Volume, Durability), HubError> {
+        if wait_saved {
+            self.wait_saved(volume).await?;
+        }
+        let (node, status) = self.get_live(volume).await?;
+        let durability = if wait_saved { Durability::Saved } else { status.durability };
+        Ok((words::volume(&node, &status), durability))
+    }
+
+    async fn make(
+        &self,
+        wanted: &CreateVolume,
+        new: New,
+        observed: &Observed,
+    ) -> Result<(VolumeStatus, Saving<VolumeStatus>), HubError> {
+        let node = self.nodes.get(&new.node)?;
+        let document = self.document(wanted, &new, observed)?;
+        let asked = json!({
+            "labels": wanted.labels,
+            "limit_bytes": wanted.quota.limit_bytes,
+            "name": wanted.name,
+            "parameters": wanted.parameters,
+            "required_bytes": wanted.quota.required_bytes,
+            "source": wanted.source.as_ref().map(source),
+        });
+        let what = format!("create volume {}", new.volume);
+        let New { volume, spec, origin, .. } = new;
+        let target = NewVolume { volume: volume.clone(), document, spec };
+        let Some(origin) = origin else {
+            let call = call(wanted.operation, "create", &asked);
+            let captured = node.create(call, target, Source::Empty).await;
+            let captured = captured.map_err(|error| not_made(what, &volume, error))?;
+            let saved = captured.saved.map(|saved| saved.map(|(status, _)| status));
+            return Ok((captured.value.0, Box::pin(saved)));
+        };
+        let call = call(origin.operation, "create", &asked);
+        let captured = node.fork(call, origin.volume.clone(), origin.moment, vec![target]).await;
+        let captured = captured.map_err(|error| not_made(what, &origin.volume, error))?;
+        let one = |statuses: Vec<VolumeStatus>| statuses.into_iter().next();
+        let status = one(captured.value).ok_or(HubError::NoVolume { volume: volume.clone() })?;
+        let not_here = move || VolumeError::NotHere { volume };
+        let saved = captured.saved.map(move |saved| one(saved?).ok_or_else(not_here));
+        Ok((status, Box::pin(saved)))
+    }
+
+    /// The document of the project that the volume may become. Its slug is the volume's id, which is one and which
+    /// follows from 120 bits that nobody knows before: no project has it already.
+    fn document(
+        &self,
+        wanted: &CreateVolume,
+        new: &New,
+        observed: &Observed,
+    ) -> Result<ProjectDocument, HubError> {
+        let source = new.origin.as_ref().and_then(|origin| {
+            let (_, status) = observed.statuses.get(&origin.volume)?;
+            Some((&origin.moment, &status.document))
+        });
+        let map = |of: fn(&ProjectDocument) -> &Map<String, Value>| {
+            source.map(|(_, document)| of(document).clone()).unwrap_or_default()
+        };
+        let shown = wanted.name.as_str().chars().map(|c| if c.is_control() { ' ' } else { c });
+        Ok(ProjectDocument {
+            id: ProjectId::derive(PRINCIPAL, &wanted.operation, 0),
+            name: shown.collect(),
+            slug: new.volume.as_str().parse()?,
+            config: map(|document| &document.config),
+            graph: map(|document| &document.graph),
+            // the node fills in the tree that it forks
+            forked_from: source.map(|(moment, document)| ForkedFrom {
+                project: document.id.clone(),
+                entry: match moment {
+                    Moment::Now => None,
+                    Moment::Entry(entry) => Some(*entry),
+                },
+                tree: Digest::HOLE,
+            }),
+            created_at: self.env.now(),
+            unknown: Map::new(),
+        })
+    }
+
+    /// Waits until what a volume has captured is saved.
+    pub(super) async fn wait_saved(&self, volume: &VolumeId) -> Result<(), HubError> {
+        let (node, _) = self.get_live(volume).await?;
+        let saved = self.nodes.get(&node)?.wait_saved(volume).await;
+        saved.map_err(|error| HubError::of(format!("save volume {volume}"), volume, error))
+    }
+
+    /// A volume that is in use, as its node tells it.
+    pub(super) async fn get_live(
+        &self,
+        volume: &VolumeId,
+    ) -> Result<(NodeId, VolumeStatus), HubError> {
+        let mut observed = self.nodes.observe(volume).await?;
+        observed.view.get_live(volume)?;
+        let found = observed.statuses.remove(volume);
+        found.ok_or_else(|| HubError::NoVolume { volume: volume.clone() })
+    }
+}
+
+/// Why a node made no volume. An id that was used although no volume has it is that of one that is gone.
+fn not_made(what: String, source: &VolumeId, error: VolumeError) -> HubError {
+    match error {
+        VolumeError::Exists { volume } => HubError::NoVolume { volume },
+        error => HubError::of(what, source, error),
+    }
+}

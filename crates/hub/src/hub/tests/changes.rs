@@ -1,0 +1,156 @@
+use cove_types::EntryKind;
+
+use super::*;
+
+fn change(world: &World, volume: &VolumeId) -> ModifyVolume {
+    ModifyVolume {
+        volume: volume.clone(),
+        operation: world.operation(),
+        quota_bytes: None,
+        labels: None,
+        parameters: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_deleted_once_and_for_ever() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    for _ in 0..2 {
+        world.delete(&volume).await;
+        assert_eq!(world.fake.count(), 0);
+    }
+    world.delete(&"vol-never".parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_workspace_and_what_is_mounted_are_not_deleted() {
+    let world = World::new();
+    let (workspace, mounted) = (world.workspace("shop").await, world.create("a").await);
+    let refused = world.hub.delete_volume(workspace.clone(), world.operation()).await;
+    assert!(matches!(refused, Err(HubError::IsWorkspace { .. })), "{refused:?}");
+    world.fake.mount(&mounted);
+    let refused = world.hub.delete_volume(mounted, world.operation()).await;
+    assert_eq!(kind(refused), ErrorKind::Precondition);
+    assert_eq!(world.fake.count(), 2);
+}
+
+#[tokio::test]
+async fn a_volume_becomes_what_was_asked_and_is_not_written_again() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let wanted = ModifyVolume {
+        quota_bytes: Some(Some(5 << 20)),
+        labels: Some(labels([("a", "b")])),
+        parameters: labels([("retention", "9")]),
+        ..change(&world, &volume)
+    };
+    let writes = world.fake.look(&volume).writes;
+    let modified = world.hub.modify_volume(wanted.clone()).await.unwrap();
+    assert_eq!(modified.quota_bytes, Some(5 << 20));
+    assert_eq!((&modified.labels, modified.parameters.len()), (&labels([("a", "b")]), 1));
+    for operation in [wanted.operation, world.operation()] {
+        let again = ModifyVolume { operation, ..wanted.clone() };
+        assert_eq!(world.hub.modify_volume(again).await.unwrap(), modified);
+    }
+    assert_eq!(world.fake.look(&volume).writes, writes + 1);
+    let more = ModifyVolume {
+        quota_bytes: Some(None),
+        parameters: labels([("storingInterval", "60")]),
+        ..change(&world, &volume)
+    };
+    let modified = world.hub.modify_volume(more).await.unwrap();
+    assert_eq!((modified.quota_bytes, modified.parameters.len()), (None, 2));
+    assert_eq!(modified.labels.len(), 1, "what is not said stays");
+}
+
+#[tokio::test]
+async fn a_change_that_breaks_a_law_changes_nothing() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    for parameters in [labels([("retention", "0")]), labels([("colour", "red")])] {
+        let wanted = ModifyVolume { parameters, ..change(&world, &volume) };
+        assert_eq!(kind(world.hub.modify_volume(wanted).await), ErrorKind::Invalid);
+    }
+    let wanted = ModifyVolume { quota_bytes: Some(Some(1)), ..change(&world, &volume) };
+    let refused = world.hub.modify_volume(wanted).await;
+    assert!(matches!(refused, Err(HubError::QuotaOutOfRange { .. })), "{refused:?}");
+    assert_eq!(world.fake.look(&volume).writes, 1);
+    let absent = change(&world, &"vol-never".parse().unwrap());
+    assert_eq!(kind(world.hub.modify_volume(absent).await), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_restore_is_done_once_for_its_operation() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.change(&volume, |held| held.bytes = 1 << 20);
+    let snapshot = world.snapshot(&volume, "s").await.id;
+    world.fake.change(&volume, |held| held.bytes = 2 << 20);
+    let seq = world.hub.volume_status(volume.clone()).await.unwrap().volume.seq;
+    let wanted = RestoreVolume {
+        volume: volume.clone(),
+        snapshot,
+        operation: world.env.operation_id(seq),
+        force: false,
+        wait_saved: true,
+    };
+    let restored = world.hub.restore_volume(wanted.clone()).await.unwrap();
+    let before = restored.before.unwrap();
+    assert_eq!((before.bytes, &before.name, &before.group), (2 << 20, &None, &None));
+    assert_eq!(world.fake.look(&volume).bytes, 1 << 20);
+    world.fake.change(&volume, |held| held.bytes = 7 << 20);
+    let again = world.hub.restore_volume(wanted.clone()).await.unwrap();
+    assert_eq!(again.before.unwrap().id, before.id);
+    assert_eq!(world.fake.look(&volume).bytes, 7 << 20, "what was written since stays");
+    let other = RestoreVolume { force: true, ..wanted };
+    let refused = world.hub.restore_volume(other).await;
+    assert!(matches!(refused, Err(HubError::OtherRequest)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_volume_does_not_go_back_to_what_is_anothers() {
+    let world = World::new();
+    let (a, b) = (world.create("a").await, world.workspace("b").await);
+    let entry = world.fake.add_entry(&b, EntryKind::Manual);
+    let wanted = |volume: &VolumeId| RestoreVolume {
+        volume: volume.clone(),
+        snapshot: SnapshotId { volume: b.clone(), entry },
+        operation: world.operation(),
+        force: false,
+        wait_saved: false,
+    };
+    let refused = world.hub.restore_volume(wanted(&a)).await;
+    assert!(matches!(refused, Err(HubError::NoSnapshot { .. })), "{refused:?}");
+    world.hub.restore_volume(wanted(&b)).await.expect("an entry of its own timeline will do");
+}
+
+#[tokio::test]
+async fn saving_answers_when_it_is_saved() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.let_save(false);
+    let hub = world.hub.clone();
+    let of = volume.clone();
+    let saves = tokio::spawn(async move { hub.trigger_sync(of).await });
+    settle().await;
+    assert!(!saves.is_finished());
+    world.fake.let_save(true);
+    assert_eq!(saves.await.unwrap().unwrap().seq, 1);
+    let report = world.hub.volume_status(volume).await.unwrap();
+    assert_eq!((report.durability, report.unsaved_bytes), (Durability::Saved, Some(0)));
+}
+
+#[tokio::test]
+async fn a_service_has_a_directory_in_its_volume() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    for _ in 0..2 {
+        let path = world.hub.create_service_volume(volume.clone(), "db".into()).await.unwrap();
+        assert!(path.ends_with("services/db"), "{path:?}");
+    }
+    let refused = world.hub.create_service_volume(volume, "../db".into()).await;
+    assert_eq!(kind(refused), ErrorKind::Invalid);
+    let absent = world.hub.create_service_volume("vol-never".parse().unwrap(), "db".into()).await;
+    assert!(matches!(absent, Err(HubError::NoVolume { .. })), "{absent:?}");
+}

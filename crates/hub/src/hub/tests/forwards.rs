@@ -1,0 +1,80 @@
+use cove_content::volumes::{Moment, NewEntry, VolumeError, Volumes};
+use cove_types::EntryKind;
+
+use super::*;
+
+fn entry() -> NewEntry {
+    NewEntry {
+        kind: EntryKind::Manual,
+        author: "ada".into(),
+        message: None,
+        label: None,
+        cause: None,
+        keep: 5,
+    }
+}
+
+#[tokio::test]
+async fn projects_reach_volumes_through_the_hub() {
+    let env = env();
+    let (a, b) = (Fake::new(env.clone()), Fake::new(env.clone()));
+    b.set_free(2 << 30);
+    let hub = hub(&[("a", &a), ("b", &b)], &env);
+    let shop = workspace(&hub, &env, "shop").await;
+    assert_eq!((a.count(), b.count()), (0, 1), "where the most room is");
+    a.set_free(4 << 30);
+    let mail = workspace(&hub, &env, "mail").await;
+    assert_eq!((a.count(), b.count()), (1, 1));
+    let ask = |n: u8| call(OperationId::new(1, [n; 12]), "test", &json!(n));
+    let made = hub.snapshots_on(&shop, ask(1)).await;
+    assert_eq!(b.look_entries(&shop).await, [made]);
+    let both = vec![(ask(2), shop.clone()), (ask(3), mail.clone())];
+    let refused = hub.snapshot_together(both, entry()).await.map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    let refused = hub.diff((shop.clone(), Moment::Now), (mail.clone(), Moment::Now)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Precondition);
+    hub.diff((shop.clone(), Moment::Now), (shop.clone(), Moment::Now)).await.unwrap();
+    assert_eq!(hub.list().await.unwrap().len(), 2);
+    let absent = hub.status(&"vol-never".parse().unwrap()).await;
+    assert!(matches!(absent, Err(VolumeError::NotHere { .. })));
+    a.silence(true);
+    let unknown = hub.status(&"vol-never".parse().unwrap()).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Unavailable, "it may be where nobody answers");
+    hub.status(&shop).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repetition_of_a_create_goes_where_the_first_one_went() {
+    let env = env();
+    let (a, b) = (Fake::new(env.clone()), Fake::new(env.clone()));
+    let hub = hub(&[("a", &a), ("b", &b)], &env);
+    let operation = env.operation_id(0);
+    let volume = VolumeId::derive("ada", &operation, 0);
+    let model = workspace(&a, &env, "model").await;
+    let document = a.status(&model).await.unwrap().document;
+    let new = NewVolume { volume, document, spec: VolumeSpec::default() };
+    for free in [9_u64 << 30, 0] {
+        a.set_free(free);
+        let call = call(operation, "create", &json!(1));
+        hub.create(call, new.clone(), Source::Empty).await.unwrap();
+        assert_eq!((a.count(), b.count()), (2, 0));
+    }
+}
+
+impl Hub {
+    async fn snapshots_on(
+        &self,
+        volume: &VolumeId,
+        call: cove_content::volumes::Call,
+    ) -> cove_types::EntryId {
+        let made = Volumes::snapshot(self, call, volume.clone(), entry()).await.unwrap();
+        made.value.entry.record.id
+    }
+}
+
+impl Fake {
+    async fn look_entries(&self, volume: &VolumeId) -> Vec<cove_types::EntryId> {
+        let entries = self.entries(volume).await.unwrap();
+        entries.into_iter().map(|entry| entry.record.id).collect()
+    }
+}

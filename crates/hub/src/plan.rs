@@ -1,0 +1,166 @@
+//! What becomes of a request, decided from what is known.
+//!
+//! Each kind of request has a function here that gives its plan or says why there is none. Nothing here sends
+//! anything, reads a clock or takes a lock.
+
+mod change;
+mod create;
+mod ensure;
+mod resolve;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cove_content::spec::VolumeSpec;
+use cove_content::volumes::VolumeError;
+use cove_types::{EntryKind, ErrorKind, NodeId, Slug, SnapshotId, VolumeId};
+
+pub use self::change::{
+    Delete, DeleteSnapshot, Modify, Restore, delete, delete_snapshot, modify, restore,
+};
+pub use self::create::{Create, New, Origin, create};
+pub use self::ensure::ensure_cached;
+pub use self::resolve::resolve;
+pub use self::snapshot::{Snapshots, Taken, snapshot};
+use crate::HubError;
+use crate::error::shown;
+
+/// What the Hub knows when it decides.
+///
+/// The volumes are all that there are on the nodes that answer, or only those that the request names; the snapshots
+/// are those that the decision asks for.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The nodes.
+    pub nodes: Vec<NodeView>,
+    /// The volumes, deleted and trashed ones included.
+    pub volumes: BTreeMap<VolumeId, VolumeView>,
+    /// Live entries.
+    pub snapshots: BTreeMap<SnapshotId, SnapshotView>,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Which.
+    pub node: NodeId,
+    /// Whether it answers.
+    pub answers: bool,
+    /// Free for new volumes, in bytes; none where it was not asked or could not say.
+    pub free_bytes: Option<u64>,
+}
+
+/// Whether a volume can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeState {
+    /// It is in use.
+    Live,
+    /// It lies in the trash, from which it may come back.
+    Trashed,
+    /// It is deleted, and has snapshots that are kept.
+    Deleted,
+}
+
+/// A volume.
+#[derive(Debug, Clone)]
+pub struct VolumeView {
+    /// The node that takes its writes.
+    pub node: NodeId,
+    /// What it is called.
+    pub name: String,
+    /// Whether it can be used.
+    pub state: VolumeState,
+    /// The slug of its project, or of the one that it may become.
+    pub slug: Slug,
+    /// What is asked of it.
+    pub spec: VolumeSpec,
+    /// The head's sequence number.
+    pub seq: u32,
+    /// What its quota is charged at the moment.
+    pub charged_bytes: u64,
+    /// The directory of its files on its node, when they are there.
+    pub path: Option<PathBuf>,
+}
+
+/// A live entry of a volume.
+#[derive(Debug, Clone)]
+pub struct SnapshotView {
+    /// Why it was made: one of kind `csi` was asked for by name.
+    pub kind: EntryKind,
+    /// That name.
+    pub name: Option<String>,
+    /// The group that it is of.
+    pub group: Option<String>,
+    /// What its files take; none while that is not known.
+    pub data_bytes: Option<u64>,
+}
+
+impl VolumeView {
+    fn is_live(&self) -> bool {
+        self.state == VolumeState::Live
+    }
+
+    /// The project whose workspace it is.
+    fn project(&self) -> Option<&Slug> {
+        (!self.spec.stands_alone).then_some(&self.slug)
+    }
+}
+
+impl View {
+    /// Refuses to call anything absent while a node does not answer, which may have it.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`.
+    pub fn check_whole(&self, what: &str) -> Result<(), HubError> {
+        let silent = self.nodes.iter().find(|node| !node.answers);
+        silent.map_or(Ok(()), |silent| {
+            Err(unavailable(what, format!("node {} does not answer", silent.node)))
+        })
+    }
+
+    /// A volume in whatever state.
+    fn find(&self, volume: &VolumeId) -> Result<Option<&VolumeView>, HubError> {
+        let found = self.volumes.get(volume);
+        if found.is_none() {
+            self.check_whole(&format!("look for volume {volume}"))?;
+        }
+        Ok(found)
+    }
+
+    /// A volume that is in use.
+    pub(crate) fn get_live(&self, volume: &VolumeId) -> Result<&VolumeView, HubError> {
+        let live = self.find(volume)?.filter(|found| found.is_live());
+        live.ok_or_else(|| HubError::NoVolume { volume: volume.clone() })
+    }
+
+    /// An entry, whose volume may be deleted.
+    fn get_snapshot(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> Result<(&VolumeView, &SnapshotView), HubError> {
+        let volume =
+            self.find(&snapshot.volume)?.filter(|found| found.state != VolumeState::Trashed);
+        let found = volume.zip(self.snapshots.get(snapshot));
+        found.ok_or_else(|| HubError::NoSnapshot { snapshot: snapshot.clone() })
+    }
+
+    fn live_called<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = (&'a VolumeId, &'a VolumeView)> {
+        self.volumes.iter().filter(move |(_, volume)| volume.is_live() && volume.name == name)
+    }
+}
+
+pub(crate) fn unavailable(what: impl Into<String>, why: impl Into<String>) -> HubError {
+    refused(ErrorKind::Unavailable, what, why)
+}
+
+fn refused(kind: ErrorKind, what: impl Into<String>, why: impl Into<String>) -> HubError {
+    let source = VolumeError::Refused { kind, what: why.into() };
+    HubError::Volumes { what: what.into(), source }
+}

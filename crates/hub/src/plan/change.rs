@@ -1,0 +1,153 @@
+//! What changes of volumes and snapshots that are there.
+
+use cove_content::spec::{QUOTA_BYTES, SpecChange};
+use cove_types::{EntryKind, ErrorKind, NodeId, OperationId, SnapshotId, VolumeId};
+
+use super::{View, VolumeState, refused};
+use crate::volume_hub::{ModifyVolume, RestoreVolume};
+use crate::{HubError, parameters, request};
+
+/// What becomes of a request to delete a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delete {
+    /// It is gone, or was never there.
+    Gone,
+    /// It is to be deleted.
+    Delete {
+        /// Where.
+        node: NodeId,
+        /// Under which operation.
+        operation: OperationId,
+    },
+}
+
+/// Decides about a volume that is to be deleted. One that is a project's workspace is deleted with its project.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn delete(view: &View, volume: &VolumeId, operation: &OperationId) -> Result<Delete, HubError> {
+    let found = view.find(volume)?;
+    let Some(found) = found.filter(|found| found.state != VolumeState::Deleted) else {
+        return Ok(Delete::Gone);
+    };
+    if let Some(project) = found.project() {
+        return Err(HubError::IsWorkspace { volume: volume.clone(), project: project.to_string() });
+    }
+    let operation = request::whole_of(operation, volume, found.seq);
+    Ok(Delete::Delete { node: found.node.clone(), operation })
+}
+
+/// What becomes of a request to delete a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeleteSnapshot {
+    /// It is gone, or was never there.
+    Gone,
+    /// It is to be taken out of its volume.
+    Remove {
+        /// Where.
+        node: NodeId,
+        /// Under which operation.
+        operation: OperationId,
+    },
+}
+
+/// Decides about a snapshot that is to be deleted: one that was asked for by name. The others are entries of a
+/// project's timeline and go to its trash.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn delete_snapshot(
+    view: &View,
+    snapshot: &SnapshotId,
+    operation: &OperationId,
+) -> Result<DeleteSnapshot, HubError> {
+    let volume = view.find(&snapshot.volume)?;
+    let Some((volume, found)) = volume.zip(view.snapshots.get(snapshot)) else {
+        return Ok(DeleteSnapshot::Gone);
+    };
+    if found.kind != EntryKind::Csi {
+        return Err(refused(
+            ErrorKind::Precondition,
+            format!("delete snapshot {snapshot}"),
+            "it is an entry of a project's timeline",
+        ));
+    }
+    let operation = request::whole_of(operation, &snapshot.volume, volume.seq);
+    Ok(DeleteSnapshot::Remove { node: volume.node.clone(), operation })
+}
+
+/// A restore that is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// Where.
+    pub node: NodeId,
+    /// How many counted entries stay.
+    pub keep: u32,
+}
+
+/// Decides about a volume that is to go back to a snapshot, which has to be one of its own.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn restore(view: &View, wanted: &RestoreVolume) -> Result<Restore, HubError> {
+    let volume = view.get_live(&wanted.volume)?;
+    if wanted.snapshot.volume != wanted.volume || !view.snapshots.contains_key(&wanted.snapshot) {
+        return Err(HubError::NoSnapshot { snapshot: wanted.snapshot.clone() });
+    }
+    Ok(Restore { node: volume.node.clone(), keep: parameters::keep(&volume.spec) })
+}
+
+/// What becomes of a request to change a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Modify {
+    /// It is as it is to be.
+    Unchanged,
+    /// It is to be changed.
+    Change {
+        /// Where.
+        node: NodeId,
+        /// Under which operation.
+        operation: OperationId,
+        /// To what.
+        change: SpecChange,
+    },
+}
+
+/// Decides about a volume that is to be changed.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn modify(view: &View, wanted: &ModifyVolume) -> Result<Modify, HubError> {
+    parameters::check(&wanted.parameters)?;
+    if let Some(Some(bytes)) = wanted.quota_bytes {
+        check_quota(bytes)?;
+    }
+    let volume = view.get_live(&wanted.volume)?;
+    let change = SpecChange {
+        quota_bytes: wanted.quota_bytes,
+        labels: wanted.labels.clone(),
+        parameters: wanted.parameters.clone(),
+        stands_alone: None,
+    };
+    let changed = volume.spec.changed(&change);
+    changed.check()?;
+    if changed == volume.spec {
+        return Ok(Modify::Unchanged);
+    }
+    let operation = request::whole_of(&wanted.operation, &wanted.volume, volume.seq);
+    Ok(Modify::Change { node: volume.node.clone(), operation, change })
+}
+
+/// Refuses a quota that no volume can have.
+pub(super) fn check_quota(bytes: u64) -> Result<(), HubError> {
+    match QUOTA_BYTES.contains(&bytes) {
+        true => Ok(()),
+        false => Err(HubError::QuotaOutOfRange {
+            what: format!("a quota is 1 MiB to 1 EiB, found {bytes} bytes"),
+        }),
+    }
+}

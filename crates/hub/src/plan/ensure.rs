@@ -1,0 +1,30 @@
+//! On which node a volume is current.
+
+use super::{View, unavailable};
+use crate::HubError;
+use crate::volume_hub::{EnsureCached, Placement};
+
+/// Gives the node that takes the volume's writes, when it is one of the candidates or any will do.
+///
+/// Volumes stay where they are: candidates without the owner among them are none. The bytes that may be moved do not
+/// matter yet, since none are.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn ensure_cached(view: &View, wanted: &EnsureCached) -> Result<Placement, HubError> {
+    let volume = view.get_live(&wanted.volume)?;
+    let answers = view.nodes.iter().any(|node| node.answers && node.node == volume.node);
+    let is_wanted = wanted.candidates.is_empty() || wanted.candidates.contains(&volume.node);
+    if !answers || !is_wanted {
+        return Err(HubError::NoCandidate { asked: wanted.candidates.len() });
+    }
+    let node = volume.node.clone();
+    match volume.path.clone() {
+        Some(path) => Ok(Placement { node, path }),
+        None => Err(unavailable(
+            format!("give volume {} to node {node}", wanted.volume),
+            "its files are not there",
+        )),
+    }
+}

@@ -1,0 +1,169 @@
+//! What follows from a request alone: its hash, its calls and the ids that it makes.
+
+use cove_content::head::RequestHash;
+use cove_content::json::canonical;
+use cove_content::volumes::{Call, Progress};
+use cove_types::{OperationId, ParseError, VolumeId, VolumeName, escape_bytes, unescape_text};
+use serde_json::{Value, json};
+
+use crate::volume_hub::{CreateVolume, VolumeSource};
+
+/// Who the Hub is to nodes.
+pub(crate) const PRINCIPAL: &str = "hub";
+
+/// The longest name of a service, in bytes.
+const SERVICE_BYTES_MAX: usize = 40;
+
+/// The volume that an operation makes.
+pub(crate) fn volume_of(operation: &OperationId) -> VolumeId {
+    VolumeId::derive(PRINCIPAL, operation, 0)
+}
+
+/// The group that an operation makes.
+pub(crate) fn group_of(operation: &OperationId) -> String {
+    let volume = VolumeId::derive("hub group", operation, 0);
+    volume.as_str().replacen("vol-", "grp-", 1)
+}
+
+/// The operation under which a node does a part of what `operation` asks for, on a volume whose head was last seen
+/// at `seq`.
+///
+/// A volume's head knows the operations of callers that had seen it lately, and calls others too old. So each volume
+/// of several gets an operation of its own, with what the Hub has seen of it.
+pub(crate) fn part_of(operation: &OperationId, volume: &VolumeId, seq: u32) -> OperationId {
+    let mut random = [0; 12];
+    random.copy_from_slice(&operation.step(volume.as_str()).0[4..]);
+    OperationId::new(seq, random)
+}
+
+/// The operation under which a node does what `operation` asks of one volume: that itself, but for a caller that has
+/// seen no head, as callers of the Container Storage Interface never have.
+///
+/// Only for what is found done when it is asked for again: with another head it is another operation.
+pub(crate) fn whole_of(operation: &OperationId, volume: &VolumeId, seq: u32) -> OperationId {
+    match operation.seq() {
+        0 => part_of(operation, volume, seq),
+        _ => *operation,
+    }
+}
+
+/// The call to a node.
+pub(crate) fn call(operation: OperationId, kind: &str, asked: &Value) -> Call {
+    let request = hash(kind, asked).0;
+    Call { operation, principal: PRINCIPAL.into(), request, progress: Progress::default() }
+}
+
+fn hash(kind: &str, asked: &Value) -> RequestHash {
+    RequestHash::of(&canonical(&json!([kind, asked])))
+}
+
+/// What tells whether two volumes of a name were asked for alike: all but the size, which may have grown.
+pub(crate) fn asked(request: &CreateVolume) -> RequestHash {
+    let asked = json!({
+        "labels": request.labels,
+        "parameters": request.parameters,
+        "source": request.source.as_ref().map(source),
+    });
+    hash("volume", &asked)
+}
+
+/// A source as JSON.
+pub(crate) fn source(source: &VolumeSource) -> Value {
+    match source {
+        VolumeSource::Template(name) => json!({ "template": name }),
+        VolumeSource::Volume(volume) => json!({ "volume": volume }),
+        VolumeSource::Snapshot(snapshot) => json!({ "snapshot": snapshot }),
+    }
+}
+
+/// The message of the entry that a snapshot of a name is. No control character of the name is in it, since a head
+/// holds none.
+pub(crate) fn message_of(name: &VolumeName) -> String {
+    escape_bytes(name.as_str().as_bytes())
+}
+
+/// The name of the snapshot whose entry has a message.
+pub(crate) fn name_in(message: &str) -> String {
+    let bytes = unescape_text(message).ok();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_else(|| message.to_owned())
+}
+
+/// Looks at the name of a service, which is a directory's.
+pub(crate) fn check_service(service: &str) -> Result<(), ParseError> {
+    let lawful = (1..=SERVICE_BYTES_MAX).contains(&service.len())
+        && !service.starts_with('-')
+        && service.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    match lawful {
+        true => Ok(()),
+        false => Err(ParseError(format!(
+            "a service's name has 1 to {SERVICE_BYTES_MAX} of a-z, 0-9 and -, and does not begin with -, found \"{}\"",
+            escape_bytes(&service.as_bytes()[..service.len().min(80)])
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_snapshots_name_is_read_as_it_was_written(name in "(?s).{1,40}") {
+            prop_assume!(name.parse::<VolumeName>().is_ok());
+            let message = message_of(&name.parse().unwrap());
+            prop_assert!(!message.chars().any(char::is_control), "a head takes it");
+            prop_assert!(message.len() <= cove_content::entry::MESSAGE_BYTES_MAX);
+            prop_assert_eq!(name_in(&message), name);
+        }
+
+        #[test]
+        fn a_part_tells_the_volume_and_what_was_seen_of_it(bytes: [u8; 16], seq: u32) {
+            let operation = OperationId(bytes);
+            let (a, b) = ("vol-a".parse().unwrap(), "vol-b".parse().unwrap());
+            let part = part_of(&operation, &a, seq);
+            prop_assert_eq!(part.seq(), seq);
+            prop_assert_eq!(part, part_of(&operation, &a, seq), "the same when it is asked again");
+            prop_assert_ne!(part, part_of(&operation, &b, seq));
+        }
+    }
+
+    #[test]
+    fn the_longest_name_of_a_snapshot_fits_into_a_message() {
+        let name: VolumeName = "\r".repeat(128).parse().unwrap();
+        assert_eq!(message_of(&name).len(), 512);
+    }
+
+    #[test]
+    fn a_message_that_nobody_escaped_is_the_name_as_it_is() {
+        assert_eq!(name_in("back\\slash"), "back\\slash");
+    }
+
+    #[test]
+    fn a_caller_that_has_seen_a_head_keeps_its_operation() {
+        let volume = "vol-a".parse().unwrap();
+        let seen = OperationId::new(3, [7; 12]);
+        assert_eq!(whole_of(&seen, &volume, 9), seen);
+        let blind = OperationId::new(0, [7; 12]);
+        assert_eq!(whole_of(&blind, &volume, 9).seq(), 9);
+    }
+
+    #[test]
+    fn a_group_and_the_volume_of_one_operation_have_two_names() {
+        let operation = OperationId::new(0, [7; 12]);
+        let group = group_of(&operation);
+        assert!(group.starts_with("grp-") && group.len() == 28, "{group}");
+        assert_ne!(group[4..], volume_of(&operation).as_str()[4..]);
+    }
+
+    #[test]
+    fn a_service_is_a_directory_of_40_plain_characters_at_most() {
+        for lawful in ["db", "0", "a-b-", &"x".repeat(40)] {
+            check_service(lawful).unwrap();
+        }
+        for refused in ["", "-a", "a/b", "..", "A", "é", &"x".repeat(41)] {
+            check_service(refused).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What `api/proto/cove/node/v1/node.proto` becomes. Nothing of it leaves this crate.
+
+#![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+
+tonic::include_proto!("cove.node.v1");
+
+/// The descriptors, with their comments and what they import, for reflection.
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/node.bin"));

@@ -1,0 +1,25 @@
+//! gRPC over unix sockets: what the Hub's interface and the node's have in common.
+//!
+//! [`listen`] and [`channel`] are the two ends of a socket, [`serve`] is a server on one, with `grpc.health.v1` and
+//! `grpc.reflection`; [`code`] and [`kind`] are errors as the wire has them, [`field`] reads messages field by
+//! field. [`contract`] is how a wire is written and what breaks it, for tests.
+//!
+//! **Invariant:** whoever connects is root or the user of this process; the kernel says so.
+
+mod channel;
+mod connections;
+pub mod contract;
+mod deadline;
+pub mod field;
+mod running;
+mod server;
+mod socket;
+mod status;
+
+pub use channel::{Windows, channel};
+pub use connections::is_true;
+pub use field::FieldError;
+pub use running::{Run, Running};
+pub use server::{Ending, ServeError, Served, serve};
+pub use socket::listen;
+pub use status::{Unanswered, code, kind, refused};
