@@ -11,7 +11,7 @@ if [ -z "${COVE_SIGNALS_HEARD:-}" ] && env --default-signal=HUP,INT,QUIT,TERM tr
 fi
 
 tools() {
-    need_cargo && need_compiler && need_live && need_weed && need_sqlite && need_postgres && need_shells || return 1
+    need_cargo && need_compiler && need_live && need_weed && need_sqlite && need_postgres && need_shells && need_grpc || return 1
     cargo --version
     echo "S3 server: ${COVE_TEST_WEED:-none}"
 }

@@ -3,6 +3,9 @@
 # is missing where it may: packages as root, the S3 server into target/tools.
 
 weed_version=4.48
+csi_sanity_version=v5.5.0
+grpcurl_version=v1.9.3
+grpcio_version=1.81.1
 
 # is_root: whether packages can be installed and loop devices be used.
 is_root() {
@@ -156,6 +159,53 @@ need_weed() {
 make_venv() {
     python3 -m venv --clear "$1" 2>/dev/null && return 0
     is_root && command -v apt-get >/dev/null && apt_install python3 python3-venv && python3 -m venv --clear "$1"
+}
+
+# need_go_tool NAME PACKAGE VERSION: installs a program written in Go into target/tools, and prints where it is.
+need_go_tool() {
+    tool=$(target_directory)/tools/go/$3/$1
+    if ! [ -x "$tool" ]; then
+        echo "installing $1 $3" >&2
+        mkdir -p "$(dirname "$tool")" || return 1
+        GOBIN=$(cd "$(dirname "$tool")" && pwd) GOTOOLCHAIN=auto go install "$2@$3" >&2 || return 1
+    fi
+    (cd "$(dirname "$tool")" && printf '%s/%s\n' "$(pwd)" "$1")
+}
+
+# need_grpc: what speaks to the Volume Hub and to the container storage interface besides Cove: sets
+# COVE_TEST_CSI_SANITY, COVE_TEST_GRPCURL, and COVE_TEST_PYTHON to a Python with grpcio.
+need_grpc() {
+    # A skipped test is somebody's decision.
+    if [ "${COVE_TEST_SKIP_GRPC:-}" = 1 ]; then
+        echo 'tests with other gRPC clients will be skipped: COVE_TEST_SKIP_GRPC=1'
+        return 0
+    fi
+    # the guide reads replies with it
+    need_program jq jq
+    install_missing || return 1
+    if [ -z "${COVE_TEST_CSI_SANITY:-}" ] || [ -z "${COVE_TEST_GRPCURL:-}" ]; then
+        PATH=$PATH:/usr/local/go/bin
+        need_program go golang-go ca-certificates
+        install_missing || return 1
+    fi
+    COVE_TEST_CSI_SANITY=${COVE_TEST_CSI_SANITY:-$(need_go_tool csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$csi_sanity_version")} &&
+        COVE_TEST_GRPCURL=${COVE_TEST_GRPCURL:-$(need_go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl "$grpcurl_version")} || {
+        fail 'failed to install csi-sanity or grpcurl' 'set COVE_TEST_CSI_SANITY and COVE_TEST_GRPCURL to them, or COVE_TEST_SKIP_GRPC=1'
+        return 1
+    }
+    export COVE_TEST_CSI_SANITY COVE_TEST_GRPCURL
+    if [ -z "${COVE_TEST_PYTHON:-}" ]; then
+        python=$(target_directory)/tools/grpc-$grpcio_version
+        if ! "$python/bin/python" -c 'import grpc, grpc_tools' 2>/dev/null; then
+            echo "installing grpcio $grpcio_version"
+            if ! make_venv "$python" || ! "$python/bin/pip" install -q --disable-pip-version-check "grpcio==$grpcio_version" "grpcio-tools==$grpcio_version" 'setuptools<82'; then
+                fail "failed to install grpcio $grpcio_version" 'set COVE_TEST_PYTHON to a Python that has grpcio and grpcio-tools, or COVE_TEST_SKIP_GRPC=1'
+                return 1
+            fi
+        fi
+        COVE_TEST_PYTHON=$(cd "$python/bin" && pwd)/python
+        export COVE_TEST_PYTHON
+    fi
 }
 
 # need_sqlite: the program that commits while its files are snapshotted.

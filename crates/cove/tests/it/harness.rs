@@ -43,7 +43,7 @@ pub struct Settings {
     pub store_every: &'static str,
     /// Variables besides those that are needed.
     pub variables: Vec<(&'static str, String)>,
-    /// Flags of `up` besides those that are needed.
+    /// Flags of `up` besides those that are needed; `{dir}` in one is the test's own directory.
     pub flags: Vec<&'static str>,
     /// How long a call of the program may take.
     pub patience: Duration,
@@ -80,6 +80,13 @@ pub struct Cove {
     settings: Settings,
     environment: Vec<(String, String)>,
     child: Option<Child>,
+    /// The node, where it is another process than the Hub.
+    node: Option<Child>,
+}
+
+/// Whether Hub and node are two processes wherever a test leaves that open.
+fn is_apart() -> bool {
+    std::env::var_os("COVE_TEST_APART").is_some_and(|value| value == "1")
 }
 
 /// What a call of the program said.
@@ -145,7 +152,7 @@ impl Cove {
             ];
         }
         let home = dir.path().join("home");
-        Some(Self { dir, home, objects, settings, environment, child: None })
+        Some(Self { dir, home, objects, settings, environment, child: None, node: None })
     }
 
     /// The program in this Cove's environment and no other.
@@ -202,9 +209,35 @@ impl Cove {
     fn up_of(&self, mut command: Command) -> Command {
         self.environment_of(&mut command);
         command.args(["up", "--listen", "127.0.0.1:0"]);
+        self.stands_on(command)
+    }
+
+    /// The Hub of a Cove in two processes.
+    fn hub_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
+        self.environment_of(&mut command);
+        command.args(["hub", "--http-listen", "127.0.0.1:0", "--listen", &self.hub_endpoint()]);
+        command
+    }
+
+    /// Its node.
+    fn node_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
+        self.environment_of(&mut command);
+        command.args(["node", "--hub", &self.hub_endpoint()]);
+        self.stands_on(command)
+    }
+
+    fn hub_endpoint(&self) -> String {
+        format!("unix://{}", self.home.join("hub.sock").display())
+    }
+
+    /// With what a node stands on.
+    fn stands_on(&self, mut command: Command) -> Command {
         command.args(["--pool-bytes", self.settings.pool_bytes]);
         command.args(["--store-every", self.settings.store_every]);
-        command.args(&self.settings.flags);
+        let dir = self.dir.path().to_str().expect("it is text");
+        command.args(self.settings.flags.iter().map(|flag| flag.replace("{dir}", dir)));
         command
     }
 
@@ -220,8 +253,14 @@ impl Cove {
         assert!(self.child.is_none(), "it runs already");
         let before = self.log().len();
         let log = File::options().create(true).append(true).open(self.log_place()).unwrap();
-        let mut child = self
-            .up_command()
+        if is_apart() {
+            let log = log.try_clone().unwrap();
+            let mut node = self.node_command();
+            let node = node.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+            self.node = Some(node.expect("the program was built"));
+        }
+        let mut command = if is_apart() { self.hub_command() } else { self.up_command() };
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -229,8 +268,10 @@ impl Cove {
             .expect("the program was built");
         let socket = self.home.join("cove.sock");
         let ended = poll("Cove answers", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                return Ok(Some(status));
+            for child in [Some(&mut child), self.node.as_mut()].into_iter().flatten() {
+                if let Some(status) = child.try_wait().unwrap() {
+                    return Ok(Some(status));
+                }
             }
             match answers(&socket) {
                 true => Ok(None),
@@ -238,7 +279,13 @@ impl Cove {
             }
         });
         match ended {
-            Some(status) => Err(format!("{status}: {}", self.log().split_off(before))),
+            Some(status) => {
+                if is_apart() {
+                    self.child = Some(child);
+                    self.end_both();
+                }
+                Err(format!("{status}: {}", self.log().split_off(before)))
+            }
             None => {
                 self.child = Some(child);
                 Ok(())
@@ -259,7 +306,20 @@ impl Cove {
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        wait_for(&mut child)
+        let ended = wait_for(&mut child);
+        if let Some(mut node) = self.node.take() {
+            kill_process(Pid::from_child(&node), Signal::TERM).unwrap();
+            wait_for(&mut node);
+        }
+        ended
+    }
+
+    /// Ends what is left of a Cove in two processes.
+    fn end_both(&mut self) {
+        for mut child in self.child.take().into_iter().chain(self.node.take()) {
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            wait_for(&mut child);
+        }
     }
 
     /// Ends it at once, as a crash does.
@@ -267,6 +327,10 @@ impl Cove {
         let mut child = self.child.take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+        if let Some(mut node) = self.node.take() {
+            node.kill().unwrap();
+            node.wait().unwrap();
+        }
     }
 
     /// Waits for a Cove that was told to stop.
@@ -465,7 +529,7 @@ impl Drop for Cove {
             let tail = &lines[lines.len().saturating_sub(40)..];
             eprintln!("the end of what Cove said:\n{}", tail.join("\n"));
         }
-        if let Some(mut child) = self.child.take() {
+        for mut child in self.child.take().into_iter().chain(self.node.take()) {
             let _ = kill_process(Pid::from_child(&child), Signal::TERM);
             let until = Instant::now() + Duration::from_secs(30);
             while child.try_wait().is_ok_and(|ended| ended.is_none()) {
@@ -481,7 +545,7 @@ impl Drop for Cove {
     }
 }
 
-fn wait_for(child: &mut Child) -> ExitStatus {
+pub fn wait_for(child: &mut Child) -> ExitStatus {
     poll("Cove ends", || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()))
 }
 
@@ -534,7 +598,7 @@ pub fn get(address: &str, path: &str, headers: &[&str]) -> (u16, String) {
     send(stream, &format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"))
 }
 
-fn answers(socket: &Path) -> bool {
+pub fn answers(socket: &Path) -> bool {
     // The path may be too long for an address; the descriptor's is not.
     let Some(Ok(home)) = socket.parent().map(File::open) else { return false };
     let short = format!("/proc/self/fd/{}/cove.sock", home.as_raw_fd());

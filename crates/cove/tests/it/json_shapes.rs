@@ -84,6 +84,53 @@ const PROJECT: Is = Object(
     ],
 );
 
+const VOLUME: Is = Object(
+    &[
+        ("id", Text),
+        ("name", Text),
+        ("project", TEXT_OR_NULL),
+        ("quota_bytes", NUMBER_OR_NULL),
+        ("bytes", Object(&[("logical", Number), ("unique", Number), ("shared", Number)], &[])),
+        ("durability", DURABILITY),
+        (
+            "health",
+            Object(
+                &[
+                    ("state", Word(&["ok", "attention", "at_risk"])),
+                    (
+                        "problems",
+                        ListOf(&Object(
+                            &[
+                                ("what", Text),
+                                ("since", Time),
+                                ("who_acts", Text),
+                                ("hint", TEXT_OR_NULL),
+                            ],
+                            &[],
+                        )),
+                    ),
+                ],
+                &[],
+            ),
+        ),
+        ("snapshots", Number),
+    ],
+    &[
+        ("node", Text),
+        ("path", TEXT_OR_NULL),
+        ("saved_at", TIME_OR_NULL),
+        ("unsaved_bytes", NUMBER_OR_NULL),
+        ("labels", Object(&[], &[])),
+        ("parameters", Object(&[], &[])),
+        ("source", TEXT_OR_NULL),
+        ("created_at", Time),
+        ("seq", Number),
+        ("epoch", Number),
+    ],
+);
+const VOLUMES: Is = Object(&[("volumes", ListOf(&VOLUME))], &[]);
+const A_VOLUME: Is = Object(&[("volume", VOLUME)], &[]);
+
 const ENTRY: Is = Object(
     &[
         ("id", Text),
@@ -279,6 +326,9 @@ fn every_verb_prints_the_object_that_is_described() {
     look(&["ls"], &PROJECTS);
     look(&["show", "shop"], &A_PROJECT);
     look(&["path", "shop"], &PATH);
+    let volumes = look(&["volume", "ls"], &VOLUMES);
+    assert_eq!(list(&volumes["volumes"]).len(), 3);
+    look(&["volume", "status", &text(&volumes["volumes"][0]["id"])], &A_VOLUME);
     let one = look(&["snapshot", "shop", "-m", "one", "--label", "v1"], &AN_ENTRY);
     let one = text(&one["entry"]["id"]);
     look(&["snapshot", "shop", "--no-wait"], &AN_ENTRY);

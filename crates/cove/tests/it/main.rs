@@ -9,11 +9,13 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod apart;
 mod archives;
 mod bad_input;
 mod completions;
 mod contract;
 mod copies;
+mod csi;
 mod damage;
 mod damage_at_random;
 mod databases;
@@ -22,6 +24,7 @@ mod files;
 mod full_and_away;
 mod harness;
 mod http_bad_input;
+mod hub;
 mod interrupted;
 mod json_shapes;
 mod limits;

@@ -21,6 +21,7 @@ pub fn lawful(name: &str, entry: &str) -> String {
         "before" => format!("shop@{entry}"),
         "after" => "shop".to_owned(),
         "pattern" => "alpha".to_owned(),
+        "volume" => "vol-none".to_owned(),
         other => panic!("no lawful value is known of {other:?}"),
     }
 }
@@ -70,6 +71,13 @@ pub fn unlawful(name: &str) -> Vec<Vec<u8>> {
             }
             texts.extend([long(256).into(), "a/".repeat(300).into()]);
             texts.push(format!("{}/", long(250)).repeat(20).into());
+        }
+        "volume" => {
+            for text in ["", "Vol-a", "-a", "a/b", "..", "a b", "ä", "a\0", "a\u{202e}b", "vol@x"]
+            {
+                texts.push(text.into());
+            }
+            texts.extend([long(64).into(), long(20_000).into()]);
         }
         "message" => {
             texts.extend([long(64 << 10).into(), long(1_001).into()]);

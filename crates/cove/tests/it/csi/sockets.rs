@@ -1,0 +1,101 @@
+//! Who gets to the driver.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use cove_csi::proto as pb;
+use cove_csi::proto::identity_client::IdentityClient;
+use tonic::{Code, Status};
+
+use super::{Driver, ONE_SOCKET, channel};
+use crate::harness::{Cove, Objects, Settings, run};
+
+/// What somebody else of this machine is told: a thread is him from here on.
+fn asked_as(uid: u32, socket: &Path) -> Result<String, Status> {
+    let socket = socket.to_owned();
+    let asking = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(uid)).unwrap();
+        // on this thread alone, which connects then
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut identity = IdentityClient::new(channel(&runtime, &socket));
+        let told = runtime.block_on(identity.get_plugin_info(pb::GetPluginInfoRequest {}));
+        told.map(|told| told.into_inner().name)
+    });
+    asking.join().unwrap()
+}
+
+#[test]
+fn root_alone_is_answered() {
+    let Some(driver) = Driver::start() else { return };
+    let socket = driver.cove.dir.path().join("csi.sock");
+    let about = fs::symlink_metadata(&socket).unwrap();
+    assert!(about.file_type().is_socket());
+    assert_eq!(about.permissions().mode() & 0o777, 0o600);
+    assert_eq!(asked_as(0, &socket).unwrap(), cove_csi::DRIVER);
+    let refused = |when: &str| {
+        let refused = asked_as(65_534, &socket).expect_err(when);
+        // the connection fails, or is closed before anything is answered
+        assert!(matches!(refused.code(), Code::Unavailable | Code::Unknown), "{when}: {refused:?}");
+    };
+    refused("its mode keeps others out");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    refused("the driver knows who calls");
+    assert_eq!(asked_as(0, &socket).unwrap(), cove_csi::DRIVER);
+    assert!(driver.cove.log().contains("uid=65534"), "{}", driver.cove.log());
+    let other = driver.wait(driver.identity().probe(pb::ProbeRequest {})).unwrap();
+    assert_eq!(other.ready, Some(true));
+}
+
+#[test]
+fn it_is_not_served_unless_it_is_asked_for_and_in_nobodys_place() {
+    let Some(cove) = Cove::start(Objects::Directory) else { return };
+    assert!(!cove.dir.path().join("csi.sock").exists());
+    drop(cove);
+    let settings = Settings { flags: ONE_SOCKET.to_vec(), ..Settings::with(Objects::Directory) };
+    let Some(cove) = Cove::prepare(settings) else { return };
+    let place = cove.dir.path().join("csi.sock");
+    fs::write(&place, "mine").unwrap();
+    let refused = run(&mut cove.refused_up(), b"");
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("error: failed to make the socket"), "{}", refused.stderr);
+    assert_eq!(fs::read(&place).unwrap(), b"mine");
+    for wrong in [
+        &["--csi-endpoint", "tcp://127.0.0.1:10000"][..],
+        &["--csi-controller-endpoint", "unix:///tmp/none.sock"],
+        &["--csi-endpoint", "unix:///tmp/none.sock", "--csi-compat", "1.14"],
+        &["--csi-endpoint", "unix:///tmp/none.sock", "--csi-volumes-max", "0"],
+        &["--node-id", "No"],
+    ] {
+        let settings = Settings { flags: wrong.to_vec(), ..Settings::with(Objects::Directory) };
+        let Some(cove) = Cove::prepare(settings) else { return };
+        let refused = run(&mut cove.refused_up(), b"");
+        assert_eq!(refused.code, 2, "{wrong:?}: {}", refused.stderr);
+        assert!(!cove.home.exists(), "{wrong:?}: nothing is made");
+    }
+}
+
+#[test]
+fn what_is_announced_is_what_the_version_knows() {
+    let Some(driver) = Driver::start_with(&["--csi-compat", "1.13"]) else { return };
+    let mut controller = driver.controller();
+    let request = pb::ControllerGetCapabilitiesRequest {};
+    let newer = driver.wait(controller.controller_get_capabilities(request)).unwrap();
+    assert_eq!(newer.capabilities.len(), 16);
+    let mut node = driver.node();
+    let newer = driver.wait(node.node_get_capabilities(pb::NodeGetCapabilitiesRequest {})).unwrap();
+    assert_eq!(newer.capabilities.len(), 6);
+    let volume = driver.make("data", 16);
+    let request = pb::ControllerGetVolumeHealthRequest {
+        volume_id: volume.clone(),
+        ..pb::ControllerGetVolumeHealthRequest::default()
+    };
+    let mut controller = driver.controller();
+    let told = driver.wait(controller.controller_get_volume_health(request)).unwrap();
+    let told = told.volume_health.unwrap();
+    assert_eq!((told.volume_id, told.health_statuses), (volume, vec![]));
+    let mut node = driver.node();
+    let told =
+        driver.wait(node.node_get_storage_health(pb::NodeGetStorageHealthRequest::default()));
+    assert_eq!(told.unwrap().backend_health, []);
+}

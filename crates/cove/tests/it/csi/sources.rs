@@ -1,0 +1,113 @@
+//! Volumes that begin as snapshots or as other volumes.
+
+use std::fs;
+
+use cove_testkit::proof::Chance;
+use cove_testkit::trees::{describe, difference};
+use tonic::Code;
+
+use super::{Driver, MIB, code, from_snapshot, from_volume, new, pb};
+use crate::harness::poll;
+
+#[test]
+fn a_snapshot_outlives_its_volume_and_becomes_a_larger_one() {
+    let Some(mut driver) = Driver::start() else { return };
+    let source = driver.make("source", 64);
+    let target = driver.publish(&source, "source");
+    crate::story::make_project(&target);
+    fs::write(target.join("large"), Chance::new(13).bytes(4 << 20)).unwrap();
+    let then = describe(&target).unwrap();
+    let snapshot = driver.snapshot("then", &source).unwrap();
+    assert!(snapshot.ready_to_use && snapshot.creation_time.is_some(), "{snapshot:?}");
+    assert_eq!(snapshot.source_volume_id, source);
+    fs::write(target.join("src/app.ts"), "of later").unwrap();
+    fs::remove_dir_all(target.join("node_modules")).unwrap();
+    let later = describe(&target).unwrap();
+    // a clone begins as its source is now, and neither changes with the other
+    let mut request = new("clone", 64);
+    request.volume_content_source = from_volume(&source);
+    let clone = driver.create(request.clone()).unwrap();
+    assert_eq!(clone.content_source, from_volume(&source));
+    fs::write(target.join("only in the source"), "").unwrap();
+    driver.unpublish(&source, "source");
+
+    driver.delete(&source).unwrap();
+    assert_eq!(driver.volumes(), [clone.volume_id.as_str()]);
+    assert_eq!(driver.snapshots(), [snapshot.snapshot_id.as_str()]);
+    driver.kill9_and_start();
+    poll("its size is known, once it is saved", || {
+        let known = driver.wait(driver.controller().get_snapshot(pb::GetSnapshotRequest {
+            snapshot_id: snapshot.snapshot_id.clone(),
+            ..pb::GetSnapshotRequest::default()
+        }));
+        let known = known.unwrap().snapshot.unwrap();
+        assert!(known.ready_to_use, "{known:?}");
+        if known.size_bytes > 4 * MIB { Ok(()) } else { Err(format!("{known:?}")) }
+    });
+    // the name is its own still, and the volume's is free
+    let again = driver.snapshot("then", &clone.volume_id);
+    assert_eq!(code(again), Code::AlreadyExists);
+    assert_eq!(driver.create(request).unwrap(), clone, "although its source is gone");
+
+    let restored = |name: &str, mib: i64| {
+        let mut request = new(name, mib);
+        request.volume_content_source = from_snapshot(&snapshot.snapshot_id);
+        driver.create(request)
+    };
+    let larger = restored("larger", 96).unwrap();
+    assert_eq!(larger.capacity_bytes, 96 * MIB);
+    assert_eq!(larger.content_source, from_snapshot(&snapshot.snapshot_id));
+    assert_ne!(larger.volume_id, source);
+    assert_eq!(code(restored("smaller", 3)), Code::OutOfRange);
+    for (volume, expected) in [(&larger.volume_id, &then), (&clone.volume_id, &later)] {
+        let target = driver.publish(volume, "restored");
+        let differences = difference(expected, &describe(&target).unwrap());
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+        fs::write(target.join("src/app.ts"), "of its own").unwrap();
+        driver.unpublish(volume, "restored");
+    }
+    let again = restored("again", 64).unwrap().volume_id;
+    driver.delete_snapshot(&snapshot.snapshot_id).unwrap();
+    assert_eq!(code(restored("too late", 96)), Code::NotFound);
+    let target = driver.publish(&again, "restored");
+    let differences = difference(&then, &describe(&target).unwrap());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    driver.unpublish(&again, "restored");
+
+    for volume in driver.volumes() {
+        driver.delete(&volume).unwrap();
+    }
+    assert_eq!((driver.volumes(), driver.snapshots()), (vec![], vec![]));
+    assert_eq!(driver.cove.json(&["verify", "--level", "2"])["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_asked_for_by_one_name_is_one_thing_alone() {
+    let Some(driver) = Driver::start() else { return };
+    let (a, b) = (driver.make("a", 16), driver.make("b", 16));
+    // names are text, and no paths
+    let longest = "é".repeat(64);
+    for name in ["../../etc/passwd", "a b\tc", ".", "/", longest.as_str()] {
+        let volume = driver.make(name, 16);
+        assert_eq!(driver.make(name, 16), volume, "{name}");
+        let snapshot = driver.snapshot(name, &volume).unwrap();
+        assert_eq!(driver.snapshot(name, &volume).unwrap(), snapshot, "{name}");
+        assert_eq!(code(driver.snapshot(name, &a)), Code::AlreadyExists, "{name}");
+        driver.delete_snapshot(&snapshot.snapshot_id).unwrap();
+        driver.delete(&volume).unwrap();
+    }
+    assert_eq!(driver.volumes().len(), 2);
+    let mut cloned = new("clone", 16);
+    cloned.volume_content_source = from_volume(&a);
+    let clone = driver.create(cloned.clone()).unwrap().volume_id;
+    cloned.volume_content_source = from_volume(&b);
+    assert_eq!(code(driver.create(cloned.clone())), Code::AlreadyExists);
+    cloned.volume_content_source = None;
+    assert_eq!(code(driver.create(cloned)), Code::AlreadyExists);
+    let mut with_parameters = new("a", 16);
+    with_parameters.mutable_parameters.insert("storingInterval".to_owned(), "60".to_owned());
+    assert_eq!(code(driver.create(with_parameters)), Code::AlreadyExists);
+    // a name is free again when its volume is gone, and then another volume has it
+    driver.delete(&clone).unwrap();
+    assert_ne!(driver.make("clone", 16), clone);
+}
