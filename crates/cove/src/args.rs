@@ -631,7 +631,7 @@ pub struct DiskFlags {
 /// The flags of `hub`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Without the node beside it that `cove up` has; `cove node` is one, in a process of its own.\n\n\
+    after_help = "`cove up` has a node beside it; `cove node` is one in a process of its own.\n\n\
     Examples:\n\
     \x20 cove hub --home /srv/hub --listen unix:///run/cove/hub.sock"
 )]
@@ -650,8 +650,8 @@ pub struct HubFlags {
 /// The flags of `node`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "COVE_HOME, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS and the variables of the store are read as\n\
-    `cove up` reads them.\n\n\
+    after_help = "COVE_HOME, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS and the variables of the\n\
+    store are read as `cove up` reads them.\n\n\
     Examples:\n\
     \x20 cove node --home /srv/node --hub unix:///run/cove/hub.sock"
 )]

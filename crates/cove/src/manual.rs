@@ -72,7 +72,8 @@ mod tests {
         for page in pages {
             let text = fs::read_to_string(dir.path().join(&page)).unwrap();
             let has_examples = text.contains("\n.SH EXAMPLES\n");
-            assert!(has_examples || page == "cove.1" || page == "cove-files.1", "{page}:\n{text}");
+            let is_above = ["cove.1", "cove-files.1", "cove-volume.1"].contains(&&*page);
+            assert!(has_examples || is_above, "{page}:\n{text}");
             assert!(!text.contains('\u{1b}') && !text.contains("EXTRA"), "{page}:\n{text}");
         }
         let up = fs::read_to_string(dir.path().join("cove-up.1")).unwrap();

@@ -41,6 +41,7 @@ pub(crate) fn report(id: &str) -> VolumeReport {
         problems: Vec::new(),
         bytes: Bytes { logical: 40 << 20, unique: 30 << 20, shared: 5 << 20 },
         snapshots: 0,
+        moves: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cove_hub::volume_hub::{
-    Capacity, Placement, RestoredVolume, Snapshot, Synced, Volume, VolumeEvent, VolumeReport,
+    Capacity, Move, Placement, RestoredVolume, Snapshot, Synced, Volume, VolumeEvent, VolumeReport,
     VolumeSource,
 };
 use cove_types::{Durability, NodeId, wire};
@@ -175,6 +175,7 @@ impl TryFrom<VolumeReport> for pb::VolumeStatusResponse {
             charged_bytes: report.bytes.unique,
             shared_bytes: report.bytes.shared,
             snapshots: report.snapshots,
+            moves: report.moves.into_iter().map(pb::Move::from).collect(),
         })
     }
 }
@@ -205,7 +206,25 @@ impl TryFrom<pb::VolumeStatusResponse> for VolumeReport {
                 shared: report.shared_bytes,
             },
             snapshots: report.snapshots,
+            moves: report.moves.into_iter().map(Move::try_from).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<Move> for pb::Move {
+    fn from(Move { from, to, done_bytes, total_bytes }: Move) -> Self {
+        Self { from: from.to_string(), to: to.to_string(), done_bytes, total_bytes }
+    }
+}
+
+impl TryFrom<pb::Move> for Move {
+    type Error = FieldError;
+
+    fn try_from(
+        pb::Move { from, to, done_bytes, total_bytes }: pb::Move,
+    ) -> Result<Self, FieldError> {
+        let (from, to) = (required("moves.from", &from)?, required("moves.to", &to)?);
+        Ok(Self { from, to, done_bytes, total_bytes })
     }
 }
 

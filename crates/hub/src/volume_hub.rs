@@ -233,6 +233,21 @@ pub struct VolumeReport {
     pub bytes: wire::Bytes,
     /// How many live entries it has.
     pub snapshots: u32,
+    /// Its moves to other nodes that are under way; none while there is one node.
+    pub moves: Vec<Move>,
+}
+
+/// A volume on its way to another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The node that it leaves.
+    pub from: NodeId,
+    /// The node that it goes to.
+    pub to: NodeId,
+    /// How much of it is there, in bytes.
+    pub done_bytes: u64,
+    /// How much that is in all, in bytes.
+    pub total_bytes: u64,
 }
 
 /// How a volume is.

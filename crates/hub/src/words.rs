@@ -61,6 +61,7 @@ pub(crate) fn report(node: &NodeId, status: &VolumeStatus) -> VolumeReport {
         problems: status.problems.clone(),
         bytes: status.bytes,
         snapshots: status.entries,
+        moves: Vec::new(),
     }
 }
 

@@ -110,6 +110,12 @@ impl Fake {
             problems: vec![problem(Some("wait")), problem(None)],
             bytes: wire::Bytes { logical: 1, unique: 2, shared: 3 },
             snapshots: 7,
+            moves: vec![Move {
+                from: node(),
+                to: "node-b".parse().unwrap(),
+                done_bytes: 1,
+                total_bytes: u64::MAX,
+            }],
         }
     }
 
