@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{App, Refused, Reply};
 use crate::problem::Problem;
-use crate::reading::{Named, Nothing, Params};
+use crate::reading::{Named, Nothing, Params, field};
 
 /// Lists the volumes: those of projects, and those that are none's. What is in the trash, or deleted, is left out.
 #[utoipa::path(get, path = "/volumes", operation_id = "list_volumes", tag = "volumes", responses(
@@ -49,7 +49,7 @@ pub(crate) async fn show(
     Named(InPath { volume }): Named<InPath>,
     Params(Nothing {}): Params<Nothing>,
 ) -> Reply<VolumeReply> {
-    let volume: VolumeId = volume.parse()?;
+    let volume: VolumeId = field("volume", &volume)?;
     let report = app.hub.volume_status(volume).await.map_err(Problem::from)?;
     Ok(Json(VolumeReply { volume: shown(&report) }))
 }
