@@ -448,7 +448,9 @@ impl Volumes for Node {
                 }
             };
         }
-        let before = volume.state().entry_before(&operation);
+        // of one that has ended, the end tells
+        let told = if let Asked::Ended(ended) = &asked { ended.entry } else { None };
+        let before = told.unwrap_or_else(|| volume.state().entry_before(&operation));
         let value = Restored { before: find_view(&volume, &before).ok() };
         let saved = saving(&self.inner, asked, move |ended| {
             let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
