@@ -1,6 +1,12 @@
 //! What `api/proto/cove/node/v1/node.proto` becomes. Nothing of it leaves this crate.
 
 #![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+#![allow(
+    rustdoc::invalid_html_tags,
+    rustdoc::bare_urls,
+    rustdoc::broken_intra_doc_links,
+    reason = "generated"
+)]
 
 tonic::include_proto!("cove.node.v1");
 

@@ -1,6 +1,6 @@
 //! gRPC over unix sockets: what the Hub's interface and the node's have in common.
 //!
-//! [`listen`] and [`channel`] are the two ends of a socket, [`serve`] is a server on one, with `grpc.health.v1` and
+//! [`listen`] and [`channel()`] are the two ends of a socket, [`serve`] is a server on one, with `grpc.health.v1` and
 //! `grpc.reflection`; [`code`] and [`kind`] are errors as the wire has them, [`field`] reads messages field by
 //! field. [`contract`] is how a wire is written and what breaks it, for tests.
 //!
