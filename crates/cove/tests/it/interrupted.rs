@@ -126,13 +126,13 @@ fn a_first_store_that_is_killed_again_and_again_goes_on_from_there() {
         cove.kill9();
         let unnamed = bucket.unnamed_bytes();
         lost.push(unnamed);
-        let before: u64 = lost.iter().sum();
         figure(
             &format!("First store killed at {percent} %: MiB there, of which no head names"),
             format!("{} of {mib}, {}", seen >> 20, unnamed >> 20),
         );
         let kills = lost.len() as u64;
-        assert!(before > 0 && unnamed <= kills * UNLISTED_BYTES_MAX, "{percent} %: {lost:?}");
+        // it may be killed just when a head has named all that is there
+        assert!(seen < bytes && unnamed <= kills * UNLISTED_BYTES_MAX, "{percent} %: {lost:?}");
         cove.up();
     }
     gate.open();
