@@ -38,6 +38,18 @@ pub const STORING_INTERVAL_SECONDS: RangeInclusive<u32> = 1..=86_400;
 /// The parameter that says how many counted entries of the timeline stay: 1 to [`KEEP_MAX`].
 pub const RETENTION: &str = "retention";
 
+/// What the name of a service is, whose data lies in a directory of its own.
+pub const SERVICE_LAW: &str =
+    "a service's name has 1 to 40 of a-z, 0-9 and -, and begins with a letter or digit";
+
+/// Whether a text is the name of a service: [`SERVICE_LAW`].
+#[must_use]
+pub fn is_service(name: &str) -> bool {
+    (1..=40).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
 /// What a volume was asked to be. Part of its head; no root and no entry names it (ADR 0018).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VolumeSpec {

@@ -450,7 +450,7 @@ pub trait Volumes: Send + Sync + 'static {
     /// in a head that is in no list of volumes but the one of [`list`](Self::list). Once this returns nobody
     /// reaches its files; its head is gone when it is saved. What was not saved goes with it.
     ///
-    /// One that is deleted already is success, one whose files are mounted anywhere on this machine is refused.
+    /// One that is deleted already is success, one whose files are mounted in the node's mount namespace is refused.
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError>;
 
     /// Takes an entry out of its volume for ever, without the trash; with the last entry of a deleted volume, what

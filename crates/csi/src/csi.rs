@@ -11,6 +11,7 @@ use cove_env::Env;
 use cove_hub::VolumeHub;
 use cove_hub::volume_hub::VolumeReport;
 use cove_types::{NodeId, OperationId, ParseError, VolumeId};
+use cove_unix_grpc::connections;
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 
@@ -22,7 +23,6 @@ use crate::proto::controller_server::ControllerServer;
 use crate::proto::group_controller_server::GroupControllerServer;
 use crate::proto::identity_server::IdentityServer;
 use crate::proto::node_server::NodeServer;
-use crate::socket::connections;
 use crate::status::CallError;
 use crate::turns::Turns;
 

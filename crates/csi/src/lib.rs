@@ -9,7 +9,6 @@
 //! **Invariant:** messages of the interface are read and written here and nowhere else; what is malformed is refused
 //! before anything is asked or done, with the name of the field.
 
-mod authority;
 mod capability;
 mod controller;
 mod csi;

@@ -19,17 +19,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use cove_unix_grpc::connections;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::authority::AnyAuthority;
 use crate::csi::DRIVER;
 use crate::proto::registration as pb;
 use crate::proto::registration::registration_server::RegistrationServer;
-use crate::socket::{connections, listen};
+use crate::socket::listen;
 
 /// What kubelet calls a driver of this interface.
 const PLUGIN_TYPE: &str = "CSIPlugin";
@@ -182,7 +181,7 @@ pub async fn serve_registration(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     Server::builder()
         .add_service(service)
-        .serve_with_incoming_shutdown(connections(listener).map_ok(AnyAuthority::new), until)
+        .serve_with_incoming_shutdown(connections(listener), until)
         .await
         .map_err(io::Error::other)
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
+use cove_content::retention::KEEP_MAX;
 use cove_content::spec::{LABEL_BYTES_MAX, QUOTA_BYTES};
-use cove_hub::volume_hub::{QuotaRange, RETENTION, STORING_INTERVAL, VolumeSource};
+use cove_content::spec::{RETENTION, STORING_INTERVAL, STORING_INTERVAL_SECONDS};
+use cove_hub::volume_hub::{QuotaRange, VolumeSource};
 use cove_types::{NodeId, SnapshotId, VolumeId, VolumeName};
 
 use crate::proto as pb;
@@ -130,8 +132,8 @@ pub(crate) fn mutable_parameters(
     let mut known = BTreeMap::new();
     for (key, value) in parameters {
         let (range, unit): (RangeInclusive<u32>, _) = match key.as_str() {
-            STORING_INTERVAL => (1..=86_400, "seconds"),
-            RETENTION => (1..=200, "entries"),
+            STORING_INTERVAL => (STORING_INTERVAL_SECONDS, "seconds"),
+            RETENTION => (1..=KEEP_MAX, "entries"),
             _ => {
                 let why =
                     format!("\"{}\" is neither {STORING_INTERVAL} nor {RETENTION}", excerpt(key));

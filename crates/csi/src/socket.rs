@@ -4,16 +4,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cove_types::ParseError;
-use futures::Stream;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use tokio::net::{UnixListener, UnixStream};
-
-/// What is waited after a connection was not accepted, for descriptors to come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use tokio::net::UnixListener;
 
 /// Reads where to listen: `unix:///run/csi.sock`, `unix:run/csi.sock` or a path alone.
 ///
@@ -52,7 +47,8 @@ fn open_directory(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     Ok((rustix::fs::open(directory, flags, Mode::empty())?, name))
 }
 
-/// Makes the socket, for its owner alone, in the place of one that an earlier driver left there. Whoever finds it
+/// Makes the socket, for its owner alone, in the place of one that an earlier driver left there, or still serves: where
+/// a driver is replaced, the next one comes before the last one has gone. Whoever finds it
 /// finds it listening: it is made under another name in the same directory and gets its own when it is ready.
 /// Takes paths that are longer than an address holds. Must be called within a runtime.
 ///
@@ -87,35 +83,11 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether a peer may call: root, and whoever runs the driver.
-fn may_call(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
-}
-
-/// The connections of those who may call; others are closed.
-pub(crate) fn connections(
-    listener: UnixListener,
-) -> impl Stream<Item = io::Result<UnixStream>> + Send {
-    futures::stream::unfold(listener, |listener| async {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => match connection.peer_cred() {
-                    Ok(peer) if may_call(peer.uid()) => return Some((Ok(connection), listener)),
-                    Ok(peer) => tracing::warn!(uid = peer.uid(), "refused a caller of the socket"),
-                    Err(error) => tracing::warn!(%error, "refused a caller that is not known"),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+    use tokio::net::UnixStream;
 
     use super::*;
 
@@ -177,12 +149,5 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         let _listener = listen(&deep.join("csi.sock")).unwrap();
         assert!(deep.join("csi.sock").exists());
-    }
-
-    #[test]
-    fn root_and_whoever_runs_the_driver_may_call() {
-        let own = rustix::process::geteuid().as_raw();
-        assert!(may_call(0) && may_call(own));
-        assert!(!may_call(own + 1));
     }
 }

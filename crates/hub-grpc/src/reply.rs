@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use cove_hub::volume_hub::{
-    Capacity, Move, Placement, RestoredVolume, Snapshot, Synced, Volume, VolumeEvent, VolumeReport,
-    VolumeSource,
+    Capacity, HealthState, Move, Placement, RestoredVolume, Snapshot, Synced, Volume, VolumeEvent,
+    VolumeReport, VolumeSource,
 };
 use cove_types::{Durability, NodeId, wire};
 use jiff::Timestamp;
@@ -138,20 +138,15 @@ impl TryFrom<pb::Problem> for wire::Problem {
     }
 }
 
-/// How grave the problems of a volume are.
-fn health_state(problems: &[wire::Problem], durability: Durability) -> pb::health::State {
-    match (problems, durability) {
-        ([], _) => pb::health::State::Ok,
-        (_, Durability::Saved) => pb::health::State::Attention,
-        (_, Durability::OnThisNode) => pb::health::State::AtRisk,
-    }
-}
-
 impl TryFrom<VolumeReport> for pb::VolumeStatusResponse {
     type Error = FieldError;
 
     fn try_from(report: VolumeReport) -> Result<Self, FieldError> {
-        let state = health_state(&report.problems, report.durability);
+        let state = match report.health_state() {
+            HealthState::Ok => pb::health::State::Ok,
+            HealthState::Attention => pb::health::State::Attention,
+            HealthState::AtRisk => pb::health::State::AtRisk,
+        };
         let copies = report.copies.into_iter();
         let problems = report.problems.into_iter();
         let health = pb::Health {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use cove_content::spec::{SERVICE_LAW, is_service};
 use cove_hub::volume_hub::{
     CreateVolume, EnsureCached, GROUP_MAX, ModifyVolume, PageRequest, QuotaRange, Resolve,
     RestoreVolume, SnapshotFilter, SnapshotVolumes, VolumeSource,
@@ -329,11 +330,10 @@ pub(crate) fn service(name: String) -> Result<String, FieldError> {
     if name.is_empty() {
         return Err(FieldError::missing("service"));
     }
-    let lawful = name.len() <= 40
-        && !name.starts_with('-')
-        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    let law = "a service is 1 to 40 of a-z, 0-9 and -, and does not begin with -";
-    if lawful { Ok(name) } else { Err(FieldError::unlawful("service", law)) }
+    match is_service(&name) {
+        true => Ok(name),
+        false => Err(FieldError::unlawful("service", SERVICE_LAW)),
+    }
 }
 
 /// A volume and an operation, as several requests have them.

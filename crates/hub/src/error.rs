@@ -37,14 +37,10 @@ pub enum HubError {
     /// The quota does not hold what the volume begins as, or is none that a volume can have.
     #[error("{what}")]
     QuotaOutOfRange { what: String },
-    #[error("volume {volume} is in use: it is mounted at {path}")]
-    Mounted { volume: VolumeId, path: String },
     #[error("volume {volume} is the workspace of project {project}")]
     IsWorkspace { volume: VolumeId, project: String },
     #[error("of {asked} candidates none is a node that answers")]
     NoCandidate { asked: usize },
-    #[error("{bytes} bytes would be moved, more than the {budget_bytes} bytes of the budget")]
-    OverBudget { bytes: u64, budget_bytes: u64 },
     /// The same operation id was used for another request.
     #[error("the same operation id was used for another request")]
     OtherRequest,
@@ -77,10 +73,7 @@ impl Classify for HubError {
             | Self::NoNode { .. } => ErrorKind::NotFound,
             Self::NameTaken { .. } | Self::SnapshotNameTaken { .. } => ErrorKind::AlreadyExists,
             Self::Busy { .. } | Self::OtherRequest => ErrorKind::Conflict,
-            Self::Mounted { .. } | Self::IsWorkspace { .. } | Self::NoCandidate { .. } => {
-                ErrorKind::Precondition
-            }
-            Self::OverBudget { .. } => ErrorKind::Exhausted,
+            Self::IsWorkspace { .. } | Self::NoCandidate { .. } => ErrorKind::Precondition,
             Self::Volumes { source, .. } => source.kind(),
             Self::Remote { kind, .. } => *kind,
         }

@@ -2,6 +2,7 @@
 
 use cove_content::head::RequestHash;
 use cove_content::json::canonical;
+use cove_content::spec::{SERVICE_LAW, is_service};
 use cove_content::volumes::{Call, Progress};
 use cove_types::{OperationId, ParseError, VolumeId, VolumeName, escape_bytes, unescape_text};
 use serde_json::{Value, json};
@@ -10,9 +11,6 @@ use crate::volume_hub::{CreateVolume, VolumeSource};
 
 /// Who the Hub is to nodes.
 pub(crate) const PRINCIPAL: &str = "hub";
-
-/// The longest name of a service, in bytes.
-const SERVICE_BYTES_MAX: usize = 40;
 
 /// The volume that an operation makes.
 pub(crate) fn volume_of(operation: &OperationId) -> VolumeId {
@@ -90,13 +88,10 @@ pub(crate) fn name_in(message: &str) -> String {
 
 /// Looks at the name of a service, which is a directory's.
 pub(crate) fn check_service(service: &str) -> Result<(), ParseError> {
-    let lawful = (1..=SERVICE_BYTES_MAX).contains(&service.len())
-        && !service.starts_with('-')
-        && service.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    match lawful {
+    match is_service(service) {
         true => Ok(()),
         false => Err(ParseError(format!(
-            "a service's name has 1 to {SERVICE_BYTES_MAX} of a-z, 0-9 and -, and does not begin with -, found \"{}\"",
+            "{SERVICE_LAW}, found \"{}\"",
             escape_bytes(&service.as_bytes()[..service.len().min(80)])
         ))),
     }

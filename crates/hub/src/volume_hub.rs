@@ -105,15 +105,10 @@ pub struct ModifyVolume {
     pub quota_bytes: Option<Option<u64>>,
     /// In place of all labels; as they are when `None`.
     pub labels: Option<BTreeMap<String, String>>,
-    /// These are set, the others stay: [`STORING_INTERVAL`] and [`RETENTION`].
+    /// These are set, the others stay: [`STORING_INTERVAL`](cove_content::spec::STORING_INTERVAL) and
+    /// [`RETENTION`](cove_content::spec::RETENTION).
     pub parameters: BTreeMap<String, String>,
 }
-
-/// The parameter that says after how many seconds a change is stored: 1 to 86400.
-pub const STORING_INTERVAL: &str = "storingInterval";
-
-/// The parameter that says how many counted entries of the timeline stay: 1 to 200.
-pub const RETENTION: &str = "retention";
 
 /// A named point of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]

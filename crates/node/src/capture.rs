@@ -24,7 +24,7 @@ pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
 pub(crate) use create::{LIMITS, create};
-pub(crate) use delete::{delete, take_files};
+pub(crate) use delete::{delete, remove_entry, take_files};
 pub(crate) use entry::{furnish, local_entry, strip_volume};
 pub(crate) use fork::{Source as ForkSource, fork, prepare_fork, refuse_source};
 pub(crate) use look::{background, look_at_all, look_at_one};
@@ -218,6 +218,7 @@ pub(crate) fn generation(inner: &Inner, volume: &VolumeId) -> Result<u64, Volume
 /// Refuses a volume that is in the trash, or will be once the work before this one is saved: what is
 /// captured after that could never be.
 pub(crate) fn refuse_trashed(volume: &Volume) -> Result<(), VolumeError> {
+    refuse_deleted(volume)?;
     if volume.state().will_be_trashed() {
         return Err(VolumeError::Refused {
             kind: ErrorKind::Precondition,
@@ -225,6 +226,14 @@ pub(crate) fn refuse_trashed(volume: &Volume) -> Result<(), VolumeError> {
         });
     }
     Ok(())
+}
+
+/// Refuses a volume that is deleted, or will be: what is captured after that would wait for a head for ever.
+pub(crate) fn refuse_deleted(volume: &Volume) -> Result<(), VolumeError> {
+    match volume.state().will_be_deleted() {
+        true => Err(VolumeError::NotHere { volume: volume.id.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// Captures a change of the head alone.
@@ -239,5 +248,6 @@ pub(crate) fn change(
         Asked::New => {}
         asked => return Ok(asked),
     }
+    refuse_deleted(volume)?;
     enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
 }

@@ -300,6 +300,29 @@ impl Node {
         blocking(move || carry_out(&inner, &volume, &call, &restore, prepared, turn)).await
     }
 
+    /// The entry that holds the state before a restore, which is under way or has ended; none where it is in a list
+    /// that the store does not give now.
+    async fn state_before(
+        &self,
+        volume: &Arc<Volume>,
+        call: &Call,
+        asked: &Asked,
+    ) -> Option<EntryView> {
+        let ended = |asked: &Asked| match asked {
+            Asked::Ended(ended) => ended.entry,
+            Asked::New | Asked::Pending(_) => None,
+        };
+        let expected = ended(asked).unwrap_or_else(|| volume.state().entry_before(&call.operation));
+        if let Ok(view) = find_view(volume, &expected) {
+            return Some(view);
+        }
+        // it has ended since it was looked for in the queue, or its entry is one of the older ones
+        let again = self.asked(volume, call).await.ok();
+        let told = again.as_ref().and_then(ended).unwrap_or(expected);
+        self.known_entry(volume, &told).await.ok()?;
+        find_view(volume, &told).ok()
+    }
+
     async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || status(&inner, &volume)).await
@@ -429,7 +452,7 @@ impl Volumes for Node {
         let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
         restore.keep = volume.state().keep(restore.keep);
-        let operation = call.operation;
+        let repeated = call.clone();
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
             capture::refuse_trashed(&volume)?;
@@ -448,10 +471,8 @@ impl Volumes for Node {
                 }
             };
         }
-        // of one that has ended, the end tells
-        let told = if let Asked::Ended(ended) = &asked { ended.entry } else { None };
-        let before = told.unwrap_or_else(|| volume.state().entry_before(&operation));
-        let value = Restored { before: find_view(&volume, &before).ok() };
+        let before = self.state_before(&volume, &repeated, &asked).await;
+        let value = Restored { before };
         let saved = saving(&self.inner, asked, move |ended| {
             let before = ended.entry.and_then(|id| find_view(&volume, &id).ok());
             Ok(Restored { before })
@@ -547,18 +568,9 @@ impl Volumes for Node {
             return Ok(Captured { value: (), saved: saving(&self.inner, done, |_| Ok(())) });
         };
         self.refuse_lost(&volume)?;
-        if volume.state().will_be_deleted() {
-            let waiting = volume.state().end_of_all();
-            let told = Arc::clone(&inner);
-            let saved = Box::pin(async move {
-                for receiver in waiting {
-                    end_of(&told, receiver).await?;
-                }
-                Ok(())
-            });
-            return Ok(Captured { value: (), saved });
+        if !volume.state().will_be_deleted() {
+            self.all_entries(&volume).await?;
         }
-        self.all_entries(&volume).await?;
         let turn = volume.turn().await;
         blocking(move || {
             let asked = capture::delete(&inner, &volume, &call, turn)?;
@@ -580,7 +592,10 @@ impl Volumes for Node {
             Err(VolumeError::NoEntry { .. }) => return Ok(()),
             Err(error) => return Err(error),
         }
-        let asked = self.change(call, &volume, Work::RemoveEntry { entry }).await?;
+        let turn = volume.turn().await;
+        let inner = Arc::clone(&self.inner);
+        let asked =
+            blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?;
         end(&self.inner, asked).await.map(drop)
     }
 

@@ -29,11 +29,24 @@ struct State {
     through: Mutex<Vec<TcpStream>>,
     /// The width in bytes a second plus one; 0 for any.
     width: AtomicU64,
-    /// How many bytes of answers pass before all are held; `None` while it does not hold.
-    passes: Mutex<Option<usize>>,
+    /// What passes before all is held; `None` while it does not hold.
+    passes: Mutex<Option<Passes>>,
     released: Condvar,
     /// How many pieces have come to a standstill.
     stopped: AtomicU64,
+}
+
+/// So many bytes in one direction, and all in the other while there are any left of these.
+#[derive(Clone, Copy, Debug)]
+struct Passes {
+    direction: Direction,
+    left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Question,
+    Answer,
 }
 
 impl Gate {
@@ -86,7 +99,18 @@ impl Gate {
     /// Lets so many more bytes of answers pass, then none and no question either: nobody is refused,
     /// and nobody is answered.
     pub fn hold_after(&self, bytes: usize) {
-        *self.state.passes() = Some(bytes);
+        self.state.let_pass(Passes { direction: Direction::Answer, left: bytes });
+    }
+
+    /// Lets so many more bytes of questions pass, and then holds as after answers.
+    pub fn hold_after_asked(&self, bytes: usize) {
+        self.state.let_pass(Passes { direction: Direction::Question, left: bytes });
+    }
+
+    /// Whether all that was let pass has come.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.state.passes().is_some_and(|passes| passes.left == 0)
     }
 
     /// Lets everybody in again, and passes on what was held, and all of what comes.
@@ -120,24 +144,29 @@ impl State {
         }
     }
 
-    fn passes(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+    fn passes(&self) -> std::sync::MutexGuard<'_, Option<Passes>> {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn let_pass(&self, passes: Passes) {
+        *self.passes() = Some(passes);
+        self.released.notify_all();
+    }
+
     /// How many of these bytes may pass now; waits while that is none.
-    fn may_pass(&self, bytes: usize, is_answer: bool) -> usize {
+    fn may_pass(&self, bytes: usize, direction: Direction) -> usize {
         let mut passes = self.passes();
-        if *passes == Some(0) {
+        if passes.is_some_and(|passes| passes.left == 0) {
             self.stopped.fetch_add(1, Ordering::SeqCst);
         }
         loop {
             match &mut *passes {
                 None => return bytes,
-                Some(0) => {
+                Some(Passes { left: 0, .. }) => {
                     passes = self.released.wait(passes).unwrap_or_else(PoisonError::into_inner);
                 }
-                Some(_) if !is_answer => return bytes,
-                Some(left) => {
+                Some(passes) if passes.direction != direction => return bytes,
+                Some(Passes { left, .. }) => {
                     let some = bytes.min(*left);
                     *left -= some;
                     return some;
@@ -149,7 +178,8 @@ impl State {
     fn pass(self: &Arc<Self>, caller: &TcpStream, server: &TcpStream) -> io::Result<()> {
         let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
         through.extend([caller.try_clone()?, server.try_clone()?]);
-        for (from, to, is_answer) in [(caller, server, false), (server, caller, true)] {
+        let ways = [(caller, server, Direction::Question), (server, caller, Direction::Answer)];
+        for (from, to, direction) in ways {
             let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
             let state = Arc::clone(self);
             std::thread::spawn(move || {
@@ -158,7 +188,7 @@ impl State {
                     state.squeeze(count);
                     let mut rest = &piece[..count];
                     while !rest.is_empty() {
-                        let (some, after) = rest.split_at(state.may_pass(rest.len(), is_answer));
+                        let (some, after) = rest.split_at(state.may_pass(rest.len(), direction));
                         if to.write_all(some).is_err() {
                             break 'passing;
                         }
@@ -230,5 +260,14 @@ mod tests {
             drop(early);
             assert_eq!(asked.join().unwrap().unwrap(), "ping answered");
         });
+        gate.hold_after_asked(6);
+        assert_eq!(ask(&gate.endpoint).unwrap(), "ping answered");
+        assert!(!gate.is_holding());
+        let endpoint = gate.endpoint.clone();
+        let asking = std::thread::spawn(move || ask(&endpoint).unwrap());
+        crate::wait_until(|| gate.is_holding());
+        assert!(!asking.is_finished());
+        gate.hold_after_asked(64);
+        assert_eq!(asking.join().unwrap(), "ping answered");
     }
 }

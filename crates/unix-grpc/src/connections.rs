@@ -1,5 +1,6 @@
 //! Who connects, and until when.
 
+use std::future::{pending, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,9 +8,11 @@ use std::time::Duration;
 
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::transport::server::Connected;
+
+use crate::authority::AnyAuthority;
 
 /// How long to wait after a connection that could not be accepted: what is short is so for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -19,13 +22,26 @@ pub async fn is_true(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|flag| *flag).await;
 }
 
-/// The connections of root and of the user of this process; others are dropped. Each breaks off when `cut` is true.
-pub(crate) fn accepted(
+/// The connections of root and of the user of this process; others are dropped, and what cannot be accepted is tried
+/// again for ever.
+pub fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Connection>> {
+    accepted(listener, || Box::pin(pending()))
+}
+
+/// The same; each breaks off when `cut` is true.
+pub(crate) fn connections_until(
     listener: UnixListener,
     cut: watch::Receiver<bool>,
 ) -> impl Stream<Item = io::Result<Connection>> {
+    accepted(listener, move || Box::pin(is_true(cut.clone())))
+}
+
+fn accepted(
+    listener: UnixListener,
+    cut_off: impl Fn() -> CutOff + Send,
+) -> impl Stream<Item = io::Result<Connection>> {
     let own = rustix::process::geteuid().as_raw();
-    futures::stream::unfold((listener, cut), move |(listener, cut)| async move {
+    futures::stream::unfold((listener, cut_off), move |(listener, cut_off)| async move {
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -37,8 +53,9 @@ pub(crate) fn accepted(
             };
             match stream.peer_cred() {
                 Ok(peer) if may_call(peer.uid(), own) => {
-                    let cut_off = Box::pin(is_true(cut.clone()));
-                    return Some((Ok(Connection { stream, cut_off }), (listener, cut)));
+                    let stream = AnyAuthority::new(stream);
+                    let connection = Connection { stream, cut_off: cut_off() };
+                    return Some((Ok(connection), (listener, cut_off)));
                 }
                 Ok(peer) => tracing::warn!(user = peer.uid(), "a stranger was turned away"),
                 Err(error) => tracing::warn!(%error, "somebody unknown was turned away"),
@@ -52,10 +69,19 @@ fn may_call(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
 
-/// A connection that the server can break off.
-pub(crate) struct Connection {
-    stream: UnixStream,
-    cut_off: Pin<Box<dyn Future<Output = ()> + Send>>,
+/// When a connection breaks off.
+type CutOff = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection that the server can break off, and whose requests may name a path as their authority.
+pub struct Connection {
+    stream: AnyAuthority,
+    cut_off: CutOff,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Connection").finish_non_exhaustive()
+    }
 }
 
 impl Connected for Connection {
@@ -72,7 +98,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.cut_off.as_mut().poll(context).is_ready() {
-            self.cut_off = Box::pin(std::future::ready(()));
+            self.cut_off = Box::pin(ready(()));
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)

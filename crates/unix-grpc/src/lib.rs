@@ -1,11 +1,12 @@
 //! gRPC over unix sockets: what the Hub's interface and the node's have in common.
 //!
-//! [`listen`] and [`channel()`] are the two ends of a socket, [`serve`] is a server on one, with `grpc.health.v1` and
+//! [`listen`] and [`channel()`] are the two ends of a socket, [`connections()`] are those who may call, [`serve`] is a server on one, with `grpc.health.v1` and
 //! `grpc.reflection`; [`code`] and [`kind`] are errors as the wire has them, [`field`] reads messages field by
 //! field. [`contract`] is how a wire is written and what breaks it, for tests.
 //!
 //! **Invariant:** whoever connects is root or the user of this process; the kernel says so.
 
+mod authority;
 mod channel;
 mod connections;
 pub mod contract;
@@ -17,7 +18,7 @@ mod socket;
 mod status;
 
 pub use channel::{Windows, channel};
-pub use connections::is_true;
+pub use connections::{Connection, connections, is_true};
 pub use field::FieldError;
 pub use running::{Run, Running};
 pub use server::{Ending, ServeError, Served, serve};

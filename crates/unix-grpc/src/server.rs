@@ -10,7 +10,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
-use crate::connections::{accepted, is_true};
+use crate::connections::{connections_until, is_true};
 use crate::deadline::Deadlines;
 use crate::running::Running;
 
@@ -89,7 +89,7 @@ pub async fn serve(
         .add_service(health_server)
         .add_service(reflection().build_v1().map_err(|error| failed(error.into()))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(error.into()))?)
-        .serve_with_incoming_shutdown(accepted(listener, cutting), is_true(stopping));
+        .serve_with_incoming_shutdown(connections_until(listener, cutting), is_true(stopping));
 
     let ending = async {
         shutdown.await;

@@ -21,9 +21,8 @@ SERVICE = "cove.hub.v1.VolumeHub"
 MIB = 1 << 20
 NOWHERE = "vol-aaaaaaaaaaaaaaaaaaaaaaaa"
 
-# Without it the library sends the path of the socket, percent-encoded, as `:authority`, which is none: servers of the
-# Rust world reset the stream. See "From a program" in docs/guide/hub.md.
-OPTIONS = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1),
+# With no name of a host: the library sends the path of the socket, percent-encoded, as `:authority`.
+OPTIONS = [("grpc.use_local_subchannel_pool", 1),
            ("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20),
            ("grpc.max_reconnect_backoff_ms", 100), ("grpc.enable_retries", 0)]
 

@@ -109,30 +109,36 @@ fn a_first_store_that_is_killed_again_and_again_goes_on_from_there() {
     }
     let bytes = mib << 20;
     let bucket = Bucket::of(&cove);
-    // as wide as lets it be killed where it is to be
-    gate.narrow(if is_full() { 40 << 20 } else { 24 << 20 });
-    cove.json(&["snapshot", "shop", "--no-wait", "-m", "first"]);
-    let mut lost = Vec::new();
+    let stored = || bucket.packs().values().sum::<u64>();
     // 10 % of the small one is less than what need not be listed yet
     let killed_at: &[u64] = if is_full() { &[10, 50, 90] } else { &[50, 90] };
+    gate.hold_after_asked(0);
+    cove.json(&["snapshot", "shop", "--no-wait", "-m", "first"]);
+    let mut lost = Vec::new();
     for percent in killed_at {
-        let mut seen = 0;
-        while seen < bytes * percent / 100 {
-            seen = poll("more is stored", || match bucket.packs().values().sum::<u64>() {
-                more if more > seen => Ok(more),
-                same => Err(format!("{same} of {bytes} bytes")),
+        let mut more = (bytes * percent / 100).saturating_sub(stored());
+        poll("something is stored that no head names", || {
+            gate.hold_after_asked(more as usize);
+            more = 4 << 20;
+            poll("so much is asked", || {
+                if gate.is_holding() { Ok(()) } else { Err("less".to_owned()) }
             });
-        }
+            match bucket.unnamed_bytes() {
+                0 => Err(format!("all of {} bytes are named", stored())),
+                _ => Ok(()),
+            }
+        });
         cove.kill9();
-        let unnamed = bucket.unnamed_bytes();
+        let (seen, unnamed) = (stored(), bucket.unnamed_bytes());
         lost.push(unnamed);
         figure(
             &format!("First store killed at {percent} %: MiB there, of which no head names"),
             format!("{} of {mib}, {}", seen >> 20, unnamed >> 20),
         );
         let kills = lost.len() as u64;
-        // it may be killed just when a head has named all that is there
-        assert!(seen < bytes && unnamed <= kills * UNLISTED_BYTES_MAX, "{percent} %: {lost:?}");
+        assert!(seen < bytes, "{percent} %: {seen} of {bytes}");
+        assert!(unnamed <= kills * UNLISTED_BYTES_MAX, "{percent} %: {lost:?}");
+        gate.hold_after_asked(8 << 20);
         cove.up();
     }
     gate.open();

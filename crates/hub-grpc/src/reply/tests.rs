@@ -105,20 +105,25 @@ fn an_event_that_only_a_newer_hub_knows_is_left_out() {
 #[test]
 fn what_is_at_risk_has_a_problem_and_is_not_saved() {
     use pb::health::State;
-    let problem = wire::Problem {
+    let problem = pb::Problem {
         what: "x".into(),
-        since: "2026-01-01T00:00:00Z".into(),
+        since: Some(prost_types::Timestamp::default()),
         who_acts: "you".into(),
-        hint: None,
+        hint: String::new(),
     };
-    let (none, one) = (&[][..], &[problem][..]);
+    let (none, one) = (Vec::new(), vec![problem]);
     for (problems, durability, state) in [
-        (none, Durability::OnThisNode, State::Ok),
-        (none, Durability::Saved, State::Ok),
-        (one, Durability::Saved, State::Attention),
-        (one, Durability::OnThisNode, State::AtRisk),
+        (&none, pb::Durability::OnNode, State::Ok),
+        (&none, pb::Durability::Saved, State::Ok),
+        (&one, pb::Durability::Saved, State::Attention),
+        (&one, pb::Durability::OnNode, State::AtRisk),
     ] {
-        assert_eq!(health_state(problems, durability), state);
+        let health = pb::Health { problems: problems.clone(), ..Default::default() };
+        let durability = durability.into();
+        let told = pb::VolumeStatusResponse { durability, health: Some(health), ..report() };
+        let sent: pb::VolumeStatusResponse =
+            VolumeReport::try_from(told).unwrap().try_into().unwrap();
+        assert_eq!(sent.health.unwrap().state(), state);
     }
 }
 

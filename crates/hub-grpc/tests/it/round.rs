@@ -1,5 +1,6 @@
 //! What is asked arrives, what is answered comes back.
 
+use cove_content::spec::{RETENTION, STORING_INTERVAL};
 use cove_hub::volume_hub::*;
 use cove_hub::{HubError, VolumeHub};
 use cove_types::{OperationId, VolumeId};

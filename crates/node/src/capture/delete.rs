@@ -2,7 +2,7 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::ErrorKind;
+use cove_types::{EntryId, ErrorKind};
 
 use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed};
 use crate::node::{Inner, chain};
@@ -18,6 +18,9 @@ pub(crate) fn delete(
     call: &Call,
     _turn: Turn,
 ) -> Result<Asked, VolumeError> {
+    if volume.state().will_be_deleted() {
+        return Ok(end_of_queued(volume, |work| matches!(work, Work::Delete)));
+    }
     match asked(inner, volume, call)? {
         Asked::New => {}
         asked => return Ok(asked),
@@ -35,6 +38,38 @@ pub(crate) fn delete(
         tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
     }
     Ok(Asked::Pending(end))
+}
+
+/// Captures that an entry is taken out, also of a volume that is deleted. One that is gone by the time of its turn, or
+/// will be, is as good.
+pub(crate) fn remove_entry(
+    inner: &Inner,
+    volume: &Volume,
+    call: &Call,
+    entry: EntryId,
+    _turn: Turn,
+) -> Result<Asked, VolumeError> {
+    match asked(inner, volume, call)? {
+        Asked::New => {}
+        asked => return Ok(asked),
+    }
+    let is_there = volume.state().entries().iter().any(|view| view.record.id == entry);
+    if !is_there {
+        let is_same = |work: &Work| matches!(work, Work::RemoveEntry { entry: of } if *of == entry);
+        return Ok(end_of_queued(volume, is_same));
+    }
+    let work = Work::RemoveEntry { entry };
+    enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
+}
+
+/// How work stands that another call has asked for: on its way, or ended where it is no longer queued.
+fn end_of_queued(volume: &Volume, is_it: impl Fn(&Work) -> bool) -> Asked {
+    let mut state = volume.state();
+    let queued = state.queue.iter().find(|pending| is_it(&pending.work));
+    match queued.map(|pending| pending.operation) {
+        Some(operation) => Asked::Pending(state.end_of(&operation)),
+        None => Asked::Ended(Box::default()),
+    }
 }
 
 /// Refuses a volume parts of which are mounted by themselves: whoever uses them would lose them in the middle.

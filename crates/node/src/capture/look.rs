@@ -132,6 +132,9 @@ fn capture_changed(
     begun: u64,
     is_due: bool,
 ) -> Result<(), VolumeError> {
+    if volume.state().will_be_deleted() {
+        return Ok(());
+    }
     let live = generation(inner, &volume.id)?;
     let unchanged = {
         let state = volume.state();

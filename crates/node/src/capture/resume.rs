@@ -19,11 +19,6 @@ pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
     if let Err(error) = find_all(inner, volume) {
         tracing::warn!(volume = %volume.id, error = chain(&error), "what was replaced is not looked at");
     }
-    if queue.iter().any(|pending| matches!(pending.work, Work::Delete))
-        && let Err(error) = take_files(inner, volume)
-    {
-        tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
-    }
     // what has failed or needs the store is for the volume's task: a start does not wait for a store
     let here = queue.iter().filter(|pending| {
         is_unfinished(pending) && pending.failed.is_none() && !asks_store(inner, volume, pending)
@@ -37,5 +32,11 @@ pub(crate) fn resume(inner: &Arc<Inner>, volume: &Arc<Volume>) {
                 "what was interrupted could not be finished"
             );
         }
+    }
+    // after what came before it, which may need them
+    if queue.iter().any(|pending| matches!(pending.work, Work::Delete))
+        && let Err(error) = take_files(inner, volume)
+    {
+        tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
     }
 }

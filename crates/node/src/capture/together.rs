@@ -25,8 +25,8 @@ use crate::work::{Pending, Work};
 /// How often it is tried.
 const TRIES: u32 = 5;
 
-/// Captures volumes, each once and in the order of their ids, as entries of one instant; the turns of all of them
-/// are the caller's.
+/// Captures volumes, each once, as entries of one instant; the turns of all of them are the caller's. Calls of which
+/// some are known and others are not are refused (`OtherRequest`): those that are known hold entries already.
 pub(crate) fn snapshot_together(
     inner: &Inner,
     volumes: &[(Arc<Volume>, Call)],
@@ -40,8 +40,12 @@ pub(crate) fn snapshot_together(
             asked => before.push(asked),
         }
     }
-    if before.len() == volumes.len() {
-        return Ok(before);
+    if !before.is_empty() {
+        return if before.len() == volumes.len() {
+            Ok(before)
+        } else {
+            Err(VolumeError::OtherRequest)
+        };
     }
     let mut all = Vec::new();
     for (volume, call) in volumes {
@@ -60,7 +64,14 @@ pub(crate) fn snapshot_together(
     }
     let _held: Vec<_> =
         volumes.iter().map(|(volume, call)| volume.hold([call.operation])).collect();
-    freeze_all(inner, volumes, &mut all)?;
+    if let Err(error) = freeze_all(inner, volumes, &mut all) {
+        // nothing is written down of them, and nobody else would let go of them before the next start
+        for (volume, call) in volumes {
+            volume.state().stored.remove(&call.operation);
+            inner.drop_stored(&volume.id, &call.operation);
+        }
+        return Err(error);
+    }
     let rows = all.iter().map(|pending| pending_row(inner, pending)).collect::<Result<_, _>>()?;
     let finished = Finished { pending: rows, ..Finished::default() };
     inner

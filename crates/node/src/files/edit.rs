@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use cove_btrfs::{Dir, FileKind, PathError, PoolError, SubvolumePath};
+use cove_content::spec::{SERVICE_LAW, is_service};
 use cove_content::volumes::{Edited, FileView, VolumeError};
 use cove_types::{ErrorKind, TreePath};
 
@@ -59,23 +60,16 @@ pub(crate) fn edit(inner: &Inner, volume: &Volume, edit: Edit) -> Result<Edited,
     }
 }
 
-/// The longest name of a service, in bytes.
-const SERVICE_BYTES_MAX: usize = 40;
-
 /// Makes the directory of one service's data; durable when it returns.
 pub(crate) fn make_service_directory(
     inner: &Inner,
     volume: &Volume,
     service: &str,
 ) -> Result<PathBuf, VolumeError> {
-    let is_lawful = (1..=SERVICE_BYTES_MAX).contains(&service.len())
-        && !service.starts_with('-')
-        && service.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     let path = TreePath::from_bytes(SERVICES).and_then(|at| at.join(service.as_bytes()));
-    let Some(path) = path.ok().filter(|_| is_lawful) else {
-        let what =
-            "a service's name has 1 to 40 of a-z, 0-9 and -, and begins with a letter or digit";
-        return Err(VolumeError::Refused { kind: ErrorKind::Invalid, what: what.to_owned() });
+    let Some(path) = path.ok().filter(|_| is_service(service)) else {
+        let what = SERVICE_LAW.to_owned();
+        return Err(VolumeError::Refused { kind: ErrorKind::Invalid, what });
     };
     let _place = volume.place.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = open_live(inner, &volume.id)?;

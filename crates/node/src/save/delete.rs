@@ -111,6 +111,9 @@ pub(crate) fn finish_deleted(
 ) -> Result<Ended, SaveError> {
     let ended = Ended::default();
     let seq = left.as_ref().map_or(0, |known| known.head.seq);
+    // what waited for room in the timeline goes with the timeline
+    let aside: Vec<OperationId> =
+        volume.state().aside.iter().map(|(work, _)| work.operation).collect();
     let unneeded: Vec<OperationId> = {
         let mut state = volume.state();
         let needed = needed_by_others(&state, Some(pending));
@@ -124,11 +127,16 @@ pub(crate) fn finish_deleted(
         state.stored.retain(|operation, _| !unneeded.contains(operation));
         unneeded
     };
-    for operation in unneeded {
-        inner.drop_stored(&volume.id, &operation);
+    for operation in unneeded.iter().chain(&aside) {
+        inner.drop_stored(&volume.id, operation);
     }
+    // until then a power cut brings back what was deleted, which no row would know
+    inner
+        .pool
+        .flush()
+        .map_err(|error| SaveError::later("failed to write to disk what is deleted", &error))?;
     let finished = Finished {
-        operations: vec![pending.operation],
+        operations: std::iter::once(pending.operation).chain(aside).collect(),
         heads: left.iter().map(|known| head_row(inner, known)).collect::<Result<_, _>>()?,
         heads_gone: if left.is_some() { Vec::new() } else { vec![volume.id.clone()] },
         copies_gone: vec![volume.id.clone()],
@@ -141,6 +149,7 @@ pub(crate) fn finish_deleted(
     let is_gone = {
         let mut state = volume.state();
         (state.copy, state.saved_at) = (None, Some(inner.env.now()));
+        state.aside.clear();
         state.known = left;
         state.known.is_none()
     };

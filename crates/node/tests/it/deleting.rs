@@ -1,6 +1,7 @@
 //! Volumes that are deleted for ever, and entries of them that are kept alone.
 
 use cove_content::head::{HeadObject, HeadState};
+use cove_content::spec::SpecChange;
 use cove_content::volumes::{Captured, Moment, NewEntry, Snapshot, VolumeError, Volumes};
 use cove_objects::{Fault, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
@@ -15,6 +16,7 @@ on_both_pools!(
     what_was_captured_before_is_saved_before,
     a_volume_that_is_deleted_before_it_is_saved_is_gone_after_a_restart,
     an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state,
+    what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused,
 );
 
 /// An entry of the kind that is kept alone.
@@ -239,6 +241,73 @@ async fn an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state(is_real:
     let left = home.node().entries(&volume).await.unwrap();
     assert!(left.iter().all(|view| view.record.id != two));
     home.assert_whole(&volume).await;
+    home.down().await;
+}
+
+/// All are asked before any has its turn, so that each finds the volume as it was.
+async fn what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let mut refused = 0;
+    for round in 0..12 {
+        let volume = home.create(&format!("shop-{round}")).await;
+        home.write(&volume, "file", "text").await;
+        let kept = kept_alone(&home, &volume, "kept").await;
+        let (node, of) = (home.node(), |volume: &VolumeId| (home.call(u32::MAX), volume.clone()));
+        let deleting = async {
+            let (call, volume) = of(&volume);
+            node.delete(call, volume).await?.saved.await
+        };
+        let deleting_too = async {
+            let (call, volume) = of(&volume);
+            node.delete(call, volume).await?.saved.await
+        };
+        let removing = async {
+            let (call, volume) = of(&volume);
+            node.remove_entry(call, volume, kept).await
+        };
+        let removing_too = async {
+            let (call, volume) = of(&volume);
+            node.remove_entry(call, volume, kept).await
+        };
+        let capturing = async {
+            home.capture_or_not(&home.call(u32::MAX), &volume).await?.saved.await.map(drop)
+        };
+        let specifying = async {
+            let (call, volume) = of(&volume);
+            let change = SpecChange { quota_bytes: Some(Some(64 << 20)), ..SpecChange::default() };
+            node.specify(call, volume, change, None).await?.saved.await.map(drop)
+        };
+        let describing = async {
+            let (call, volume) = of(&volume);
+            let document = node.status(&volume).await?.document;
+            node.describe(call, volume, document).await.map(drop)
+        };
+        let all = async {
+            tokio::join!(
+                biased;
+                deleting, removing, capturing, specifying, describing, removing_too, deleting_too
+            )
+        };
+        let ended = tokio::time::timeout(crate::world::DEADLINE, all).await;
+        let (deleted, removed, captured, specified, described, removed_too, deleted_too) =
+            ended.expect("nothing waits for ever");
+        for done in [deleted, removed, removed_too, deleted_too] {
+            done.unwrap();
+        }
+        for either in [captured, specified, described] {
+            let Err(error) = either else { continue };
+            assert!(matches!(error, VolumeError::NotHere { .. }), "{error}");
+            refused += 1;
+        }
+        assert_eq!(listed(&home).await, (Vec::new(), Vec::new()));
+        assert!(matches!(object(&home, &volume), HeadObject::Tombstone(_)));
+    }
+    assert!(refused > 0, "some come too late");
+    home.down().await;
+    home.up().await;
+    assert_eq!(listed(&home).await, (Vec::new(), Vec::new()));
+    assert!(home.pool().list().unwrap().is_empty(), "{:?}", home.pool().list());
     home.down().await;
 }
 

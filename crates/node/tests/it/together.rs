@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use cove_content::volumes::{Moment, NewEntry, Volumes};
+use cove_btrfs::Pool;
+use cove_content::volumes::{Moment, NewEntry, VolumeError, Volumes};
 use cove_types::{Classify, Consistency, EntryKind, ErrorKind, VolumeId};
 
 use crate::home::Home;
-use crate::world::memory;
+use crate::world::{AnyPool, World, memory};
 
 fn entry() -> NewEntry {
     NewEntry {
@@ -142,4 +143,47 @@ async fn all_are_taken_or_none() {
     assert_eq!(refused.kind(), ErrorKind::Precondition);
     assert!(home.node().entries(&a).await.unwrap().is_empty());
     home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_which_some_are_known_are_refused() {
+    let mut home = Home::new(&memory(), false);
+    home.up().await;
+    let (a, b) = (home.create("a").await, home.create("b").await);
+    let known = home.call(u32::MAX);
+    let taken = vec![(known.clone(), a.clone())];
+    home.node().snapshot_together(taken, entry()).await.unwrap().saved.await.unwrap();
+    for first in [true, false] {
+        let mut calls = vec![(known.clone(), a.clone()), (home.call(u32::MAX), b.clone())];
+        if !first {
+            calls.reverse();
+        }
+        let refused = home.node().snapshot_together(calls, entry()).await.err().unwrap();
+        assert!(matches!(refused, VolumeError::OtherRequest), "{refused}");
+    }
+    assert_eq!(home.node().entries(&a).await.unwrap().len(), 1);
+    assert!(home.node().entries(&b).await.unwrap().is_empty());
+    home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_together_leaves_nothing() {
+    let world = World::fake("together-fails", &memory()).await;
+    let AnyPool::Fake(pool) = &world.pool else { unreachable!("it is a fake") };
+    let (a, b) = (world.create().await, world.create().await);
+    let before = pool.list().unwrap();
+    let mut failed = 0;
+    for steps in 0.. {
+        let calls =
+            vec![(world.call_since(u32::MAX), a.clone()), (world.call_since(u32::MAX), b.clone())];
+        pool.fail_after(steps, std::io::ErrorKind::Other);
+        if world.node.snapshot_together(calls, entry()).await.is_ok() {
+            break;
+        }
+        failed += 1;
+        assert_eq!(pool.list().unwrap(), before, "after {steps} steps");
+        assert!(world.node.entries(&a).await.unwrap().is_empty(), "after {steps} steps");
+    }
+    assert!(failed > 3, "{failed} steps can fail");
+    world.node.stop().await;
 }

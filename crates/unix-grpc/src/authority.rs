@@ -1,8 +1,8 @@
 //! Requests that name a socket's path as their authority.
 //!
-//! Kubelet gives its gRPC client the path of a registration socket and no name of a host, and the client sends the
-//! path as `:authority`: `/var/lib/…`, or `%2Fvar%2Flib…` in newer ones. Neither is the name of a host, and the server
-//! here resets such a request before anybody sees it. So the bytes of a connection are looked through on their way in,
+//! A gRPC client that was given the path of a socket and no name of a host sends the path as `:authority`: `/var/lib/…`,
+//! or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin manager. Neither is
+//! the name of a host, and the server here resets such a request before anybody sees it. So the bytes of a connection are looked through on their way in,
 //! and each value of `:authority` is replaced by one letter; nobody reads it.
 //!
 //! ```text
@@ -26,7 +26,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tonic::transport::server::Connected;
 
 /// What a client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -219,6 +218,22 @@ impl Requests {
         self.read == self.ready.len()
     }
 
+    /// How many of the bytes that come next go on as they are.
+    fn rest(&self) -> usize {
+        match self.next {
+            Next::Rest(length) => length,
+            Next::Anything => usize::MAX,
+            Next::Preface | Next::Frame => 0,
+        }
+    }
+
+    /// Notes that so many of those went on.
+    fn pass(&mut self, length: usize) {
+        if let Next::Rest(rest) = self.next {
+            self.next = Next::Rest(rest - length);
+        }
+    }
+
     /// Hands on what fits.
     fn read(&mut self, buffer: &mut ReadBuf<'_>) {
         let rest = &self.ready[self.read..];
@@ -245,27 +260,28 @@ impl AnyAuthority {
     }
 }
 
-impl Connected for AnyAuthority {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
-}
-
 impl AsyncRead for AnyAuthority {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.requests.is_empty() {
-            let mut bytes = [0; 4 << 10];
-            let mut came = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut came))?;
-            if came.filled().is_empty() {
+        while self.requests.is_empty() && buffer.remaining() > 0 {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            let came = buffer.filled().len() - before;
+            if came == 0 {
                 self.requests.end();
                 break;
             }
-            self.requests.push(came.filled());
+            // what is in messages is not copied again
+            let passed = self.requests.rest().min(came);
+            self.requests.pass(passed);
+            self.requests.push(&buffer.filled()[before + passed..]);
+            buffer.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
         self.requests.read(buffer);
         Poll::Ready(Ok(()))
@@ -288,7 +304,19 @@ impl AsyncWrite for AnyAuthority {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

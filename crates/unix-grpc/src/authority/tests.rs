@@ -1,21 +1,27 @@
+use std::path::Path;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tonic::transport::Server;
+
 use super::*;
+use crate::connections::connections;
+use crate::socket::listen;
 
 /// What kubelet's client sends for GetInfo to `/var/lib/kubelet/plugins_registry/cove.csi.storage-reg.sock`, recorded
 /// from grpc-go 1.82.0 with the options that kubelet's plugin manager gives it: the preface, SETTINGS twice, HEADERS
 /// and DATA.
-const KUBELET: &str = "505249202a20485454502f322e300d0a0d0a534d0d0a0d0a0000000400000000000000000401\
-    0000000000008a0104000000018386459c62ba2d98d558598c84d83498f52fb4b31909b06931\
-    ea63115392a94f41b254587b8ec545868346a8b0f5b632d054aa2c35d16cc6a91158598c84d9\
-    e9516121fb957220cba127b073156b0b32e8393aff5f8b1d75d0620d263d4c4d65647a8a9aca\
-    c8b4c7602bbc25c140027465864d833505b11f40899acac8b24d494f6a7f8669f7df65b66d00\
-    00050001000000010000000000";
+const KUBELET: &str = include_str!("kubelet.hex");
 
 /// Where in it the value of `:authority` is, with its length before it.
 const VALUE: std::ops::Range<usize> = 84..135;
 
-pub(crate) fn kubelet() -> Vec<u8> {
+fn kubelet() -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
-    KUBELET.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    let digits: Vec<u8> = KUBELET.bytes().filter(u8::is_ascii_hexdigit).map(digit).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 /// What is read of what was sent, in parts of `part` bytes.
@@ -122,4 +128,90 @@ fn what_is_not_understood_goes_on_as_it_is() {
     for sent in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/1", b"P", b""] {
         assert_eq!(through(sent, 3), sent);
     }
+}
+
+/// What is read of a connection that is read in pieces of `size` bytes.
+async fn through_connection(sent: Vec<u8>, size: usize) -> Vec<u8> {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    let sending = tokio::spawn(async move { client.write_all(&sent).await.unwrap() });
+    let mut server = AnyAuthority::new(server);
+    let (mut came, mut piece) = (Vec::new(), vec![0; size]);
+    loop {
+        match server.read(&mut piece).await.unwrap() {
+            0 => break,
+            length => came.extend_from_slice(&piece[..length]),
+        }
+    }
+    sending.await.unwrap();
+    came
+}
+
+#[tokio::test]
+async fn a_connection_hands_on_all_that_came_however_it_is_read() {
+    let data = frame(0, 0, &(0..200_000_u32).map(|n| n as u8).collect::<Vec<_>>());
+    let ask = kubelet();
+    let sent =
+        [&ask[..], &data, &ask[PREFACE.len()..], &data, &ask[PREFACE.len()..][..20]].concat();
+    let expected = through(&sent, sent.len());
+    assert_eq!(expected.len(), sent.len() - 2 * (VALUE.len() - LETTER.len()));
+    for size in [1, 7, 9, 4096, 70_000, 1 << 20] {
+        assert!(through_connection(sent.clone(), size).await == expected, "in pieces of {size}");
+    }
+    let other = b"GET / HTTP/1.1\r\n\r\n".repeat(9);
+    assert_eq!(through_connection(other.clone(), 11).await, other);
+}
+
+/// The types of the frames that a server sent.
+fn frames(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [a, b, c, kind, ..] = bytes {
+        types.push(*kind);
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        bytes = bytes.get(9 + length..).unwrap_or_default();
+    }
+    types
+}
+
+/// What a server answers to kubelet, up to the end of its stream.
+async fn answer_to_kubelet(path: &Path) -> Vec<u8> {
+    let mut connection = UnixStream::connect(path).await.unwrap();
+    connection.write_all(&kubelet()).await.unwrap();
+    let mut came = Vec::new();
+    let is_enough =
+        |came: &[u8]| frames(came).iter().any(|kind| [HEADERS, RST_STREAM].contains(kind));
+    let read =
+        async { while !is_enough(&came) && connection.read_buf(&mut came).await.unwrap() > 0 {} };
+    let _ = tokio::time::timeout(Duration::from_secs(10), read).await;
+    came
+}
+
+const RST_STREAM: u8 = 3;
+
+#[tokio::test]
+async fn a_path_as_authority_is_answered() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("any.sock");
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().add_service(health);
+    let served = tokio::spawn(server.serve_with_incoming(connections(listen(&path).unwrap())));
+    let came = frames(&answer_to_kubelet(&path).await);
+    assert!(came.contains(&HEADERS) && !came.contains(&RST_STREAM), "{came:?}");
+    served.abort();
+}
+
+/// As long as this holds, [`AnyAuthority`] is needed.
+#[tokio::test]
+async fn a_path_as_authority_is_reset_otherwise() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("plain.sock");
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().add_service(health);
+    let plain = futures::stream::unfold(listen(&path).unwrap(), async |listener: UnixListener| {
+        let (stream, _) = listener.accept().await.unwrap();
+        Some((Ok::<_, io::Error>(stream), listener))
+    });
+    let served = tokio::spawn(server.serve_with_incoming(plain.boxed()));
+    let came = frames(&answer_to_kubelet(&path).await);
+    assert!(came.contains(&RST_STREAM), "{came:?}");
+    served.abort();
 }
