@@ -4,6 +4,7 @@
 //! Projects, names and people are unknown here: a volume carries a
 //! [`ProjectDocument`] that it keeps and returns unread.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io::{Cursor, Read, Write};
@@ -16,8 +17,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cove_types::wire;
 use cove_types::{
-    Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, TreePath,
-    VolumeId,
+    Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, Slug,
+    TreePath, VolumeId, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,17 @@ pub struct EntryView {
     pub durability: Durability,
 }
 
+impl EntryView {
+    /// Whether it is live, of kind `csi`, and has this message.
+    #[must_use]
+    pub fn is_asked_for(&self, message: &str) -> bool {
+        let record = &self.record;
+        record.kind == EntryKind::Csi
+            && record.is_live()
+            && record.message.as_deref() == Some(message)
+    }
+}
+
 /// What a snapshot made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -223,6 +235,25 @@ pub struct VolumeStatus {
     pub problems: Vec<wire::Problem>,
     /// `reachable`, `unreachable`, `held_by_another` or `unknown`.
     pub store: String,
+}
+
+/// Which volumes are looked for: those that meet any of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeFilter {
+    /// Those of these ids.
+    pub ids: BTreeSet<VolumeId>,
+    /// Those that were asked for under one of these names, or whose project's slug is one.
+    pub names: BTreeSet<String>,
+}
+
+impl VolumeFilter {
+    /// Whether it takes in a volume that was asked for under this name, and whose project's slug is this.
+    #[must_use]
+    pub fn includes(&self, volume: &VolumeId, name: Option<&VolumeName>, slug: &Slug) -> bool {
+        self.ids.contains(volume)
+            || name.is_some_and(|name| self.names.contains(name.as_str()))
+            || self.names.contains(slug.as_str())
+    }
 }
 
 /// Room on a node.
@@ -492,12 +523,36 @@ pub trait Volumes: Send + Sync + 'static {
     /// All volumes, trashed ones and what is left of deleted ones included.
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError>;
 
+    /// Some of [`list`](Self::list), in the order of their ids. Costs as much as the volumes that are found, and a look
+    /// into memory for each of the others.
+    async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let mut all = self.list().await?;
+        all.retain(|one| wanted.includes(&one.volume, one.spec.name.as_ref(), &one.document.slug));
+        Ok(all)
+    }
+
     /// One volume.
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError>;
 
     /// The entries of a volume, newest first, trashed ones included; without those that nobody can
     /// read, which [`VolumeStatus::unread_entries`] counts.
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError>;
+
+    /// The live entries of kind `csi` with this message, of all volumes, deleted and trashed ones included. Costs a
+    /// request to the store for each volume whose older entries have not been read since the node began.
+    ///
+    /// # Errors
+    ///
+    /// The entries of a volume cannot be read: none is taken for absent then.
+    async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
+        let mut found = Vec::new();
+        for volume in self.list().await? {
+            let entries = self.entries(&volume.volume).await?;
+            let meant = entries.into_iter().filter(|entry| entry.is_asked_for(message));
+            found.extend(meant.map(|entry| (volume.volume.clone(), entry)));
+        }
+        Ok(found)
+    }
 
     /// What differs between two moments, in the order of paths (from the project's root).
     async fn diff(

@@ -11,20 +11,24 @@ use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment,
     NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Snapshot, Source, Verified,
-    VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
 use crate::Hub;
+use crate::nodes::Node;
 
 impl Hub {
+    /// All nodes, of which one has come at least.
+    fn nodes(&self) -> Result<Vec<Node>, VolumeError> {
+        let nodes = self.inner.nodes.all();
+        if nodes.is_empty() { Err(no_node()) } else { Ok(nodes) }
+    }
+
     /// The node that has a volume. Of one node it is that, whatever it has: it says itself what is not there.
     async fn home(&self, volume: &VolumeId) -> Result<Arc<dyn Volumes>, VolumeError> {
-        let nodes = self.inner.nodes.all();
-        if nodes.is_empty() {
-            return Err(no_node());
-        }
+        let nodes = self.nodes()?;
         if let [node] = nodes.as_slice() {
             return Ok(Arc::clone(&node.volumes));
         }
@@ -221,11 +225,14 @@ impl Volumes for Hub {
     }
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
-        let nodes = self.inner.nodes.all();
-        if nodes.is_empty() {
-            return Err(no_node());
-        }
+        let nodes = self.nodes()?;
         let asked = nodes.iter().map(|node| node.volumes.list());
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+
+    async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let nodes = self.nodes()?;
+        let asked = nodes.iter().map(|node| node.volumes.find(wanted));
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
@@ -235,6 +242,12 @@ impl Volumes for Hub {
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
         self.home(volume).await?.entries(volume).await
+    }
+
+    async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
+        let nodes = self.nodes()?;
+        let asked = nodes.iter().map(|node| node.volumes.find_entries(message));
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     async fn diff(

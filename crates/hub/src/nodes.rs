@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cove_content::volumes::{EntryView, VolumeError, VolumeStatus, Volumes};
-use cove_types::{NodeId, SnapshotId, VolumeId};
+use cove_content::volumes::{EntryView, VolumeError, VolumeFilter, VolumeStatus, Volumes};
+use cove_types::{NodeId, SnapshotId, VolumeId, VolumeName};
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 
 use crate::plan::{NodeView, View, unavailable};
+use crate::request::message_of;
 use crate::{HubError, words};
 
 /// How many volumes are asked for their entries at once; each may ask the store for its older ones.
@@ -30,6 +31,14 @@ pub(crate) struct Observed {
     pub(crate) view: View,
     pub(crate) statuses: BTreeMap<VolumeId, (NodeId, VolumeStatus)>,
     pub(crate) entries: BTreeMap<SnapshotId, EntryView>,
+}
+
+impl Observed {
+    fn insert(&mut self, volume: VolumeId, entry: EntryView) {
+        let id = SnapshotId { volume, entry: entry.record.id };
+        self.view.snapshots.insert(id.clone(), words::snapshot_view(&entry));
+        self.entries.insert(id, entry);
+    }
 }
 
 impl Nodes {
@@ -66,6 +75,17 @@ impl Nodes {
         let nodes = self.all();
         let asked = nodes.iter().map(|node| node.volumes.list());
         observed(nodes.iter().zip(join_all(asked).await), "list the volumes")
+    }
+
+    /// Looks at those volumes that a decision asks for.
+    ///
+    /// # Errors
+    ///
+    /// As of [`observe_all`](Self::observe_all).
+    pub(crate) async fn observe_some(&self, wanted: &VolumeFilter) -> Result<Observed, HubError> {
+        let nodes = self.all();
+        let asked = nodes.iter().map(|node| node.volumes.find(wanted));
+        observed(nodes.iter().zip(join_all(asked).await), "look for the volumes")
     }
 
     /// Looks at one volume.
@@ -116,9 +136,30 @@ impl Nodes {
         while let Some(answer) = asked.next().await {
             let (volume, entries) = answer?;
             for entry in entries.into_iter().filter(|entry| entry.record.is_live()) {
-                let id = SnapshotId { volume: volume.clone(), entry: entry.record.id };
-                observed.view.snapshots.insert(id.clone(), words::snapshot_view(&entry));
-                observed.entries.insert(id, entry);
+                observed.insert(volume.clone(), entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the live snapshots of a name, of all volumes on the nodes that answer.
+    ///
+    /// # Errors
+    ///
+    /// As of [`observe_entries`](Self::observe_entries).
+    pub(crate) async fn observe_snapshots_called(
+        &self,
+        observed: &mut Observed,
+        name: &VolumeName,
+    ) -> Result<(), HubError> {
+        let message = message_of(name);
+        let nodes = self.all();
+        let asked = nodes.iter().map(|node| node.volumes.find_entries(&message));
+        for (node, found) in nodes.iter().zip(join_all(asked).await) {
+            let what = || format!("look for snapshots of that name on node {}", node.id);
+            let found = found.map_err(|source| HubError::Volumes { what: what(), source })?;
+            for (volume, entry) in found {
+                observed.insert(volume, entry);
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use cove_types::{EntryKind, ErrorKind, NodeId, Slug, SnapshotId, VolumeId};
 pub use self::change::{
     Delete, DeleteSnapshot, Modify, Restore, delete, delete_snapshot, modify, restore,
 };
-pub use self::create::{Create, New, Origin, create};
+pub use self::create::{Create, New, Origin, create, looked_for};
 pub use self::ensure::ensure_cached;
 pub use self::resolve::resolve;
 pub use self::snapshot::{Snapshots, Taken, snapshot};
@@ -30,8 +30,8 @@ use crate::error::shown;
 
 /// What the Hub knows when it decides.
 ///
-/// The volumes are all that there are on the nodes that answer, or only those that the request names; the snapshots
-/// are those that the decision asks for.
+/// Of what there is on the nodes that answer, the volumes and snapshots are at least those that the decision asks
+/// for: [`looked_for`] says which that are for a new volume, and the request itself for the others.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// The nodes.

@@ -13,7 +13,7 @@ use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView,
     FoundLost, Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Snapshot,
-    Source, Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Source, Verified, VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use cove_unix_grpc::channel;
@@ -33,7 +33,7 @@ use crate::pb;
 use crate::pb::Mark;
 use crate::pb::node_client::NodeClient as Rpc;
 use crate::pieces::{PIECES_MAX, PieceReader, Pieces, STREAMS_MAX, Turn, feed};
-use crate::request::{wire_call, wire_edit, wire_place, wire_restore};
+use crate::request::{wire_call, wire_edit, wire_place, wire_restore, wire_volume_filter};
 use crate::server::{MESSAGE_BYTES_MAX, WINDOWS};
 
 /// The volumes of a node in another process, over its unix socket. Clones share one connection.
@@ -347,6 +347,11 @@ impl Volumes for NodeClient {
         self.list(self.rpc().list(pb::ListRequest {}).await).await
     }
 
+    async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let request = sendable(wire_volume_filter(wanted))?;
+        self.list(self.rpc().find(request).await).await
+    }
+
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
         let request = pb::GetStatusRequest { volume: volume.to_string() };
         let reply = self.answer(self.rpc().get_status(request).await)?;
@@ -356,6 +361,11 @@ impl Volumes for NodeClient {
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
         let request = pb::ListEntriesRequest { volume: volume.to_string() };
         self.list(self.rpc().list_entries(request).await).await
+    }
+
+    async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
+        let request = sendable(pb::FindEntriesRequest { message: message.to_owned() })?;
+        self.list(self.rpc().find_entries(request).await).await
     }
 
     async fn diff(

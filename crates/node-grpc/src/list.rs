@@ -2,7 +2,7 @@
 
 use cove_content::volumes::{Edited, FileView, VolumeStatus};
 use cove_content::volumes::{EntryView, Verified};
-use cove_types::wire;
+use cove_types::{VolumeId, wire};
 use futures::{Stream, stream};
 use prost::Message;
 use tonic::Status;
@@ -112,7 +112,9 @@ macro_rules! lists {
 
 lists! {
     ListResponse: volumes of VolumeStatus,
+    FindResponse: volumes of VolumeStatus,
     ListEntriesResponse: entries of EntryView,
+    FindEntriesResponse: entries of (VolumeId, EntryView),
     ListFilesResponse: files of FileView,
 }
 

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use cove_content::volumes::{Capacity, EntryView, FileView, Rebuilt, VolumeStatus};
-use cove_types::{FileTime, wire};
+use cove_types::{FileTime, VolumeId, wire};
 
 use crate::field::{
-    FieldError, document, json, optional_directory, optional_instant, optional_json, required,
-    spec, tree_path, wire_directory, wire_instant, wire_json, wire_list, wire_spec, wire_tree_path,
+    FieldError, document, json, message, optional_directory, optional_instant, optional_json,
+    required, spec, tree_path, wire_directory, wire_instant, wire_json, wire_list, wire_spec,
+    wire_tree_path,
 };
 use crate::pb;
 use crate::word::{durability, file_kind, wire_durability, wire_file_kind};
@@ -95,6 +96,22 @@ impl TryFrom<pb::Entry> for EntryView {
             known: entry.is_known,
             durability: durability(entry.durability)?,
         })
+    }
+}
+
+impl TryFrom<(VolumeId, EntryView)> for pb::FoundEntry {
+    type Error = FieldError;
+
+    fn try_from((volume, entry): (VolumeId, EntryView)) -> Result<Self, FieldError> {
+        Ok(Self { volume: volume.to_string(), entry: Some(entry.try_into()?) })
+    }
+}
+
+impl TryFrom<pb::FoundEntry> for (VolumeId, EntryView) {
+    type Error = FieldError;
+
+    fn try_from(found: pb::FoundEntry) -> Result<Self, FieldError> {
+        Ok((required("volume", &found.volume)?, message("entry", found.entry)?))
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cove_content::volumes::{
     Call, EntryEdit, FileEdit, Moment, NewEntry, NewVolume, Progress, Restore, VerifyLevel,
+    VolumeFilter,
 };
 use cove_types::{EntryId, OperationId, TreePath, VolumeId};
 
@@ -72,6 +73,21 @@ impl TryFrom<pb::NewVolume> for NewVolume {
             spec: spec(&new.spec_json)?,
         })
     }
+}
+
+/// Which volumes are looked for.
+pub(crate) fn wire_volume_filter(wanted: &VolumeFilter) -> pb::FindRequest {
+    pb::FindRequest {
+        ids: wanted.ids.iter().map(ToString::to_string).collect(),
+        names: wanted.names.iter().cloned().collect(),
+    }
+}
+
+pub(crate) fn volume_filter(request: pb::FindRequest) -> Result<VolumeFilter, FieldError> {
+    let ids = request.ids.iter().map(|id| required("ids", id)).collect::<Result<_, _>>()?;
+    let names =
+        request.names.iter().map(|name| required("names", name)).collect::<Result<_, _>>()?;
+    Ok(VolumeFilter { ids, names })
 }
 
 /// What volumes begin as, and for whom.

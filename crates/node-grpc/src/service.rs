@@ -28,7 +28,7 @@ use crate::pb::node_server::Node;
 use crate::pieces::{PieceReader, STREAMS_MAX, Turn};
 use crate::request::{
     NewEdit, NewFork, call_on, entry_edit, entry_of, new_edit, path_at, place, restore,
-    verify_level,
+    verify_level, volume_filter,
 };
 
 /// Messages of a stream.
@@ -342,6 +342,13 @@ impl Node for Service {
         listed("List", self.look("List", self.volumes.list()).await?)
     }
 
+    type FindStream = Replies<pb::FindResponse>;
+
+    async fn find(&self, request: Request<pb::FindRequest>) -> Answer<Self::FindStream> {
+        let wanted = volume_filter(request.into_inner()).map_err(refuse)?;
+        listed("Find", self.look("Find", self.volumes.find(&wanted)).await?)
+    }
+
     async fn get_status(
         &self,
         request: Request<pb::GetStatusRequest>,
@@ -359,6 +366,17 @@ impl Node for Service {
     ) -> Answer<Self::ListEntriesStream> {
         let volume = required("volume", &request.into_inner().volume).map_err(refuse)?;
         listed("ListEntries", self.look("ListEntries", self.volumes.entries(&volume)).await?)
+    }
+
+    type FindEntriesStream = Replies<pb::FindEntriesResponse>;
+
+    async fn find_entries(
+        &self,
+        request: Request<pb::FindEntriesRequest>,
+    ) -> Answer<Self::FindEntriesStream> {
+        let message: String = required("message", &request.into_inner().message).map_err(refuse)?;
+        let found = self.look("FindEntries", self.volumes.find_entries(&message)).await?;
+        listed("FindEntries", found)
     }
 
     type DiffStream = Replies<pb::DiffResponse>;

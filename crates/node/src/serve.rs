@@ -17,7 +17,7 @@ use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView,
     FoundLost, Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Saving,
-    Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeStatus, Volumes,
+    Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use tokio::sync::oneshot;
@@ -321,6 +321,36 @@ impl Node {
         let told = again.as_ref().and_then(ended).unwrap_or(expected);
         self.known_entry(volume, &told).await.ok()?;
         find_view(volume, &told).ok()
+    }
+
+    /// The volumes that a filter takes in, or all, in the order of their ids.
+    async fn statuses(
+        &self,
+        wanted: Option<VolumeFilter>,
+    ) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let around = Around::look(&inner);
+            let mut found = Vec::new();
+            for volume in inner.all_volumes() {
+                let is_meant = {
+                    let state = volume.state();
+                    // what could not be read again yet is named by the doctor
+                    state.document.as_ref().is_some_and(|document| {
+                        let is_in = |wanted: &VolumeFilter| {
+                            wanted.includes(&volume.id, state.name(), &document.slug)
+                        };
+                        wanted.as_ref().is_none_or(is_in)
+                    })
+                };
+                if is_meant {
+                    found.push(status_in(&inner, &volume, &around)?);
+                }
+            }
+            found.sort_by(|a, b| a.volume.cmp(&b.volume));
+            Ok(found)
+        })
+        .await
     }
 
     async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
@@ -693,23 +723,11 @@ impl Volumes for Node {
     }
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            let around = Around::look(&inner);
-            let mut all = Vec::new();
-            for volume in inner.all_volumes() {
-                let is_listed = {
-                    // what could not be read again yet is named by the doctor
-                    volume.state().document.is_some()
-                };
-                if is_listed {
-                    all.push(status_in(&inner, &volume, &around)?);
-                }
-            }
-            all.sort_by(|a, b| a.volume.cmp(&b.volume));
-            Ok(all)
-        })
-        .await
+        self.statuses(None).await
+    }
+
+    async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
+        self.statuses(Some(wanted.clone())).await
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
@@ -721,6 +739,16 @@ impl Volumes for Node {
         let volume = self.volume(volume)?;
         self.all_entries(&volume).await?;
         Ok(volume.state().entries())
+    }
+
+    async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
+        let mut found = Vec::new();
+        for volume in self.inner.all_volumes() {
+            self.all_entries(&volume).await?;
+            let entries = volume.state().entries_asked_for(message);
+            found.extend(entries.into_iter().map(|entry| (volume.id.clone(), entry)));
+        }
+        Ok(found)
     }
 
     async fn diff(

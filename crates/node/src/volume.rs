@@ -13,7 +13,9 @@ use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{EntryView, VolumeError};
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
-use cove_types::{Digest, Durability, EntryId, EntryKind, ErrorKind, OperationId, VolumeId};
+use cove_types::{
+    Digest, Durability, EntryId, EntryKind, ErrorKind, OperationId, VolumeId, VolumeName,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
@@ -266,11 +268,19 @@ impl State {
 
     /// What is asked of it, with what waits to be saved.
     pub fn spec(&self) -> VolumeSpec {
-        let saved = self.known.as_ref().map_or(&self.to_be, |known| &known.head.spec);
-        self.queue.iter().fold(saved.clone(), |spec, pending| match &pending.work {
+        self.queue.iter().fold(self.saved_spec().clone(), |spec, pending| match &pending.work {
             Work::Specify { change, .. } => spec.changed(change),
             _ => spec,
         })
+    }
+
+    /// The name that it was asked for under, which nothing changes.
+    pub fn name(&self) -> Option<&VolumeName> {
+        self.saved_spec().name.as_ref()
+    }
+
+    fn saved_spec(&self) -> &VolumeSpec {
+        self.known.as_ref().map_or(&self.to_be, |known| &known.head.spec)
     }
 }
 
@@ -418,6 +428,17 @@ impl State {
         views.sort_by(|a, b| {
             b.record.time.cmp(&a.record.time).then_with(|| b.record.id.cmp(&a.record.id))
         });
+        views
+    }
+
+    /// Those of [`entries`](Self::entries) that were asked for with a message.
+    pub fn entries_asked_for(&self, message: &str) -> Vec<EntryView> {
+        let is_so = |record: &EntryRecord| record.message.as_deref() == Some(message);
+        // most volumes have none, which is seen without a copy of their entries
+        let is_none =
+            !self.known.iter().flat_map(Known::entries).any(is_so) && self.queue.is_empty();
+        let mut views = if is_none { Vec::new() } else { self.entries() };
+        views.retain(|view| view.is_asked_for(message));
         views
     }
 

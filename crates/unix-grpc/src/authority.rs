@@ -2,8 +2,8 @@
 //!
 //! A gRPC client that was given the path of a socket and no name of a host sends the path as `:authority`: `/var/lib/…`,
 //! or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin manager. Neither is
-//! the name of a host, and the server here resets such a request before anybody sees it. So the bytes of a connection are looked through on their way in,
-//! and each value of `:authority` is replaced by one letter; nobody reads it.
+//! the name of a host, and the server here resets such a request before anybody sees it. So the bytes of a connection
+//! are looked through on their way in, and each value of `:authority` is replaced by one letter; nobody reads it.
 //!
 //! ```text
 //! frame    0  length   u24  bytes of payload
@@ -14,9 +14,9 @@
 //! ```
 //!
 //! A block is a sequence of fields, each an index into a table or a literal with names and values, whose first bits
-//! tell which. `:authority` is entry 1 of the table that everybody has. Lengths are all that has to be understood: no
-//! text is decoded. A value becomes shorter or stays as long as it was, so that what the sender thinks is in the table
-//! that both keep is in it.
+//! tell which. `:authority` is entry 1 of the table that everybody has; clients in C and Python write the name out all
+//! the same. Beside that name lengths are all that has to be understood: no text is decoded. A value becomes shorter or
+//! stays as long as it was, so that what the sender thinks is in the table that both keep is in it.
 //!
 //! Source: RFC 9113, sections 3.4, 4.1 and 6.2; RFC 7541, sections 4.1, 5 and 6.
 
@@ -43,6 +43,8 @@ const PRIORITY: u8 = 0x20;
 
 /// The entry `:authority` of the table that everybody has.
 const AUTHORITY: usize = 1;
+/// The name with its length before it, as it is written out and in the code of Huffman.
+const AUTHORITY_TEXTS: [&[u8]; 2] = [b"\x0a:authority", b"\x88\xb8\x3b\x53\x39\xec\x32\x7d\x7f"];
 
 /// What replaces a value, with its length before it: one letter.
 const LETTER: [u8; 2] = [1, b'k'];
@@ -94,11 +96,13 @@ fn replace(block: &[u8]) -> Option<Vec<u8>> {
             replaced.extend_from_slice(&block[start..at]);
             continue;
         }
+        let mut is_authority = index == AUTHORITY;
         if index == 0 {
             (at, _) = text(block, at)?;
+            is_authority = AUTHORITY_TEXTS.contains(&&block[next..at]);
         }
         let (end, length) = text(block, at)?;
-        if index == AUTHORITY && length > 0 {
+        if is_authority && length > 0 {
             replaced.extend_from_slice(&block[start..at]);
             replaced.extend_from_slice(&LETTER);
         } else {

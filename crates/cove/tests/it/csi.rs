@@ -6,6 +6,7 @@ mod groups;
 mod publishing;
 mod room;
 mod sanity;
+mod session;
 mod sockets;
 mod sources;
 

@@ -47,10 +47,13 @@ pub struct Settings {
     pub flags: Vec<&'static str>,
     /// How long a call of the program may take.
     pub patience: Duration,
+    /// Whether Hub and node are two processes.
+    pub is_apart: bool,
 }
 
 impl Settings {
-    /// A small pool, and nothing saved by itself while a test looks.
+    /// A small pool, and nothing saved by itself while a test looks. In one process, unless `COVE_TEST_APART` says
+    /// otherwise for all tests that leave it open.
     pub fn with(objects: Objects) -> Self {
         Self {
             objects,
@@ -59,6 +62,7 @@ impl Settings {
             variables: Vec::new(),
             flags: Vec::new(),
             patience: PATIENCE,
+            is_apart: std::env::var_os("COVE_TEST_APART").is_some_and(|value| value == "1"),
         }
     }
 }
@@ -82,11 +86,6 @@ pub struct Cove {
     child: Option<Child>,
     /// The node, where it is another process than the Hub.
     node: Option<Child>,
-}
-
-/// Whether Hub and node are two processes wherever a test leaves that open.
-fn is_apart() -> bool {
-    std::env::var_os("COVE_TEST_APART").is_some_and(|value| value == "1")
 }
 
 /// What a call of the program said.
@@ -253,13 +252,14 @@ impl Cove {
         assert!(self.child.is_none(), "it runs already");
         let before = self.log().len();
         let log = File::options().create(true).append(true).open(self.log_place()).unwrap();
-        if is_apart() {
+        let is_apart = self.settings.is_apart;
+        if is_apart && self.node.is_none() {
             let log = log.try_clone().unwrap();
             let mut node = self.node_command();
             let node = node.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
             self.node = Some(node.expect("the program was built"));
         }
-        let mut command = if is_apart() { self.hub_command() } else { self.up_command() };
+        let mut command = if is_apart { self.hub_command() } else { self.up_command() };
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -280,7 +280,7 @@ impl Cove {
         });
         match ended {
             Some(status) => {
-                if is_apart() {
+                if is_apart {
                     self.child = Some(child);
                     self.end_both();
                 }
@@ -331,6 +331,27 @@ impl Cove {
             node.kill().unwrap();
             node.wait().unwrap();
         }
+    }
+
+    /// Ends the Hub of a Cove in two processes as a crash does, and starts another.
+    pub fn kill9_hub(&mut self) {
+        assert!(self.node.is_some(), "it has a node of its own");
+        let mut hub = self.child.take().expect("it runs");
+        hub.kill().unwrap();
+        hub.wait().unwrap();
+        self.up();
+    }
+
+    /// Ends the node of a Cove in two processes as a crash does, and starts another. It may not have come to the Hub
+    /// yet on return.
+    pub fn kill9_node(&mut self) {
+        let mut node = self.node.take().expect("it has a node of its own");
+        node.kill().unwrap();
+        node.wait().unwrap();
+        let log = File::options().append(true).open(self.log_place()).unwrap();
+        let mut command = self.node_command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.node = Some(command.spawn().expect("the program was built"));
     }
 
     /// Waits for a Cove that was told to stop.

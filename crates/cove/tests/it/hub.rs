@@ -3,14 +3,14 @@
 //! What is asked and what is expected stands in `tests/hub/*.py`. This side runs the Cove, and does to it what its
 //! callers cannot: kills it, loses its machine, takes its store away.
 
-mod client;
+pub mod client;
 mod guide;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 
-use cove_testkit::proof::{figure, is_full, rounds, seed};
+use cove_testkit::proof::{Chance, figure, is_full, rounds, seed};
 use cove_testkit::{Fault, FaultPlan, FaultProxy};
 use serde_json::Value;
 
@@ -74,6 +74,34 @@ fn nothing_is_lost_and_nothing_left_over_when_it_is_killed_under_four_programs()
     let rounds = rounds(20, 100);
     client.run("killed", seed(test), rounds);
     figure("kills of Cove under programs that call the Hub, all came to one answer", rounds);
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_left_over_when_hub_or_node_alone_is_killed() {
+    let test = "nothing_is_lost_and_nothing_left_over_when_hub_or_node_alone_is_killed";
+    let Some(mut client) = Client::start(Settings { is_apart: true, ..busy() }) else { return };
+    let rounds = rounds(20, 100);
+    let seed = seed(test);
+    let mut chance = Chance::new(seed);
+    let mut kills = [0; 2];
+    client.run_with("killed", seed, rounds, |cove, words| {
+        if words != "kill and start" {
+            return None;
+        }
+        let which = chance.index(2);
+        kills[which] += 1;
+        if which == 0 {
+            cove.kill9_hub()
+        } else {
+            cove.kill9_node()
+        }
+        Some("done".to_owned())
+    });
+    let [hubs, nodes] = kills;
+    figure(
+        "kills of the Hub alone and of the node alone under programs",
+        format!("{hubs} and {nodes}"),
+    );
 }
 
 #[test]

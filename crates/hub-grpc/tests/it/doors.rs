@@ -138,10 +138,10 @@ async fn what_changes_volumes() {
     refuses!(world, create_service_volume, lawful,
         volume = String::new() => "field \"volume\" is missing",
         service = String::new() => "field \"service\" is missing",
-        service = "s".repeat(41) => "field \"service\": a service is 1 to 40",
-        service = "-a".into() => "field \"service\": a service is 1 to 40",
-        service = "A".into() => "field \"service\": a service is 1 to 40",
-        service = "a/b".into() => "field \"service\": a service is 1 to 40",
+        service = "s".repeat(41) => "field \"service\": a service's name has 1 to 40",
+        service = "-a".into() => "field \"service\": a service's name has 1 to 40",
+        service = "A".into() => "field \"service\": a service's name has 1 to 40",
+        service = "a/b".into() => "field \"service\": a service's name has 1 to 40",
     );
 
     let lawful = pb::EnsureCachedRequest { volume: "vol".into(), ..Default::default() };

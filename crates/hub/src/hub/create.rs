@@ -23,7 +23,7 @@ impl Inner {
         let made = volume_of(&wanted.operation);
         let under_way =
             self.in_flight.begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made)])?;
-        let mut observed = self.nodes.observe_all().await?;
+        let mut observed = self.nodes.observe_some(&plan::looked_for(&wanted)).await?;
         match &wanted.source {
             None => self.nodes.observe_room(&mut observed).await,
             Some(VolumeSource::Snapshot(id)) => {

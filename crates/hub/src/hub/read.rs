@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cove_content::volumes::Capacity;
+use cove_content::volumes::{Capacity, VolumeFilter};
 use cove_types::{EntryKind, NodeId, SnapshotId, VolumeId};
 
 use crate::hub::Inner;
@@ -27,7 +27,12 @@ impl Inner {
     }
 
     pub(super) async fn resolve_volume(&self, what: &Resolve) -> Result<Volume, HubError> {
-        let mut observed = self.nodes.observe_all().await?;
+        let name = match what {
+            Resolve::Name(name) => name.clone(),
+            Resolve::Project(slug) => slug.to_string(),
+        };
+        let called = VolumeFilter { names: [name].into(), ..VolumeFilter::default() };
+        let mut observed = self.nodes.observe_some(&called).await?;
         let volume = plan::resolve(&observed.view, what)?;
         let found = observed.statuses.remove(&volume);
         let (node, status) = found.ok_or(HubError::NoVolume { volume })?;

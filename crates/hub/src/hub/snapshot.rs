@@ -1,7 +1,7 @@
 //! New snapshots.
 
 use cove_content::retention::KEEP_MAX;
-use cove_content::volumes::{self, Captured, NewEntry, Saving};
+use cove_content::volumes::{self, Captured, NewEntry, Saving, VolumeFilter};
 use cove_types::{Durability, EntryKind, SnapshotId, VolumeId};
 use futures::FutureExt;
 use serde_json::json;
@@ -22,9 +22,10 @@ impl Inner {
         let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
         let things = volumes.chain([Thing::SnapshotName(wanted.name.clone())]).collect();
         let under_way = self.in_flight.begin(things)?;
-        let mut observed = self.nodes.observe_all().await?;
-        let all: Vec<VolumeId> = observed.statuses.keys().cloned().collect();
-        self.nodes.observe_entries(&mut observed, all).await?;
+        let ids = wanted.volumes.iter().cloned().collect();
+        let these = VolumeFilter { ids, ..VolumeFilter::default() };
+        let mut observed = self.nodes.observe_some(&these).await?;
+        self.nodes.observe_snapshots_called(&mut observed, &wanted.name).await?;
         match plan::snapshot(&observed.view, &wanted)? {
             Snapshots::Answer(ids) => {
                 drop(under_way);

@@ -1,7 +1,7 @@
 //! Where a new volume begins, as what, and how large it may become.
 
 use cove_content::spec::{SpecSource, VolumeSpec};
-use cove_content::volumes::Moment;
+use cove_content::volumes::{Moment, VolumeFilter};
 use cove_types::{ErrorKind, NodeId, OperationId, VolumeId, escape_bytes};
 
 use super::change::check_quota;
@@ -40,6 +40,25 @@ pub struct Origin {
     pub moment: Moment,
     /// The operation under which its node forks it.
     pub operation: OperationId,
+}
+
+/// The volumes that [`create`] asks for.
+#[must_use]
+pub fn looked_for(wanted: &CreateVolume) -> VolumeFilter {
+    let mut filter = VolumeFilter {
+        ids: [request::volume_of(&wanted.operation)].into(),
+        names: [wanted.name.to_string()].into(),
+    };
+    match &wanted.source {
+        None => {}
+        Some(VolumeSource::Volume(volume)) => drop(filter.ids.insert(volume.clone())),
+        Some(VolumeSource::Snapshot(snapshot)) => drop(filter.ids.insert(snapshot.volume.clone())),
+        Some(VolumeSource::Template(template)) => {
+            filter.ids.extend(template.parse::<VolumeId>());
+            filter.names.insert(template.clone());
+        }
+    }
+    filter
 }
 
 /// Decides about a volume that is wanted.

@@ -91,7 +91,8 @@ async fn change_everything(volumes: &dyn Volumes, say: &mut Vec<String>) {
         EntryKind::Install,
         EntryKind::Csi,
     ]) {
-        let entry = NewEntry { kind, keep: 2, ..new_entry() };
+        let message = Some("kept alone".into());
+        let entry = NewEntry { kind, keep: 2, message, ..new_entry() };
         say.push(both(volumes.snapshot(call(n), v.clone(), entry).await).await);
     }
     let entry = EntryId::derive(&operation(10), "snapshot");
@@ -172,6 +173,14 @@ async fn look_at_everything(volumes: &dyn Volumes, say: &mut Vec<String>) {
     say.push(said(volumes.capacity().await));
     say.push(said(volumes.wait_saved(&v).await));
     say.push(said(volumes.list().await));
+    for (ids, name) in [(vec![v.clone(), none.clone()], "pvc\té"), (vec![], "nobody")] {
+        let ids = ids.into_iter().collect();
+        let filter = VolumeFilter { ids, names: [name.to_owned()].into() };
+        say.push(said(volumes.find(&filter).await));
+    }
+    for message in ["kept alone", "nothing"] {
+        say.push(said(volumes.find_entries(message).await));
+    }
     for volume in [&v, &none] {
         say.push(said(volumes.status(volume).await));
         say.push(said(volumes.entries(volume).await));

@@ -1,8 +1,12 @@
 //! Volumes that are deleted for ever, and entries of them that are kept alone.
 
+use std::collections::BTreeSet;
+
 use cove_content::head::{HeadObject, HeadState};
 use cove_content::spec::SpecChange;
-use cove_content::volumes::{Captured, Moment, NewEntry, Snapshot, VolumeError, Volumes};
+use cove_content::volumes::{
+    Captured, Moment, NewEntry, Snapshot, VolumeError, VolumeFilter, Volumes,
+};
 use cove_objects::{Fault, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
 
@@ -17,6 +21,7 @@ on_both_pools!(
     a_volume_that_is_deleted_before_it_is_saved_is_gone_after_a_restart,
     an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state,
     what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused,
+    what_is_kept_alone_is_found_by_its_message_wherever_it_is,
 );
 
 /// An entry of the kind that is kept alone.
@@ -57,6 +62,54 @@ async fn listed(home: &Home) -> (Vec<VolumeId>, Vec<VolumeId>) {
         all.into_iter().map(|status| status.volume).collect()
     };
     (ids(live), ids(deleted))
+}
+
+/// Found are entries of volumes that live and that are deleted, those that wait to be saved and those that a head
+/// only names; not those of other kinds or messages, nor what is gone.
+async fn what_is_kept_alone_is_found_by_its_message_wherever_it_is(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let (shop, other) = (home.create("shop").await, home.create("other").await);
+    let old = kept_alone(&home, &shop, "wanted").await;
+    for number in 0..20 {
+        home.write(&shop, "file", &number.to_string()).await;
+        kept_alone(&home, &shop, "unwanted").await;
+    }
+    home.snapshot(&shop).await;
+    let of_other = kept_alone(&home, &other, "wanted").await;
+    let gone = kept_alone(&home, &other, "wanted").await;
+    remove(&home, &other, gone).await;
+    delete(&home, &other).await;
+    home.down().await;
+    home.up().await;
+    let both = [(shop.clone(), old), (other.clone(), of_other)];
+    assert_eq!(found(&home, "wanted").await, both.into());
+    assert_eq!(found(&home, "wante").await, [].into());
+    let waits = keep_alone(&home, &shop, "late").await;
+    assert_eq!(found(&home, "late").await, [(shop.clone(), waits.value.entry.record.id)].into());
+    waits.saved.await.unwrap();
+
+    let find = |ids: &[&VolumeId], names: &[&str]| {
+        let ids = ids.iter().map(|id| (*id).clone()).collect();
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let (node, filter) = (home.node(), VolumeFilter { ids, names });
+        async move {
+            let found = node.find(&filter).await.unwrap();
+            found.into_iter().map(|status| status.volume).collect::<Vec<_>>()
+        }
+    };
+    let slug = home.status(&shop).await.document.slug.to_string();
+    assert_eq!(find(&[&other], &[]).await, [other.clone()]);
+    assert_eq!(find(&[], &[&slug]).await, [shop.clone()]);
+    let mut both = [shop.clone(), other.clone()];
+    both.sort();
+    assert_eq!(find(&[&other], &[&slug]).await, both);
+    assert!(find(&[], &["nobody"]).await.is_empty());
+}
+
+async fn found(home: &Home, message: &str) -> BTreeSet<(VolumeId, EntryId)> {
+    let found = home.node().find_entries(message).await.unwrap();
+    found.into_iter().map(|(volume, view)| (volume, view.record.id)).collect()
 }
 
 async fn nothing_is_left_of_a_deleted_volume(is_real: bool) {

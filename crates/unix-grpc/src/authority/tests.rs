@@ -87,6 +87,12 @@ fn each_way_to_write_an_authority_is_known() {
             assert_eq!(replace(&block.concat()).unwrap(), expected);
         }
     }
+    for name in AUTHORITY_TEXTS {
+        for first in [0x40, 0x00, 0x10] {
+            let block = [&[first], name, b"\x02/a", &[0xbe]].concat();
+            assert_eq!(replace(&block).unwrap(), [&[first], name, b"\x01k", &[0xbe]].concat());
+        }
+    }
     let long = [&[0x41, 0x7f, 0x81, 0x01][..], &[b'/'; 256]].concat();
     assert_eq!(replace(&long).unwrap(), [0x41, 1, b'k']);
 }
@@ -94,7 +100,7 @@ fn each_way_to_write_an_authority_is_known() {
 #[test]
 fn other_fields_stay_and_what_is_no_block_is_none() {
     // an empty value, an index, another name of the table, a name that is written out
-    for block in [&[0x41, 0][..], &[0x81], &[0x44, 2, b'/', b'x'], b"\x00\x0a:authority\x02/a"] {
+    for block in [&[0x41, 0][..], &[0x81], &[0x44, 2, b'/', b'x'], b"\x00\x0a:authoritx\x02/a"] {
         assert_eq!(replace(block).unwrap(), block);
     }
     for broken in [&[0x41][..], &[0x41, 2, b'a'], &[0xff], &[0x41, 0x7f, 0xff, 0xff, 0xff, 0xff]] {

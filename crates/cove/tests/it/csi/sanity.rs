@@ -132,6 +132,16 @@ fn csi_sanity_passes() {
 }
 
 #[test]
+fn csi_sanity_passes_with_hub_and_node_in_two_processes() {
+    let Some(program) = csi_sanity() else { return };
+    let mut flags = ONE_SOCKET.to_vec();
+    flags.extend(["--csi-volumes-max", "2"]);
+    let settings = Settings { flags, is_apart: true, ..Settings::with(Objects::Directory) };
+    let Some(driver) = Driver::start_as(settings) else { return };
+    passes_whole("csi-sanity with Hub and node in two processes", &program, &driver);
+}
+
+#[test]
 fn csi_sanity_passes_with_a_socket_for_the_controller_and_one_for_the_node() {
     let Some(program) = csi_sanity() else { return };
     let mut flags = ONE_SOCKET.to_vec();

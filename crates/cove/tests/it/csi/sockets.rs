@@ -42,7 +42,7 @@ fn root_alone_is_answered() {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     refused("the driver knows who calls");
     assert_eq!(asked_as(0, &socket).unwrap(), cove_csi::DRIVER);
-    assert!(driver.cove.log().contains("uid=65534"), "{}", driver.cove.log());
+    assert!(driver.cove.log().contains("user=65534"), "{}", driver.cove.log());
     let other = driver.wait(driver.identity().probe(pb::ProbeRequest {})).unwrap();
     assert_eq!(other.ready, Some(true));
 }

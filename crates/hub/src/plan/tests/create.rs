@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{Create, New, create};
+use crate::plan::{Create, New, create, looked_for};
 use crate::request;
 use crate::volume_hub::{CreateVolume, QuotaRange, VolumeSource};
 
@@ -420,6 +420,10 @@ fn what_breaks_a_law_is_refused_before_anything_is_looked_at() {
     assert!(planned(&view, &asked).starts_with("Invalid: keys of labels"));
 }
 
+fn id_slug(volume: &str) -> Slug {
+    volume.parse().unwrap()
+}
+
 fn sources() -> impl Strategy<Value = Option<VolumeSource>> {
     prop_oneof![
         Just(None),
@@ -456,5 +460,43 @@ proptest! {
             }
             prop_assert_eq!(create(&view, &asked).unwrap(), Create::Answer(volume));
         }
+    }
+
+    /// What [`looked_for`] leaves out decides nothing: of volumes of all kinds with two names among them, those that
+    /// it takes in give the plan that all of them give.
+    #[test]
+    fn what_is_not_looked_for_decides_nothing(
+        source in sources(),
+        others in prop::collection::vec(
+            ("src|tmpl|vol-[ab]", "src|tmpl|new|old", any::<bool>(), any::<bool>(), 0..3u8),
+            0..6,
+        ),
+        is_made: bool,
+    ) {
+        let mut view = nodes();
+        view.snapshots.insert("src@abcdefghij23".parse().unwrap(), named("s"));
+        let asked = CreateVolume { source, ..wanted("new") };
+        for (volume, name, is_named, is_template, state) in others {
+            let mut other = if is_template { template() } else { alone(&name) };
+            other.state = [VolumeState::Live, VolumeState::Trashed, VolumeState::Deleted][usize::from(state)];
+            if is_named {
+                other.spec.name = Some(name.parse().unwrap());
+                other.slug = id_slug(&volume);
+            } else {
+                other.slug = name.parse().unwrap();
+            }
+            other.name = name;
+            let id = if is_made && volume == "vol-a" {
+                request::volume_of(&asked.operation)
+            } else {
+                id(&volume)
+            };
+            view.volumes.insert(id, other);
+        }
+        let filter = looked_for(&asked);
+        let mut seen = view.clone();
+        seen.volumes
+            .retain(|id, volume| filter.includes(id, volume.spec.name.as_ref(), &volume.slug));
+        prop_assert_eq!(planned(&seen, &asked), planned(&view, &asked));
     }
 }
