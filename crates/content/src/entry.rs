@@ -1,6 +1,6 @@
 //! Entries: named snapshots as records of the head.
 
-use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label, escape_bytes};
+use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label, ParseError, escape_bytes};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -91,10 +91,11 @@ impl EntryRecord {
     /// [`DecodeError`] that says why.
     pub fn check(&self) -> Result<(), DecodeError> {
         self.root.check()?;
-        check_text("author", Some(&self.author), TEXT_BYTES_MAX)?;
-        check_text("cause", self.cause.as_deref(), TEXT_BYTES_MAX)?;
-        check_text("volume_snapshot", self.volume_snapshot.as_deref(), TEXT_BYTES_MAX)?;
-        check_text("message", self.message.as_deref(), MESSAGE_BYTES_MAX)
+        check_texts(&self.author, self.cause.as_deref(), self.message.as_deref())
+            .and_then(|()| {
+                check_text("volume_snapshot", self.volume_snapshot.as_deref(), TEXT_BYTES_MAX)
+            })
+            .map_err(|ParseError(law)| DecodeError::damaged("entry", format!("its {law}")))
     }
 }
 
@@ -107,17 +108,32 @@ pub fn room<'a>(entries: impl IntoIterator<Item = &'a EntryRecord>, trash: &[Ent
     ENTRIES_MAX.saturating_sub(entries.into_iter().filter(stays).count())
 }
 
+/// Refuses texts that no entry may hold: each is bounded, and would act on no terminal.
+///
+/// # Errors
+///
+/// The law that is broken, which begins with the name of the field.
+pub(crate) fn check_texts(
+    author: &str,
+    cause: Option<&str>,
+    message: Option<&str>,
+) -> Result<(), ParseError> {
+    check_text("author", Some(author), TEXT_BYTES_MAX)?;
+    check_text("cause", cause, TEXT_BYTES_MAX)?;
+    check_text("message", message, MESSAGE_BYTES_MAX)
+}
+
 /// Refuses text that is too long or would act on a terminal. A line break or tab
 /// may be in it.
-fn check_text(field: &str, text: Option<&str>, bytes_max: usize) -> Result<(), DecodeError> {
+fn check_text(field: &str, text: Option<&str>, bytes_max: usize) -> Result<(), ParseError> {
     let Some(text) = text else { return Ok(()) };
     if text.len() > bytes_max {
-        let reason = format!("its {field} has {} bytes, more than {bytes_max}", text.len());
-        return Err(DecodeError::damaged("entry", reason));
+        let bytes = text.len();
+        return Err(ParseError(format!("{field} has {bytes} bytes, more than {bytes_max}")));
     }
     if let Some(control) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
         let shown = escape_bytes(control.to_string().as_bytes());
-        return Err(DecodeError::damaged("entry", format!("its {field} holds \"{shown}\"")));
+        return Err(ParseError(format!("{field} holds \"{shown}\"")));
     }
     Ok(())
 }

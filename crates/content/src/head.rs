@@ -69,9 +69,13 @@ const OP_KIND_BYTES_MAX: usize = 32;
 const OP_FAILURE_BYTES_MAX: usize = 200;
 
 /// The longest list of operations that is written, in bytes of JSON: 32 that failed, without their
-/// texts, or that name two entries each; or one that names all entries. With it, the most packs and indexes, the longest roots and a
-/// document of 2 KiB a head without entries has less than [`HEAD_BYTES_MAX`].
+/// texts, or that name two entries each; or one that names all entries. With it, the most packs and indexes, the
+/// longest roots and [`DESCRIBED_BYTES_MAX`] a head without entries has less than [`HEAD_BYTES_MAX`].
 const OPS_BYTES_MAX: usize = 7 << 10;
+
+/// The most that a project's document and what is asked of its volume have together, in bytes of canonical JSON:
+/// beside it a head has room for the most of all else. A longer one could be captured and never be saved.
+pub const DESCRIBED_BYTES_MAX: usize = 3 << 10;
 
 /// The features that this version knows: none.
 const KNOWN_FEATURES: u64 = 0;
@@ -250,6 +254,22 @@ impl OlderEntries {
     #[must_use]
     pub fn count(&self) -> usize {
         self.entries.len() + count_of(&self.unread)
+    }
+}
+
+/// Refuses a document and a spec for which a head might have no room together.
+///
+/// # Errors
+///
+/// How long they are, in words for whoever asked for them.
+pub fn check_described(document: &ProjectDocument, spec: &VolumeSpec) -> Result<(), ParseError> {
+    let bytes = document.encode().len() + spec.encode().len();
+    match bytes {
+        ..=DESCRIBED_BYTES_MAX => Ok(()),
+        _ => Err(ParseError(format!(
+            "the project document and what is asked of its volume have {bytes} bytes together as JSON, more than \
+             {DESCRIBED_BYTES_MAX}"
+        ))),
     }
 }
 
@@ -512,8 +532,8 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`EncodeError`]. After [`spill`](Self::spill) a head that the transitions made is too long
-    /// only by its document, or by fields that a newer version wrote.
+    /// [`EncodeError`]. After [`spill`](Self::spill) a head that the transitions made is too long only by a
+    /// document or spec that [`check_described`] refuses, or by fields that a newer version wrote.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         self.check()
             .map_err(|source| EncodeError::Unlawful { volume: self.volume.clone(), source })?;

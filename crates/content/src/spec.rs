@@ -29,6 +29,18 @@ pub const SPEC_BYTES_MAX: usize = 2 << 10;
 /// near 2⁶⁴ the file system takes it to limit nothing.
 pub const QUOTA_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 60;
 
+/// Looks whether a volume can have a quota of so many bytes.
+///
+/// # Errors
+///
+/// It is none of [`QUOTA_BYTES`].
+pub fn check_quota_bytes(bytes: u64) -> Result<(), ParseError> {
+    match QUOTA_BYTES.contains(&bytes) {
+        true => Ok(()),
+        false => Err(ParseError(format!("a quota is 1 MiB to 1 EiB, found {bytes} bytes"))),
+    }
+}
+
 /// The parameter that says after how many seconds what has changed is stored: [`STORING_INTERVAL_SECONDS`].
 pub const STORING_INTERVAL: &str = "storingInterval";
 
@@ -173,9 +185,7 @@ impl VolumeSpec {
     /// The law that it breaks, in words for whoever asked for it.
     pub fn check(&self) -> Result<(), ParseError> {
         let unlawful = |reason: String| Err(ParseError(reason));
-        if let Some(bytes) = self.quota_bytes.filter(|bytes| !QUOTA_BYTES.contains(bytes)) {
-            return unlawful(format!("a quota is 1 MiB to 1 EiB, found {bytes} bytes"));
-        }
+        self.quota_bytes.map_or(Ok(()), check_quota_bytes)?;
         let mut bytes = 0;
         for (what, map) in [("labels", &self.labels), ("parameters", &self.parameters)] {
             if map.len() > LABELS_MAX {

@@ -17,14 +17,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cove_types::wire;
 use cove_types::{
-    Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, Slug,
-    TreePath, VolumeId, VolumeName,
+    Classify, Durability, EntryId, EntryKind, ErrorKind, FileTime, Label, OperationId, ParseError,
+    Slug, TreePath, VolumeId, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::document::ProjectDocument;
-use crate::entry::EntryRecord;
+use crate::entry::{EntryRecord, check_texts};
+use crate::head::check_described;
 use crate::spec::{SpecChange, VolumeSpec};
+
+/// The most volumes that one fork makes.
+pub const FORKS_MAX: u32 = 100;
+
+/// The most volumes of which entries of one instant are made.
+pub const TOGETHER_MAX: usize = 64;
 
 /// Who asks for what, under which id it may ask again.
 #[derive(Debug, Clone)]
@@ -108,22 +115,46 @@ pub struct NewVolume {
     pub spec: VolumeSpec,
 }
 
+impl NewVolume {
+    /// Refuses what no head can hold.
+    ///
+    /// # Errors
+    ///
+    /// The law that is broken, in words for whoever asked for it.
+    pub fn check(&self) -> Result<(), ParseError> {
+        self.spec.check()?;
+        check_described(&self.document, &self.spec)
+    }
+}
+
 /// A snapshot that somebody asks for.
 #[derive(Debug, Clone)]
 pub struct NewEntry {
     /// Why.
     pub kind: EntryKind,
-    /// Who.
+    /// Who, at most 200 bytes. This text, the message and the cause have no control characters but line breaks and
+    /// tabs.
     pub author: String,
     /// At most 1,000 bytes.
     pub message: Option<String>,
     /// Its name; refused when another live entry has it.
     pub label: Option<Label>,
-    /// What it was made by; of snapshots of one instant, the id that they have together.
+    /// What it was made by; of snapshots of one instant, the id that they have together. At most 200 bytes.
     pub cause: Option<String>,
     /// How many counted entries stay, 1 to 200, unless the volume's own parameter says otherwise, here and wherever
     /// else entries come.
     pub keep: u32,
+}
+
+impl NewEntry {
+    /// Refuses texts that no head can hold.
+    ///
+    /// # Errors
+    ///
+    /// The law that is broken, which begins with the name of the field.
+    pub fn check(&self) -> Result<(), ParseError> {
+        check_texts(&self.author, self.cause.as_deref(), self.message.as_deref())
+    }
 }
 
 /// An entry as this node knows it.
@@ -182,10 +213,21 @@ pub struct Restore {
     pub paths: Vec<TreePath>,
     /// Goes on although programs have files open for writing.
     pub force: bool,
-    /// Who restores.
+    /// Who restores, as [`NewEntry::author`].
     pub author: String,
     /// How many counted entries stay.
     pub keep: u32,
+}
+
+impl Restore {
+    /// Refuses texts that no head can hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`NewEntry::check`].
+    pub fn check(&self) -> Result<(), ParseError> {
+        check_texts(&self.author, None, None)
+    }
 }
 
 /// What a restore made.
@@ -416,7 +458,7 @@ pub trait Volumes: Send + Sync + 'static {
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError>;
 
     /// Makes new volumes that begin at one moment of `source`; all or none. The source goes on
-    /// being written meanwhile. `document.forked_from.tree` is filled in here.
+    /// being written meanwhile. `document.forked_from.tree` is filled in here. At most [`FORKS_MAX`].
     async fn fork(
         &self,
         call: Call,
@@ -481,7 +523,9 @@ pub trait Volumes: Send + Sync + 'static {
     /// in a head that is in no list of volumes but the one of [`list`](Self::list). Once this returns nobody
     /// reaches its files; its head is gone when it is saved. What was not saved goes with it.
     ///
-    /// One that is deleted already is success, one whose files are mounted in the node's mount namespace is refused.
+    /// One of which only entries are left is success, and so is a call that has deleted its volume before. One of which
+    /// nothing is left is not here for any other call. One whose files are mounted in the node's mount namespace is
+    /// refused.
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError>;
 
     /// Takes an entry out of its volume for ever, without the trash; with the last entry of a deleted volume, what
@@ -495,7 +539,8 @@ pub trait Volumes: Send + Sync + 'static {
 
     /// Makes an entry of the present state of each volume, all of one instant: whatever was written in the order
     /// of one program is in all of them up to one point. Each volume once, with a call of its own. All or none
-    /// are made. Programs that have files of several of them open for writing stand still meanwhile, some 10 ms.
+    /// are made. Programs that have files of several of them open for writing stand still meanwhile, some 10 ms. At most
+    /// [`TOGETHER_MAX`].
     async fn snapshot_together(
         &self,
         calls: Vec<(Call, VolumeId)>,
@@ -538,12 +583,13 @@ pub trait Volumes: Send + Sync + 'static {
     /// read, which [`VolumeStatus::unread_entries`] counts.
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError>;
 
-    /// The live entries of kind `csi` with this message, of all volumes, deleted and trashed ones included. Costs a
-    /// request to the store for each volume whose older entries have not been read since the node began.
+    /// The live entries of kind `csi` with this message, of all volumes, deleted and trashed ones included; without
+    /// those that nobody can read, as [`entries`](Self::entries). Costs a request to the store for each volume whose
+    /// older entries have not been read since the node began.
     ///
     /// # Errors
     ///
-    /// The entries of a volume cannot be read: none is taken for absent then.
+    /// The store did not say what the older entries of a volume are: none is taken for absent then.
     async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
         let mut found = Vec::new();
         for volume in self.list().await? {
@@ -578,7 +624,8 @@ pub trait Volumes: Send + Sync + 'static {
         recursive: bool,
     ) -> Result<Vec<FileView>, VolumeError>;
 
-    /// Reads bytes of a file (all of it without a range), with its view.
+    /// Reads bytes of a file (all of it without a range), with its view. A range goes no further than the file, and one
+    /// that ends before it begins has no bytes.
     async fn read(
         &self,
         volume: &VolumeId,

@@ -56,9 +56,12 @@ pub enum Verb {
     /// Run a node of a Volume Hub that is another process
     Node(NodeFlags),
     /// Stop the Cove that is running
-    #[command(after_help = "Where none is running in this home it says so, and exits with 0.\n\n\
+    #[command(
+        after_help = "Ends what serves in this home: Hub, projects and node. Where nothing runs\n\
+        here it says so, and exits with 0.\n\n\
         Examples:\n\
-        \x20 cove down")]
+        \x20 cove down"
+    )]
     Down,
     /// Make a project, empty or from a directory
     #[command(after_help = "Examples:\n\
@@ -580,9 +583,7 @@ pub enum Shell {
 
 /// The flags of `up`, as written; what is absent may stand in the environment.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Each flag but --detach, --store-every and --store-timeout may stand in the\n\
-    environment instead:\n\
+#[command(after_help = "What is to be the same each time may stand in the environment instead:\n\
     COVE_HOME, COVE_LISTEN, COVE_POOL_BYTES, COVE_POOL, COVE_OBJECTS.\n\n\
     A bucket, which must be there, needs AWS_ACCESS_KEY_ID and\n\
     AWS_SECRET_ACCESS_KEY. AWS_REGION [us-east-1], AWS_ENDPOINT_URL [that of AWS]\n\
@@ -590,8 +591,7 @@ pub enum Shell {
     Examples:\n\
     \x20 cove up\n\
     \x20 cove up --detach --pool-bytes 20GiB\n\
-    \x20 cove up --detach --objects s3://bucket/prefix --store-every 5s"
-)]
+    \x20 cove up --detach --objects s3://bucket/prefix --store-every 5s")]
 pub struct UpFlags {
     /// Return when it serves, and log to HOME/cove.log
     #[arg(long)]

@@ -1,11 +1,14 @@
 //! What the program takes from its environment.
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cove_client::Client;
 use cove_types::ErrorKind;
+use rustix::process::Pid;
 
 use crate::args::{
     CsiFlags, DiskFlags, HubArgs, HubFlags, NodeFlags, UpArgs, UpFlags, parse_bytes,
@@ -112,16 +115,50 @@ pub fn log() -> Option<PathBuf> {
     Some(home.join("cove.log")).filter(|log| log.exists())
 }
 
-/// Whether a Cove holds the lock of this user's home.
+/// The file in a home that is locked while Hub and projects are served there.
+pub const LOCK: &str = "lock";
+/// The file in a home that is locked while its node runs.
+pub const NODE_LOCK: &str = "lock-node";
+
+/// Whether anything of Cove runs in this user's home.
 pub fn is_running() -> bool {
     home().is_ok_and(|home| is_running_in(&home))
 }
 
-/// Whether a Cove holds the lock of a home.
+/// Whether anything of Cove runs in a home.
 pub fn is_running_in(home: &Path) -> bool {
-    std::fs::File::open(home.join("lock")).is_ok_and(|lock| {
+    [LOCK, NODE_LOCK].iter().any(|lock| is_locked(home, lock))
+}
+
+/// Whether a lock of a home is held.
+pub fn is_locked(home: &Path, lock: &str) -> bool {
+    std::fs::File::open(home.join(lock)).is_ok_and(|lock| {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
     })
+}
+
+/// The processes that hold a lock of a home, as far as this user may look at them.
+pub fn holders(home: &Path, lock: &str) -> Vec<Pid> {
+    let Ok(lock) = std::fs::metadata(home.join(lock)) else { return Vec::new() };
+    // who only looks at it has it open for reading
+    let is_held = |open: &Path| {
+        let is_writable =
+            std::fs::symlink_metadata(open).is_ok_and(|link| link.mode() & 0o200 != 0);
+        let is_it = |found: Metadata| (found.dev(), found.ino()) == (lock.dev(), lock.ino());
+        is_writable && std::fs::metadata(open).is_ok_and(is_it)
+    };
+    let holds = |process: &Path| {
+        let mut open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        open.any(|open| is_held(&open.path()))
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            holds(&entry.path()).then_some(pid)
+        })
+        .filter(|pid| *pid != rustix::process::getpid())
+        .collect()
 }
 
 /// The file in the home that tells the URL of the store that the Cove of this home was given.

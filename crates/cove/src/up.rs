@@ -63,8 +63,9 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     }
     begin();
     let home = Home::open(&args.home, Part::All)?;
+    listen::refuse_equal(&args.csi, &home)?;
     // Before the pool: a port in use is known at once, and nothing has to be taken back.
-    let port = listen::bind_tcp(args.listen)?;
+    let port = listen::bind_tcp(args.listen, "--listen")?;
     // Before the pool: from now on a signal ends this in order, and what is mounted is let go of.
     let (runtime, mut ending) = watch_for_signals()?;
     let opened = pool::open_pool(&args)?;

@@ -26,7 +26,7 @@ pub(crate) fn flag(option: &str) -> Option<MountFlags> {
 /// How a volume is to be used: as files on one node, or by readers alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// What its mounts have.
+    /// What its mounts have; never both of `noatime` and `relatime`, of which a mount has one.
     pub(crate) flags: MountFlags,
     /// Whether one workload alone may have it.
     pub(crate) is_exclusive: bool,
@@ -76,6 +76,10 @@ pub(crate) fn access(
         }
         Err(_) => return invalid(format!("access mode {mode} is not known")),
     };
+    // a mount has one of them, and one that was asked for with both is found again with that one
+    if flags.contains(MountFlags::NOATIME) {
+        flags.remove(MountFlags::RELATIME);
+    }
     flags.set(MountFlags::RDONLY, read_only || flags.contains(MountFlags::RDONLY));
     Ok(Access { flags, is_exclusive })
 }
@@ -118,6 +122,17 @@ pub(crate) mod tests {
         for mode in [Mode::SingleNodeReaderOnly, Mode::MultiNodeReaderOnly] {
             let reader = read(&capability(mode, &[])).unwrap();
             assert_eq!(reader, Access { flags: MountFlags::RDONLY, is_exclusive: false });
+        }
+    }
+
+    #[test]
+    fn of_two_ways_to_note_when_something_is_read_one_is_asked_for() {
+        for (options, flags) in [
+            (&["noatime", "relatime"][..], MountFlags::NOATIME),
+            (&["relatime", "noatime"], MountFlags::NOATIME),
+            (&["relatime", "nodiratime"], MountFlags::RELATIME | MountFlags::NODIRATIME),
+        ] {
+            assert_eq!(read(&capability(Mode::SingleNodeWriter, options)).unwrap().flags, flags);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::proto as pb;
 use crate::proto::controller_service_capability::rpc::Type;
 use crate::proto::controller_service_capability::{self, Rpc};
 use crate::status::answer;
+use crate::turns::to_its_end;
 
 /// The service Controller.
 pub(crate) struct Controller(pub(crate) Arc<Driver>);
@@ -50,7 +51,7 @@ fn capabilities(compat: Compat) -> Vec<pb::ControllerServiceCapability> {
     CAPABILITIES.iter().chain(newer).map(capability).collect()
 }
 
-/// Hands each call to the function of its name.
+/// Hands each call to the function of its name. Those that take a turn go on to their end although the caller goes.
 #[tonic::async_trait]
 impl pb::controller_server::Controller for Controller {
     async fn create_volume(
@@ -64,21 +65,27 @@ impl pb::controller_server::Controller for Controller {
         &self,
         request: Request<pb::DeleteVolumeRequest>,
     ) -> Result<Response<pb::DeleteVolumeResponse>, Status> {
-        answer(self.delete(request.into_inner()).await)
+        let controller = Self(Arc::clone(&self.0));
+        let call = async move { controller.delete(request.into_inner()).await };
+        answer(to_its_end(call).await)
     }
 
     async fn controller_publish_volume(
         &self,
         request: Request<pb::ControllerPublishVolumeRequest>,
     ) -> Result<Response<pb::ControllerPublishVolumeResponse>, Status> {
-        answer(self.publish(request.into_inner()).await)
+        let controller = Self(Arc::clone(&self.0));
+        let call = async move { controller.publish(request.into_inner()).await };
+        answer(to_its_end(call).await)
     }
 
     async fn controller_unpublish_volume(
         &self,
         request: Request<pb::ControllerUnpublishVolumeRequest>,
     ) -> Result<Response<pb::ControllerUnpublishVolumeResponse>, Status> {
-        answer(self.unpublish(request.into_inner()).await)
+        let controller = Self(Arc::clone(&self.0));
+        let call = async move { controller.unpublish(request.into_inner()).await };
+        answer(to_its_end(call).await)
     }
 
     async fn validate_volume_capabilities(
@@ -128,35 +135,37 @@ impl pb::controller_server::Controller for Controller {
         &self,
         request: Request<pb::CreateSnapshotRequest>,
     ) -> Result<Response<pb::CreateSnapshotResponse>, Status> {
-        answer(self.snapshot(request.into_inner()).await)
+        answer(self.create_snapshot(request.into_inner()).await)
     }
 
     async fn delete_snapshot(
         &self,
         request: Request<pb::DeleteSnapshotRequest>,
     ) -> Result<Response<pb::DeleteSnapshotResponse>, Status> {
-        answer(self.forget_snapshot(request.into_inner()).await)
+        answer(self.delete_snapshot(request.into_inner()).await)
     }
 
     async fn list_snapshots(
         &self,
         request: Request<pb::ListSnapshotsRequest>,
     ) -> Result<Response<pb::ListSnapshotsResponse>, Status> {
-        answer(self.snapshots(request.into_inner()).await)
+        answer(self.list_snapshots(request.into_inner()).await)
     }
 
     async fn get_snapshot(
         &self,
         request: Request<pb::GetSnapshotRequest>,
     ) -> Result<Response<pb::GetSnapshotResponse>, Status> {
-        answer(self.one_snapshot(request.into_inner()).await)
+        answer(self.get_snapshot(request.into_inner()).await)
     }
 
     async fn controller_expand_volume(
         &self,
         request: Request<pb::ControllerExpandVolumeRequest>,
     ) -> Result<Response<pb::ControllerExpandVolumeResponse>, Status> {
-        answer(self.expand(request.into_inner()).await)
+        let controller = Self(Arc::clone(&self.0));
+        let call = async move { controller.expand(request.into_inner()).await };
+        answer(to_its_end(call).await)
     }
 
     async fn controller_get_volume(

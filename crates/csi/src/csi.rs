@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use cove_env::Env;
 use cove_hub::VolumeHub;
-use cove_hub::volume_hub::VolumeReport;
+use cove_hub::volume_hub::{PageRequest, Volume, VolumeReport};
 use cove_types::{NodeId, OperationId, ParseError, VolumeId};
-use cove_unix_grpc::connections;
-use tokio::net::UnixListener;
+use cove_unix_grpc::{Listening, connections};
 use tonic::transport::Server;
 
 use crate::controller::Controller;
 use crate::group::GroupController;
 use crate::identity::Identity;
 use crate::node::Node;
+use crate::paging;
 use crate::proto::controller_server::ControllerServer;
 use crate::proto::group_controller_server::GroupControllerServer;
 use crate::proto::identity_server::IdentityServer;
@@ -97,12 +97,14 @@ pub(crate) struct Driver {
     pub(crate) hub: Arc<dyn VolumeHub>,
     pub(crate) options: Options,
     pub(crate) env: Env,
-    /// Who changes what is published, or deletes.
-    pub(crate) publishing: Turns,
-    /// Who mounts or unmounts.
+    /// Who changes a volume's size or where it is published, or deletes it.
+    pub(crate) changing: Turns,
+    /// Who mounts or unmounts a volume, or at a place, or deletes it.
     pub(crate) mounting: Turns,
     /// Held while the volumes that are published on a node are counted and one is added.
     pub(crate) counting: tokio::sync::Mutex<()>,
+    /// Held while the Hub is asked what room the node has.
+    pub(crate) asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Csi {
@@ -113,9 +115,10 @@ impl Csi {
             hub,
             options,
             env,
-            publishing: Turns::default(),
+            changing: Turns::default(),
             mounting: Turns::default(),
             counting: tokio::sync::Mutex::new(()),
+            asking: Arc::default(),
         }))
     }
 }
@@ -132,17 +135,33 @@ impl Driver {
         Ok(self.hub.volume_status(volume.clone()).await?)
     }
 
-    /// A new operation id for a call on a volume, which may be gone.
-    pub(crate) async fn operation(&self, volume: &VolumeId) -> Result<OperationId, CallError> {
+    /// A volume; none when it is gone.
+    pub(crate) async fn find_volume(&self, volume: &VolumeId) -> Result<Option<Volume>, CallError> {
         match self.report(volume).await {
-            Ok(report) => Ok(self.env.operation_id(report.volume.seq)),
-            Err(error) if error.is_absence() => Ok(self.env.operation_id(0)),
+            Ok(report) => Ok(Some(report.volume)),
+            Err(error) if error.is_absence() => Ok(None),
             Err(error) => Err(error),
         }
     }
+
+    /// All volumes, in the order of their ids.
+    pub(crate) async fn list_volumes(&self) -> Result<Vec<Volume>, CallError> {
+        let fetch = |page: PageRequest| async { Ok(self.hub.list_volumes(page).await?) };
+        Ok(paging::page(0, String::new(), fetch).await?.items)
+    }
+
+    /// A new operation id for a call on volumes, which may be gone.
+    pub(crate) async fn operation(&self, volumes: &[VolumeId]) -> Result<OperationId, CallError> {
+        let mut seq = 0;
+        for volume in volumes {
+            seq = seq.max(self.find_volume(volume).await?.map_or(0, |volume| volume.seq));
+        }
+        Ok(self.env.operation_id(seq))
+    }
 }
 
-/// Serves the interface until `shutdown` ends and the calls that were under way then are answered. Callers are root
+/// Serves the interface on a socket from [`listen`](crate::listen) until `shutdown` ends, when the socket's file goes,
+/// and the calls that were under way then are answered. Callers are root
 /// and whoever runs this process; the connections of others are closed.
 ///
 /// # Errors
@@ -150,11 +169,16 @@ impl Driver {
 /// The connections cannot be served.
 pub async fn serve(
     csi: Csi,
-    listener: UnixListener,
+    listening: Listening,
     services: Services,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let Csi(driver) = csi;
+    let Listening { listener, file } = listening;
+    let until = async move {
+        shutdown.await;
+        drop(file);
+    };
     let identity = IdentityServer::new(Identity(Arc::clone(&driver)))
         .max_decoding_message_size(REQUEST_BYTES_MAX);
     let controller = services.controller.then(|| {
@@ -173,7 +197,7 @@ pub async fn serve(
         .add_optional_service(controller)
         .add_optional_service(group)
         .add_optional_service(node)
-        .serve_with_incoming_shutdown(connections(listener), shutdown)
+        .serve_with_incoming_shutdown(connections(listener), until)
         .await
         .map_err(io::Error::other)
 }

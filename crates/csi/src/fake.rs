@@ -16,6 +16,7 @@ use cove_types::wire::Bytes;
 use cove_types::{Durability, EntryId, NodeId, OperationId, SnapshotId, VolumeId};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 /// A volume that is well, on node `n1`, of 100 MiB of which 30 MiB are used.
 pub(crate) fn report(id: &str) -> VolumeReport {
@@ -54,6 +55,12 @@ pub(crate) struct FakeHub {
     pub(crate) is_silent: AtomicBool,
     /// How often it was asked for its room.
     pub(crate) room_asked: AtomicU32,
+    /// How often it was asked for a list of volumes.
+    pub(crate) lists_asked: AtomicU32,
+    /// Whoever changes a volume goes through here. A test that has it holds them up.
+    pub(crate) door: tokio::sync::Mutex<()>,
+    /// Told when somebody comes to the door.
+    pub(crate) at_door: Notify,
 }
 
 #[derive(Default)]
@@ -172,6 +179,8 @@ impl VolumeHub for FakeHub {
     }
 
     async fn modify_volume(&self, change: ModifyVolume) -> Result<Volume, HubError> {
+        self.at_door.notify_one();
+        let _through = self.door.lock().await;
         let mut state = self.state();
         let gone = HubError::NoVolume { volume: change.volume.clone() };
         let volume = &mut state.volumes.get_mut(&change.volume).ok_or(gone)?.volume;
@@ -202,10 +211,10 @@ impl VolumeHub for FakeHub {
         }
         let entry = EntryId::derive(&wanted.operation, "snapshot");
         let made = wanted.volumes.into_iter().map(|volume| Snapshot {
-            id: SnapshotId { volume, entry },
             name: name.clone(),
             created_at: Timestamp::UNIX_EPOCH,
-            bytes: 0,
+            bytes: state.volumes[&volume].bytes.logical,
+            id: SnapshotId { volume, entry },
             durability: Durability::OnThisNode,
             group: wanted.is_group.then(|| format!("group-{}", wanted.operation)),
         });
@@ -245,6 +254,7 @@ impl VolumeHub for FakeHub {
     }
 
     async fn list_volumes(&self, request: PageRequest) -> Result<Page<Volume>, HubError> {
+        self.lists_asked.fetch_add(1, Ordering::Relaxed);
         let state = self.state();
         let volumes = state.volumes.values().map(|report| report.volume.clone());
         page(volumes.map(|volume| (volume.id.to_string(), volume)).collect(), &request)

@@ -6,7 +6,7 @@ use cove_hub::volume_hub::{GROUP_MAX, PageRequest, Snapshot, SnapshotFilter, Sna
 use cove_types::{Classify, ErrorKind};
 use tonic::{Request, Response, Status};
 
-use crate::controller::snapshots::{check_parameters, find_snapshot, snapshot, timestamp};
+use crate::controller::snapshots::{Sources, check_parameters, find_snapshot, snapshot, timestamp};
 use crate::csi::Driver;
 use crate::paging;
 use crate::proto as pb;
@@ -19,10 +19,10 @@ use crate::status::{CallError, answer, excerpt};
 pub(crate) struct GroupController(pub(crate) Arc<Driver>);
 
 /// A group, as it is sent; its snapshots are one at least.
-fn group(id: String, snapshots: &[Snapshot]) -> pb::VolumeGroupSnapshot {
+fn group(id: String, snapshots: &[Snapshot], sources: &Sources) -> pb::VolumeGroupSnapshot {
     pb::VolumeGroupSnapshot {
         group_snapshot_id: id,
-        snapshots: snapshots.iter().map(snapshot).collect(),
+        snapshots: snapshots.iter().map(|member| snapshot(member, sources)).collect(),
         creation_time: snapshots.first().map(|first| timestamp(first.created_at)),
         ready_to_use: true,
     }
@@ -41,6 +41,7 @@ fn check_members(named: &[String], group: &[Snapshot]) -> Result<(), CallError> 
 }
 
 impl GroupController {
+    /// A group of a name, new or as it was asked for before; then its sources may be gone.
     async fn create(
         &self,
         request: pb::CreateVolumeGroupSnapshotRequest,
@@ -57,27 +58,23 @@ impl GroupController {
             return Err(CallError::Invalid { field, why });
         }
         let mut volumes = Vec::new();
-        let mut seq = 0;
         for id in &request.source_volume_ids {
             let volume = volume_id(field, id)?;
             if volumes.contains(&volume) {
                 let why = format!("volume {volume} is named twice");
                 return Err(CallError::Invalid { field, why });
             }
-            seq = seq.max(self.0.report(&volume).await?.volume.seq);
             volumes.push(volume);
         }
-        let wanted = SnapshotVolumes {
-            volumes,
-            name,
-            is_group: true,
-            operation: self.0.env.operation_id(seq),
-            wait_saved: false,
-        };
+        let operation = self.0.operation(&volumes).await?;
+        let wanted =
+            SnapshotVolumes { volumes, name, is_group: true, operation, wait_saved: false };
         let snapshots = self.0.hub.snapshot(wanted).await?;
         let id = snapshots.iter().find_map(|snapshot| snapshot.group.clone());
         let id = id.ok_or_else(|| CallError::Unknown { what: "the group's id".to_owned() })?;
-        Ok(pb::CreateVolumeGroupSnapshotResponse { group_snapshot: Some(group(id, &snapshots)) })
+        let sources = Sources::find(&self.0, &snapshots).await?;
+        let group_snapshot = Some(group(id, &snapshots, &sources));
+        Ok(pb::CreateVolumeGroupSnapshotResponse { group_snapshot })
     }
 
     /// The snapshots of a group; none when there is no such group, whether its id is well formed or not.
@@ -109,7 +106,8 @@ impl GroupController {
             return Err(CallError::Unknown { what });
         }
         check_members(&request.snapshot_ids, &members)?;
-        let group = group(id.to_owned(), &members);
+        let sources = Sources::find(&self.0, &members).await?;
+        let group = group(id.to_owned(), &members, &sources);
         Ok(pb::GetVolumeGroupSnapshotResponse { group_snapshot: Some(group) })
     }
 
@@ -127,7 +125,7 @@ impl GroupController {
             }
         }
         for member in members {
-            let operation = self.0.operation(&member.id.volume).await?;
+            let operation = self.0.operation(std::slice::from_ref(&member.id.volume)).await?;
             self.0.hub.delete_snapshot(member.id, operation).await?;
         }
         Ok(pb::DeleteVolumeGroupSnapshotResponse {})

@@ -8,11 +8,11 @@ use crate::proto as pb;
 use crate::proto::volume_health::VolumeHealthEntry;
 
 /// The longest text in a field, in bytes ("Size Limits" of the interface).
-const TEXT_BYTES_MAX: usize = 128;
+const FIELD_BYTES_MAX: usize = 128;
 
 /// As much of a text as a field holds.
-pub(crate) fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+pub(crate) fn as_field(text: &str) -> String {
+    text[..text.floor_char_boundary(FIELD_BYTES_MAX)].to_owned()
 }
 
 /// The reason for which somebody acts, or nobody.
@@ -24,7 +24,7 @@ fn reason(who_acts: &str) -> &'static str {
     }
 }
 
-/// How a volume is: an entry for each reason, with the gravest problem of it; none when it is well.
+/// How a volume is: an entry for each reason, with the first problem of it; none when it is well.
 pub(crate) fn health(report: &VolumeReport) -> pb::VolumeHealth {
     let mut reasons: BTreeMap<&str, &str> = BTreeMap::new();
     for problem in &report.problems {
@@ -38,7 +38,7 @@ pub(crate) fn health(report: &VolumeReport) -> pb::VolumeHealth {
     let degraded = reasons.into_iter().map(|(reason, what)| VolumeHealthEntry {
         status: pb::VolumeHealthErrorType::Degraded.into(),
         reason: reason.to_owned(),
-        message: short(what),
+        message: as_field(what),
     });
     pb::VolumeHealth {
         volume_id: report.volume.id.to_string(),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_is_told_once_with_its_gravest_problem() {
+    fn each_reason_is_told_once_with_its_first_problem() {
         let mut report = report("a");
         report.problems = vec![
             problem("operator", "the store does not answer"),
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        assert_eq!(short(&"é".repeat(70)), "é".repeat(64));
-        assert_eq!(short("x"), "x");
-        assert_eq!(short(&format!("x{}", "é".repeat(70))).len(), 127);
+        assert_eq!(as_field(&"é".repeat(70)), "é".repeat(64));
+        assert_eq!(as_field("x"), "x");
+        assert_eq!(as_field(&format!("x{}", "é".repeat(70))).len(), 127);
     }
 }

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_hub::HubError;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -17,14 +16,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::csi::Csi;
 use crate::registration::{Registered, RegistrationState};
-
-/// How long the Hub may take to tell the node's room.
-const ROOM_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the head of a request may take.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -45,8 +41,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Health {
     csi: Csi,
     registration: Option<RegistrationState>,
-    /// Held while the Hub is asked: of a pool that hangs one question hangs, and not one for each probe.
-    asking: Arc<Mutex<()>>,
 }
 
 impl Health {
@@ -56,37 +50,7 @@ impl Health {
         {
             return Err("kubelet has not registered the driver: the log says why");
         }
-        match tokio::time::timeout(ROOM_WITHIN, self.ask()).await {
-            Ok(Some(Ok(()))) => Ok(()),
-            Ok(Some(Err(error))) => {
-                tracing::warn!(error = error.chain(), "not well: the Hub does not tell its room");
-                Err("the Hub does not tell what room this node has: the log says why")
-            }
-            Ok(None) => Err("the Hub failed to tell what room this node has: the log says why"),
-            Err(_) => {
-                tracing::warn!("not well: the Hub does not answer");
-                Err("the Hub does not tell within 3 s what room this node has")
-            }
-        }
-    }
-
-    /// Asks the Hub for the node's room, when nobody else does; none when asking breaks down. The question goes on
-    /// although whoever asked gives up.
-    async fn ask(&self) -> Option<Result<(), HubError>> {
-        let turn = Arc::clone(&self.asking).lock_owned().await;
-        let driver = Arc::clone(&self.csi.0);
-        let asked = tokio::spawn(async move {
-            let told = driver.hub.capacity(Some(driver.options.node.clone())).await;
-            drop(turn);
-            told.map(|_| ())
-        });
-        match asked.await {
-            Ok(told) => Some(told),
-            Err(error) => {
-                tracing::error!(%error, "the Hub was not asked to the end");
-                None
-            }
-        }
+        self.csi.0.check_well().await.map_err(|unwell| unwell.line())
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
@@ -140,7 +104,7 @@ pub async fn serve_healthz(
     registration: Option<RegistrationState>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let health = Arc::new(Health { csi, registration, asking: Arc::default() });
+    let health = Arc::new(Health { csi, registration });
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let accept = async {

@@ -57,13 +57,7 @@ impl pb::identity_server::Identity for Identity {
         &self,
         _: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeResponse>, Status> {
-        let ready = match self.0.hub.capacity(None).await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(error = error.chain(), "not ready: the Hub does not tell its room");
-                false
-            }
-        };
-        Ok(Response::new(pb::ProbeResponse { ready: Some(ready) }))
+        let ready = Some(self.0.check_well().await.is_ok());
+        Ok(Response::new(pb::ProbeResponse { ready }))
     }
 }

@@ -26,6 +26,7 @@ mod socket;
 mod status;
 mod target;
 mod turns;
+mod unwell;
 
 pub use csi::{Compat, Csi, DRIVER, Options, Services, serve};
 pub use healthz::serve_healthz;

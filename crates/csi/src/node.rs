@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::capability::access;
 use crate::controller::publishing::READONLY_CONTEXT;
 use crate::csi::{Compat, Driver};
-use crate::health::{health, short};
+use crate::health::{as_field, health};
 use crate::mounts::Content;
 use crate::proto as pb;
 use crate::proto::node_get_storage_health_response::StorageBackendHealth;
@@ -61,14 +61,7 @@ async fn blocking<T: Send + 'static>(
         drop(turn);
         result
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(CallError::Io {
-            verb: "end",
-            path: "a call".to_owned(),
-            source: std::io::Error::other(error),
-        }),
-    }
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(CallError::broken(error)))
 }
 
 /// What of a volume is used: of its quota, or of the pool when nothing limits it.
@@ -155,8 +148,11 @@ impl Node {
         let volume = volume_id("volume_id", &request.volume_id)?;
         let turn = self.0.mounting.take(&volume)?;
         let files = self.files(&volume).await?;
+        let mounting = self.0.mounting.clone();
         blocking(Some(turn), move || {
-            Target::get(field, &request.target_path)?.publish(field, &volume, &files, access)
+            let target = Target::get(field, &request.target_path)?;
+            let _turn = mounting.take(&target)?;
+            target.publish(field, &volume, &files, access)
         })
         .await?;
         Ok(pb::NodePublishVolumeResponse {})
@@ -174,9 +170,11 @@ impl Node {
         // a malformed id is that of no volume, of which nothing is mounted
         let volume: Option<VolumeId> = request.volume_id.parse().ok();
         let turn = volume.as_ref().map(|volume| self.0.mounting.take(volume)).transpose()?;
-        blocking(turn, move || match Target::find(field, &request.target_path)? {
-            Some(target) => target.unpublish(volume.as_ref()),
-            None => Ok(()),
+        let mounting = self.0.mounting.clone();
+        blocking(turn, move || {
+            let Some(target) = Target::find(field, &request.target_path)? else { return Ok(()) };
+            let _turn = mounting.take(&target)?;
+            target.unpublish(volume.as_ref())
         })
         .await?;
         Ok(pb::NodeUnpublishVolumeResponse {})
@@ -254,14 +252,12 @@ impl Node {
 
     /// Whether this node's pool answers.
     async fn storage_health(&self) -> pb::NodeGetStorageHealthResponse {
-        let node = self.0.options.node.clone();
-        let problem =
-            self.0.hub.capacity(Some(node)).await.err().map(|error| StorageBackendHealth {
-                status: pb::StorageHealthErrorType::StorageUnreachable.into(),
-                reason: "PoolUnreachable".to_owned(),
-                message: short(&error.chain()),
-                volume_capability: None,
-            });
+        let problem = self.0.check_well().await.err().map(|unwell| StorageBackendHealth {
+            status: pb::StorageHealthErrorType::StorageUnreachable.into(),
+            reason: "PoolUnreachable".to_owned(),
+            message: as_field(&unwell.told()),
+            volume_capability: None,
+        });
         pb::NodeGetStorageHealthResponse { backend_health: problem.into_iter().collect() }
     }
 }

@@ -18,19 +18,29 @@ pub(crate) async fn page<T, F>(
 where
     F: Future<Output = Result<Page<T>, CallError>>,
 {
-    let most = usize::try_from(max_entries).map_err(|_| CallError::Invalid {
-        field: "max_entries",
-        why: "a number of entries is not negative".to_owned(),
-    })?;
+    let most = entries_max(max_entries)?;
     let mut page = Page { items: Vec::new(), next_token: token };
     loop {
-        let size = u32::try_from(most - page.items.len().min(most)).unwrap_or(u32::MAX);
+        let size = most.map_or(0, |most| most - page.items.len().min(most));
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
         let part = fetch(PageRequest { size, token: page.next_token }).await?;
         page.items.extend(part.items);
         page.next_token = part.next_token;
-        if page.next_token.is_empty() || (most > 0 && page.items.len() >= most) {
+        if page.next_token.is_empty() || most.is_some_and(|most| page.items.len() >= most) {
             return Ok(page);
         }
+    }
+}
+
+/// How many entries a list may have; any number when nothing is said.
+pub(crate) fn entries_max(max_entries: i32) -> Result<Option<usize>, CallError> {
+    match usize::try_from(max_entries) {
+        Ok(0) => Ok(None),
+        Ok(most) => Ok(Some(most)),
+        Err(_) => Err(CallError::Invalid {
+            field: "max_entries",
+            why: "a number of entries is not negative".to_owned(),
+        }),
     }
 }
 

@@ -15,12 +15,10 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cove_unix_grpc::connections;
-use tokio::net::UnixListener;
+use cove_unix_grpc::{Listening, connections};
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -80,11 +78,10 @@ pub fn registration_socket(directory: &Path) -> PathBuf {
 /// A registration that kubelet can ask for already. Its socket is removed when it is dropped.
 #[derive(Debug)]
 pub struct Registration {
-    listener: UnixListener,
+    listening: Listening,
     /// The socket that the driver serves Node on.
     endpoint: String,
     state: RegistrationState,
-    socket: Socket,
 }
 
 impl Registration {
@@ -97,9 +94,8 @@ impl Registration {
     pub fn listen(directory: &Path, endpoint: &Path) -> io::Result<Self> {
         let endpoint = reachable(endpoint)?;
         let path = PathBuf::from(reachable(&registration_socket(directory))?);
-        let listener = listen(&path)?;
-        let socket = Socket::look_up(path)?;
-        Ok(Self { listener, endpoint, state: RegistrationState::new(), socket })
+        let listening = listen(&path)?;
+        Ok(Self { listening, endpoint, state: RegistrationState::new() })
     }
 
     /// What kubelet says of the driver, from now on.
@@ -125,43 +121,6 @@ fn reachable(path: &Path) -> io::Result<String> {
     }
 }
 
-/// A socket that is removed when this is dropped, unless another is in its place by then.
-#[derive(Debug)]
-struct Socket {
-    path: PathBuf,
-    /// The device and the inode.
-    id: (u64, u64),
-}
-
-impl Socket {
-    fn look_up(path: PathBuf) -> io::Result<Self> {
-        let id = Self::id(&path)?;
-        Ok(Self { path, id })
-    }
-
-    fn id(path: &Path) -> io::Result<(u64, u64)> {
-        std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let removed = match Self::id(&self.path) {
-            // the socket of the driver that came after this one
-            Ok(id) if id != self.id => return,
-            Ok(_) => std::fs::remove_file(&self.path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let path = self.path.display();
-                tracing::warn!(%error, %path, "the registration with kubelet is not taken away");
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Serves the registration until `shutdown` ends. The socket is removed then, before the last calls are answered, so
 /// that kubelet gives the driver up and does not wait for it. Callers are those of [`serve`](crate::serve).
 ///
@@ -172,10 +131,11 @@ pub async fn serve_registration(
     registration: Registration,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let Registration { listener, endpoint, state, socket } = registration;
+    let Registration { listening, endpoint, state } = registration;
+    let Listening { listener, file } = listening;
     let until = async move {
         shutdown.await;
-        drop(socket);
+        drop(file);
     };
     let service = RegistrationServer::new(Answers { endpoint, state })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);

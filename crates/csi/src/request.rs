@@ -1,11 +1,8 @@
 //! Fields of requests, as what they mean.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeInclusive;
 
-use cove_content::retention::KEEP_MAX;
 use cove_content::spec::{LABEL_BYTES_MAX, QUOTA_BYTES};
-use cove_content::spec::{RETENTION, STORING_INTERVAL, STORING_INTERVAL_SECONDS};
 use cove_hub::volume_hub::{QuotaRange, VolumeSource};
 use cove_types::{NodeId, SnapshotId, VolumeId, VolumeName};
 
@@ -20,7 +17,7 @@ pub const TOPOLOGY_NODE: &str = "topology.cove.csi.storage/node";
 const KUBERNETES: &str = "csi.storage.k8s.io/";
 
 /// The most bytes of labels that a request brings along: with them there is room for those that are set later.
-const LABELS_BYTES_MAX: usize = 512;
+const BROUGHT_LABELS_BYTES_MAX: usize = 512;
 
 /// What is said in a field that has to say something.
 pub(crate) fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str, CallError> {
@@ -116,7 +113,7 @@ pub(crate) fn labels(
         let is_label = [key, value].iter().all(|text| {
             (1..=LABEL_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
         });
-        if is_label && bytes + key.len() + value.len() <= LABELS_BYTES_MAX {
+        if is_label && bytes + key.len() + value.len() <= BROUGHT_LABELS_BYTES_MAX {
             bytes += key.len() + value.len();
             labels.insert(key.clone(), value.clone());
         }
@@ -128,26 +125,9 @@ pub(crate) fn labels(
 pub(crate) fn mutable_parameters(
     parameters: &HashMap<String, String>,
 ) -> Result<BTreeMap<String, String>, CallError> {
-    let field = "mutable_parameters";
-    let mut known = BTreeMap::new();
-    for (key, value) in parameters {
-        let (range, unit): (RangeInclusive<u32>, _) = match key.as_str() {
-            STORING_INTERVAL => (STORING_INTERVAL_SECONDS, "seconds"),
-            RETENTION => (1..=KEEP_MAX, "entries"),
-            _ => {
-                let why =
-                    format!("\"{}\" is neither {STORING_INTERVAL} nor {RETENTION}", excerpt(key));
-                return Err(CallError::Invalid { field, why });
-            }
-        };
-        let number = value.parse().ok().filter(|number| range.contains(number));
-        let number = number.ok_or_else(|| {
-            let (first, last, found) = (range.start(), range.end(), excerpt(value));
-            let why = format!("{key} is {first} to {last} {unit}, found \"{found}\"");
-            CallError::Invalid { field, why }
-        })?;
-        known.insert(key.clone(), number.to_string());
-    }
+    let known = parameters.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    cove_hub::check_parameters(&known)
+        .map_err(|law| CallError::Invalid { field: "mutable_parameters", why: law.to_string() })?;
     Ok(known)
 }
 
@@ -233,12 +213,17 @@ mod tests {
 
     #[test]
     fn parameters_that_can_change_are_two_numbers() {
-        let lawful = map(&[("storingInterval", "060"), ("retention", "200")]);
+        let lawful = map(&[("storingInterval", "60"), ("retention", "200")]);
         let known = mutable_parameters(&lawful).unwrap();
         assert_eq!((known["storingInterval"].as_str(), known["retention"].as_str()), ("60", "200"));
-        for (key, value) in
-            [("storingInterval", "0"), ("storingInterval", "86401"), ("retention", "x"), ("x", "1")]
-        {
+        for (key, value) in [
+            ("storingInterval", "0"),
+            ("storingInterval", "86401"),
+            ("storingInterval", "060"),
+            ("retention", "+5"),
+            ("retention", "x"),
+            ("x", "1"),
+        ] {
             let refused = mutable_parameters(&map(&[(key, value)])).unwrap_err();
             assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
         }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use cove_hub::HubError;
-use cove_types::{Classify, ErrorKind, VolumeId};
+use cove_types::{Classify, ErrorKind};
 use tonic::{Code, Response, Status};
 
 /// What callers are told of an error that only the log explains.
@@ -15,7 +15,7 @@ const INTERNAL: &str = "internal error: the log of the driver says more";
 const SHOWN_BYTES_MAX: usize = 128;
 
 /// The longest text of a refusal, in bytes; what is written here never is as long.
-const TEXT_BYTES_MAX: usize = 1000;
+const REFUSAL_BYTES_MAX: usize = 1000;
 
 /// A caller's text on one line, as far as a person reads it.
 pub(crate) fn excerpt(text: &str) -> String {
@@ -67,9 +67,9 @@ impl CallError {
         Self::Unknown { what: format!("snapshot \"{}\"", excerpt(id)) }
     }
 
-    /// Another call on the volume is under way.
-    pub(crate) fn busy(volume: &VolumeId) -> Self {
-        Self::Busy { what: format!("volume {volume}") }
+    /// The task that did the work has panicked.
+    pub(crate) fn broken(error: tokio::task::JoinError) -> Self {
+        Self::Io { verb: "end", path: "a call".to_owned(), source: io::Error::other(error) }
     }
 
     /// Whether what was asked for is not there.
@@ -94,7 +94,21 @@ impl CallError {
         }
     }
 
-    /// The error with its causes, on one line.
+    /// What the log has: the error with its causes, on one line.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.chain();
+        text.truncate(text.floor_char_boundary(REFUSAL_BYTES_MAX));
+        text
+    }
+
+    /// What callers are told: the same, unless only the log explains it.
+    pub(crate) fn told(&self) -> String {
+        match self.code() {
+            Code::Internal => INTERNAL.to_owned(),
+            _ => self.text(),
+        }
+    }
+
     fn chain(&self) -> String {
         if let Self::Hub(error) = self {
             return error.chain();
@@ -130,17 +144,13 @@ pub(crate) fn code(kind: ErrorKind) -> Code {
 /// An error stops travelling here, so that here it is logged. Details stay empty, as the interface wants it.
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
-        let (code, mut text) = (error.code(), error.chain());
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        let (code, text) = (error.code(), error.text());
         match code {
-            Code::Internal => {
-                tracing::error!(error = text, "a call failed");
-                return Self::new(code, INTERNAL);
-            }
+            Code::Internal => tracing::error!(error = text, "a call failed"),
             Code::DataLoss => tracing::error!(error = text, "a call found damage"),
             _ => tracing::debug!(?code, error = text, "refused a call"),
         }
-        Self::new(code, text)
+        Self::new(code, error.told())
     }
 }
 

@@ -3,12 +3,16 @@
 //! Callers name places in directories that others write to. The directory is opened once and the last name resolved
 //! in it, and that name is never followed: a link in its place is refused, and nothing is mounted or made elsewhere.
 //! A path with `..` in it is none, since where it leads depends on links.
+//!
+//! A volume is mounted here with one step of the kernel's, and whoever sees the mount, in whichever namespace, sees it
+//! as it was asked for.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use cove_btrfs::add_mount_flags;
 use cove_types::VolumeId;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,13 +21,14 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use crate::capability::Access;
 use crate::mounts::{self, Content, Mount, shown};
 use crate::status::{CallError, excerpt};
+use crate::turns::Thing;
 
 /// The permissions of directories that are made here.
 const DIRECTORY_MODE: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
 
 /// The longest path and the longest name that the kernel takes, in bytes ("PATH_MAX" and "NAME_MAX" in
 /// `include/uapi/linux/limits.h`; a path's last byte is 0).
-const PATH_BYTES_MAX: usize = 4095;
+const TARGET_BYTES_MAX: usize = 4095;
 const NAME_BYTES_MAX: usize = 255;
 
 /// A name in a directory.
@@ -60,7 +65,7 @@ impl Target {
         if Path::new(path).components().any(|part| part == Component::ParentDir) {
             return Err(invalid("a path has no .. in it"));
         }
-        if path.len() > PATH_BYTES_MAX || name.len() > NAME_BYTES_MAX {
+        if path.len() > TARGET_BYTES_MAX || name.len() > NAME_BYTES_MAX {
             return Err(invalid("a path has at most 4095 bytes, and 255 in each name"));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -71,7 +76,7 @@ impl Target {
             Err(Errno::LOOP) => return Err(invalid("a path leads through too many links")),
             Err(error) => return Err(failed("open", parent)(error)),
         };
-        let point = std::fs::read_link(short(&directory, None))
+        let point = std::fs::read_link(through(&directory))
             .map_err(|source| io_failed("look up", parent, source))?
             .join(name);
         Ok(Some(Self { directory, name: name.to_owned(), point }))
@@ -119,8 +124,7 @@ impl Target {
 
     /// Mounts the files of a volume here. What is mounted so already is success.
     ///
-    /// Interrupted, it leaves an empty directory or the mount, for writing perhaps until it is made read only;
-    /// nobody has been told that it is there then.
+    /// Interrupted, it leaves an empty directory or the mount as it was asked for; repeated, it succeeds.
     pub(crate) fn publish(
         &self,
         field: &'static str,
@@ -133,7 +137,7 @@ impl Target {
             return Ok(());
         }
         let is_new = self.ensure_directory(field)?;
-        let mounted = self.mount(files, access.flags);
+        let mounted = self.mount(volume, files, access.flags);
         if mounted.is_err() && is_new {
             // it was empty a moment ago; a directory that is not stays
             let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR);
@@ -141,31 +145,25 @@ impl Target {
         mounted
     }
 
-    fn mount(&self, files: &Path, flags: MountFlags) -> Result<(), CallError> {
+    /// Attaches a mount that has its flags already. To change it afterwards would be too late: where the place is
+    /// shared, attaching makes copies of the mount for others, which would keep what it had.
+    fn mount(&self, volume: &VolumeId, files: &Path, flags: MountFlags) -> Result<(), CallError> {
         let clone = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-        let tree = rustix::mount::open_tree(CWD, files, clone).map_err(failed("open", files))?;
+        let tree = rustix::mount::open_tree(CWD, files, clone).map_err(|errno| match errno {
+            // deleted since the Hub told where they are
+            Errno::NOENT => CallError::no_volume(volume.as_str()),
+            errno => failed("open", files)(errno),
+        })?;
+        add_mount_flags(&tree, flags)
+            .map_err(failed("set the flags of a mount for", &self.point))?;
         let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let at = rustix::fs::openat(&self.directory, &self.name, open, Mode::empty())
             .map_err(failed("open", &self.point))?;
         let both =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &at, "", both)
-            .map_err(failed("mount", &self.point))?;
-        if flags.is_empty() {
-            return Ok(());
-        }
-        let changed = self.mounts().and_then(|mounts| {
-            let present = shown(&mounts, &self.point).map_or(MountFlags::empty(), |m| m.flags);
-            let flags = MountFlags::BIND | together(present, flags);
-            rustix::mount::mount_remount(short(&tree, None), flags, c"")
-                .map_err(failed("change the mount at", &self.point))
-        });
-        if changed.is_err() {
-            self.unmount()?;
-        }
-        changed
+        rustix::mount::move_mount(&tree, "", &at, "", both).map_err(failed("mount", &self.point))
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, CallError> {
@@ -180,7 +178,7 @@ impl Target {
 
     /// Takes the mount of the topmost file system away, as long as nobody uses it.
     fn unmount(&self) -> Result<(), CallError> {
-        let place = short(&self.directory, Some(&self.name));
+        let place = through(&self.directory).join(&self.name);
         match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
             Ok(()) => Ok(()),
             Err(Errno::BUSY) => Err(CallError::Precondition {
@@ -191,14 +189,14 @@ impl Target {
     }
 
     /// Takes the mounts of a volume away, however often it is mounted here, and those of states that a restore has
-    /// replaced; then the directory. Something else that is here stays, and so does what is in a directory.
+    /// replaced; then the directory. Something else that is here stays, and so does what is in a directory. With no
+    /// volume, an id that is none was named: then nothing is unmounted.
     pub(crate) fn unpublish(&self, volume: Option<&VolumeId>) -> Result<(), CallError> {
         loop {
-            match self.content()? {
-                None => break,
-                Some(Content::Replaced) => self.unmount()?,
-                Some(Content::Volume(found)) if Some(&found) == volume => self.unmount()?,
-                Some(_) => return Ok(()),
+            match step(&self.mounts()?, &self.point, volume)? {
+                Step::Unmount => self.unmount()?,
+                Step::Remove => break,
+                Step::Leave => return Ok(()),
             }
         }
         match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR) {
@@ -212,23 +210,45 @@ impl Target {
     }
 }
 
-/// A path through a descriptor.
-fn short(directory: &OwnedFd, name: Option<&OsStr>) -> PathBuf {
-    let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-    path.extend(name);
-    path
+impl From<&Target> for Thing {
+    fn from(target: &Target) -> Self {
+        Self::Place(target.point.clone())
+    }
 }
 
-/// What a mount has that has some flags and is to have others too.
-fn together(present: MountFlags, wanted: MountFlags) -> MountFlags {
-    let mut flags = present | wanted;
-    // one of these holds; what is asked for does
-    if wanted.contains(MountFlags::NOATIME) {
-        flags.remove(MountFlags::RELATIME);
-    } else if wanted.contains(MountFlags::RELATIME) {
-        flags.remove(MountFlags::NOATIME);
+/// The path of what a descriptor is open on.
+fn through(directory: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+/// What is to be done next for a volume to be mounted no longer at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// What shows is the volume's.
+    Unmount,
+    /// Nothing is mounted there; the directory is in the way.
+    Remove,
+    /// What is there is somebody else's.
+    Leave,
+}
+
+/// Decides by what shows at `point`. A state that a restore has replaced does not tell of which volume it was: it is
+/// taken for that of whoever asks. Refused while the volume lies there under something else.
+fn step(mounts: &[Mount], point: &Path, volume: Option<&VolumeId>) -> Result<Step, CallError> {
+    let is_its = |mount: &Mount| match &mount.content {
+        Content::Volume(found) => Some(found) == volume,
+        Content::Replaced | Content::Other => false,
+    };
+    let Some(mount) = shown(mounts, point) else { return Ok(Step::Remove) };
+    if is_its(mount) || (mount.content == Content::Replaced && volume.is_some()) {
+        return Ok(Step::Unmount);
     }
-    flags
+    match (volume, mounts.iter().any(|mount| mount.point == point && is_its(mount))) {
+        (Some(volume), true) => Err(CallError::Precondition {
+            what: format!("volume {volume} is mounted at {} under something else", point.display()),
+        }),
+        _ => Ok(Step::Leave),
+    }
 }
 
 /// Whether a volume is mounted at `point` as is asked; refused when something else is, when it is mounted otherwise,

@@ -34,6 +34,7 @@ const ALL: Services = Services { controller: true, node: true };
 struct Served {
     home: TempDir,
     hub: Arc<FakeHub>,
+    csi: Csi,
     channel: Channel,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<std::io::Result<()>>,
@@ -50,19 +51,23 @@ fn options(compat: Compat) -> Options {
 
 impl Served {
     async fn start(services: Services, compat: Compat) -> Self {
+        Self::start_as(services, options(compat)).await
+    }
+
+    async fn start_as(services: Services, options: Options) -> Self {
         let home = tempfile::tempdir().unwrap();
         let hub = Arc::new(FakeHub::new(home.path().join("pool")));
-        let csi = Csi::new(Arc::clone(&hub) as _, options(compat), Env::system());
+        let csi = Csi::new(Arc::clone(&hub) as _, options, Env::system());
         let path = home.path().join("csi.sock");
         let listener = listen(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let ended = tokio::spawn(serve(csi, listener, services, shutdown));
+        let ended = tokio::spawn(serve(csi.clone(), listener, services, shutdown));
         let endpoint = Endpoint::try_from(format!("unix://{}", path.display())).unwrap();
         let channel = endpoint.connect().await.unwrap();
-        Self { home, hub, channel, stop, ended }
+        Self { home, hub, csi, channel, stop, ended }
     }
 
     async fn all() -> Self {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cove_content::spec::{QUOTA_BYTES, VolumeSpec};
+use cove_content::spec::{VolumeSpec, check_quota_bytes};
 use cove_types::VolumeName;
 pub(crate) use cove_unix_grpc::field::{
     FieldError, instant, message, optional, optional_instant, optional_message, optional_path,
@@ -17,11 +17,8 @@ pub(crate) fn optional_name(field: &str, text: String) -> Result<Option<String>,
 
 /// A quota that a volume can have.
 pub(crate) fn quota(field: &str, bytes: u64) -> Result<u64, FieldError> {
-    if QUOTA_BYTES.contains(&bytes) {
-        return Ok(bytes);
-    }
-    let law = format!("a quota is 1 MiB to 1 EiB, found {bytes} bytes");
-    Err(FieldError::unlawful(field, law))
+    check_quota_bytes(bytes).map_err(|law| FieldError::unlawful(field, law))?;
+    Ok(bytes)
 }
 
 /// Labels and parameters, by the law of the volume that would have them.

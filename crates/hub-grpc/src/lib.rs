@@ -17,6 +17,6 @@ mod service;
 mod status;
 
 pub use client::HubClient;
-pub use cove_unix_grpc::{ServeError, listen};
+pub use cove_unix_grpc::{Listening, ServeError, listen};
 pub use nodes::{NodeRegistration, NodeRegistry};
 pub use server::{serve, serve_with_nodes};

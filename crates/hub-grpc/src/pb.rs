@@ -11,4 +11,8 @@
 tonic::include_proto!("cove.hub.v1");
 
 /// The descriptors of `hub.proto`, with their comments and what they import, for reflection.
-pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hub.bin"));
+pub(crate) const HUB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hub.bin"));
+
+/// The same with those of `nodes.proto`, where nodes come, too.
+pub(crate) const HUB_AND_NODES: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/hub_and_nodes.bin"));

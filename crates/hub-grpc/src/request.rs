@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use cove_content::spec::{SERVICE_LAW, is_service};
+use cove_content::spec::{SERVICE_LAW, check_quota_bytes, is_service};
 use cove_hub::volume_hub::{
     CreateVolume, EnsureCached, GROUP_MAX, ModifyVolume, PageRequest, QuotaRange, Resolve,
     RestoreVolume, SnapshotFilter, SnapshotVolumes, VolumeSource,
@@ -147,7 +147,7 @@ impl TryFrom<ModifyVolume> for pb::ModifyVolumeRequest {
     /// Zero means on the wire that nothing limits it, so that a quota of 0 bytes ends here.
     fn try_from(request: ModifyVolume) -> Result<Self, ParseError> {
         if request.quota_bytes == Some(Some(0)) {
-            return Err(ParseError("a quota is 1 MiB to 1 EiB, found 0 bytes".into()));
+            check_quota_bytes(0)?;
         }
         Ok(Self {
             volume: request.volume.to_string(),

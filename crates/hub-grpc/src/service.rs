@@ -1,5 +1,6 @@
 //! The calls: words of the wire in, words of the domain out.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use cove_hub::volume_hub::{
@@ -7,8 +8,8 @@ use cove_hub::volume_hub::{
 };
 use cove_hub::{HubError, VolumeHub};
 use cove_unix_grpc::{Ending, is_true, refused};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
@@ -19,45 +20,41 @@ use crate::reply::wire_durability;
 use crate::request::{list_snapshots, page, service, volume_operation};
 use crate::status::{internal, status};
 
-type Hub = Arc<dyn VolumeHub>;
-
 /// The Hub as the wire calls it.
 pub(crate) struct Service {
-    hub: Hub,
+    hub: Arc<dyn VolumeHub>,
     ending: Ending,
 }
 
 impl Service {
-    pub(crate) fn new(hub: Hub, ending: Ending) -> Self {
+    pub(crate) fn new(hub: Arc<dyn VolumeHub>, ending: Ending) -> Self {
         Self { hub, ending }
     }
 
-    /// Runs a call that changes nothing, as long as its caller waits for it.
-    async fn look<T>(
+    /// Runs a call for as long as its caller waits for it. What it has begun to change goes on by itself in the Hub.
+    async fn run<T>(
         &self,
         rpc: &'static str,
         call: impl Future<Output = Result<T, HubError>> + Send,
     ) -> Result<T, Status> {
         let _run = self.ending.running.one_more();
-        let span = tracing::info_span!("hub", rpc);
-        call.instrument(span).await.map_err(|error| status(rpc, &error))
+        let call = call.instrument(tracing::info_span!("hub", rpc));
+        match AssertUnwindSafe(call).catch_unwind().await {
+            Ok(ended) => ended.map_err(|error| status(rpc, &error)),
+            // what happened the panic itself has said
+            Err(_) => Err(internal(rpc, "it panicked")),
+        }
     }
 
-    /// Runs a call that may change something, to its end whatever becomes of its caller.
-    async fn run<T, C>(&self, rpc: &'static str, call: impl FnOnce(Hub) -> C) -> Result<T, Status>
-    where
-        T: Send + 'static,
-        C: Future<Output = Result<T, HubError>> + Send + 'static,
-    {
-        let (run, call) = (self.ending.running.one_more(), call(Arc::clone(&self.hub)));
-        let task = async move {
-            let _run = run;
-            call.await
-        };
-        match tokio::spawn(task.instrument(tracing::info_span!("hub", rpc))).await {
-            Ok(ended) => ended.map_err(|error| status(rpc, &error)),
-            Err(panicked) => Err(internal(rpc, &panicked.to_string())),
-        }
+    /// Makes a volume for one of the two calls that do.
+    async fn make(
+        &self,
+        rpc: &'static str,
+        request: Result<CreateVolume, FieldError>,
+    ) -> Result<(pb::Volume, i32), Status> {
+        let request = request.map_err(refuse)?;
+        let (volume, durability) = self.run(rpc, self.hub.create_volume(request)).await?;
+        Ok((told(rpc, volume)?.into_inner(), wire_durability(durability)))
     }
 }
 
@@ -79,11 +76,8 @@ impl Calls for Service {
         &self,
         request: Request<pb::CreateVolumeRequest>,
     ) -> Result<Response<pb::CreateVolumeResponse>, Status> {
-        let request = CreateVolume::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.create_volume(request).await };
-        let (volume, durability) = self.run("CreateVolume", call).await?;
-        let volume = told("CreateVolume", volume)?.into_inner();
-        let durability = wire_durability(durability);
+        let request = request.into_inner().try_into();
+        let (volume, durability) = self.make("CreateVolume", request).await?;
         Ok(Response::new(pb::CreateVolumeResponse { volume: Some(volume), durability }))
     }
 
@@ -93,7 +87,7 @@ impl Calls for Service {
     ) -> Result<Response<pb::DeleteVolumeResponse>, Status> {
         let pb::DeleteVolumeRequest { volume, op_id } = request.into_inner();
         let (volume, operation) = volume_operation(&volume, &op_id).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.delete_volume(volume, operation).await };
+        let call = self.hub.delete_volume(volume, operation);
         self.run("DeleteVolume", call).await?;
         Ok(Response::new(pb::DeleteVolumeResponse {}))
     }
@@ -103,7 +97,7 @@ impl Calls for Service {
         request: Request<pb::EnsureCachedRequest>,
     ) -> Result<Response<pb::EnsureCachedResponse>, Status> {
         let request = EnsureCached::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.ensure_cached(request).await };
+        let call = self.hub.ensure_cached(request);
         told("EnsureCached", self.run("EnsureCached", call).await?)
     }
 
@@ -112,7 +106,7 @@ impl Calls for Service {
         request: Request<pb::TriggerSyncRequest>,
     ) -> Result<Response<pb::TriggerSyncResponse>, Status> {
         let volume = required("volume", &request.into_inner().volume).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.trigger_sync(volume).await };
+        let call = self.hub.trigger_sync(volume);
         Ok(Response::new(self.run("TriggerSync", call).await?.into()))
     }
 
@@ -123,7 +117,7 @@ impl Calls for Service {
         let request = request.into_inner();
         let volume = required("volume", &request.volume).map_err(refuse)?;
         let name = service(request.service).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.create_service_volume(volume, name).await };
+        let call = self.hub.create_service_volume(volume, name);
         told("CreateServiceVolume", self.run("CreateServiceVolume", call).await?)
     }
 
@@ -132,18 +126,15 @@ impl Calls for Service {
         request: Request<pb::VolumeStatusRequest>,
     ) -> Result<Response<pb::VolumeStatusResponse>, Status> {
         let volume = required("volume", &request.into_inner().volume).map_err(refuse)?;
-        told("VolumeStatus", self.look("VolumeStatus", self.hub.volume_status(volume)).await?)
+        told("VolumeStatus", self.run("VolumeStatus", self.hub.volume_status(volume)).await?)
     }
 
     async fn fork_volume(
         &self,
         request: Request<pb::ForkVolumeRequest>,
     ) -> Result<Response<pb::ForkVolumeResponse>, Status> {
-        let request = CreateVolume::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.create_volume(request).await };
-        let (volume, durability) = self.run("ForkVolume", call).await?;
-        let volume = told("ForkVolume", volume)?.into_inner();
-        let durability = wire_durability(durability);
+        let request = request.into_inner().try_into();
+        let (volume, durability) = self.make("ForkVolume", request).await?;
         Ok(Response::new(pb::ForkVolumeResponse { volume: Some(volume), durability }))
     }
 
@@ -152,7 +143,7 @@ impl Calls for Service {
         request: Request<pb::ModifyVolumeRequest>,
     ) -> Result<Response<pb::ModifyVolumeResponse>, Status> {
         let request = ModifyVolume::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.modify_volume(request).await };
+        let call = self.hub.modify_volume(request);
         let volume = told("ModifyVolume", self.run("ModifyVolume", call).await?)?.into_inner();
         Ok(Response::new(pb::ModifyVolumeResponse { volume: Some(volume) }))
     }
@@ -162,7 +153,7 @@ impl Calls for Service {
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         let request = SnapshotVolumes::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.snapshot(request).await };
+        let call = self.hub.snapshot(request);
         Ok(Response::new(self.run("Snapshot", call).await?.into()))
     }
 
@@ -173,7 +164,7 @@ impl Calls for Service {
         let pb::DeleteSnapshotRequest { snapshot, op_id } = request.into_inner();
         let snapshot = required("snapshot", &snapshot).map_err(refuse)?;
         let operation = required("op_id", &op_id).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.delete_snapshot(snapshot, operation).await };
+        let call = self.hub.delete_snapshot(snapshot, operation);
         self.run("DeleteSnapshot", call).await?;
         Ok(Response::new(pb::DeleteSnapshotResponse {}))
     }
@@ -183,7 +174,7 @@ impl Calls for Service {
         request: Request<pb::ListSnapshotsRequest>,
     ) -> Result<Response<pb::ListSnapshotsResponse>, Status> {
         let (filter, page) = list_snapshots(request.into_inner()).map_err(refuse)?;
-        let page = self.look("ListSnapshots", self.hub.list_snapshots(filter, page)).await?;
+        let page = self.run("ListSnapshots", self.hub.list_snapshots(filter, page)).await?;
         Ok(Response::new(pb::ListSnapshotsResponse {
             snapshots: page.items.into_iter().map(Into::into).collect(),
             next_page_token: page.next_token,
@@ -195,7 +186,7 @@ impl Calls for Service {
         request: Request<pb::RestoreVolumeRequest>,
     ) -> Result<Response<pb::RestoreVolumeResponse>, Status> {
         let request = RestoreVolume::try_from(request.into_inner()).map_err(refuse)?;
-        let call = move |hub: Hub| async move { hub.restore_volume(request).await };
+        let call = self.hub.restore_volume(request);
         told("RestoreVolume", self.run("RestoreVolume", call).await?)
     }
 
@@ -204,7 +195,7 @@ impl Calls for Service {
         request: Request<pb::ResolveVolumeRequest>,
     ) -> Result<Response<pb::ResolveVolumeResponse>, Status> {
         let what = Resolve::try_from(request.into_inner()).map_err(refuse)?;
-        let volume = self.look("ResolveVolume", self.hub.resolve_volume(what)).await?;
+        let volume = self.run("ResolveVolume", self.hub.resolve_volume(what)).await?;
         let volume = told("ResolveVolume", volume)?.into_inner();
         Ok(Response::new(pb::ResolveVolumeResponse { volume: Some(volume) }))
     }
@@ -215,7 +206,7 @@ impl Calls for Service {
     ) -> Result<Response<pb::ListVolumesResponse>, Status> {
         let pb::ListVolumesRequest { page_size, page_token } = request.into_inner();
         let page = page(page_size, page_token).map_err(refuse)?;
-        let page = self.look("ListVolumes", self.hub.list_volumes(page)).await?;
+        let page = self.run("ListVolumes", self.hub.list_volumes(page)).await?;
         let volumes = page.items.into_iter().map(pb::Volume::try_from);
         let volumes = volumes.collect::<Result<_, _>>();
         Ok(Response::new(pb::ListVolumesResponse {
@@ -233,7 +224,7 @@ impl Calls for Service {
         _: Request<pb::WatchVolumesRequest>,
     ) -> Result<Response<Self::WatchVolumesStream>, Status> {
         const RPC: &str = "WatchVolumes";
-        let events = self.look(RPC, self.hub.watch_volumes()).await?;
+        let events = self.run(RPC, self.hub.watch_volumes()).await?;
         let events = events.map(|event| {
             let event = event.map_err(|error| status(RPC, &error))?;
             told(RPC, event).map(Response::into_inner)
@@ -255,7 +246,7 @@ impl Calls for Service {
         request: Request<pb::GetCapacityRequest>,
     ) -> Result<Response<pb::GetCapacityResponse>, Status> {
         let node = optional("node", &request.into_inner().node).map_err(refuse)?;
-        let capacity = self.look("GetCapacity", self.hub.capacity(node)).await?;
+        let capacity = self.run("GetCapacity", self.hub.capacity(node)).await?;
         Ok(Response::new(capacity.into()))
     }
 }

@@ -2,7 +2,7 @@
 
 use cove_content::volumes::VolumeError;
 use cove_types::{
-    Classify, ErrorKind, NodeId, ParseError, SnapshotId, VolumeId, VolumeName, escape_bytes,
+    Classify, ErrorKind, NodeId, ParseError, Slug, SnapshotId, VolumeId, VolumeName, escape_bytes,
 };
 
 /// Why a call on the Hub did not do what it was to do.
@@ -19,6 +19,11 @@ pub enum HubError {
     NoVolume { volume: VolumeId },
     #[error("no volume is called \"{name}\"")]
     NoName { name: String },
+    #[error("no volume is the workspace of a project {project}")]
+    NoProject { project: Slug },
+    /// What is looked for, and the volumes that it may mean.
+    #[error("there is more than one {what}: {volumes}")]
+    SeveralCalled { what: String, volumes: String },
     #[error("snapshot {snapshot} does not exist")]
     NoSnapshot { snapshot: SnapshotId },
     #[error("there is no template \"{name}\"")]
@@ -41,6 +46,8 @@ pub enum HubError {
     IsWorkspace { volume: VolumeId, project: String },
     #[error("of {asked} candidates none is a node that answers")]
     NoCandidate { asked: usize },
+    #[error("of {asked} candidates none is node {owner}, which owns volume {volume}")]
+    OwnedElsewhere { volume: VolumeId, owner: NodeId, asked: usize },
     /// The same operation id was used for another request.
     #[error("the same operation id was used for another request")]
     OtherRequest,
@@ -68,12 +75,16 @@ impl Classify for HubError {
             }
             Self::NoVolume { .. }
             | Self::NoName { .. }
+            | Self::NoProject { .. }
             | Self::NoSnapshot { .. }
             | Self::NoTemplate { .. }
             | Self::NoNode { .. } => ErrorKind::NotFound,
             Self::NameTaken { .. } | Self::SnapshotNameTaken { .. } => ErrorKind::AlreadyExists,
             Self::Busy { .. } | Self::OtherRequest => ErrorKind::Conflict,
-            Self::IsWorkspace { .. } | Self::NoCandidate { .. } => ErrorKind::Precondition,
+            Self::IsWorkspace { .. }
+            | Self::NoCandidate { .. }
+            | Self::OwnedElsewhere { .. }
+            | Self::SeveralCalled { .. } => ErrorKind::Precondition,
             Self::Volumes { source, .. } => source.kind(),
             Self::Remote { kind, .. } => *kind,
         }
@@ -84,10 +95,17 @@ impl HubError {
     /// Why a node did not do something to a volume, or to an entry of it.
     pub(crate) fn of(what: impl Into<String>, volume: &VolumeId, error: VolumeError) -> Self {
         match error {
-            VolumeError::NotHere { volume } => Self::NoVolume { volume },
             VolumeError::NoEntry { entry } => {
                 Self::NoSnapshot { snapshot: SnapshotId { volume: volume.clone(), entry } }
             }
+            error => Self::of_several(what, error),
+        }
+    }
+
+    /// Why a node did not do something to several volumes at once. Of which one an entry is, it does not say.
+    pub(crate) fn of_several(what: impl Into<String>, error: VolumeError) -> Self {
+        match error {
+            VolumeError::NotHere { volume } => Self::NoVolume { volume },
             VolumeError::OtherRequest => Self::OtherRequest,
             source => Self::Volumes { what: what.into(), source },
         }

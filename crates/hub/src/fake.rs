@@ -28,6 +28,11 @@ pub(crate) struct Held {
     document: ProjectDocument,
     spec: VolumeSpec,
     pub(crate) bytes: u64,
+    /// So many of the bytes are of what it began as, and its quota is not charged for them.
+    shared_bytes: u64,
+    /// So many entries nobody can read, which is known once they were asked for.
+    pub(crate) unread_entries: u32,
+    is_read: bool,
     seq: u32,
     ops_from: u32,
     operations: HashMap<OperationId, ([u8; 8], Vec<EntryId>)>,
@@ -60,6 +65,8 @@ pub(crate) struct Fake {
     saves: Arc<Sender<bool>>,
     /// Whether calls that change something go on.
     goes_on: Arc<Sender<bool>>,
+    /// Whether it says what it has.
+    answers: Arc<Sender<bool>>,
 }
 
 impl Fake {
@@ -67,7 +74,7 @@ impl Fake {
         let state = State { free_bytes: 1 << 30, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let open = || Arc::new(Sender::new(true));
-        Self { state, env, saves: open(), goes_on: open() }
+        Self { state, env, saves: open(), goes_on: open(), answers: open() }
     }
 
     /// Whether what is captured is saved.
@@ -91,6 +98,16 @@ impl Fake {
 
     pub(crate) fn mount(&self, volume: &VolumeId) {
         self.state().mounted.insert(volume.clone());
+    }
+
+    /// How many wait until something is saved.
+    pub(crate) fn waiting(&self) -> usize {
+        self.saves.receiver_count()
+    }
+
+    /// Whether it gives no answer at all, not even that it does not.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.answers.send_replace(!hangs);
     }
 
     /// Has a head forget all operations: those of callers that have not seen it as it is are too old.
@@ -220,9 +237,13 @@ impl State {
             saved_at,
             durability: durability(held.is_saved),
             unsaved_bytes: Some(if held.is_saved { 0 } else { held.bytes }),
-            bytes: wire::Bytes { logical: held.bytes, unique: held.bytes, shared: 0 },
+            bytes: wire::Bytes {
+                logical: held.bytes,
+                unique: held.bytes.saturating_sub(held.shared_bytes),
+                shared: held.shared_bytes,
+            },
             entries: u32::try_from(entries).unwrap(),
-            unread_entries: 0,
+            unread_entries: if held.is_read { held.unread_entries } else { 0 },
             not_captured: Vec::new(),
             not_captured_count: 0,
             problems: Vec::new(),
@@ -237,6 +258,9 @@ impl Held {
             document,
             spec,
             bytes,
+            shared_bytes: bytes,
+            unread_entries: 0,
+            is_read: false,
             seq: 1,
             ops_from: 0,
             operations: HashMap::new(),
@@ -306,7 +330,10 @@ impl Held {
 
     fn entry(&self, entry: EntryId) -> Result<EntryView, VolumeError> {
         let found = self.entries.iter().find(|record| record.id == entry);
-        found.map(view).ok_or(VolumeError::NoEntry { entry })
+        found.map(view).ok_or(match self.unread_entries {
+            0 => VolumeError::NoEntry { entry },
+            count => VolumeError::EntriesUnread { count },
+        })
     }
 }
 

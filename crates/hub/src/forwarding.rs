@@ -17,6 +17,7 @@ use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
 use crate::Hub;
+use crate::in_flight::Thing;
 use crate::nodes::Node;
 
 impl Hub {
@@ -34,9 +35,9 @@ impl Hub {
         }
         let mut silent = None;
         for node in nodes {
-            match node.volumes.status(volume).await {
-                Ok(_) => return Ok(node.volumes),
-                Err(VolumeError::NotHere { .. }) => {}
+            match node.find(volume).await {
+                Ok(Some(_)) => return Ok(node.volumes),
+                Ok(None) => {}
                 Err(error) => silent = Some(error),
             }
         }
@@ -67,9 +68,7 @@ impl Hub {
         }
         let mut best: Option<(u64, Arc<dyn Volumes>)> = None;
         for node in nodes {
-            let Ok(Capacity { available_bytes, .. }) = node.volumes.capacity().await else {
-                continue;
-            };
+            let Ok(Capacity { available_bytes, .. }) = node.capacity().await else { continue };
             if best.as_ref().is_none_or(|(most, _)| available_bytes > *most) {
                 best = Some((available_bytes, node.volumes));
             }
@@ -158,7 +157,18 @@ impl Volumes for Hub {
         change: SpecChange,
         document: Option<ProjectDocument>,
     ) -> Result<Captured<VolumeStatus>, VolumeError> {
-        self.home(&volume).await?.specify(call, volume, change, document).await
+        // a program that deletes it meanwhile has to see whether it is a project's workspace
+        let under_way = self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())]);
+        let under_way = under_way.map_err(|busy| VolumeError::Refused {
+            kind: ErrorKind::Conflict,
+            what: busy.to_string(),
+        })?;
+        let home = self.home(&volume).await?;
+        let call = async move {
+            let _under_way = under_way;
+            home.specify(call, volume, change, document).await
+        };
+        self.to_its_end(call).await.unwrap_or(Err(VolumeError::Stopping))
     }
 
     async fn set_trashed(
@@ -211,8 +221,8 @@ impl Volumes for Hub {
     }
 
     async fn capacity(&self) -> Result<Capacity, VolumeError> {
-        let nodes = self.inner.nodes.all();
-        let asked = nodes.iter().map(|node| node.volumes.capacity());
+        let nodes = self.nodes()?;
+        let asked = nodes.iter().map(Node::capacity);
         let none = Capacity { available_bytes: 0, total_bytes: 0 };
         Ok(try_join_all(asked).await?.into_iter().fold(none, |sum, one| Capacity {
             available_bytes: sum.available_bytes.saturating_add(one.available_bytes),

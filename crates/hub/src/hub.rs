@@ -14,8 +14,10 @@ use async_trait::async_trait;
 use cove_content::volumes::{self, Capacity};
 use cove_env::Env;
 use cove_types::{Durability, NodeId, OperationId, SnapshotId, VolumeId};
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::watch::Sender;
+use tracing::Instrument;
 
 use crate::in_flight::InFlight;
 use crate::nodes::{Node, Nodes};
@@ -28,13 +30,16 @@ use crate::{HubError, VolumeHub};
 
 /// The Volume Hub over the nodes that it is given. Cloning shares it.
 ///
-/// Dropping the future of a call that changes something stops nothing: the call goes on, and what it is under way on
-/// stays refused to others until it has ended. It ends once what it does is captured; who waits for more after that
-/// keeps nobody out.
+/// A call that changes something goes on until what it does is captured, although its future is dropped, and what it is
+/// under way on stays refused to others until then. Who waits for more, until it is saved, keeps nobody out, and leaves
+/// nothing here when its future is dropped: nodes save by themselves.
 #[derive(Clone)]
 pub struct Hub {
     pub(crate) inner: Arc<Inner>,
 }
+
+/// What is left of a call once what it does is captured: to wait until it is saved, and to tell.
+pub(crate) type Rest<T> = BoxFuture<'static, Result<T, HubError>>;
 
 /// What all clones share.
 pub(crate) struct Inner {
@@ -42,7 +47,25 @@ pub(crate) struct Inner {
     pub(crate) in_flight: InFlight,
     /// Whether it is stopping.
     pub(crate) ending: Sender<bool>,
+    /// How many calls run that go on whoever waits for them.
+    running: Sender<usize>,
     env: Env,
+}
+
+/// A call that goes on whoever waits for it, until this is dropped.
+struct Run(Arc<Inner>);
+
+impl Run {
+    fn begin(inner: &Arc<Inner>) -> Self {
+        inner.running.send_modify(|running| *running += 1);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
 }
 
 impl std::fmt::Debug for Hub {
@@ -60,6 +83,7 @@ impl Hub {
             nodes: Nodes::new(nodes),
             in_flight: InFlight::default(),
             ending: Sender::new(false),
+            running: Sender::new(0),
             env,
         };
         Self { inner: Arc::new(inner) }
@@ -70,29 +94,48 @@ impl Hub {
         self.inner.nodes.put(Node { id, volumes });
     }
 
+    /// Takes a node away, as where it comes under another id. One that is gone already is as good.
+    pub fn remove_node(&self, id: &NodeId) {
+        self.inner.nodes.remove(id);
+    }
+
     /// Ends the streams of all who watch. Calls go on, and new ones are answered as long as nodes answer.
     pub fn shutdown(&self) {
         self.inner.ending.send_replace(true);
     }
 
-    /// Runs a call to its end, whoever still waits for it.
-    async fn to_its_end<T, F>(&self, call: impl FnOnce(Arc<Inner>) -> F) -> Result<T, HubError>
+    /// Runs a call to its end, whoever still waits for it; none when the runtime ends before.
+    pub(crate) async fn to_its_end<F>(&self, call: F) -> Option<F::Output>
     where
-        T: Send + 'static,
-        F: Future<Output = Result<T, HubError>> + Send + 'static,
+        F: Future<Output: Send + 'static> + Send + 'static,
     {
-        match tokio::spawn(call(Arc::clone(&self.inner))).await {
-            Ok(result) => result,
+        let run = Run::begin(&self.inner);
+        let task = async move {
+            let _run = run;
+            call.await
+        };
+        match tokio::spawn(task.in_current_span()).await {
+            Ok(ended) => Some(ended),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(HubError::stopping("end the call")),
+            Err(_) => None,
         }
+    }
+
+    /// Has a call capture what it does, whoever still waits for it, and does the rest for as long as its caller waits.
+    async fn capture<T, F>(&self, call: impl FnOnce(Arc<Inner>) -> F) -> Result<T, HubError>
+    where
+        T: 'static,
+        F: Future<Output = Result<Rest<T>, HubError>> + Send + 'static,
+    {
+        let captured = self.to_its_end(call(Arc::clone(&self.inner))).await;
+        captured.unwrap_or_else(|| Err(HubError::stopping("end the call")))?.await
     }
 }
 
 #[async_trait]
 impl VolumeHub for Hub {
     async fn create_volume(&self, request: CreateVolume) -> Result<(Volume, Durability), HubError> {
-        self.to_its_end(|inner| async move { inner.create_volume(request).await }).await
+        self.capture(|inner| inner.create_volume(request)).await
     }
 
     async fn delete_volume(
@@ -100,7 +143,7 @@ impl VolumeHub for Hub {
         volume: VolumeId,
         operation: OperationId,
     ) -> Result<(), HubError> {
-        self.to_its_end(|inner| async move { inner.delete_volume(volume, operation).await }).await
+        self.capture(|inner| inner.delete_volume(volume, operation)).await
     }
 
     async fn ensure_cached(&self, request: EnsureCached) -> Result<Placement, HubError> {
@@ -108,7 +151,7 @@ impl VolumeHub for Hub {
     }
 
     async fn trigger_sync(&self, volume: VolumeId) -> Result<Synced, HubError> {
-        self.to_its_end(|inner| async move { inner.trigger_sync(&volume).await }).await
+        self.inner.trigger_sync(&volume).await
     }
 
     async fn create_service_volume(
@@ -116,8 +159,7 @@ impl VolumeHub for Hub {
         volume: VolumeId,
         service: String,
     ) -> Result<PathBuf, HubError> {
-        self.to_its_end(|inner| async move { inner.create_service_volume(&volume, &service).await })
-            .await
+        self.capture(|inner| inner.create_service_volume(volume, service)).await
     }
 
     async fn volume_status(&self, volume: VolumeId) -> Result<VolumeReport, HubError> {
@@ -125,11 +167,11 @@ impl VolumeHub for Hub {
     }
 
     async fn modify_volume(&self, request: ModifyVolume) -> Result<Volume, HubError> {
-        self.to_its_end(|inner| async move { inner.modify_volume(request).await }).await
+        self.capture(|inner| inner.modify_volume(request)).await
     }
 
     async fn snapshot(&self, request: SnapshotVolumes) -> Result<Vec<Snapshot>, HubError> {
-        self.to_its_end(|inner| async move { inner.snapshot(request).await }).await
+        self.capture(|inner| inner.snapshot(request)).await
     }
 
     async fn delete_snapshot(
@@ -137,8 +179,7 @@ impl VolumeHub for Hub {
         snapshot: SnapshotId,
         operation: OperationId,
     ) -> Result<(), HubError> {
-        self.to_its_end(|inner| async move { inner.delete_snapshot(snapshot, operation).await })
-            .await
+        self.inner.delete_snapshot(&snapshot, &operation).await
     }
 
     async fn list_snapshots(
@@ -150,7 +191,7 @@ impl VolumeHub for Hub {
     }
 
     async fn restore_volume(&self, request: RestoreVolume) -> Result<RestoredVolume, HubError> {
-        self.to_its_end(|inner| async move { inner.restore_volume(request).await }).await
+        self.capture(|inner| inner.restore_volume(request)).await
     }
 
     async fn resolve_volume(&self, what: Resolve) -> Result<Volume, HubError> {
@@ -169,5 +210,10 @@ impl VolumeHub for Hub {
 
     async fn capacity(&self, node: Option<NodeId>) -> Result<Capacity, HubError> {
         self.inner.capacity(node.as_ref()).await
+    }
+
+    async fn wait_idle(&self) {
+        // the sender lives as long as this
+        let _ = self.inner.running.subscribe().wait_for(|running| *running == 0).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cove_types::{SnapshotId, VolumeId, VolumeName};
+use cove_types::{VolumeId, VolumeName};
 
 use crate::HubError;
 use crate::error::shown;
@@ -17,8 +17,6 @@ pub(crate) enum Thing {
     Volume(VolumeId),
     /// The name of snapshots that are to be made.
     SnapshotName(VolumeName),
-    /// A snapshot.
-    Snapshot(SnapshotId),
 }
 
 impl std::fmt::Display for Thing {
@@ -27,7 +25,6 @@ impl std::fmt::Display for Thing {
             Self::Name(name) => write!(f, "a volume called \"{}\"", shown(name)),
             Self::Volume(volume) => write!(f, "volume {volume}"),
             Self::SnapshotName(name) => write!(f, "a snapshot called \"{}\"", shown(name)),
-            Self::Snapshot(snapshot) => write!(f, "snapshot {snapshot}"),
         }
     }
 }

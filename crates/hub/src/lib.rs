@@ -26,4 +26,5 @@ mod words;
 
 pub use error::HubError;
 pub use hub::Hub;
+pub use parameters::check as check_parameters;
 pub use volume_hub::VolumeHub;

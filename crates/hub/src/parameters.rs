@@ -18,7 +18,7 @@ const LAWS: [(&str, &str, RangeInclusive<u32>); 2] = [
 /// # Errors
 ///
 /// The first that breaks one, with its key and the law.
-pub(crate) fn check(parameters: &BTreeMap<String, String>) -> Result<(), ParseError> {
+pub fn check(parameters: &BTreeMap<String, String>) -> Result<(), ParseError> {
     for (key, value) in parameters {
         let Some((_, what, range)) = LAWS.iter().find(|(known, ..)| known == key) else {
             return Err(ParseError(format!(

@@ -77,10 +77,10 @@ pub struct VolumeView {
     pub slug: Slug,
     /// What is asked of it.
     pub spec: VolumeSpec,
-    /// The head's sequence number.
-    pub seq: u32,
-    /// What its quota is charged at the moment.
-    pub charged_bytes: u64,
+    /// What its files take, in bytes: what its quota is charged, and what it shares with others, which is not.
+    pub held_bytes: u64,
+    /// How many entries it has that nobody can read, and that are not among the snapshots.
+    pub unread_entries: u32,
     /// The directory of its files on its node, when they are there.
     pub path: Option<PathBuf>,
 }
@@ -94,13 +94,28 @@ pub struct SnapshotView {
     pub name: Option<String>,
     /// The group that it is of.
     pub group: Option<String>,
-    /// What its files take; none while that is not known.
+    /// What its files take, in bytes; none while that is not known.
     pub data_bytes: Option<u64>,
 }
 
 impl VolumeView {
     fn is_live(&self) -> bool {
         self.state == VolumeState::Live
+    }
+
+    /// Refuses to call an entry absent that may be one of those that nobody can read.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Corrupt`.
+    fn check_read(&self, what: impl FnOnce() -> String) -> Result<(), HubError> {
+        match self.unread_entries {
+            0 => Ok(()),
+            count => {
+                let source = VolumeError::EntriesUnread { count };
+                Err(HubError::Volumes { what: what(), source })
+            }
+        }
     }
 
     /// The project whose workspace it is.
@@ -137,14 +152,27 @@ impl View {
         live.ok_or_else(|| HubError::NoVolume { volume: volume.clone() })
     }
 
+    /// An entry and its volume, in whatever state. None is called absent of a volume with entries that nobody can
+    /// read.
+    pub(crate) fn find_snapshot(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<(&VolumeView, &SnapshotView)>, HubError> {
+        let Some(volume) = self.find(&snapshot.volume)? else { return Ok(None) };
+        let found = self.snapshots.get(snapshot);
+        if found.is_none() {
+            volume.check_read(|| format!("look for snapshot {snapshot}"))?;
+        }
+        Ok(found.map(|found| (volume, found)))
+    }
+
     /// An entry, whose volume may be deleted.
     fn get_snapshot(
         &self,
         snapshot: &SnapshotId,
     ) -> Result<(&VolumeView, &SnapshotView), HubError> {
-        let volume =
-            self.find(&snapshot.volume)?.filter(|found| found.state != VolumeState::Trashed);
-        let found = volume.zip(self.snapshots.get(snapshot));
+        let found = self.find_snapshot(snapshot)?;
+        let found = found.filter(|(volume, _)| volume.state != VolumeState::Trashed);
         found.ok_or_else(|| HubError::NoSnapshot { snapshot: snapshot.clone() })
     }
 

@@ -23,24 +23,24 @@ pub(crate) fn group_of(operation: &OperationId) -> String {
     volume.as_str().replacen("vol-", "grp-", 1)
 }
 
-/// The operation under which a node does a part of what `operation` asks for, on a volume whose head was last seen
-/// at `seq`.
+/// The operation under which a node does the part of `operation` that is one volume's.
 ///
-/// A volume's head knows the operations of callers that had seen it lately, and calls others too old. So each volume
-/// of several gets an operation of its own, with what the Hub has seen of it.
-pub(crate) fn part_of(operation: &OperationId, volume: &VolumeId, seq: u32) -> OperationId {
+/// It follows from these two alone, so that a repetition is the same operation for the node, whatever the head has
+/// become since. A head calls operations too old whose callers had last seen it before what it has forgotten; this
+/// one says that all was seen, so that no head does. After a head has forgotten it, it is a new one.
+pub(crate) fn part_of(operation: &OperationId, volume: &VolumeId) -> OperationId {
     let mut random = [0; 12];
     random.copy_from_slice(&operation.step(volume.as_str()).0[4..]);
-    OperationId::new(seq, random)
+    OperationId::new(u32::MAX, random)
 }
 
 /// The operation under which a node does what `operation` asks of one volume: that itself, but for a caller that has
 /// seen no head, as callers of the Container Storage Interface never have.
 ///
-/// Only for what is found done when it is asked for again: with another head it is another operation.
-pub(crate) fn whole_of(operation: &OperationId, volume: &VolumeId, seq: u32) -> OperationId {
+/// Not for what destroys when it is done a second time: see [`part_of`].
+pub(crate) fn whole_of(operation: &OperationId, volume: &VolumeId) -> OperationId {
     match operation.seq() {
-        0 => part_of(operation, volume, seq),
+        0 => part_of(operation, volume),
         _ => *operation,
     }
 }
@@ -114,13 +114,13 @@ mod tests {
         }
 
         #[test]
-        fn a_part_tells_the_volume_and_what_was_seen_of_it(bytes: [u8; 16], seq: u32) {
+        fn each_volume_has_a_part_of_its_own_that_no_head_calls_too_old(bytes: [u8; 16]) {
             let operation = OperationId(bytes);
             let (a, b) = ("vol-a".parse().unwrap(), "vol-b".parse().unwrap());
-            let part = part_of(&operation, &a, seq);
-            prop_assert_eq!(part.seq(), seq);
-            prop_assert_eq!(part, part_of(&operation, &a, seq), "the same when it is asked again");
-            prop_assert_ne!(part, part_of(&operation, &b, seq));
+            let part = part_of(&operation, &a);
+            prop_assert_eq!(part.seq(), u32::MAX);
+            prop_assert_ne!(part, part_of(&operation, &b));
+            prop_assert_ne!(part, operation);
         }
     }
 
@@ -139,9 +139,9 @@ mod tests {
     fn a_caller_that_has_seen_a_head_keeps_its_operation() {
         let volume = "vol-a".parse().unwrap();
         let seen = OperationId::new(3, [7; 12]);
-        assert_eq!(whole_of(&seen, &volume, 9), seen);
+        assert_eq!(whole_of(&seen, &volume), seen);
         let blind = OperationId::new(0, [7; 12]);
-        assert_eq!(whole_of(&blind, &volume, 9).seq(), 9);
+        assert_eq!(whole_of(&blind, &volume), part_of(&blind, &volume));
     }
 
     #[test]

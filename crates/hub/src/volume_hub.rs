@@ -19,7 +19,8 @@ use crate::HubError;
 pub struct Volume {
     /// Its id, for ever.
     pub id: VolumeId,
-    /// What it was called when it was made; the slug of its project when it was made with that.
+    /// What it is called: as it was asked for, or as its project is, when it was made with one. A project's may be that
+    /// of another live volume.
     pub name: String,
     /// The node that takes its writes.
     pub node: NodeId,
@@ -143,7 +144,7 @@ pub struct SnapshotVolumes {
 }
 
 /// The most volumes that are snapshotted at one instant.
-pub const GROUP_MAX: usize = 64;
+pub const GROUP_MAX: usize = cove_content::volumes::TOGETHER_MAX;
 
 /// Which snapshots are wanted; those that meet all that is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -222,7 +223,7 @@ pub struct VolumeReport {
     pub unsaved_bytes: Option<u64>,
     /// When its state was last saved.
     pub saved_at: Option<Timestamp>,
-    /// What is wrong, the gravest first.
+    /// What is wrong, in no order.
     pub problems: Vec<wire::Problem>,
     /// Sizes, in bytes.
     pub bytes: wire::Bytes,
@@ -295,29 +296,31 @@ pub struct RestoreVolume {
 /// What a volume is found by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolve {
-    /// The name that it was made under.
+    /// What it is called.
     Name(String),
     /// Its project.
     Project(Slug),
 }
 
-/// What happens to volumes.
+/// What is seen of volumes.
 #[derive(Debug, Clone)]
 pub enum VolumeEvent {
-    /// One as it is now: new, or changed.
+    /// One as it is now: new, changed, or back from the trash.
     Changed(Box<VolumeReport>),
-    /// One is gone.
+    /// One is deleted, or in the trash.
     Deleted(VolumeId),
     /// All that there were have been told; what follows are changes.
     Listed,
 }
 
-/// The Volume Hub. Each call may be repeated; one that changes something has one effect for its operation id.
+/// The Volume Hub. Each call may be repeated; one that changes something has one effect for its operation id, for as
+/// long as the volume remembers that.
 ///
-/// One call at a time for each name and each volume: a second one is refused at once with the kind `Conflict`.
+/// One call at a time for each name and each volume, until what it does is captured: a second one is refused at once
+/// with the kind `Conflict`. A call that waits until something is saved waits as long as its future is not dropped.
 #[async_trait]
 pub trait VolumeHub: Send + Sync + 'static {
-    /// Makes a volume, or gives the live one of that name that was asked for alike.
+    /// Makes a volume, or gives the one that the operation made, or the live one of that name that was asked for alike.
     async fn create_volume(&self, request: CreateVolume) -> Result<(Volume, Durability), HubError>;
 
     /// Deletes a volume for ever. Its named snapshots stay. One that is gone, or was never there, is success; one
@@ -348,14 +351,15 @@ pub trait VolumeHub: Send + Sync + 'static {
     /// Snapshots volumes at one instant; in the order of the request.
     async fn snapshot(&self, request: SnapshotVolumes) -> Result<Vec<Snapshot>, HubError>;
 
-    /// Deletes a snapshot. One that is gone, or was never there, is success.
+    /// Deletes a snapshot, and answers when that is saved. One that is gone, or was never there, is success.
     async fn delete_snapshot(
         &self,
         snapshot: SnapshotId,
         operation: OperationId,
     ) -> Result<(), HubError>;
 
-    /// The snapshots that a filter names, in the order of their ids.
+    /// The snapshots that a filter names, in the order of their ids, without those that nobody can read. One that is
+    /// asked for by its id and may be among those is refused with the kind `Corrupt`.
     async fn list_snapshots(
         &self,
         filter: SnapshotFilter,
@@ -365,17 +369,23 @@ pub trait VolumeHub: Send + Sync + 'static {
     /// Brings a volume back to one of its snapshots.
     async fn restore_volume(&self, request: RestoreVolume) -> Result<RestoredVolume, HubError>;
 
-    /// Finds a volume.
+    /// Finds a volume. A name that several have is refused with the kind `Precondition`.
     async fn resolve_volume(&self, what: Resolve) -> Result<Volume, HubError>;
 
     /// All volumes that are neither deleted nor in the trash, in the order of their ids.
     async fn list_volumes(&self, page: PageRequest) -> Result<Page<Volume>, HubError>;
 
-    /// The volumes as they are, [`VolumeEvent::Listed`], and then each change, for as long as it is read.
+    /// The volumes as they are, [`VolumeEvent::Listed`], and then what has changed at each look, once a second while it
+    /// is read: what changes twice in between is told once, what is made and deleted in between is not. Ends with the
+    /// Hub, and with a node that does not answer.
     async fn watch_volumes(
         &self,
     ) -> Result<BoxStream<'static, Result<VolumeEvent, HubError>>, HubError>;
 
     /// The room for new volumes on a node, or on all.
     async fn capacity(&self, node: Option<NodeId>) -> Result<Capacity, HubError>;
+
+    /// Resolves when nothing changes any more in this process for calls that were begun, those too whose callers are
+    /// gone. A Hub in another process has nothing here.
+    async fn wait_idle(&self) {}
 }

@@ -1,4 +1,4 @@
-//! What happens to volumes, told to whoever reads.
+//! What is seen of volumes, told to whoever reads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Watch {
     has_ended: bool,
 }
 
-/// The volumes, and then each change of them. Ends with the Hub, or with the first look that fails.
+/// The volumes, and then what has changed at each look. Ends with the Hub, or with the first look that fails.
 pub(crate) fn watch(inner: Arc<Inner>) -> BoxStream<'static, Result<VolumeEvent, HubError>> {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

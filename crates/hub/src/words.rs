@@ -21,8 +21,8 @@ pub(crate) fn volume_view(node: &NodeId, status: &VolumeStatus) -> VolumeView {
         },
         slug: status.document.slug.clone(),
         spec: status.spec.clone(),
-        seq: status.seq,
-        charged_bytes: status.bytes.unique,
+        held_bytes: status.bytes.unique.saturating_add(status.bytes.shared),
+        unread_entries: status.unread_entries,
         path: status.path.clone(),
     }
 }

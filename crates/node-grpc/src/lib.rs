@@ -22,5 +22,5 @@ mod steps;
 mod word;
 
 pub use client::NodeClient;
-pub use cove_unix_grpc::{ServeError, listen};
+pub use cove_unix_grpc::{Listening, ServeError, listen};
 pub use server::serve;

@@ -1,5 +1,7 @@
 //! Requests: of the domain into those of the wire, and back.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use cove_content::volumes::{
     Call, EntryEdit, FileEdit, Moment, NewEntry, NewVolume, Progress, Restore, VerifyLevel,
@@ -238,6 +240,24 @@ pub(crate) fn path_at(
 ) -> Result<(VolumeId, Moment, TreePath), FieldError> {
     let (volume, moment) = place("place", wanted)?;
     Ok((volume, moment, tree_path("path", path)?))
+}
+
+/// Which bytes of a file.
+pub(crate) fn range(range: pb::Range) -> Result<Range<u64>, FieldError> {
+    let pb::Range { start, end } = range;
+    if end < start {
+        let law = format!("it begins at {start} and ends before, at {end}");
+        return Err(FieldError::unlawful("range", law));
+    }
+    Ok(start..end)
+}
+
+/// Refuses more of something than a call can have.
+pub(crate) fn at_most(field: &str, most: usize, found: usize) -> Result<(), FieldError> {
+    match found {
+        found if found <= most => Ok(()),
+        found => Err(FieldError::unlawful(field, format!("at most {most}, found {found}"))),
+    }
 }
 
 /// An entry of a volume.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use cove_content::volumes::Volumes;
-use cove_unix_grpc::{ServeError, Served, Windows};
-use tokio::net::UnixListener;
+use cove_unix_grpc::{Listening, ServeError, Served, Windows};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
@@ -12,8 +11,8 @@ use crate::pb::DESCRIPTORS;
 use crate::pb::node_server::{NodeServer, SERVICE_NAME};
 use crate::service::Service;
 
-/// The longest message, in bytes. The longest lawful one is a volume with a document of 1 MiB and what its tree does
-/// not hold; believing a longer length would have us allocate it.
+/// The longest message, in bytes. The longest lawful one is a volume with the list of what its tree does not hold, which
+/// has at most 1 MiB in the store and twice that here; believing a longer length would have us allocate it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The most calls of one connection at a time. Most of them wait for something to be saved, which can take as long
@@ -31,7 +30,7 @@ pub(crate) const WINDOWS: Windows = Windows {
     head_bytes: 256 << 10,
 };
 
-/// Serves `volumes` on a socket from [`listen`](crate::listen) until `shutdown` ends, with `grpc.health.v1` and
+/// Serves `volumes` on a socket from [`listen`](crate::listen) until `shutdown` ends, when its file goes, with `grpc.health.v1` and
 /// `grpc.reflection` beside it. Callers are root and the user of this process; the kernel says who they are.
 ///
 /// What comes with a call and what an archive is written to block, and belong into threads that may: a worker of the
@@ -47,7 +46,7 @@ pub(crate) const WINDOWS: Windows = Windows {
 /// [`ServeError`] when it could not begin.
 pub async fn serve(
     volumes: Arc<dyn Volumes>,
-    listener: UnixListener,
+    listening: Listening,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let served = Served { what: "the node", name: SERVICE_NAME, descriptors: DESCRIPTORS };
@@ -59,5 +58,5 @@ pub async fn serve(
         let service = NodeServer::new(Service::new(volumes, ending));
         Routes::new(service.max_decoding_message_size(MESSAGE_BYTES_MAX))
     };
-    cove_unix_grpc::serve(served, server, routes, listener, shutdown).await
+    cove_unix_grpc::serve(served, server, routes, listening, shutdown).await
 }

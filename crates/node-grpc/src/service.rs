@@ -6,7 +6,9 @@ mod telling;
 
 use std::sync::Arc;
 
-use cove_content::volumes::{Call, FileEdit, NewEntry, NewVolume, Source, VolumeError, Volumes};
+use cove_content::volumes::{
+    Call, FORKS_MAX, FileEdit, NewEntry, NewVolume, Source, TOGETHER_MAX, VolumeError, Volumes,
+};
 use cove_unix_grpc::{Ending, is_true, refused};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -27,7 +29,7 @@ use crate::pb::fork_request::Part as ForkPart;
 use crate::pb::node_server::Node;
 use crate::pieces::{PieceReader, STREAMS_MAX, Turn};
 use crate::request::{
-    NewEdit, NewFork, call_on, entry_edit, entry_of, new_edit, path_at, place, restore,
+    NewEdit, NewFork, at_most, call_on, entry_edit, entry_of, new_edit, path_at, place, restore,
     verify_level, volume_filter,
 };
 
@@ -65,7 +67,7 @@ impl Service {
         is_true(self.ending.stopping.clone())
     }
 
-    /// Runs a call that changes nothing, as long as its caller waits for it and the node does not stop.
+    /// Runs a call that changes nothing once it has gone away, as long as its caller waits for it and the node does not stop.
     async fn look<T>(
         &self,
         rpc: &'static str,
@@ -162,6 +164,7 @@ impl Node for Service {
         loop {
             match first(&mut parts, "end").await?.part {
                 Some(ForkPart::Target(target)) => {
+                    at_most("target", FORKS_MAX as usize, targets.len() + 1).map_err(refuse)?;
                     let target = NewVolume::try_from(target);
                     targets.push(target.map_err(|error| refuse(error.within("target")))?);
                 }
@@ -288,6 +291,7 @@ impl Node for Service {
         request: Request<pb::SnapshotTogetherRequest>,
     ) -> Answer<Self::SnapshotTogetherStream> {
         let request = request.into_inner();
+        at_most("calls", TOGETHER_MAX, request.calls.len()).map_err(refuse)?;
         let calls = request.calls.into_iter();
         let calls = calls.map(|pb::TogetherCall { call, volume }| call_on(call, &volume));
         let calls: Vec<_> =
@@ -301,8 +305,8 @@ impl Node for Service {
 
     async fn store(&self, request: Request<pb::StoreRequest>) -> Answer<pb::StoreResponse> {
         let volume = required("volume", &request.into_inner().volume).map_err(refuse)?;
-        let volumes = self.volumes();
-        let status = self.save("Store", async move { volumes.store(&volume).await }).await?;
+        // what it captures goes on without it: whoever goes away only waits no longer
+        let status = self.look("Store", self.volumes.store(&volume)).await?;
         Ok(Response::new(pb::StoreResponse { volume: Some(tell("Store", status)?) }))
     }
 

@@ -37,10 +37,10 @@ pub(crate) use specify::{hold_all_to_quotas, hold_to_quota, specify};
 pub(crate) use together::snapshot_together;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::head::{OpAnswer, RequestHash};
+use cove_content::head::{OpAnswer, RequestHash, check_described};
 use cove_content::volumes::{Call, VolumeError};
 use cove_database::PendingRow;
-use cove_types::{Classify, Digest, ErrorKind, OperationId, VolumeId};
+use cove_types::{Classify, Digest, ErrorKind, OperationId, ParseError, VolumeId};
 use tokio::sync::oneshot;
 
 use crate::node::Inner;
@@ -186,6 +186,11 @@ pub(crate) fn is_swap_file(error: &VolumeError) -> bool {
     matches!(error, VolumeError::Refused { what, .. } if what == SWAP_FILE)
 }
 
+/// Refuses what breaks a law, which tells by itself what it is about.
+pub(crate) fn unlawful(law: ParseError) -> VolumeError {
+    VolumeError::Refused { kind: law.kind(), what: law.0 }
+}
+
 pub(crate) fn path_failed(what: &str) -> impl FnOnce(cove_btrfs::PathError) -> VolumeError {
     let what = what.to_owned();
     move |error| VolumeError::failed(what, error)
@@ -249,5 +254,8 @@ pub(crate) fn change(
         asked => return Ok(asked),
     }
     refuse_deleted(volume)?;
+    if let Work::Describe { document } = &work {
+        check_described(document, &volume.state().spec()).map_err(unlawful)?;
+    }
     enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
 }

@@ -261,8 +261,9 @@ pub(crate) fn read(
         VolumeError::WrongKind { path, found, wanted: "a file" }
     };
     let part = |bytes: u64| {
-        let range = range.clone().unwrap_or(0..bytes);
-        range.start.min(bytes)..range.end.min(bytes)
+        let Range { start, end } = range.clone().unwrap_or(0..bytes);
+        let start = start.min(bytes);
+        start..end.clamp(start, bytes)
     };
     match place {
         Place::Local(dir) => {
@@ -366,6 +367,23 @@ fn export_beside(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_ends_before_it_begins_or_after_the_file_has_the_bytes_that_are_there() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir(top.path().join("files")).unwrap();
+        std::fs::write(top.path().join("files/a"), "0123456789").unwrap();
+        let local = Place::Local(Dir::from_path(top.path()).unwrap());
+        #[expect(clippy::reversed_empty_ranges, reason = "nobody keeps a caller from asking so")]
+        let parts = [(2..5, "234"), (8..20, "89"), (5..2, ""), (20..3, ""), (20..30, "")];
+        for (part, wanted) in parts {
+            let (_, mut reader) =
+                read(&local, &TreePath::parse("a").unwrap(), Some(part.clone())).unwrap();
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, wanted, "{part:?}");
+        }
+    }
 
     #[test]
     fn what_is_said_of_a_file_is_said_of_the_bytes_that_are_read() {

@@ -66,6 +66,14 @@ pub(crate) fn save(
         catch_up(inner, volume, &pending)?;
     }
     let saved = attempt(inner, volume, &pending).map_err(|error| kept(&pending, error));
+    if let Err(SaveError::Refused { kind, what }) = &saved
+        && let Work::Fork { .. } = pending.work
+    {
+        let error = VolumeError::Refused { kind: *kind, what: what.clone() };
+        let _turn = volume.capture.blocking_lock();
+        let (_, undone) = give_up(inner, volume, &pending, &error);
+        undone.map_err(|left| SaveError::later("failed to take forks away", &left))?;
+    }
     if let Err(SaveError::Later { kind: ErrorKind::Conflict, .. }) = &saved {
         // the head is another than is remembered here: an answer was lost, or another copy saved
         let found = read_head(inner, &volume.id)?;
@@ -99,6 +107,9 @@ fn catch_up(inner: &Arc<Inner>, volume: &Arc<Volume>, pending: &Pending) -> Resu
 
 /// What becomes of work that the head refuses: the files are those of the entry already where a restore has
 /// swapped them in, and the state before is in nothing else, so that it waits rather than being given up.
+///
+/// A head that cannot be written (`Internal`) is no reason to take back what is used or deleted by now: that waits, too.
+/// A rescue waits beside the queue. Of all else the files stay as they are, and a later save brings them.
 fn kept(pending: &Pending, error: SaveError) -> SaveError {
     let is_swapped = matches!(
         pending.work,
@@ -109,6 +120,20 @@ fn kept(pending: &Pending, error: SaveError) -> SaveError {
         SaveError::Refused { kind, what } if is_swapped && kind != ErrorKind::Corrupt => {
             SaveError::Later { kind, what }
         }
+        SaveError::Refused { kind: kind @ ErrorKind::Internal, what } => match &pending.work {
+            Work::Create { .. } | Work::Fork { .. } | Work::Delete | Work::RemoveEntry { .. } => {
+                SaveError::Later { kind, what }
+            }
+            Work::Rescue { .. } => SaveError::Refused { kind: ErrorKind::Exhausted, what },
+            Work::Background
+            | Work::Snapshot { .. }
+            | Work::EditEntry { .. }
+            | Work::Describe { .. }
+            | Work::Specify { .. }
+            | Work::SetTrashed { .. }
+            | Work::Restore { .. }
+            | Work::RestorePaths { .. } => SaveError::Refused { kind, what },
+        },
         error => error,
     }
 }
@@ -263,6 +288,11 @@ fn described(
         known.next(|head| head.commit(plain(head, root.clone()), Some(op.clone()), stamp))?;
     next.document = Some(document.clone());
     Ok((next, older))
+}
+
+/// What the project is as of work in its turn: what waits behind that may change it, and may fail.
+fn document_in_turn(volume: &Volume, known: &Known) -> Option<ProjectDocument> {
+    known.head.document.clone().or_else(|| volume.state().document.clone())
 }
 
 /// Whether a state is the head's present one.

@@ -20,6 +20,7 @@ use cove_content::volumes::{
     Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
+use futures::stream::{self, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::capture::{Asked, ForkSource};
@@ -33,6 +34,9 @@ use crate::serve::verify::{check, check_record, unsaved_problem};
 use crate::volume::{Ended, Known, Turn, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
+
+/// How many volumes the store is asked for the older entries of at once: a part of the calls that may ask it.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Runs blocking work of a call.
 async fn blocking<T: Send + 'static>(
@@ -742,10 +746,16 @@ impl Volumes for Node {
     }
 
     async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
-        let mut found = Vec::new();
-        for volume in self.inner.all_volumes() {
+        let asked = self.inner.all_volumes().into_iter().map(|volume| async move {
             self.all_entries(&volume).await?;
             let entries = volume.state().entries_asked_for(message);
+            Ok::<_, VolumeError>((volume, entries))
+        });
+        // boxed: the compiler does not see that the borrows of this stream can be sent
+        let mut asked = stream::iter(asked).buffered(ASKED_AT_ONCE).boxed();
+        let mut found = Vec::new();
+        while let Some(answer) = asked.next().await {
+            let (volume, entries) = answer?;
             found.extend(entries.into_iter().map(|entry| (volume.id.clone(), entry)));
         }
         Ok(found)

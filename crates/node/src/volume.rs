@@ -261,6 +261,25 @@ impl State {
         }
     }
 
+    /// What its project is, with what waits to be saved.
+    pub fn document_to_be(&self) -> Option<&ProjectDocument> {
+        self.queue
+            .iter()
+            .rev()
+            .find_map(|pending| pending.work.document())
+            .or(self.document.as_ref())
+    }
+
+    /// Remembers what its project is without the document of `failed`, which did not come to be.
+    pub fn stays(&mut self, failed: &OperationId) {
+        let others = self.queue.iter().rev().filter(|other| other.operation != *failed);
+        let waiting = others.filter_map(|other| other.work.document()).next();
+        let saved = || self.known.as_ref().and_then(|known| known.head.document.as_ref());
+        if let Some(document) = waiting.or_else(saved).cloned() {
+            self.document = Some(document);
+        }
+    }
+
     /// How many counted entries stay: what its own parameter says, else `unsaid`.
     pub fn keep(&self, unsaid: u32) -> u32 {
         self.spec().retention().unwrap_or(unsaid)
@@ -347,6 +366,20 @@ impl Volume {
         state.aside.push((pending.clone(), Trouble { what: what.clone(), kind, since }));
         let waiting = state.waiting.remove(&pending.operation).unwrap_or_default();
         (Ended { failure: Some((kind, what)), ..Ended::default() }, waiting)
+    }
+
+    /// Takes work out of the queue of a volume that did not come to be, and tells whoever waits for it.
+    pub fn give_up(&self, operation: &OperationId) {
+        let what = format!("volume {} did not come to be", self.id);
+        let failure = Some((ErrorKind::Precondition, what));
+        let waiting = {
+            let mut state = self.state();
+            state.queue.retain(|other| other.operation != *operation);
+            state.waiting.remove(operation).unwrap_or_default()
+        };
+        for waiter in waiting {
+            let _ = waiter.send(Ended { failure: failure.clone(), ..Ended::default() });
+        }
     }
 
     /// Puts the work that was set aside into the queue again, once the timeline has room.

@@ -153,6 +153,16 @@ pub enum Work {
 }
 
 impl Work {
+    /// What the project is from then on, when it changes that.
+    #[must_use]
+    pub fn document(&self) -> Option<&ProjectDocument> {
+        match self {
+            Self::Describe { document } => Some(document),
+            Self::Specify { document, .. } => document.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The word for it in the head and the log.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -64,8 +64,8 @@ fn accepted(
     })
 }
 
-/// Whether a user may call a server of `own`.
-fn may_call(user: u32, own: u32) -> bool {
+/// Whether a user may call a server of `own`, or listen where `own` calls.
+pub(crate) fn may_call(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
 

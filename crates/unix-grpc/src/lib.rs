@@ -1,10 +1,11 @@
 //! gRPC over unix sockets: what the Hub's interface and the node's have in common.
 //!
-//! [`listen`] and [`channel()`] are the two ends of a socket, [`connections()`] are those who may call, [`serve`] is a server on one, with `grpc.health.v1` and
-//! `grpc.reflection`; [`code`] and [`kind`] are errors as the wire has them, [`field`] reads messages field by
-//! field. [`contract`] is how a wire is written and what breaks it, for tests.
+//! [`listen`] and [`channel()`] are the two ends of a socket, [`connections()`] are those who may call, [`serve`] is a
+//! server on one, with `grpc.health.v1` and `grpc.reflection`; [`code`] and [`kind`] are errors as the wire has them,
+//! [`field`] reads messages field by field. [`contract`] is how a wire is written and what breaks it, for tests.
 //!
-//! **Invariant:** whoever connects is root or the user of this process; the kernel says so.
+//! **Invariant:** whoever connects is root or the user of this process, and so is who listens where this process
+//! connects; the kernel says so.
 
 mod authority;
 mod channel;
@@ -22,5 +23,5 @@ pub use connections::{Connection, connections, is_true};
 pub use field::FieldError;
 pub use running::{Run, Running};
 pub use server::{Ending, ServeError, Served, serve};
-pub use socket::listen;
+pub use socket::{Listening, Predecessor, SocketFile, listen, listen_as};
 pub use status::{Unanswered, code, kind, refused};

@@ -4,7 +4,6 @@ use std::future::pending;
 use std::time::Duration;
 
 use cove_types::{Classify, ErrorKind};
-use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -13,6 +12,7 @@ use tonic_health::ServingStatus;
 use crate::connections::{connections_until, is_true};
 use crate::deadline::Deadlines;
 use crate::running::Running;
+use crate::socket::Listening;
 
 /// How long connections on which nothing runs that changes anything have to end by themselves.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub struct Ending {
 ///
 /// At the end no call is taken any more and those that are counted as running run to their ends, those too whose
 /// callers are gone. Waits for them as long as they take; whoever drops this future leaves them to the runtime. All
-/// others are cut off soon.
+/// others are cut off soon. The socket's file goes when the end begins.
 ///
 /// # Errors
 ///
@@ -66,11 +66,12 @@ pub async fn serve(
     served: Served,
     server: Server,
     routes: impl FnOnce(Ending) -> Routes,
-    listener: UnixListener,
+    listening: Listening,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let Served { what, name, descriptors } = served;
     let failed = |source| ServeError { what, source };
+    let Listening { listener, file } = listening;
     let (stop, stopping) = watch::channel(false);
     let (cut, cutting) = watch::channel(false);
     let running = Running::new();
@@ -93,6 +94,8 @@ pub async fn serve(
 
     let ending = async {
         shutdown.await;
+        // who comes next finds nobody, or the next server
+        drop(file);
         for name in ["", name] {
             health.set_service_status(name, ServingStatus::NotServing).await;
         }

@@ -1,64 +1,174 @@
 //! Unix sockets, whose paths may be longer than an address holds.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::connections::may_call;
+
 /// Longer paths do not fit into an address of a unix socket with its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 1024;
 
-/// Listens at `path`, for the user of this process alone.
-///
-/// The socket is made under another name and renamed, so that whoever finds it finds it listening and closed to
-/// other users. One that an earlier server left there gives way. Needs a runtime.
+/// What becomes of a server that listens at a path already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Predecessor {
+    /// It stays, and whoever comes is refused.
+    Stays,
+    /// Its socket is replaced in one step; what it has accepted goes on. So a server is replaced by one that comes
+    /// before the last one has gone.
+    GivesWay,
+}
+
+/// A socket that is listened at.
+#[derive(Debug)]
+pub struct Listening {
+    /// Who connects.
+    pub listener: UnixListener,
+    /// The file, as long as it is to be there.
+    pub file: SocketFile,
+}
+
+impl Listening {
+    /// The next connection, whoever it is of.
+    ///
+    /// # Errors
+    ///
+    /// Those of accept(2).
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// The file of a socket, which is removed when this is dropped, unless another is in its place by then.
+#[derive(Debug)]
+pub struct SocketFile {
+    directory: OwnedFd,
+    name: OsString,
+    id: Id,
+}
+
+/// A device and an inode.
+type Id = (u64, u64);
+
+/// Listens at `path`, for the user of this process alone; as [`listen_as`], whose predecessor stays.
 ///
 /// # Errors
 ///
-/// `AddrInUse` when another process listens there, `AlreadyExists` when what is there is no socket; both leave it.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    let (directory, name) = split(path)?;
-    give_way(&directory, &name, path)?;
-    let mut new = std::ffi::OsString::from(".");
-    new.push(&name);
-    new.push(".new");
-    // what a process that was killed in between left
-    match rustix::fs::unlinkat(&directory, &new, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let listener = UnixListener::bind(through(&directory, &new))?;
-    let renamed =
-        rustix::fs::chmodat(&directory, &new, Mode::from_raw_mode(0o600), AtFlags::empty())
-            .and_then(|()| rustix::fs::renameat(&directory, &new, &directory, &name));
-    if let Err(error) = renamed {
-        let _ = rustix::fs::unlinkat(&directory, &new, AtFlags::empty());
-        return Err(error.into());
-    }
-    Ok(listener)
+/// As of [`listen_as`].
+pub fn listen(path: &Path) -> io::Result<Listening> {
+    listen_as(path, Predecessor::Stays, None)
 }
 
-/// Whether what has the name may be replaced.
-fn give_way(directory: &OwnedFd, name: &Path, path: &Path) -> io::Result<()> {
-    let found = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => FileType::from_raw_mode(found.st_mode),
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if found != FileType::Socket {
-        let what = format!("{} is no socket", path.display());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+/// Listens at `path`. The file belongs to `owner`, a user and a group, or to the user of this process, and is for
+/// its owner alone.
+///
+/// The socket gets its mode before it has a name, and listens before it is found: it is made under another name in
+/// the same directory and renamed. What a server left there that listens no more is replaced. Needs a runtime.
+///
+/// # Errors
+///
+/// `AddrInUse` when a server listens there that [stays](Predecessor::Stays), `AlreadyExists` when what is there is no
+/// socket; both leave it. The directory is missing, or refuses.
+pub fn listen_as(
+    path: &Path,
+    predecessor: Predecessor,
+    owner: Option<(u32, u32)>,
+) -> io::Result<Listening> {
+    let (directory, name) = split(path)?;
+    refuse_other(&directory, &name, path)?;
+    let mut new = OsString::from(".");
+    new.push(&name);
+    new.push(format!(".{}", rustix::process::getpid().as_raw_nonzero()));
+    // what a process of this id left that was killed in between
+    remove(&directory, &new)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // bind(2) takes the mode from here: nobody can have the name mean something else meanwhile
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(through(&directory, &new))?)?;
+    let placed = give(&directory, &new, owner).and_then(|id| {
+        rustix::net::listen(&socket, BACKLOG)?;
+        place(&directory, &new, &name, path, predecessor)?;
+        let listener = UnixListener::from_std(socket.into())?;
+        Ok((id, listener))
+    });
+    match placed {
+        Ok((id, listener)) => Ok(Listening { listener, file: SocketFile { directory, name, id } }),
+        Err(error) => {
+            remove(&directory, &new)?;
+            Err(error)
+        }
     }
+}
+
+/// Gives a new socket to its owner, and tells what it is.
+fn give(directory: &OwnedFd, new: &OsString, owner: Option<(u32, u32)>) -> io::Result<Id> {
+    let found = rustix::fs::openat(
+        directory,
+        new,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let about = rustix::fs::fstat(&found)?;
+    if !is_socket(&about) || about.st_uid != rustix::process::geteuid().as_raw() {
+        let what = "somebody else has changed the directory meanwhile";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    if let Some((user, group)) = owner {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        rustix::fs::chownat(&found, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?;
+    }
+    Ok(id_of(&about))
+}
+
+/// Gives a socket its name. Those that come to one directory at once do so one after the other.
+fn place(
+    directory: &OwnedFd,
+    new: &OsString,
+    name: &OsString,
+    path: &Path,
+    predecessor: Predecessor,
+) -> io::Result<()> {
+    rustix::fs::flock(directory, FlockOperation::LockExclusive)?;
+    let placed = refuse_other(directory, name, path)
+        .and_then(|()| match predecessor {
+            Predecessor::GivesWay => Ok(()),
+            Predecessor::Stays => refuse_living(directory, name, path),
+        })
+        .and_then(|()| Ok(rustix::fs::renameat(directory, new, directory, name)?));
+    let unlocked = rustix::fs::flock(directory, FlockOperation::Unlock);
+    placed.and(unlocked.map_err(Into::into))
+}
+
+/// Refuses what is no socket.
+fn refuse_other(directory: &OwnedFd, name: &OsString, path: &Path) -> io::Result<()> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(about) if !is_socket(&about) => {
+            let what = format!("{} is no socket", path.display());
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses a socket at which somebody listens.
+fn refuse_living(directory: &OwnedFd, name: &OsString, path: &Path) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let address = SocketAddrUnix::new(through(directory, name))?;
     match rustix::net::connect(&probe, &address) {
-        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(()),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
         // a queue of connections that is full is somebody's
-        Ok(()) | Err(rustix::io::Errno::AGAIN) => {
+        Ok(()) | Err(Errno::AGAIN) => {
             let what = format!("another process listens on {}", path.display());
             Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
@@ -66,29 +176,72 @@ fn give_way(directory: &OwnedFd, name: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Connects to the socket at `path`.
-pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
-    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-        return UnixStream::connect(path).await;
+fn remove(directory: &OwnedFd, name: &OsString) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    let (directory, name) = split(path)?;
-    UnixStream::connect(through(&directory, &name)).await
+}
+
+fn is_socket(about: &Stat) -> bool {
+    FileType::from_raw_mode(about.st_mode) == FileType::Socket
+}
+
+fn id_of(about: &Stat) -> Id {
+    (about.st_dev, about.st_ino)
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let found = rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let removed = match found {
+            // that of the server that came after this one
+            Ok(about) if id_of(&about) != self.id => return,
+            Ok(_) => remove(&self.directory, &self.name),
+            Err(Errno::NOENT) => return,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = removed {
+            let name = self.name.display();
+            tracing::warn!(%error, %name, "a socket is not taken away");
+        }
+    }
+}
+
+/// Connects to the socket at `path`, at which the user of this process or root has to listen.
+///
+/// # Errors
+///
+/// Nobody listens there, or somebody else (`PermissionDenied`).
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let stream = if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        UnixStream::connect(path).await?
+    } else {
+        let (directory, name) = split(path)?;
+        UnixStream::connect(through(&directory, &name)).await?
+    };
+    let server = stream.peer_cred()?.uid();
+    if !may_call(server, rustix::process::geteuid().as_raw()) {
+        let what = format!("user {server} listens on {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(stream)
 }
 
 /// The directory, open, and the name in it.
-fn split(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+fn split(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    Ok((directory, PathBuf::from(name)))
+    Ok((directory, name.to_owned()))
 }
 
 /// A short path to what is called `name` in an open directory.
-fn through(directory: &OwnedFd, name: impl AsRef<Path>) -> PathBuf {
+fn through(directory: &OwnedFd, name: &OsString) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)
 }
 
@@ -98,36 +251,96 @@ mod tests {
 
     use super::*;
 
+    fn names(directory: &Path) -> Vec<OsString> {
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
     #[tokio::test]
-    async fn a_socket_is_its_owners_and_takes_the_place_of_a_stale_one() {
+    async fn a_socket_is_its_owners_takes_the_place_of_a_stale_one_and_goes() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("own.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listener = listen(&path).unwrap();
+        let Listening { listener, file } = listen(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         connect(&path).await.unwrap();
         listener.accept().await.unwrap();
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+        assert_eq!(names(home.path()), ["own.sock"]);
+        drop(file);
+        assert_eq!(names(home.path()), [""; 0]);
     }
 
     #[tokio::test]
     async fn what_is_no_socket_and_who_listens_already_stay() {
         let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("file");
-        std::fs::write(&file, "mine").unwrap();
-        let refused = listen(&file).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{refused}");
-        assert_eq!(std::fs::read(&file).unwrap(), b"mine");
-
         let path = home.path().join("own.sock");
+        for place in [
+            |path: &Path| std::fs::write(path, "mine"),
+            |path: &Path| std::os::unix::fs::symlink("elsewhere", path),
+        ] {
+            place(&path).unwrap();
+            for predecessor in [Predecessor::Stays, Predecessor::GivesWay] {
+                let refused = listen_as(&path, predecessor, None).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{refused}");
+            }
+            assert_eq!(names(home.path()), ["own.sock"]);
+            std::fs::remove_file(&path).unwrap();
+        }
         let first = listen(&path).unwrap();
         let refused = listen(&path).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+        assert_eq!(names(home.path()), ["own.sock"]);
         // the probe was a connection too
         first.accept().await.unwrap();
         connect(&path).await.unwrap();
         first.accept().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_comes_after_another_that_goes_keeps_its_socket() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("own.sock");
+        let first = listen(&path).unwrap();
+        let second = listen_as(&path, Predecessor::GivesWay, None).unwrap();
+        assert_eq!(names(home.path()), ["own.sock"]);
+        drop(first);
+        connect(&path).await.unwrap();
+        second.accept().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_several_that_come_at_once_one_listens_and_the_others_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("own.sock");
+        for _ in 0..50 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let runtime = tokio::runtime::Handle::current();
+            let all = std::sync::Barrier::new(8);
+            let placed: Vec<io::Result<UnixListener>> = std::thread::scope(|scope| {
+                let placing = (0..8).map(|number| {
+                    let (path, runtime, all) = (&path, &runtime, &all);
+                    scope.spawn(move || {
+                        let _within = runtime.enter();
+                        // as in a process of its own
+                        let (directory, name) = split(path).unwrap();
+                        let new = OsString::from(format!("new-{number}"));
+                        let bound = UnixListener::bind(through(&directory, &new)).unwrap();
+                        all.wait();
+                        let placed = place(&directory, &new, &name, path, Predecessor::Stays);
+                        placed.map(|()| bound)
+                    })
+                });
+                placing.collect::<Vec<_>>().into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            let (first, refused): (Vec<_>, Vec<_>) = placed.into_iter().partition(Result::is_ok);
+            assert_eq!(first.len(), 1, "{refused:?}");
+            connect(&path).await.unwrap();
+            drop(first);
+            std::fs::remove_file(&path).unwrap();
+            for name in names(home.path()) {
+                std::fs::remove_file(home.path().join(name)).unwrap();
+            }
+        }
     }
 
     #[tokio::test]
@@ -136,8 +349,8 @@ mod tests {
         let deep = home.path().join("d".repeat(100)).join("e".repeat(100));
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("own.sock");
-        let listener = listen(&path).unwrap();
+        let listening = listen(&path).unwrap();
         connect(&path).await.unwrap();
-        listener.accept().await.unwrap();
+        listening.accept().await.unwrap();
     }
 }

@@ -6,8 +6,7 @@ use cove_types::Slug;
 
 use crate::WorkspaceError;
 
-/// The most forks that one call makes.
-pub const FORKS_MAX: u32 = 100;
+pub use cove_content::volumes::FORKS_MAX;
 
 /// The names of the forks that a call makes.
 ///

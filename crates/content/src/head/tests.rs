@@ -223,11 +223,9 @@ fn largest_spec() -> VolumeSpec {
     spec
 }
 
-/// A head with the most of everything, as long texts as there can be in its document, and these
-/// operations.
-fn largest_after(results: &[OpResult]) -> Head {
-    let mut head = Head { ops: Vec::new(), ..largest() };
-    head.document = Some(ProjectDocument {
+/// A document to which nothing can be added beside this spec.
+fn largest_document(spec: &VolumeSpec) -> ProjectDocument {
+    let mut document = ProjectDocument {
         id: "p".repeat(63).parse().unwrap(),
         name: "\"".repeat(200),
         slug: "s".repeat(40).parse().unwrap(),
@@ -236,8 +234,21 @@ fn largest_after(results: &[OpResult]) -> Head {
         forked_from: None,
         created_at: stamp(1).time,
         unknown: Map::new(),
-    });
+    };
+    document.graph.insert("g".into(), "".into());
+    let room = DESCRIBED_BYTES_MAX - document.encode().len() - spec.encode().len();
+    document.graph.insert("g".into(), "g".repeat(room).into());
+    check_described(&document, spec).unwrap();
+    document
+}
+
+/// A head with the most of everything and these operations.
+fn largest_after(results: &[OpResult]) -> Head {
+    let mut head = Head { ops: Vec::new(), ..largest() };
+    head.state = HeadState::Trashed;
+    head.trashed_at = Some(stamp(1).time);
     head.spec = largest_spec();
+    head.document = Some(largest_document(&head.spec));
     for (n, result) in results.iter().enumerate() {
         let op = Op { kind: "k".repeat(32), result: result.clone(), ..op(head.seq, n as u8) };
         head = head.record_op(op, stamp(1)).unwrap();
@@ -293,6 +304,20 @@ fn the_largest_head_fits_once_its_entries_are_moved_out() {
     let older = head.spill(OlderEntries::default()).unwrap();
     assert_eq!(Head::decode_older(&older).unwrap().len(), head.entry_count() - head.entries.len());
     assert!(head.encode().unwrap().len() <= HEAD_BYTES_MAX);
+}
+
+#[test]
+fn document_and_spec_have_as_much_together_as_any_head_has_room_for() {
+    let spec = largest_spec();
+    let mut document = largest_document(&spec);
+    document.name.push('x');
+    let error = check_described(&document, &spec).unwrap_err();
+    expect!["the project document and what is asked of its volume have 3073 bytes together as JSON, more than 3072"].assert_eq(&error.to_string());
+    // what a newer version asks for takes room too
+    let mut newer = VolumeSpec::default();
+    check_described(&document, &newer).unwrap();
+    newer.unknown.insert("new".into(), "x".repeat(2_200).into());
+    assert!(check_described(&document, &newer).is_err());
 }
 
 #[test]

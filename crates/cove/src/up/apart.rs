@@ -43,7 +43,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub fn run_hub(args: HubArgs) -> anyhow::Result<ExitCode> {
     begin();
     let home = Home::open(&args.home, Part::Hub)?;
-    let port = listen::bind_tcp(args.http_listen)?;
+    let port = listen::bind_tcp(args.http_listen, "--http-listen")?;
     let (runtime, mut ending) = watch_for_signals()?;
     let served = runtime.block_on(serve_hub(&args, &home, port, &mut ending));
     runtime.shutdown_timeout(STOP_WAIT);
@@ -58,6 +58,7 @@ pub fn run_hub(args: HubArgs) -> anyhow::Result<ExitCode> {
 pub fn run_node(args: UpArgs, hub: PathBuf) -> anyhow::Result<ExitCode> {
     begin();
     let home = Home::open(&args.home, Part::Node)?;
+    listen::refuse_equal(&args.csi, &home)?;
     let (runtime, mut ending) = watch_for_signals()?;
     let opened = pool::open_pool(&args)?;
     let served = runtime.block_on(serve_node(&args, &home, &opened, &hub, &mut ending));
@@ -83,7 +84,14 @@ impl NodeRegistry for Registry {
         tracing::info!(node = %node.node, socket = %node.socket.display(), "a node has come");
         let volumes: Arc<dyn Volumes> = Arc::new(NodeClient::unix(node.socket.clone()));
         self.hub.put_node(node.node.clone(), volumes);
-        known.retain(|other| other.node != node.node);
+        // one that is called otherwise since it was started anew is the same one
+        let is_same =
+            |other: &NodeRegistration| other.node == node.node || other.socket == node.socket;
+        for other in known.extract_if(.., |other| is_same(other)) {
+            if other.node != node.node {
+                self.hub.remove_node(&other.node);
+            }
+        }
         known.push(node.clone());
         drop(known);
         self.first.send_if_modified(|first| {
@@ -112,9 +120,9 @@ async fn serve_hub(
     let (stop, stopping) = watch::channel(false);
     let early = tokio::spawn({
         let (hub, registry) = (Arc::new(hub.clone()), Arc::clone(&registry));
-        let listener = listen::open_hub(&args.socket)?;
+        let listening = listen::open_hub(&args.socket)?;
         let until = ended(stopping);
-        cove_hub_grpc::serve_with_nodes(hub, registry, listener, until)
+        cove_hub_grpc::serve_with_nodes(hub, registry, listening, until)
     });
     eprintln!("the Volume Hub is at {}; waiting for a node", args.socket.display());
     let node = tokio::select! {
@@ -143,7 +151,6 @@ async fn serve_hub(
     let _ = stop.send(true);
     let _ = tokio::time::timeout(STOP_WAIT, early).await;
     let Some(workspaces) = started else {
-        let _ = std::fs::remove_file(&args.socket);
         eprintln!("{STOPPED_EARLY}");
         return Ok(());
     };
@@ -204,26 +211,42 @@ async fn serve_node(
         started = own_node::start(args, home, opened, &env) => Some(started?),
         () = ending.wait() => None,
     };
-    let Some(OwnNode { node, id, saved_to }) = started else {
+    let Some(own) = started else {
         eprintln!("{STOPPED_EARLY}");
         return Ok(());
     };
     let chores = Chores::begin(Some(opened), None);
+    let node = own.node.clone();
+    let served = serve_until(args, home, own, hub, &env, ending).await;
+    chores.end().await;
+    node.stop().await;
+    served
+}
+
+/// Serves a node that has started, until it is told to stop.
+async fn serve_until(
+    args: &UpArgs,
+    home: &Home,
+    own: OwnNode,
+    hub: &Path,
+    env: &Env,
+    ending: &mut Ending,
+) -> anyhow::Result<()> {
+    let OwnNode { node, id, saved_to } = own;
     let socket = home.dir.join("node.sock");
     let (stop, stopping) = watch::channel(false);
     let mut doors = JoinSet::new();
-    let listener = cove_node_grpc::listen(&socket)
-        .map_err(|error| Failure::io("failed to make the socket of the node", &error))?;
+    let listening = listen::open(&socket, cove_node_grpc::listen)?;
     let volumes: Arc<dyn Volumes> = Arc::new(node.clone());
     let until = ended(stopping.clone());
     doors.spawn(async move {
-        if let Err(error) = cove_node_grpc::serve(volumes, listener, until).await {
+        if let Err(error) = cove_node_grpc::serve(volumes, listening, until).await {
             tracing::error!(%error, "the node is not served any more");
         }
     });
     let client = HubClient::unix(hub);
     let asked: Arc<dyn VolumeHub> = Arc::new(client.clone());
-    let csi = csi_of(asked, &id, &args.csi, &env);
+    let csi = csi_of(asked, &id, &args.csi, env);
     listen::serve_csi(&mut doors, &csi, &args.csi, || ended(stopping.clone()))?;
     listen::write_down(home, STORE_FILE, &own_node::store_url(args));
     let registration = NodeRegistration { node: id.clone(), socket: socket.clone(), saved_to };
@@ -238,10 +261,6 @@ async fn serve_node(
         node.end_waiting();
         let _ = tokio::time::timeout(STOP_WAIT, served).await;
     }
-    chores.end().await;
-    node.stop().await;
-    let _ = std::fs::remove_file(&socket);
-    listen::remove_csi_sockets(&args.csi);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use cove_env::Env;
 use cove_types::ErrorKind;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
-use crate::environment::{self, User};
+use crate::environment::{self, LOCK, NODE_LOCK, User};
 use crate::failure::Failure;
 
 /// Cove's home: its directories and the lock that keeps a second Cove out.
@@ -36,9 +36,9 @@ impl Part {
     /// The files that are locked while it runs: no part runs twice in a home.
     fn locks(self) -> &'static [&'static str] {
         match self {
-            Self::All => &["lock", "lock-node"],
-            Self::Hub => &["lock"],
-            Self::Node => &["lock-node"],
+            Self::All => &[LOCK, NODE_LOCK],
+            Self::Hub => &[LOCK],
+            Self::Node => &[NODE_LOCK],
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Where it listens, and until when.
 
-use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +12,9 @@ use cove_hub::Hub;
 use cove_hub_grpc::NodeRegistry;
 use cove_node::Node;
 use cove_types::{Classify, ErrorKind};
+use cove_unix_grpc::{Listening, Predecessor};
 use cove_workspace::Workspaces;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -29,8 +28,8 @@ use crate::failure::Failure;
 /// How long calls that wait for the store have at the end.
 const SAVE_WAIT: Duration = Duration::from_secs(3);
 
-/// Takes the port, so that nobody else does while the rest starts.
-pub(super) fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+/// Takes the port that a flag names, so that nobody else does while the rest starts.
+pub(super) fn bind_tcp(address: SocketAddr, flag: &str) -> Result<std::net::TcpListener, Failure> {
     cove_http::check_listen(address).map_err(|error| {
         Failure::caused("failed to listen", &error, error.kind())
             .hint("listen on 127.0.0.1 and put a proxy with TLS before it")
@@ -49,7 +48,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, Fai
             ),
             _ => Failure::io(format!("failed to listen on {address}"), &error),
         };
-        failure.hint("give another address with --listen, or 127.0.0.1:0 for any free port")
+        failure.hint(format!("give another address with {flag}, or 127.0.0.1:0 for any free port"))
     })
 }
 
@@ -89,7 +88,8 @@ pub(super) async fn listen(
         },
     );
     let users = home.users()?;
-    let unix = bind_unix(home)?;
+    // the files go with these, whatever fails
+    let Listening { listener: unix, file } = open_api(home)?;
     let tcp =
         TcpListener::from_std(port).map_err(|error| Failure::io("failed to listen", &error))?;
     let address = tcp.local_addr().map_err(|error| Failure::io("failed to listen", &error))?;
@@ -103,12 +103,12 @@ pub(super) async fn listen(
         let _ = stopping.wait_for(|stopped| *stopped).await;
     };
     let mut doors = JoinSet::new();
-    let listener = open_hub(hub_socket)?;
+    let listening = open_hub(hub_socket)?;
     let (asked, until) = (Arc::new(hub.clone()), ended(stopping.clone()));
     doors.spawn(async move {
         let served = match registry {
-            Some(nodes) => cove_hub_grpc::serve_with_nodes(asked, nodes, listener, until).await,
-            None => cove_hub_grpc::serve(asked, listener, until).await,
+            Some(nodes) => cove_hub_grpc::serve_with_nodes(asked, nodes, listening, until).await,
+            None => cove_hub_grpc::serve(asked, listening, until).await,
         };
         if let Err(error) = served {
             tracing::error!(%error, "the Volume Hub is not served any more");
@@ -142,16 +142,20 @@ pub(super) async fn listen(
         }
         let _ = tokio::time::timeout(STOP_WAIT, served).await;
     }
-    let _ = std::fs::remove_file(home.dir.join("cove.sock"));
-    let _ = std::fs::remove_file(hub_socket);
-    if let Some((_, flags)) = csi {
-        remove_csi_sockets(flags);
-    }
+    drop(file);
     Ok(())
 }
 
 /// Makes the socket of the Hub.
-pub(super) fn open_hub(socket: &Path) -> Result<UnixListener, Failure> {
+pub(super) fn open_hub(socket: &Path) -> Result<Listening, Failure> {
+    open(socket, cove_hub_grpc::listen)
+}
+
+/// Makes a socket, with the directories above it.
+pub(super) fn open(
+    socket: &Path,
+    listen: impl FnOnce(&Path) -> std::io::Result<Listening>,
+) -> Result<Listening, Failure> {
     let failed = |error: &std::io::Error| {
         let shown = cove_types::escape_bytes(socket.as_os_str().as_encoded_bytes());
         Failure::io(format!("failed to make the socket {shown}"), error)
@@ -159,7 +163,34 @@ pub(super) fn open_hub(socket: &Path) -> Result<UnixListener, Failure> {
     if let Some(directory) = socket.parent() {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
     }
-    cove_hub_grpc::listen(socket).map_err(|error| failed(&error))
+    listen(socket).map_err(|error| failed(&error))
+}
+
+/// Refuses sockets of the Container Storage Interface that are each other's, or one in the home: the later one would
+/// take the place of the first.
+pub(super) fn refuse_equal(csi: &CsiFlags, home: &Home) -> Result<(), Failure> {
+    let own = ["cove.sock", "hub.sock", "node.sock"].map(|name| whole(&home.dir.join(name)));
+    let mut seen = Vec::from(own);
+    for path in csi.csi_endpoint.iter().chain(&csi.csi_controller_endpoint) {
+        let place = whole(path);
+        if seen.contains(&place) {
+            let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
+            let what = format!("two things are to be served at the socket {shown}");
+            return Err(Failure::new(ErrorKind::Invalid, what)
+                .hint("give each a path of its own; one endpoint serves all of the interface"));
+        }
+        seen.push(place);
+    }
+    Ok(())
+}
+
+/// A path without links in its directory, as far as that is there.
+fn whole(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(directory)), Some(name)) => directory.join(name),
+        _ => path,
+    }
 }
 
 /// Serves the Container Storage Interface at its sockets, where it is asked for.
@@ -172,10 +203,12 @@ pub(super) fn serve_csi<E>(
 where
     E: Future<Output = ()> + Send + 'static,
 {
-    for (listener, services) in csi_sockets(flags)? {
+    // what can fail comes first: a socket that is found is served
+    let healthz = flags.csi_healthz.map(bind_healthz).transpose()?;
+    for (listening, services) in csi_sockets(flags)? {
         let (csi, until) = (csi.clone(), ended());
         doors.spawn(async move {
-            if let Err(error) = cove_csi::serve(csi, listener, services, until).await {
+            if let Err(error) = cove_csi::serve(csi, listening, services, until).await {
                 tracing::error!(%error, "the container storage interface is not served any more");
             }
         });
@@ -190,11 +223,7 @@ where
         _ => None,
     };
     let state = registration.as_ref().map(cove_csi::Registration::state);
-    if let Some(address) = flags.csi_healthz {
-        let listener = std::net::TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .and_then(TcpListener::from_std)
-            .map_err(|error| Failure::io(format!("failed to listen on {address}"), &error))?;
+    if let Some(listener) = healthz {
         let (csi, until) = (csi.clone(), ended());
         doors.spawn(async move { cove_csi::serve_healthz(listener, csi, state, until).await });
     }
@@ -209,31 +238,23 @@ where
     Ok(())
 }
 
-/// Takes the sockets away when nobody serves there any more.
-pub(super) fn remove_csi_sockets(flags: &CsiFlags) {
-    for socket in flags.csi_endpoint.iter().chain(&flags.csi_controller_endpoint) {
-        let _ = std::fs::remove_file(socket);
-    }
+fn bind_healthz(address: SocketAddr) -> Result<TcpListener, Failure> {
+    std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(TcpListener::from_std)
+        .map_err(|error| Failure::io(format!("failed to listen on {address}"), &error))
 }
 
 /// The sockets of the Container Storage Interface, and what each serves.
-fn csi_sockets(flags: &CsiFlags) -> Result<Vec<(UnixListener, Services)>, Failure> {
+fn csi_sockets(flags: &CsiFlags) -> Result<Vec<(Listening, Services)>, Failure> {
     let Some(node) = &flags.csi_endpoint else { return Ok(Vec::new()) };
     let controller = flags.csi_controller_endpoint.as_ref();
     let mut wanted = vec![(node, Services { controller: controller.is_none(), node: true })];
     wanted.extend(controller.map(|path| (path, Services { controller: true, node: false })));
-    let mut sockets = Vec::new();
-    for (path, services) in wanted {
-        let failed = |error: &std::io::Error| {
-            let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
-            Failure::io(format!("failed to make the socket {shown}"), error)
-        };
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        }
-        sockets.push((cove_csi::listen(path).map_err(|error| failed(&error))?, services));
-    }
-    Ok(sockets)
+    let opened = wanted.into_iter().map(|(path, services)| {
+        open(path, cove_csi::listen).map(|listening| (listening, services))
+    });
+    opened.collect()
 }
 
 /// One line for whoever looks into the home.
@@ -247,25 +268,10 @@ pub(super) fn write_down(home: &Home, name: &str, line: &str) {
     }
 }
 
-/// Binds the socket in the home, whatever an earlier Cove left there; a path too long for a socket
-/// address is reached through the directory's descriptor.
-fn bind_unix(home: &Home) -> Result<UnixListener, Failure> {
-    let place = home.dir.join("cove.sock");
-    let failed = |error: &std::io::Error| Failure::io("failed to make the socket", error);
-    if std::fs::symlink_metadata(&place).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(&place).map_err(|error| failed(&error))?;
-    }
-    let dir = File::open(&home.dir).map_err(|error| failed(&error))?;
-    let short = {
-        use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}/cove.sock", dir.as_raw_fd()))
-    };
-    let listener = UnixListener::bind(&short).map_err(|error| failed(&error))?;
-    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o600))
-        .map_err(|error| failed(&error))?;
+/// Makes the socket of the API, whatever an earlier Cove left there: the home's lock says that none runs.
+fn open_api(home: &Home) -> Result<Listening, Failure> {
     let User(uid, gid) = home.owner()?;
-    if rustix::process::geteuid().is_root() && uid != 0 {
-        std::os::unix::fs::lchown(&place, Some(uid), Some(gid)).map_err(|error| failed(&error))?;
-    }
-    Ok(listener)
+    let owner = (rustix::process::geteuid().is_root() && uid != 0).then_some((uid, gid));
+    cove_unix_grpc::listen_as(&home.dir.join("cove.sock"), Predecessor::GivesWay, owner)
+        .map_err(|error| Failure::io("failed to make the socket", &error))
 }

@@ -6,18 +6,41 @@ use std::time::Duration;
 use cove_client::{ClientError, VerifyRequest, Wait};
 use cove_types::wire;
 use cove_types::{Classify, ErrorKind};
+use rustix::io::Errno;
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use super::waiting::{Followed, SAY_AFTER};
 use super::{Session, parse};
 use crate::args::WaitFlags;
-use crate::environment;
+use crate::environment::{self, LOCK, NODE_LOCK};
 use crate::failure::Failure;
 use crate::output;
 use crate::render;
 
 /// How often, every 50 ms, it is looked whether Cove has ended.
 const STOP_LOOKS: u32 = 600;
+/// After how many of these looks one that does not answer is sent a signal.
+const SIGNAL_AFTER: u32 = 40;
+
+/// Sends the signal TERM to those who hold one lock of this user's home and not another.
+fn end_holders(lock: &str, but_of: Option<&str>) -> Result<(), Failure> {
+    let home = environment::home()?;
+    let others = but_of.map(|lock| environment::holders(&home, lock)).unwrap_or_default();
+    let mut holders = environment::holders(&home, lock);
+    holders.retain(|process| !others.contains(process));
+    for process in holders {
+        match kill_process(process, Signal::TERM) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => {
+                let what =
+                    format!("process {} of Cove cannot be asked to end", process.as_raw_nonzero());
+                return Err(Failure::io(what, &error.into()).hint("ask as the user who started it"));
+            }
+        }
+    }
+    Ok(())
+}
 
 impl Session {
     pub(super) async fn down(&self) -> Result<(), Failure> {
@@ -50,17 +73,26 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the Cove that runs to end; `false` when none runs in this home. One that begins or ends
-    /// just now does not answer, and is asked until it does or is gone.
+    /// Asks the Cove that runs to end, and the node of this home, where that is another process; `false` when nothing
+    /// runs here. One that begins or ends just now does not answer, and is asked until it does or is gone; one that
+    /// goes on not answering, as a Hub does that waits for a node, is sent a signal.
     async fn ask_to_end(&self) -> Result<bool, Failure> {
-        for _ in 0..STOP_LOOKS {
+        let is_local = environment::is_local();
+        for look in 0..STOP_LOOKS {
             match self.client.down().await {
+                Ok(()) if is_local => {
+                    return end_holders(NODE_LOCK, Some(LOCK)).map(|()| true);
+                }
                 Ok(()) => return Ok(true),
-                Err(ClientError::Unreachable { .. }) if environment::is_local() => {}
+                Err(ClientError::Unreachable { .. }) if is_local => {}
                 Err(error) => return Err(error.into()),
             }
             if !environment::is_running() {
-                return Ok(false);
+                return Ok(look > SIGNAL_AFTER);
+            }
+            if look == SIGNAL_AFTER {
+                end_holders(LOCK, None)?;
+                end_holders(NODE_LOCK, Some(LOCK))?;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -86,7 +86,7 @@ def run():
                 request = filled(lawful, volume.id, snapshot)
                 set_field(request, field, value, volume.id, snapshot)
                 # what is not there is named by its kind, what is out of range by its law
-                named = field_in_text(field) if code == INVALID else "does not exist|is called|there is no|quota"
+                named = field_in_text(field) if code == INVALID else "does not exist|is called|is the workspace|there is no|quota"
                 refused(code, named, getattr(hub.stub, method), request)
                 calls += 1
     refused(INVALID, '"what" is missing', hub.stub.ResolveVolume, pb.ResolveVolumeRequest())

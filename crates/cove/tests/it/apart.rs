@@ -200,6 +200,46 @@ fn either_may_be_killed_and_comes_back_and_nothing_that_was_saved_is_lost() {
 }
 
 #[test]
+fn down_ends_a_hub_that_waits_for_a_node_and_a_node_that_waits_for_a_hub() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: this test mounts a btrfs pool, which needs root");
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("cove-apart-").tempdir().unwrap();
+    let mut cove = Apart { dir, hub: None, node: None };
+    for (home, socket) in [("hub", "h.sock"), ("node", "csi.sock")] {
+        match home {
+            "hub" => cove.start_hub(),
+            _ => cove.start_node(),
+        }
+        let is_there = || if cove.at(socket).exists() { Ok(()) } else { Err(cove.log()) };
+        poll("it serves", is_there);
+        run(cove.program(home).arg("down"), b"").success();
+        let child = if home == "hub" { &mut cove.hub } else { &mut cove.node };
+        assert!(wait_for(&mut child.take().unwrap()).success(), "{home}: {}", cove.log());
+        assert!(!cove.at(socket).exists(), "{home}");
+        let again = run(cove.program(home).arg("down"), b"").success();
+        assert!(again.stderr.contains("no Cove is running"), "{}", again.stderr);
+    }
+}
+
+#[test]
+fn two_sockets_at_one_path_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let (one, own) = (dir.path().join("./one.sock"), home.join("hub.sock"));
+    for (endpoint, controller) in [(&one, dir.path().join("one.sock")), (&own, one.clone())] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
+        command.env("COVE_HOME", &home).args(["up", "--listen", "127.0.0.1:0", "--csi-endpoint"]);
+        command.arg(endpoint).arg("--csi-controller-endpoint").arg(controller);
+        let refused = run(&mut command, b"");
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains("two things"), "{}", refused.stderr);
+    }
+    assert!(!home.join("pool").exists(), "nothing is mounted");
+}
+
+#[test]
 fn plain_text_is_spoken_over_unix_sockets_alone() {
     let dir = tempfile::tempdir().unwrap();
     for arguments in [

@@ -90,10 +90,9 @@ fn nothing_is_lost_and_nothing_left_over_when_hub_or_node_alone_is_killed() {
         }
         let which = chance.index(2);
         kills[which] += 1;
-        if which == 0 {
-            cove.kill9_hub()
-        } else {
-            cove.kill9_node()
+        match which {
+            0 => cove.kill9_hub(),
+            _ => cove.kill9_node(),
         }
         Some("done".to_owned())
     });

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cove_hub::volume_hub::{EnsureCached, ModifyVolume, PageRequest, Volume};
+use cove_hub::volume_hub::{EnsureCached, ModifyVolume, Volume};
 use cove_types::NodeId;
 use rustix::mount::MountFlags;
 
 use super::Controller;
 use crate::capability::access;
-use crate::paging;
 use crate::proto as pb;
 use crate::request::{node_id, required, volume_id};
 use crate::status::CallError;
@@ -84,7 +83,7 @@ impl Controller {
         required("node_id", &request.node_id)?;
         let access = access("volume_capability", request.volume_capability.as_ref())?;
         let id = volume_id("volume_id", &request.volume_id)?;
-        let _turn = self.0.publishing.take(&id)?;
+        let _turn = self.0.changing.take(&id)?;
         let node = node_id("node_id", &request.node_id)?;
         // a node that does not exist is told from one that will not do
         self.0.hub.capacity(Some(node.clone())).await?;
@@ -121,11 +120,8 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(unpublished),
             id => id?,
         };
-        let _turn = self.0.publishing.take(&id)?;
-        let found = match self.0.report(&id).await {
-            Err(error) if error.is_absence() => return Ok(unpublished),
-            found => found?.volume,
-        };
+        let _turn = self.0.changing.take(&id)?;
+        let Some(found) = self.0.find_volume(&id).await? else { return Ok(unpublished) };
         let present = Published::of(&found.labels);
         let is_there = present.is_some_and(|published| {
             request.node_id.is_empty() || published.node == request.node_id
@@ -139,8 +135,7 @@ impl Controller {
     /// Looks whether one more volume may be published on a node.
     async fn check_count(&self, node: &NodeId) -> Result<(), CallError> {
         let Some(most) = self.0.options.volumes_per_node_max else { return Ok(()) };
-        let fetch = |page: PageRequest| async { Ok(self.0.hub.list_volumes(page).await?) };
-        let volumes = paging::page(0, String::new(), fetch).await?.items;
+        let volumes = self.0.list_volumes().await?;
         let is_there = |volume: &&Volume| {
             Published::of(&volume.labels).is_some_and(|published| published.node == node.as_str())
         };

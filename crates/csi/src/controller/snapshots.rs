@@ -2,11 +2,15 @@
 //!
 //! One that is captured is ready to use: volumes are made of it on its node at once, and of what is stored, which
 //! follows, anywhere.
+//!
+//! Whoever makes a volume of a snapshot asks for as much as its size at least, and gives up where that is more than the
+//! claim has. The sizes of files, added up, can be: holes count, and what is compressed counts whole. A volume as large
+//! as the source always holds what is in it, so that the size is at most that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cove_hub::volume_hub::{Page, PageRequest, Snapshot, SnapshotFilter, SnapshotVolumes};
-use cove_types::SnapshotId;
+use cove_hub::volume_hub::{Page, PageRequest, Snapshot, SnapshotFilter, SnapshotVolumes, Volume};
+use cove_types::{SnapshotId, VolumeId};
 use jiff::Timestamp;
 
 use super::Controller;
@@ -25,10 +29,37 @@ pub(crate) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// The volumes that snapshots are of, as far as they are there still.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(BTreeMap<VolumeId, Volume>);
+
+impl Sources {
+    /// Looks up those whose snapshots have a size. Costs a report, or for several volumes a list of all.
+    pub(crate) async fn find(driver: &Driver, snapshots: &[Snapshot]) -> Result<Self, CallError> {
+        let sized = snapshots.iter().filter(|snapshot| snapshot.bytes > 0);
+        let wanted: BTreeSet<&VolumeId> = sized.map(|snapshot| &snapshot.id.volume).collect();
+        let found = match wanted.first() {
+            None => Vec::new(),
+            Some(volume) if wanted.len() == 1 => {
+                driver.find_volume(volume).await?.into_iter().collect()
+            }
+            Some(_) => driver.list_volumes().await?,
+        };
+        let found = found.into_iter().filter(|volume| wanted.contains(&volume.id));
+        Ok(Self(found.map(|volume| (volume.id.clone(), volume)).collect()))
+    }
+
+    /// How large a volume of a snapshot has to be at least, in bytes; 0 where that is not known.
+    fn size_bytes(&self, snapshot: &Snapshot) -> u64 {
+        let source = self.0.get(&snapshot.id.volume);
+        source.map_or(0, |source| snapshot.bytes.min(source.quota_bytes.unwrap_or(u64::MAX)))
+    }
+}
+
 /// A snapshot, as it is sent.
-pub(crate) fn snapshot(snapshot: &Snapshot) -> pb::Snapshot {
+pub(crate) fn snapshot(snapshot: &Snapshot, sources: &Sources) -> pb::Snapshot {
     pb::Snapshot {
-        size_bytes: signed(snapshot.bytes),
+        size_bytes: signed(sources.size_bytes(snapshot)),
         snapshot_id: snapshot.id.to_string(),
         source_volume_id: snapshot.id.volume.to_string(),
         creation_time: Some(timestamp(snapshot.created_at)),
@@ -71,8 +102,8 @@ fn filter(request: &pb::ListSnapshotsRequest) -> Option<SnapshotFilter> {
 }
 
 impl Controller {
-    /// A snapshot of a name, new or as it was asked for before.
-    pub(super) async fn snapshot(
+    /// A snapshot of a name, new or as it was asked for before; then its source may be gone.
+    pub(super) async fn create_snapshot(
         &self,
         request: pb::CreateSnapshotRequest,
     ) -> Result<pb::CreateSnapshotResponse, CallError> {
@@ -81,20 +112,18 @@ impl Controller {
         required(field, &request.source_volume_id)?;
         check_parameters(&request.parameters)?;
         let volume = volume_id(field, &request.source_volume_id)?;
-        let seq = self.0.report(&volume).await?.volume.seq;
-        let wanted = SnapshotVolumes {
-            volumes: vec![volume],
-            name,
-            is_group: false,
-            operation: self.0.env.operation_id(seq),
-            wait_saved: false,
-        };
+        let volumes = vec![volume];
+        let operation = self.0.operation(&volumes).await?;
+        let wanted =
+            SnapshotVolumes { volumes, name, is_group: false, operation, wait_saved: false };
         let made = self.0.hub.snapshot(wanted).await?;
-        Ok(pb::CreateSnapshotResponse { snapshot: made.first().map(snapshot) })
+        let sources = Sources::find(&self.0, &made).await?;
+        let snapshot = made.first().map(|made| snapshot(made, &sources));
+        Ok(pb::CreateSnapshotResponse { snapshot })
     }
 
     /// Deletes a snapshot.
-    pub(super) async fn forget_snapshot(
+    pub(super) async fn delete_snapshot(
         &self,
         request: pb::DeleteSnapshotRequest,
     ) -> Result<pb::DeleteSnapshotResponse, CallError> {
@@ -103,7 +132,7 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(deleted),
             id => id?,
         };
-        let operation = self.0.operation(&id.volume).await?;
+        let operation = self.0.operation(std::slice::from_ref(&id.volume)).await?;
         match self.0.hub.delete_snapshot(id, operation).await.map_err(CallError::from) {
             Err(error) if !error.is_absence() => Err(error),
             _ => Ok(deleted),
@@ -111,7 +140,7 @@ impl Controller {
     }
 
     /// The snapshots that were asked for by name, in the order of their ids; of one volume or one id when that is said.
-    pub(super) async fn snapshots(
+    pub(super) async fn list_snapshots(
         &self,
         request: pb::ListSnapshotsRequest,
     ) -> Result<pb::ListSnapshotsResponse, CallError> {
@@ -129,29 +158,64 @@ impl Controller {
             }
         };
         let page = paging::page(request.max_entries, request.starting_token, fetch).await?;
+        let sources = Sources::find(&self.0, &page.items).await?;
         let entry = |found: &Snapshot| pb::list_snapshots_response::Entry {
-            snapshot: Some(snapshot(found)),
+            snapshot: Some(snapshot(found, &sources)),
         };
         let entries = page.items.iter().map(entry).collect();
         Ok(pb::ListSnapshotsResponse { entries, next_token: page.next_token })
     }
 
     /// One snapshot.
-    pub(super) async fn one_snapshot(
+    pub(super) async fn get_snapshot(
         &self,
         request: pb::GetSnapshotRequest,
     ) -> Result<pb::GetSnapshotResponse, CallError> {
         let id = snapshot_id("snapshot_id", &request.snapshot_id)?;
-        match find_snapshot(&self.0, &id).await? {
-            Some(found) => Ok(pb::GetSnapshotResponse { snapshot: Some(snapshot(&found)) }),
-            None => Err(CallError::no_snapshot(&request.snapshot_id)),
-        }
+        let found = find_snapshot(&self.0, &id).await?;
+        let found = found.ok_or_else(|| CallError::no_snapshot(&request.snapshot_id))?;
+        let sources = Sources::find(&self.0, std::slice::from_ref(&found)).await?;
+        Ok(pb::GetSnapshotResponse { snapshot: Some(snapshot(&found, &sources)) })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cove_types::Durability;
+
     use super::*;
+    use crate::fake::report;
+
+    /// What a snapshot with files of so many bytes is told to need, of a source with this quota.
+    fn size_bytes(bytes: u64, quota_bytes: Option<u64>) -> u64 {
+        let source = Volume { quota_bytes, ..report("vol-a").volume };
+        let sources = Sources([(source.id.clone(), source)].into());
+        sources.size_bytes(&of("vol-a", bytes))
+    }
+
+    fn of(volume: &str, bytes: u64) -> Snapshot {
+        Snapshot {
+            id: format!("{volume}@abcdefghij23").parse().unwrap(),
+            name: Some("s".to_owned()),
+            created_at: Timestamp::UNIX_EPOCH,
+            bytes,
+            durability: Durability::Saved,
+            group: None,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_needs_no_more_than_its_source_has() {
+        assert_eq!(size_bytes(40, Some(100)), 40);
+        assert_eq!(size_bytes(101, Some(100)), 100);
+        assert_eq!(size_bytes(101, None), 101);
+        assert_eq!(size_bytes(0, Some(100)), 0);
+    }
+
+    #[test]
+    fn what_a_snapshot_of_a_deleted_volume_needs_is_not_known() {
+        assert_eq!(Sources::default().size_bytes(&of("vol-a", 40)), 0);
+    }
 
     #[test]
     fn a_moment_is_seconds_and_a_part_of_the_next() {

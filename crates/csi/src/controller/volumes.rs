@@ -6,11 +6,12 @@ use cove_content::spec::QUOTA_BYTES;
 use cove_hub::volume_hub::{
     CreateVolume, ModifyVolume, PageRequest, QuotaRange, Volume, VolumeReport, VolumeSource,
 };
+use cove_types::VolumeId;
 
 use super::Controller;
 use super::publishing::Published;
 use crate::capability::{access, check_all};
-use crate::health::{health, short};
+use crate::health::{as_field, health};
 use crate::paging;
 use crate::proto as pb;
 use crate::proto::volume_content_source::{
@@ -115,11 +116,8 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(deleted),
             id => id?,
         };
-        let _turn = self.0.publishing.take(&id)?;
-        let found = match self.0.report(&id).await {
-            Err(error) if error.is_absence() => return Ok(deleted),
-            found => found?.volume,
-        };
+        let _turns = (self.0.changing.take(&id)?, self.0.mounting.take(&id)?);
+        let Some(found) = self.0.find_volume(&id).await? else { return Ok(deleted) };
         if let Some(published) = Published::of(&found.labels) {
             let what = format!("volume {id} is in use: it is published on node {}", published.node);
             return Err(CallError::Precondition { what });
@@ -154,9 +152,10 @@ impl Controller {
                 }),
                 message: String::new(),
             }),
-            Err(CallError::Invalid { why, .. }) => {
-                Ok(pb::ValidateVolumeCapabilitiesResponse { confirmed: None, message: short(&why) })
-            }
+            Err(CallError::Invalid { why, .. }) => Ok(pb::ValidateVolumeCapabilitiesResponse {
+                confirmed: None,
+                message: as_field(&why),
+            }),
             Err(error) => Err(error),
         }
     }
@@ -194,28 +193,37 @@ impl Controller {
         Ok(pb::ControllerGetVolumeResponse { volume, status: Some(status) })
     }
 
-    /// The volumes with problems, in the order of their ids.
+    /// The volumes with problems, in the order of their ids. A token is the id of the last one that was told. Costs a
+    /// list of all volumes, and a report of each that is looked at.
     pub(super) async fn list_health(
         &self,
         request: pb::ControllerListVolumeHealthRequest,
     ) -> Result<pb::ControllerListVolumeHealthResponse, CallError> {
-        let fetch = |page: PageRequest| async {
-            let refused = paging::refused(!page.token.is_empty());
-            let page = self.0.hub.list_volumes(page).await.map_err(refused)?;
-            let mut items = Vec::new();
-            for volume in page.items {
-                match self.0.report(&volume.id).await {
-                    Ok(report) => items.push(health(&report)),
-                    Err(error) if error.is_absence() => {}
-                    Err(error) => return Err(error),
-                }
+        let most = paging::entries_max(request.max_entries)?;
+        let token = Some(request.starting_token.as_str()).filter(|token| !token.is_empty());
+        let after: Option<VolumeId> =
+            token.map(|token| token.parse().map_err(|_| CallError::BadToken)).transpose()?;
+        let mut told = pb::ControllerListVolumeHealthResponse::default();
+        for volume in self.0.list_volumes().await? {
+            if after.as_ref().is_some_and(|after| volume.id <= *after) {
+                continue;
             }
-            items.retain(|health| !health.health_statuses.is_empty());
-            Ok(cove_hub::volume_hub::Page { items, next_token: page.next_token })
-        };
-        let page = paging::page(request.max_entries, request.starting_token, fetch).await?;
-        let (entries, next_token) = (page.items, page.next_token);
-        Ok(pb::ControllerListVolumeHealthResponse { entries, next_token })
+            let found = match self.0.report(&volume.id).await {
+                Ok(report) => health(&report),
+                Err(error) if error.is_absence() => continue,
+                Err(error) => return Err(error),
+            };
+            if found.health_statuses.is_empty() {
+                continue;
+            }
+            if most.is_some_and(|most| told.entries.len() >= most) {
+                told.next_token =
+                    told.entries.last().map_or(String::new(), |last| last.volume_id.clone());
+                break;
+            }
+            told.entries.push(found);
+        }
+        Ok(told)
     }
 
     /// The problems of one volume.
@@ -268,7 +276,8 @@ impl Controller {
         }
     }
 
-    /// Gives a volume exactly as many bytes as are asked for, when it has fewer. They can be used at once.
+    /// Gives a volume exactly as many bytes as are asked for, when it has fewer. They can be used at once. One call at
+    /// a time on each volume: of two that find the same size, the later one could take away what the other gave.
     pub(super) async fn expand(
         &self,
         request: pb::ControllerExpandVolumeRequest,
@@ -279,7 +288,9 @@ impl Controller {
         if request.volume_capability.is_some() {
             access("volume_capability", request.volume_capability.as_ref())?;
         }
-        let found = self.report(&request.volume_id).await?.volume;
+        let id = volume_id("volume_id", &request.volume_id)?;
+        let _turn = self.0.changing.take(&id)?;
+        let found = self.0.report(&id).await?.volume;
         let bytes = match expansion(found.quota_bytes, range)? {
             Expansion::Done(bytes) => bytes,
             Expansion::Grow(bytes) => {

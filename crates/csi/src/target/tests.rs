@@ -38,17 +38,11 @@ fn a_failed_mount_leaves_no_directory_and_an_older_one_stays() {
     std::fs::create_dir(home.path().join("old")).unwrap();
     for (name, stays) in [("new", false), ("old", true)] {
         let target = target(home.path(), name);
-        target.publish("target_path", &volume, &nowhere, access).unwrap_err();
+        let refused = target.publish("target_path", &volume, &nowhere, access).unwrap_err();
+        // it was deleted after the Hub had told where its files are
+        assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
         assert_eq!(target.is_directory().unwrap(), stays);
     }
-}
-
-#[test]
-fn what_is_asked_for_of_times_holds() {
-    let (relatime, noatime) = (MountFlags::RELATIME, MountFlags::NOATIME);
-    assert_eq!(together(relatime, noatime), noatime);
-    assert_eq!(together(noatime, relatime), relatime);
-    assert_eq!(together(relatime, MountFlags::RDONLY), relatime | MountFlags::RDONLY);
 }
 
 /// Asks for `vol-a` at `/a`.
@@ -59,12 +53,13 @@ fn ask(mounted: &str, flags: MountFlags, is_exclusive: bool) -> Result<bool, ton
     is_published(&mounts, Path::new("/a"), &volume, access).map_err(|error| error.code())
 }
 
+fn at(volume: &str, point: &str, options: &str) -> String {
+    format!("1 2 0:1 /volumes/{volume}/files {point} {options} - btrfs d rw\n")
+}
+
 #[test]
 fn a_volume_is_published_as_it_is_mounted() {
     let none = MountFlags::empty();
-    let at = |volume: &str, point: &str, options: &str| {
-        format!("1 2 0:1 /volumes/{volume}/files {point} {options} - btrfs d rw\n")
-    };
     assert_eq!(ask("", none, true), Ok(false));
     assert_eq!(ask(&at("vol-a", "/a", "rw,noatime"), none, true), Ok(true));
     let there = Err(tonic::Code::AlreadyExists);
@@ -76,4 +71,36 @@ fn a_volume_is_published_as_it_is_mounted() {
     let elsewhere = Err(tonic::Code::FailedPrecondition);
     assert_eq!(ask(&at("vol-a", "/b", "rw"), none, true), elsewhere);
     assert_eq!(ask(&at("vol-b", "/b", "rw"), none, true), Ok(false));
+}
+
+/// What is next for `vol-a` to be gone from `/a`, or for an id that is none.
+fn next(mounted: &[&str], is_volume: bool) -> Result<Step, tonic::Code> {
+    let mounts = parse(mounted.concat().as_bytes());
+    let volume = is_volume.then(|| "vol-a".parse().unwrap());
+    step(&mounts, Path::new("/a"), volume.as_ref()).map_err(|error| error.code())
+}
+
+#[test]
+fn a_volume_is_unpublished_where_it_shows_and_nothing_else_is() {
+    let (own, other) = (at("vol-a", "/a", "rw"), at("vol-b", "/a", "rw"));
+    let elsewhere = at("vol-a", "/b", "rw");
+    assert_eq!(next(&[], true), Ok(Step::Remove));
+    assert_eq!(next(&[&elsewhere], true), Ok(Step::Remove));
+    assert_eq!(next(&[&other, &own], true), Ok(Step::Unmount));
+    for top in [&other, "1 2 0:1 / /a rw - tmpfs t rw\n"] {
+        assert_eq!(next(&[top], true), Ok(Step::Leave));
+        assert_eq!(next(&[&elsewhere, top], true), Ok(Step::Leave));
+        // whoever is told that it is gone gives its place away, and what is written there is the volume's
+        assert_eq!(next(&[&own, top], true), Err(tonic::Code::FailedPrecondition));
+    }
+}
+
+#[test]
+fn an_id_that_is_none_unmounts_nothing() {
+    let trash = "/trash/00000000000000000000000000000001/files";
+    let replaced = format!("1 2 0:1 {trash} /a rw - btrfs d rw\n");
+    assert_eq!(next(&[&replaced], true), Ok(Step::Unmount));
+    assert_eq!(next(&[&replaced], false), Ok(Step::Leave));
+    assert_eq!(next(&[&at("vol-a", "/a", "rw")], false), Ok(Step::Leave));
+    assert_eq!(next(&[], false), Ok(Step::Remove));
 }

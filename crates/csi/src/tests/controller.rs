@@ -1,5 +1,7 @@
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
+use cove_types::VolumeId;
 use cove_types::wire::Problem;
 
 use super::*;
@@ -224,6 +226,64 @@ async fn a_volume_is_expanded_to_exactly_what_is_asked_for() {
 }
 
 #[tokio::test]
+async fn of_two_expansions_at_once_one_is_refused_and_the_volume_does_not_shrink() {
+    let served = Served::all().await;
+    let volume = served.create("data").await.volume_id;
+    let expand = |mib: i64| {
+        let request = pb::ControllerExpandVolumeRequest {
+            volume_id: volume.clone(),
+            capacity_range: range(mib * MIB, 0),
+            ..Default::default()
+        };
+        let mut controller = served.controller();
+        async move { controller.controller_expand_volume(request).await }
+    };
+    let shut = served.hub.door.lock().await;
+    let first = tokio::spawn(expand(80));
+    served.hub.at_door.notified().await;
+    tokio::select! {
+        second = expand(40) => assert_eq!(code(second), Code::Aborted),
+        () = served.hub.at_door.notified() => panic!("both change what both have found"),
+    }
+    drop(shut);
+    assert_eq!(first.await.unwrap().unwrap().into_inner().capacity_bytes, 80 * MIB);
+    assert_eq!(expand(40).await.unwrap().into_inner().capacity_bytes, 80 * MIB);
+
+    // one whose caller is gone is under way still
+    let shut = served.hub.door.lock().await;
+    let first = tokio::spawn(expand(120));
+    served.hub.at_door.notified().await;
+    first.abort();
+    tokio::select! {
+        second = expand(100) => assert_eq!(code(second), Code::Aborted),
+        () = served.hub.at_door.notified() => panic!("both change what both have found"),
+    }
+    drop(shut);
+    let told = loop {
+        match expand(100).await {
+            Ok(told) => break told.into_inner(),
+            refused => assert_eq!(code(refused), Code::Aborted),
+        }
+    };
+    assert_eq!(told.capacity_bytes, 120 * MIB);
+}
+
+#[tokio::test]
+async fn a_volume_is_not_deleted_while_it_is_being_mounted_or_changed() {
+    let served = Served::all().await;
+    let volume = served.create("data").await.volume_id;
+    let id: VolumeId = volume.parse().unwrap();
+    let driver = &served.csi.0;
+    for turns in [&driver.mounting, &driver.changing] {
+        let turn = turns.take(&id).unwrap();
+        let refused = served.controller().delete_volume(delete(&volume)).await;
+        assert_eq!(code(refused), Code::Aborted);
+        drop(turn);
+    }
+    served.controller().delete_volume(delete(&volume)).await.unwrap();
+}
+
+#[tokio::test]
 async fn parameters_change_when_they_are_known() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;
@@ -352,11 +412,7 @@ async fn a_group_is_snapshotted_found_and_deleted_together() {
     let served = Served::all().await;
     let mut group = served.group();
     let volumes = [served.create("a").await.volume_id, served.create("b").await.volume_id];
-    let create = |name: &str, ids: &[String]| pb::CreateVolumeGroupSnapshotRequest {
-        name: name.to_owned(),
-        source_volume_ids: ids.to_vec(),
-        ..Default::default()
-    };
+    let create = group_of;
     let response = group.create_volume_group_snapshot(create("g", &volumes)).await.unwrap();
     let first = response.into_inner().group_snapshot.unwrap();
     assert_eq!(first.snapshots.len(), 2);
@@ -404,6 +460,107 @@ async fn a_group_is_snapshotted_found_and_deleted_together() {
     let missing = group.delete_volume_group_snapshot(delete("", Vec::new())).await;
     assert_eq!(code(missing), Code::InvalidArgument);
     assert_eq!(code(group.get_volume_group_snapshot(get(&id, Vec::new())).await), Code::NotFound);
+}
+
+fn group_of(name: &str, ids: &[String]) -> pb::CreateVolumeGroupSnapshotRequest {
+    pb::CreateVolumeGroupSnapshotRequest {
+        name: name.to_owned(),
+        source_volume_ids: ids.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_the_answer_to_their_names_although_what_they_are_of_is_gone() {
+    let served = Served::all().await;
+    let (mut controller, mut group) = (served.controller(), served.group());
+    let volumes = [served.create("a").await.volume_id, served.create("b").await.volume_id];
+    let one = controller.create_snapshot(snapshot("s", &volumes[0])).await.unwrap().into_inner();
+    let one = one.snapshot.unwrap();
+    let both = group.create_volume_group_snapshot(group_of("g", &volumes)).await.unwrap();
+    let both = both.into_inner().group_snapshot.unwrap();
+    for volume in &volumes {
+        controller.delete_volume(delete(volume)).await.unwrap();
+        let again = controller.create_snapshot(snapshot("s", &volumes[0])).await.unwrap();
+        assert_eq!(again.into_inner().snapshot.unwrap().snapshot_id, one.snapshot_id);
+        let again = group.create_volume_group_snapshot(group_of("g", &volumes)).await.unwrap();
+        let again = again.into_inner().group_snapshot.unwrap();
+        assert_eq!(again.group_snapshot_id, both.group_snapshot_id);
+    }
+    let new = controller.create_snapshot(snapshot("new", &volumes[0])).await;
+    assert_eq!(code(new), Code::NotFound);
+    let new = group.create_volume_group_snapshot(group_of("new", &volumes)).await;
+    assert_eq!(code(new), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_snapshot_needs_what_its_source_may_hold_at_most_wherever_it_is_told() {
+    let served = Served::all().await;
+    let mut controller = served.controller();
+    // each has files of 40 MiB, which take less
+    let volumes = [served.create("a").await.volume_id, served.create("b").await.volume_id];
+    served.hub.change(&volumes[1], |report| report.volume.quota_bytes = Some(60 << 20));
+    let group = served.group().create_volume_group_snapshot(group_of("g", &volumes)).await;
+    let group = group.unwrap().into_inner().group_snapshot.unwrap();
+    let sizes = |snapshots: &[pb::Snapshot]| -> Vec<i64> {
+        snapshots.iter().map(|one| one.size_bytes / MIB).collect()
+    };
+    assert_eq!(sizes(&group.snapshots), [10, 40]);
+    let id = group.group_snapshot_id;
+    let get = pb::GetVolumeGroupSnapshotRequest { group_snapshot_id: id, ..Default::default() };
+    let found = served.group().get_volume_group_snapshot(get).await.unwrap().into_inner();
+    assert_eq!(sizes(&found.group_snapshot.unwrap().snapshots), [10, 40]);
+    let snapshots = || async {
+        let list = pb::ListSnapshotsRequest::default();
+        let listed = served.controller().list_snapshots(list).await.unwrap().into_inner();
+        listed.entries.into_iter().filter_map(|entry| entry.snapshot).collect::<Vec<_>>()
+    };
+    let listed = snapshots().await;
+    assert_eq!(sizes(&listed), [10, 40]);
+    for snapshot in &listed {
+        let snapshot_id = snapshot.snapshot_id.clone();
+        let get = pb::GetSnapshotRequest { snapshot_id, ..Default::default() };
+        let found = controller.get_snapshot(get).await.unwrap().into_inner();
+        assert_eq!(found.snapshot.as_ref(), Some(snapshot));
+    }
+    let made = controller.create_snapshot(snapshot("s", &volumes[0])).await.unwrap();
+    assert_eq!(sizes(&[made.into_inner().snapshot.unwrap()]), [10]);
+    // what a deleted one might hold is not known
+    controller.delete_volume(delete(&volumes[0])).await.unwrap();
+    assert_eq!(sizes(&snapshots().await), [0, 0, 40]);
+}
+
+#[tokio::test]
+async fn volumes_with_problems_are_listed_a_page_at_a_time_and_looked_for_once() {
+    let served = Served::all().await;
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let volume = served.create(name).await.volume_id;
+        if !["a", "c"].contains(&name) {
+            served.hub.change(&volume, |report| report.volume.path = None);
+        }
+    }
+    let list = async |max_entries, starting_token: &str| {
+        let starting_token = starting_token.to_owned();
+        let request = pb::ControllerListVolumeHealthRequest {
+            max_entries,
+            starting_token,
+            ..Default::default()
+        };
+        let page = served.controller().controller_list_volume_health(request).await?.into_inner();
+        let ids: Vec<_> = page.entries.into_iter().map(|entry| entry.volume_id).collect();
+        Ok::<_, Status>((ids, page.next_token))
+    };
+    let (ids, token) = list(2, "").await.unwrap();
+    assert_eq!(ids, ["vol-0002", "vol-0004"]);
+    assert_eq!(served.hub.lists_asked.load(Relaxed), 1);
+    // a token holds although what it names is gone
+    served.controller().delete_volume(delete("vol-0004")).await.unwrap();
+    for most in [2, 3, 0] {
+        let rest = list(most, &token).await.unwrap();
+        assert_eq!(rest, (vec!["vol-0005".to_owned(), "vol-0006".to_owned()], String::new()));
+    }
+    assert_eq!(list(0, "No token").await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(list(-1, "").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

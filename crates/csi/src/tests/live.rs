@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::node::{expand, publish, stage, stats, unpublish};
 use super::*;
@@ -98,6 +98,77 @@ async fn a_volume_is_mounted_as_is_asked() {
     // the volume itself goes on being written to
     std::fs::write(served.path(&format!("pool/volumes/{volume}/files/file")), "x").unwrap();
     node.node_unpublish_volume(unpublish(&volume, &served.text("target"))).await.unwrap();
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_volume_that_is_read_only_is_so_for_whoever_sees_the_mount() {
+    let places = ["shared/target", "seen/target", "seen", "shared"];
+    let Some((served, _unmount)) = start(&places).await else { return };
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    // as kubelet's directory is: what is mounted in a pod's is copied to that of the node
+    let [shared, seen] = ["shared", "seen"].map(|name| served.path(name));
+    for place in [&shared, &seen] {
+        std::fs::create_dir(place).unwrap();
+    }
+    rustix::mount::mount("tmpfs", &shared, "tmpfs", MountFlags::empty(), None).unwrap();
+    rustix::mount::mount_change(&shared, MountPropagationFlags::SHARED).unwrap();
+    rustix::mount::mount_bind(&shared, &seen).unwrap();
+
+    let mut request = publish(&volume, &served.text("staging"), &served.text("shared/target"));
+    request.readonly = true;
+    node.node_publish_volume(request).await.unwrap();
+    for place in [shared.join("target"), seen.join("target")] {
+        let refused = std::fs::write(place.join("file"), "data").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{place:?}");
+        let mounts = crate::mounts::read().unwrap();
+        let mount = crate::mounts::shown(&mounts, &place).expect("it is mounted there");
+        assert!(mount.flags.contains(MountFlags::RDONLY), "{mount:?}");
+    }
+    let target = served.text("shared/target");
+    node.node_unpublish_volume(unpublish(&volume, &target)).await.unwrap();
+    assert!(!seen.join("target").exists());
+}
+
+#[tokio::test]
+async fn options_that_say_two_things_are_the_same_ones_when_they_are_asked_for_again() {
+    let Some((served, _unmount)) = start(&["target"]).await else { return };
+    let volume = served.create("data").await.volume_id;
+    for (options, flags) in [
+        (&["noatime", "relatime"][..], MountFlags::NOATIME),
+        (&["relatime", "nodiratime"], MountFlags::RELATIME | MountFlags::NODIRATIME),
+        (
+            &["noexec", "nosuid", "nodev"],
+            MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV,
+        ),
+    ] {
+        let mut request = publish(&volume, &served.text("staging"), &served.text("target"));
+        request.volume_capability = Some(capability(Mode::SingleNodeWriter, options));
+        for _ in 0..2 {
+            served.node().node_publish_volume(request.clone()).await.unwrap();
+        }
+        let mounts = crate::mounts::read().unwrap();
+        let mount = crate::mounts::shown(&mounts, &served.path("target")).unwrap();
+        assert!(mount.flags.contains(flags), "{options:?}: {mount:?}");
+        let request = unpublish(&volume, &served.text("target"));
+        served.node().node_unpublish_volume(request).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_is_mounted_under_something_else_is_not_said_to_be_gone() {
+    let Some((served, _unmount)) = start(&["target"]).await else { return };
+    let volume = served.create("data").await.volume_id;
+    let target = served.path("target");
+    let request = publish(&volume, &served.text("staging"), &served.text("target"));
+    served.node().node_publish_volume(request).await.unwrap();
+    rustix::mount::mount("tmpfs", &target, "tmpfs", MountFlags::empty(), None).unwrap();
+    let request = unpublish(&volume, &served.text("target"));
+    let refused = served.node().node_unpublish_volume(request.clone()).await;
+    assert_eq!(code(refused), Code::FailedPrecondition);
+    rustix::mount::unmount(&target, UnmountFlags::empty()).unwrap();
+    served.node().node_unpublish_volume(request).await.unwrap();
     assert!(!target.exists());
 }
 

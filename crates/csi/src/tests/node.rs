@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::turns::Thing;
 
 pub(super) fn stage(volume_id: &str, path: &str) -> pb::NodeStageVolumeRequest {
     pb::NodeStageVolumeRequest {
@@ -105,6 +106,26 @@ async fn unpublishing_what_is_not_there_is_success_and_deletes_nothing() {
     std::os::unix::fs::symlink("full", served.path("link")).unwrap();
     node.node_unpublish_volume(unpublish("vol-none", &served.text("link"))).await.unwrap();
     assert!(served.path("full/mine").exists());
+}
+
+#[tokio::test]
+async fn one_call_at_a_time_works_at_a_place_whatever_its_volume() {
+    let served = Served::all().await;
+    let volume = served.create("data").await.volume_id;
+    let place = served.home.path().canonicalize().unwrap().join("target");
+    let turn = served.csi.0.mounting.take(Thing::Place(place.clone())).unwrap();
+    // by another path, too
+    std::os::unix::fs::symlink(".", served.path("link")).unwrap();
+    for target in [served.text("target"), served.text("link/target")] {
+        let request = publish(&volume, &served.text("staging"), &target);
+        assert_eq!(code(served.node().node_publish_volume(request).await), Code::Aborted);
+        let request = unpublish("vol-none", &target);
+        assert_eq!(code(served.node().node_unpublish_volume(request).await), Code::Aborted);
+    }
+    assert!(!place.exists());
+    drop(turn);
+    let request = unpublish(&volume, &served.text("target"));
+    served.node().node_unpublish_volume(request).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,3 +1,7 @@
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::Instant;
+
 use super::*;
 use crate::proto::controller_service_capability as controller;
 use crate::proto::node_service_capability as node;
@@ -12,6 +16,33 @@ async fn the_driver_tells_what_it_is_and_that_it_is_ready() {
     assert_eq!(probe.ready, Some(true));
     let can = identity.get_plugin_capabilities(pb::GetPluginCapabilitiesRequest {}).await.unwrap();
     assert_eq!(can.into_inner().capabilities.len(), 4);
+}
+
+#[tokio::test]
+async fn a_driver_whose_node_the_hub_does_not_know_is_not_ready() {
+    let options = Options { node: "n2".parse().unwrap(), ..options(Compat::V1_12) };
+    let served = Served::start_as(ALL, options).await;
+    let probe = served.identity().probe(pb::ProbeRequest {}).await.unwrap().into_inner();
+    assert_eq!(probe.ready, Some(false));
+    let health = pb::NodeGetStorageHealthRequest::default();
+    let health = served.node().node_get_storage_health(health).await.unwrap().into_inner();
+    assert_eq!(health.backend_health[0].message, "node n2 does not exist");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_hub_is_told_of_after_3_s_and_is_asked_once() {
+    let served = Served::all().await;
+    served.hub.is_silent.store(true, Relaxed);
+    let begun = Instant::now();
+    let probe = served.identity().probe(pb::ProbeRequest {}).await.unwrap().into_inner();
+    assert_eq!(probe.ready, Some(false));
+    let health = pb::NodeGetStorageHealthRequest::default();
+    let health = served.node().node_get_storage_health(health).await.unwrap().into_inner();
+    let why = "the Hub does not tell within 3 s what room this node has";
+    assert_eq!(health.backend_health[0].message, why);
+    let took = begun.elapsed();
+    assert!((6..8).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(served.hub.room_asked.load(Relaxed), 1);
 }
 
 #[tokio::test]

@@ -3,9 +3,17 @@
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-/// Its descriptor.
-pub fn hub() -> FileDescriptorProto {
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hub.bin"));
+/// Our files, each with its name.
+pub const FILES: [&str; 2] = ["hub", "nodes"];
+
+/// The descriptor of one of [`FILES`].
+pub fn file(name: &str) -> FileDescriptorProto {
+    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hub_and_nodes.bin"));
     let files = FileDescriptorSet::decode(bytes).unwrap().file;
-    files.into_iter().find(|file| file.name() == "cove/hub/v1/hub.proto").unwrap()
+    let path = format!("cove/hub/v1/{name}.proto");
+    files.into_iter().find(|file| file.name() == path).unwrap()
+}
+
+pub fn hub() -> FileDescriptorProto {
+    file("hub")
 }

@@ -71,6 +71,32 @@ async fn a_hub_that_stops_waits_for_calls_whose_callers_are_gone() {
 }
 
 #[tokio::test]
+async fn whoever_waits_no_more_until_it_is_saved_leaves_nothing() {
+    let world = World::start();
+    let volume = world.client().create_volume(create(1)).await.unwrap().0.id;
+    world.hub.saves.send_replace(false);
+    let client = world.client();
+    let call = tokio::spawn(async move { client.trigger_sync(volume).await });
+    let begun = async {
+        while world.hub.saves.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, begun).await.unwrap();
+    call.abort();
+    tokio::time::timeout(SOON, world.hub.saves.closed()).await.expect("nobody waits any more");
+    world.ended().await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered() {
+    let world = World::start();
+    let refused = world.client().capacity(Some("panics".parse().unwrap())).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Internal, "{refused}");
+    world.client().capacity(None).await.unwrap();
+}
+
+#[tokio::test]
 async fn those_who_watch_are_told_that_the_hub_stops() {
     let world = World::start();
     let mut events = world.client().watch_volumes().await.unwrap();
@@ -131,7 +157,7 @@ async fn a_connection_that_is_lost_in_between_leaves_open_what_happened() {
     let listener = cove_hub_grpc::listen(&socket).unwrap();
     let client = cove_hub_grpc::HubClient::unix(&socket);
     let lose = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut stream = listener.accept().await.unwrap();
         let mut bytes = [0; 512];
         assert!(stream.read(&mut bytes).await.unwrap() > 0);
     };
@@ -139,6 +165,37 @@ async fn a_connection_that_is_lost_in_between_leaves_open_what_happened() {
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(error.to_string().starts_with("the connection to the hub at /"), "{error}");
+}
+
+/// The names of the services that a server describes.
+async fn described(channel: tonic::transport::Channel) -> Vec<String> {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel);
+    let replies = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+    let reply = replies.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(services)) = reply.message_response else {
+        panic!("{reply:?}")
+    };
+    let mut names: Vec<_> = services.service.into_iter().map(|service| service.name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_hub_to_which_nodes_come_says_how() {
+    let world = World::start_with_nodes();
+    let names = described(world.channel()).await;
+    assert!(names.iter().any(|name| name == "cove.hub.v1.Nodes"), "{names:?}");
+    let node = cove_hub_grpc::NodeRegistration {
+        node: "a".parse().unwrap(),
+        socket: "/run/node.sock".into(),
+        saved_to: "this_disk".into(),
+    };
+    world.client().register_node(&node).await.unwrap();
+    world.ended().await;
 }
 
 #[tokio::test]
@@ -152,7 +209,6 @@ async fn health_and_reflection_answer() {
     let ask =
         |request| ServerReflectionRequest { host: String::new(), message_request: Some(request) };
     let requests = [
-        ask(MessageRequest::ListServices(String::new())),
         ask(MessageRequest::FileContainingSymbol("cove.hub.v1.VolumeHub".into())),
         ask(MessageRequest::FileByFilename("google/protobuf/timestamp.proto".into())),
     ];
@@ -160,16 +216,11 @@ async fn health_and_reflection_answer() {
     let replies = client.server_reflection_info(futures::stream::iter(requests)).await.unwrap();
     let replies: Vec<ServerReflectionResponse> =
         replies.into_inner().map(Result::unwrap).collect().await;
-    let [services, files @ ..] = &replies[..] else { panic!("{replies:?}") };
-    let Some(MessageResponse::ListServicesResponse(services)) = &services.message_response else {
-        panic!("{services:?}")
-    };
-    let mut names: Vec<_> = services.service.iter().map(|service| &service.name[..]).collect();
-    names.sort_unstable();
+    let names = described(world.channel()).await;
     let wanted =
         ["cove.hub.v1.VolumeHub", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"];
-    assert_eq!(names, wanted);
-    for file in files {
+    assert_eq!(names, wanted, "nobody serves Nodes here");
+    for file in replies {
         let is_there = matches!(
             &file.message_response,
             Some(MessageResponse::FileDescriptorResponse(file)) if !file.file_descriptor_proto.is_empty()

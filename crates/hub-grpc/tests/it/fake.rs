@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use cove_hub::volume_hub::*;
@@ -13,13 +13,19 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// Volumes and snapshots by their ids. Refuses what a Hub refuses that knows one node, `node-a`.
+/// Volumes and snapshots by their ids. Refuses what a Hub refuses that knows one node, `node-a`, and panics when it is
+/// asked for the room of node `panics`. Cloning shares them.
+#[derive(Clone)]
 pub struct Fake {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Whether creates go on.
     gate: watch::Sender<bool>,
     /// How many creates have begun.
     pub begun: watch::Sender<usize>,
+    /// How many of them run.
+    running: watch::Sender<usize>,
+    /// Whether saving ends; who waits for it has a receiver.
+    pub saves: watch::Sender<bool>,
     events: tokio::sync::broadcast::Sender<VolumeEvent>,
 }
 
@@ -63,9 +69,11 @@ fn node() -> NodeId {
 impl Fake {
     pub fn new() -> Self {
         Self {
-            state: Mutex::default(),
+            state: Arc::default(),
             gate: watch::Sender::new(true),
             begun: watch::Sender::new(0),
+            running: watch::Sender::new(0),
+            saves: watch::Sender::new(true),
             events: tokio::sync::broadcast::Sender::new(64),
         }
     }
@@ -91,6 +99,41 @@ impl Fake {
 
     pub fn volumes(&self) -> usize {
         self.state().volumes.len()
+    }
+
+    /// Makes a volume, when creates go on.
+    async fn create(self, request: CreateVolume) -> Result<(Volume, Durability), HubError> {
+        self.begun.send_modify(|begun| *begun += 1);
+        let _ = self.gate.subscribe().wait_for(|open| *open).await;
+        let mut state = self.state();
+        state.called(Some(request.operation), format!("{request:?}"))?;
+        let QuotaRange { required_bytes, limit_bytes } = request.quota;
+        if limit_bytes.is_some_and(|limit| limit < required_bytes.unwrap_or(0).max(1 << 20)) {
+            return Err(HubError::QuotaOutOfRange { what: "a quota is 1 MiB to 1 EiB".into() });
+        }
+        let id = VolumeId::derive("test", &request.operation, 0);
+        let source = match request.source {
+            Some(VolumeSource::Template(name)) => return Err(HubError::NoTemplate { name }),
+            source => source,
+        };
+        let volume = Volume {
+            id: id.clone(),
+            name: request.name.to_string(),
+            node: node(),
+            project: request.labels.get("project").map(|slug| slug.parse().unwrap()),
+            quota_bytes: request.quota.required_bytes.or(request.quota.limit_bytes),
+            labels: request.labels,
+            parameters: request.parameters,
+            source,
+            // before 1970, where nanoseconds are easily counted the wrong way
+            created_at: instant("1969-12-31T23:59:58.999999999Z"),
+            seq: 1,
+            path: request.wait_saved.then(|| PathBuf::from("/pool/volumes/é")),
+        };
+        state.volumes.insert(id, volume.clone());
+        let _ = self.events.send(VolumeEvent::Changed(Box::new(Self::report(volume.clone()))));
+        let saved = Durability::Saved;
+        Ok((volume, if request.wait_saved { saved } else { Durability::OnThisNode }))
     }
 
     fn report(volume: Volume) -> VolumeReport {
@@ -139,38 +182,16 @@ impl Fake {
 
 #[async_trait]
 impl VolumeHub for Fake {
+    /// Goes on although its future is dropped, as that of every Hub does.
     async fn create_volume(&self, request: CreateVolume) -> Result<(Volume, Durability), HubError> {
-        self.begun.send_modify(|begun| *begun += 1);
-        let _ = self.gate.subscribe().wait_for(|open| *open).await;
-        let mut state = self.state();
-        state.called(Some(request.operation), format!("{request:?}"))?;
-        let QuotaRange { required_bytes, limit_bytes } = request.quota;
-        if limit_bytes.is_some_and(|limit| limit < required_bytes.unwrap_or(0).max(1 << 20)) {
-            return Err(HubError::QuotaOutOfRange { what: "a quota is 1 MiB to 1 EiB".into() });
-        }
-        let id = VolumeId::derive("test", &request.operation, 0);
-        let source = match request.source {
-            Some(VolumeSource::Template(name)) => return Err(HubError::NoTemplate { name }),
-            source => source,
+        self.running.send_modify(|running| *running += 1);
+        let hub = self.clone();
+        let create = async move {
+            let created = hub.clone().create(request).await;
+            hub.running.send_modify(|running| *running -= 1);
+            created
         };
-        let volume = Volume {
-            id: id.clone(),
-            name: request.name.to_string(),
-            node: node(),
-            project: request.labels.get("project").map(|slug| slug.parse().unwrap()),
-            quota_bytes: request.quota.required_bytes.or(request.quota.limit_bytes),
-            labels: request.labels,
-            parameters: request.parameters,
-            source,
-            // before 1970, where nanoseconds are easily counted the wrong way
-            created_at: instant("1969-12-31T23:59:58.999999999Z"),
-            seq: 1,
-            path: request.wait_saved.then(|| PathBuf::from("/pool/volumes/é")),
-        };
-        state.volumes.insert(id, volume.clone());
-        let _ = self.events.send(VolumeEvent::Changed(Box::new(Self::report(volume.clone()))));
-        let saved = Durability::Saved;
-        Ok((volume, if request.wait_saved { saved } else { Durability::OnThisNode }))
+        tokio::spawn(create).await.unwrap()
     }
 
     async fn delete_volume(
@@ -197,9 +218,12 @@ impl VolumeHub for Fake {
     }
 
     async fn trigger_sync(&self, volume: VolumeId) -> Result<Synced, HubError> {
-        let mut state = self.state();
-        state.called(None, format!("sync {volume}"))?;
-        let seq = state.volume(&volume)?.seq;
+        let seq = {
+            let mut state = self.state();
+            state.called(None, format!("sync {volume}"))?;
+            state.volume(&volume)?.seq
+        };
+        let _ = self.saves.subscribe().wait_for(|saves| *saves).await;
         Ok(Synced { saved_at: instant("2026-11-26T16:00:00.5Z"), seq })
     }
 
@@ -323,10 +347,15 @@ impl VolumeHub for Fake {
     }
 
     async fn capacity(&self, node: Option<NodeId>) -> Result<Capacity, HubError> {
+        assert!(node.as_ref().is_none_or(|node| node.as_str() != "panics"), "as it was asked to");
         self.state().called(None, format!("capacity {node:?}"))?;
         match node {
             Some(node) if node.as_str() != "node-a" => Err(HubError::NoNode { node }),
             _ => Ok(Capacity { available_bytes: 1 << 40, total_bytes: u64::MAX }),
         }
+    }
+
+    async fn wait_idle(&self) {
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 }

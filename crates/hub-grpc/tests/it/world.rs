@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_hub_grpc::{HubClient, ServeError, listen, serve};
+use cove_hub::HubError;
+use cove_hub_grpc::{
+    HubClient, NodeRegistration, NodeRegistry, ServeError, listen, serve, serve_with_nodes,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -16,6 +19,15 @@ use crate::pb::volume_hub_client::VolumeHubClient;
 
 /// How long anything may take that takes milliseconds.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Takes every node.
+struct AnyNode;
+
+impl NodeRegistry for AnyNode {
+    fn register(&self, _: NodeRegistration) -> Result<(), HubError> {
+        Ok(())
+    }
+}
 
 pub struct World {
     pub hub: Arc<Fake>,
@@ -32,14 +44,31 @@ impl World {
         Self { _home: Some(home), ..world }
     }
 
+    /// One to which nodes come.
+    pub fn start_with_nodes() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let world = Self::start_as(&home.path().join("hub.sock"), Some(Arc::new(AnyNode)));
+        Self { _home: Some(home), ..world }
+    }
+
     pub fn start_at(socket: &Path) -> Self {
+        Self::start_as(socket, None)
+    }
+
+    fn start_as(socket: &Path, nodes: Option<Arc<dyn NodeRegistry>>) -> Self {
         let hub = Arc::new(Fake::new());
         let listener = listen(socket).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = Arc::clone(&hub);
-        let served = tokio::spawn(serve(served, listener, async {
-            let _ = stopped.await;
-        }));
+        let served = tokio::spawn(async move {
+            let until = async {
+                let _ = stopped.await;
+            };
+            match nodes {
+                Some(nodes) => serve_with_nodes(served, nodes, listener, until).await,
+                None => serve(served, listener, until).await,
+            }
+        });
         Self { hub, socket: socket.to_owned(), stop: Some(stop), served, _home: None }
     }
 

@@ -241,8 +241,10 @@ impl Volumes for Fake {
             held.entries.retain(|record| record.id != entry);
             Ok(Vec::new())
         })?;
+        Self::wait(&self.saves).await;
         let mut state = self.state();
-        let held = state.get(&volume)?;
+        // another that waited for the same may have been first
+        let Ok(held) = state.get(&volume) else { return Ok(()) };
         if held.is_deleted && held.entries.is_empty() {
             state.volumes.remove(&volume);
             state.tombstones.insert(volume);
@@ -293,6 +295,7 @@ impl Volumes for Fake {
     }
 
     async fn capacity(&self) -> Result<Capacity, VolumeError> {
+        Self::wait(&self.answers).await;
         let available_bytes = self.answering()?.free_bytes;
         Ok(Capacity { available_bytes, total_bytes: available_bytes * 2 })
     }
@@ -305,17 +308,22 @@ impl Volumes for Fake {
     }
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
+        Self::wait(&self.answers).await;
         let state = self.answering()?;
         state.volumes.keys().map(|id| state.status(id)).collect()
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
+        Self::wait(&self.answers).await;
         self.answering()?.status(volume)
     }
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
-        let state = self.answering()?;
-        Ok(state.get(volume)?.entries.iter().rev().map(super::view).collect())
+        Self::wait(&self.answers).await;
+        let mut state = self.answering()?;
+        let held = state.get_mut(volume)?;
+        held.is_read = true;
+        Ok(held.entries.iter().rev().map(super::view).collect())
     }
 
     async fn diff(

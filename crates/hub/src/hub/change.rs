@@ -1,12 +1,15 @@
 //! Changes of volumes and snapshots that are there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cove_content::volumes::Restore;
 use cove_types::{OperationId, SnapshotId, VolumeId};
+use futures::FutureExt;
+use futures::future::ready;
 use serde_json::json;
 
-use crate::hub::Inner;
+use crate::hub::{Inner, Rest};
 use crate::in_flight::Thing;
 use crate::plan::{self, Delete, DeleteSnapshot, Modify};
 use crate::request::{PRINCIPAL, call, check_service};
@@ -15,46 +18,50 @@ use crate::{HubError, words};
 
 impl Inner {
     pub(super) async fn delete_volume(
-        &self,
+        self: Arc<Self>,
         volume: VolumeId,
         operation: OperationId,
-    ) -> Result<(), HubError> {
+    ) -> Result<Rest<()>, HubError> {
         let _under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
         let observed = self.nodes.observe(&volume).await?;
         let (node, operation) = match plan::delete(&observed.view, &volume, &operation)? {
-            Delete::Gone => return Ok(()),
+            Delete::Gone => return Ok(ready(Ok(())).boxed()),
             Delete::Delete { node, operation } => (node, operation),
         };
         let call = call(operation, "delete", &json!({ "volume": volume }));
         match self.nodes.get(&node)?.delete(call, volume.clone()).await {
             // captured is enough: nobody reaches it any more
-            Ok(_) => Ok(()),
-            Err(error) => gone(HubError::of(format!("delete volume {volume}"), &volume, error)),
+            Ok(_) => {}
+            Err(error) => gone(HubError::of(format!("delete volume {volume}"), &volume, error))?,
         }
+        Ok(ready(Ok(())).boxed())
     }
 
+    /// Nobody is kept out meanwhile: it ends when it is saved, and a repetition is the same operation for the node, so
+    /// that both wait for one end.
     pub(super) async fn delete_snapshot(
         &self,
-        snapshot: SnapshotId,
-        operation: OperationId,
+        snapshot: &SnapshotId,
+        operation: &OperationId,
     ) -> Result<(), HubError> {
-        let _under_way = self.in_flight.begin(vec![Thing::Snapshot(snapshot.clone())])?;
         let mut observed = self.nodes.observe(&snapshot.volume).await?;
-        self.nodes.observe_entries(&mut observed, [snapshot.volume.clone()]).await?;
-        let (node, operation) = match plan::delete_snapshot(&observed.view, &snapshot, &operation)?
-        {
+        self.nodes.observe_snapshot(&mut observed, snapshot).await?;
+        let (node, operation) = match plan::delete_snapshot(&observed.view, snapshot, operation)? {
             DeleteSnapshot::Gone => return Ok(()),
             DeleteSnapshot::Remove { node, operation } => (node, operation),
         };
         let call = call(operation, "delete_snapshot", &json!({ "snapshot": snapshot }));
-        let SnapshotId { volume, entry } = &snapshot;
+        let SnapshotId { volume, entry } = snapshot;
         match self.nodes.get(&node)?.remove_entry(call, volume.clone(), *entry).await {
             Ok(()) => Ok(()),
             Err(error) => gone(HubError::of(format!("delete snapshot {snapshot}"), volume, error)),
         }
     }
 
-    pub(super) async fn modify_volume(&self, wanted: ModifyVolume) -> Result<Volume, HubError> {
+    pub(super) async fn modify_volume(
+        self: Arc<Self>,
+        wanted: ModifyVolume,
+    ) -> Result<Rest<Volume>, HubError> {
         let volume = &wanted.volume;
         let _under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
         let mut observed = self.nodes.observe(volume).await?;
@@ -72,17 +79,16 @@ impl Inner {
                 (node, changed.value)
             }
         };
-        Ok(words::volume(&node, &status))
+        Ok(ready(Ok(words::volume(&node, &status))).boxed())
     }
 
     pub(super) async fn restore_volume(
-        &self,
+        self: Arc<Self>,
         wanted: RestoreVolume,
-    ) -> Result<RestoredVolume, HubError> {
+    ) -> Result<Rest<RestoredVolume>, HubError> {
         let RestoreVolume { volume, snapshot, operation, force, wait_saved } = wanted.clone();
         let under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
-        let mut observed = self.nodes.observe(&volume).await?;
-        self.nodes.observe_entries(&mut observed, [volume.clone()]).await?;
+        let observed = self.nodes.observe(&volume).await?;
         let plan = plan::restore(&observed.view, &wanted)?;
         let asked = json!({ "force": force, "snapshot": snapshot, "volume": volume });
         let restore = Restore {
@@ -92,16 +98,23 @@ impl Inner {
             author: PRINCIPAL.into(),
             keep: plan.keep,
         };
-        // The caller's operation as it is: a restore that was done already is nothing that can be seen.
+        // the caller's operation as it is: one that a head has forgotten must not take away what was written since
         let call = call(operation, "restore", &asked);
-        let failed = |error| HubError::of(format!("restore volume {volume}"), &volume, error);
+        let of = volume.clone();
+        let failed = move |error| HubError::of(format!("restore volume {of}"), &of, error);
         let restored = self.nodes.get(&plan.node)?.restore(call, volume.clone(), restore).await;
-        let restored = restored.map_err(failed)?;
+        let restored = restored.map_err(&failed)?;
         drop(under_way);
-        let value = if wait_saved { restored.saved.await.map_err(failed)? } else { restored.value };
-        let (node, status) = self.get_live(&volume).await?;
-        let before = value.before.map(|before| words::snapshot(&volume, &before));
-        Ok(RestoredVolume { volume: words::volume(&node, &status), before })
+        let told = async move {
+            let value = match wait_saved {
+                true => restored.saved.await.map_err(failed)?,
+                false => restored.value,
+            };
+            let (node, status) = self.get_live(&volume).await?;
+            let before = value.before.map(|before| words::snapshot(&volume, &before));
+            Ok(RestoredVolume { volume: words::volume(&node, &status), before })
+        };
+        Ok(told.boxed())
     }
 
     /// Nobody is kept out meanwhile: the node orders it among the rest, and it changes nothing that is read here.
@@ -118,15 +131,16 @@ impl Inner {
 
     /// Nobody is kept out meanwhile: directories of several services may be made at once.
     pub(super) async fn create_service_volume(
-        &self,
-        volume: &VolumeId,
-        service: &str,
-    ) -> Result<PathBuf, HubError> {
-        check_service(service)?;
-        let (node, _) = self.get_live(volume).await?;
-        let made = self.nodes.get(&node)?.make_service_directory(volume, service).await;
+        self: Arc<Self>,
+        volume: VolumeId,
+        service: String,
+    ) -> Result<Rest<PathBuf>, HubError> {
+        check_service(&service)?;
+        let (node, _) = self.get_live(&volume).await?;
+        let made = self.nodes.get(&node)?.make_service_directory(&volume, &service).await;
         let what = format!("make the directory of service {service} in volume {volume}");
-        made.map_err(|error| HubError::of(what, volume, error))
+        let made = made.map_err(|error| HubError::of(what, &volume, error))?;
+        Ok(ready(Ok(made)).boxed())
     }
 }
 

@@ -1,25 +1,30 @@
 //! New volumes.
 
+use std::sync::Arc;
+
 use cove_content::document::{ForkedFrom, NAME_BYTES_MAX, ProjectDocument};
 use cove_content::volumes::{Moment, NewVolume, Saving, Source, VolumeError, VolumeStatus};
 use cove_types::{Digest, Durability, NodeId, ProjectId, VolumeId, VolumeName};
 use futures::FutureExt;
+use futures::future::ready;
 use serde_json::{Map, Value, json};
 
+use crate::hub::{Inner, Rest};
 use crate::in_flight::Thing;
+use crate::nodes::Observed;
 use crate::plan::{self, Create, New};
 use crate::request::{PRINCIPAL, call, source, volume_of};
 use crate::volume_hub::{CreateVolume, Volume, VolumeSource};
-use crate::{HubError, hub::Inner, nodes::Observed, words};
+use crate::{HubError, words};
 
 // a volume's name is one for a project, too
 const _: () = assert!(VolumeName::BYTES_MAX <= NAME_BYTES_MAX);
 
 impl Inner {
     pub(super) async fn create_volume(
-        &self,
+        self: Arc<Self>,
         wanted: CreateVolume,
-    ) -> Result<(Volume, Durability), HubError> {
+    ) -> Result<Rest<(Volume, Durability)>, HubError> {
         let made = volume_of(&wanted.operation);
         let under_way =
             self.in_flight.begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made)])?;
@@ -27,26 +32,31 @@ impl Inner {
         match &wanted.source {
             None => self.nodes.observe_room(&mut observed).await,
             Some(VolumeSource::Snapshot(id)) => {
-                self.nodes.observe_entries(&mut observed, [id.volume.clone()]).await?;
+                self.nodes.observe_snapshot(&mut observed, id).await?;
             }
             Some(VolumeSource::Volume(_) | VolumeSource::Template(_)) => {}
         }
         match plan::create(&observed.view, &wanted)? {
             Create::Answer(volume) => {
                 drop(under_way);
-                self.answer(&volume, wanted.wait_saved).await
+                Ok(async move { self.answer(&volume, wanted.wait_saved).await }.boxed())
             }
             Create::Make(new) => {
                 let node = new.node.clone();
                 let (status, saved) = self.make(&wanted, *new, &observed).await?;
                 drop(under_way);
                 if !wanted.wait_saved {
-                    return Ok((words::volume(&node, &status), status.durability));
+                    let made = (words::volume(&node, &status), status.durability);
+                    return Ok(ready(Ok(made)).boxed());
                 }
-                let status = saved.await.map_err(|error| {
-                    HubError::of(format!("save volume {}", status.volume), &status.volume, error)
-                })?;
-                Ok((words::volume(&node, &status), Durability::Saved))
+                let saved = async move {
+                    let status = saved.await.map_err(|error| {
+                        let volume = &status.volume;
+                        HubError::of(format!("save volume {volume}"), volume, error)
+                    })?;
+                    Ok((words::volume(&node, &status), Durability::Saved))
+                };
+                Ok(saved.boxed())
             }
         }
     }
@@ -57,10 +67,11 @@ impl Inner {
         volume: &VolumeId,
         wait_saved: bool,
     ) -> Result<(Volume, Durability), HubError> {
+        let (mut node, mut status) = self.get_live(volume).await?;
         if wait_saved {
-            self.wait_saved(volume).await?;
+            self.wait_saved(&node, volume).await?;
+            (node, status) = self.get_live(volume).await?;
         }
-        let (node, status) = self.get_live(volume).await?;
         let durability = if wait_saved { Durability::Saved } else { status.durability };
         Ok((words::volume(&node, &status), durability))
     }
@@ -137,10 +148,13 @@ impl Inner {
         })
     }
 
-    /// Waits until what a volume has captured is saved.
-    pub(super) async fn wait_saved(&self, volume: &VolumeId) -> Result<(), HubError> {
-        let (node, _) = self.get_live(volume).await?;
-        let saved = self.nodes.get(&node)?.wait_saved(volume).await;
+    /// Waits until what a volume has captured is saved, also of one that is deleted.
+    pub(super) async fn wait_saved(
+        &self,
+        node: &NodeId,
+        volume: &VolumeId,
+    ) -> Result<(), HubError> {
+        let saved = self.nodes.get(node)?.wait_saved(volume).await;
         saved.map_err(|error| HubError::of(format!("save volume {volume}"), volume, error))
     }
 

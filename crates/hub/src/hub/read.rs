@@ -6,7 +6,7 @@ use cove_content::volumes::{Capacity, VolumeFilter};
 use cove_types::{EntryKind, NodeId, SnapshotId, VolumeId};
 
 use crate::hub::Inner;
-use crate::nodes::Observed;
+use crate::nodes::{NONE_HAS_COME, Observed};
 use crate::paging::page;
 use crate::plan::{self, VolumeState};
 use crate::volume_hub::{
@@ -77,7 +77,13 @@ impl Inner {
                 .is_some_and(|volume| volume.state != VolumeState::Trashed)
         };
         let of: Vec<VolumeId> = observed.statuses.keys().filter(shown).cloned().collect();
-        self.nodes.observe_entries(&mut observed, of).await?;
+        match &filter.snapshot {
+            Some(snapshot) if of.contains(&snapshot.volume) => {
+                self.nodes.observe_snapshot(&mut observed, snapshot).await?;
+                observed.view.find_snapshot(snapshot)?;
+            }
+            _ => self.nodes.observe_entries(&mut observed, of).await?,
+        }
         let snapshots = observed.entries.iter().filter_map(|(id, entry)| {
             let is_named = entry.record.kind == EntryKind::Csi;
             let snapshot = words::snapshot(&id.volume, entry);
@@ -90,13 +96,16 @@ impl Inner {
     }
 
     pub(super) async fn capacity(&self, node: Option<&NodeId>) -> Result<Capacity, HubError> {
+        let all = self.nodes.all();
+        if all.is_empty() {
+            return Err(plan::unavailable("look what room there is", NONE_HAS_COME));
+        }
         if let Some(node) = node {
             self.nodes.get(node)?;
         }
         let mut sum = Capacity { available_bytes: 0, total_bytes: 0 };
-        let all = self.nodes.all();
         for node in all.iter().filter(|other| node.is_none_or(|node| other.id == *node)) {
-            let capacity = node.volumes.capacity().await.map_err(|source| HubError::Volumes {
+            let capacity = node.capacity().await.map_err(|source| HubError::Volumes {
                 what: format!("look what room node {} has", node.id),
                 source,
             })?;

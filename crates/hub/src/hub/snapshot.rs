@@ -1,12 +1,14 @@
 //! New snapshots.
 
+use std::sync::Arc;
+
 use cove_content::retention::KEEP_MAX;
-use cove_content::volumes::{self, Captured, NewEntry, Saving, VolumeFilter};
+use cove_content::volumes::{self, Captured, NewEntry, Saving, VolumeError, VolumeFilter};
 use cove_types::{Durability, EntryKind, SnapshotId, VolumeId};
 use futures::FutureExt;
 use serde_json::json;
 
-use crate::hub::Inner;
+use crate::hub::{Inner, Rest};
 use crate::in_flight::Thing;
 use crate::nodes::Observed;
 use crate::plan::{self, Snapshots, Taken};
@@ -16,33 +18,46 @@ use crate::{HubError, words};
 
 impl Inner {
     pub(super) async fn snapshot(
-        &self,
+        self: Arc<Self>,
         wanted: SnapshotVolumes,
-    ) -> Result<Vec<Snapshot>, HubError> {
+    ) -> Result<Rest<Vec<Snapshot>>, HubError> {
         let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
         let things = volumes.chain([Thing::SnapshotName(wanted.name.clone())]).collect();
         let under_way = self.in_flight.begin(things)?;
         let ids = wanted.volumes.iter().cloned().collect();
         let these = VolumeFilter { ids, ..VolumeFilter::default() };
+        // a node that does not answer is not asked for what may take as long as its store does
+        self.nodes
+            .observe_some(&these)
+            .await?
+            .view
+            .check_whole("look for a snapshot of that name")?;
+        let called = self.nodes.snapshots_called(&wanted.name).await?;
+        // again: whether a volume has entries that nobody can read is known only once they were asked for
         let mut observed = self.nodes.observe_some(&these).await?;
-        self.nodes.observe_snapshots_called(&mut observed, &wanted.name).await?;
+        called.into_iter().for_each(|(volume, entry)| observed.insert(volume, entry));
         match plan::snapshot(&observed.view, &wanted)? {
             Snapshots::Answer(ids) => {
                 drop(under_way);
-                self.answer_snapshots(ids, observed, wanted.wait_saved).await
+                let told =
+                    async move { self.answer_snapshots(ids, observed, wanted.wait_saved).await };
+                Ok(told.boxed())
             }
             Snapshots::Take(taken) => {
                 let of: Vec<VolumeId> = taken.of.iter().map(|(volume, _)| volume.clone()).collect();
                 let captured = self.take(&wanted, taken).await?;
                 drop(under_way);
-                let made = match wanted.wait_saved {
-                    true => captured.saved.await.map_err(|error| {
-                        HubError::of("save what was snapshotted", &wanted.volumes[0], error)
-                    })?,
-                    false => captured.value,
+                let told = async move {
+                    let made = match wanted.wait_saved {
+                        true => captured.saved.await.map_err(|error| {
+                            not_taken("save what was snapshotted", &wanted.volumes, error)
+                        })?,
+                        false => captured.value,
+                    };
+                    let made = of.iter().zip(&made);
+                    Ok(made.map(|(volume, made)| words::snapshot(volume, &made.entry)).collect())
                 };
-                let made = of.iter().zip(&made);
-                Ok(made.map(|(volume, made)| words::snapshot(volume, &made.entry)).collect())
+                Ok(told.boxed())
             }
         }
     }
@@ -64,7 +79,10 @@ impl Inner {
                 .map(|id| id.volume.clone())
                 .collect();
             for volume in &unsaved {
-                self.wait_saved(volume).await?;
+                // of one that is deleted, too: its snapshots are kept
+                if let Some((node, _)) = observed.statuses.get(volume) {
+                    self.wait_saved(node, volume).await?;
+                }
             }
             self.nodes.observe_entries(&mut observed, unsaved).await?;
         }
@@ -102,8 +120,8 @@ impl Inner {
             .collect();
         if calls.len() > 1 {
             let captured = node.snapshot_together(calls, entry).await;
-            let of = &wanted.volumes[0];
-            return captured.map_err(|error| HubError::of("snapshot the volumes", of, error));
+            let what = "snapshot the volumes";
+            return captured.map_err(|error| not_taken(what, &wanted.volumes, error));
         }
         let Some((call, volume)) = calls.pop() else {
             let saved: Saving<_> = Box::pin(async { Ok(Vec::new()) });
@@ -114,5 +132,13 @@ impl Inner {
         let captured = captured.map_err(|error| HubError::of(what, &volume, error))?;
         let saved = captured.saved.map(|saved| saved.map(|one| vec![one]));
         Ok(Captured { value: vec![captured.value], saved: Box::pin(saved) })
+    }
+}
+
+/// Why a node took no snapshots, of one volume or of several at one instant.
+fn not_taken(what: &str, volumes: &[VolumeId], error: VolumeError) -> HubError {
+    match volumes {
+        [volume] => HubError::of(what, volume, error),
+        _ => HubError::of_several(what, error),
     }
 }

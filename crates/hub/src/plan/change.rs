@@ -1,6 +1,6 @@
 //! What changes of volumes and snapshots that are there.
 
-use cove_content::spec::{QUOTA_BYTES, SpecChange};
+use cove_content::spec::{SpecChange, check_quota_bytes};
 use cove_types::{EntryKind, ErrorKind, NodeId, OperationId, SnapshotId, VolumeId};
 
 use super::{View, VolumeState, refused};
@@ -34,7 +34,7 @@ pub fn delete(view: &View, volume: &VolumeId, operation: &OperationId) -> Result
     if let Some(project) = found.project() {
         return Err(HubError::IsWorkspace { volume: volume.clone(), project: project.to_string() });
     }
-    let operation = request::whole_of(operation, volume, found.seq);
+    let operation = request::whole_of(operation, volume);
     Ok(Delete::Delete { node: found.node.clone(), operation })
 }
 
@@ -63,8 +63,7 @@ pub fn delete_snapshot(
     snapshot: &SnapshotId,
     operation: &OperationId,
 ) -> Result<DeleteSnapshot, HubError> {
-    let volume = view.find(&snapshot.volume)?;
-    let Some((volume, found)) = volume.zip(view.snapshots.get(snapshot)) else {
+    let Some((volume, found)) = view.find_snapshot(snapshot)? else {
         return Ok(DeleteSnapshot::Gone);
     };
     if found.kind != EntryKind::Csi {
@@ -74,7 +73,7 @@ pub fn delete_snapshot(
             "it is an entry of a project's timeline",
         ));
     }
-    let operation = request::whole_of(operation, &snapshot.volume, volume.seq);
+    let operation = request::whole_of(operation, &snapshot.volume);
     Ok(DeleteSnapshot::Remove { node: volume.node.clone(), operation })
 }
 
@@ -87,14 +86,15 @@ pub struct Restore {
     pub keep: u32,
 }
 
-/// Decides about a volume that is to go back to a snapshot, which has to be one of its own.
+/// Decides about a volume that is to go back to a snapshot, which has to be one of its own. Whether it is there is for
+/// the node to say, which knows first whether this is a repetition of what was done while it was.
 ///
 /// # Errors
 ///
 /// [`HubError`].
 pub fn restore(view: &View, wanted: &RestoreVolume) -> Result<Restore, HubError> {
     let volume = view.get_live(&wanted.volume)?;
-    if wanted.snapshot.volume != wanted.volume || !view.snapshots.contains_key(&wanted.snapshot) {
+    if wanted.snapshot.volume != wanted.volume {
         return Err(HubError::NoSnapshot { snapshot: wanted.snapshot.clone() });
     }
     Ok(Restore { node: volume.node.clone(), keep: parameters::keep(&volume.spec) })
@@ -138,16 +138,11 @@ pub fn modify(view: &View, wanted: &ModifyVolume) -> Result<Modify, HubError> {
     if changed == volume.spec {
         return Ok(Modify::Unchanged);
     }
-    let operation = request::whole_of(&wanted.operation, &wanted.volume, volume.seq);
+    let operation = request::whole_of(&wanted.operation, &wanted.volume);
     Ok(Modify::Change { node: volume.node.clone(), operation, change })
 }
 
 /// Refuses a quota that no volume can have.
 pub(super) fn check_quota(bytes: u64) -> Result<(), HubError> {
-    match QUOTA_BYTES.contains(&bytes) {
-        true => Ok(()),
-        false => Err(HubError::QuotaOutOfRange {
-            what: format!("a quota is 1 MiB to 1 EiB, found {bytes} bytes"),
-        }),
-    }
+    check_quota_bytes(bytes).map_err(|error| HubError::QuotaOutOfRange { what: error.to_string() })
 }

@@ -63,8 +63,8 @@ pub fn looked_for(wanted: &CreateVolume) -> VolumeFilter {
 
 /// Decides about a volume that is wanted.
 ///
-/// Its name binds: a live volume of it that was asked for alike is the answer, even if what it began as is gone. Then
-/// the operation binds, whose volume may be called otherwise.
+/// The operation binds: what it made is the answer to the same request, whatever its size is now. Then the name binds:
+/// a live volume of it that was asked for alike is the answer, even if what it began as is gone.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn create(view: &View, wanted: &CreateVolume) -> Result<Create, HubError> {
     let origin = source.as_ref().map(|source| Origin {
         volume: source.volume.clone(),
         moment: source.moment.clone(),
-        operation: request::whole_of(&wanted.operation, source.volume, source.of.seq),
+        operation: request::whole_of(&wanted.operation, source.volume),
     });
     let spec = VolumeSpec { quota_bytes, source: source.map(|source| source.told), ..spec };
     spec.check()?;
@@ -109,14 +109,19 @@ fn existing(
     made: &VolumeId,
     spec: &VolumeSpec,
 ) -> Result<Option<VolumeId>, HubError> {
-    // several have a name after one came back from the trash
+    let of_operation = view.volumes.get(made);
+    let is_same = |volume: &VolumeView| volume.spec.name == spec.name && is_alike(volume, spec);
+    if of_operation.is_some_and(|volume| volume.is_live() && is_same(volume)) {
+        return Ok(Some(made.clone()));
+    }
+    // a project may be called as a volume, and one may come back from the trash
     let named: Vec<_> = view.live_called(wanted.name.as_str()).collect();
     let differs = named.iter().map(|(_, volume)| difference(view, wanted, spec, volume));
     let differs: Vec<Option<&'static str>> = differs.collect();
     if let Some(alike) = differs.iter().position(Option::is_none) {
         return Ok(Some(named[alike].0.clone()));
     }
-    match view.volumes.get(made) {
+    match of_operation {
         Some(volume) if volume.is_live() => return Err(HubError::OtherRequest),
         // made, and in the trash or deleted since
         Some(_) => return Err(HubError::NoVolume { volume: made.clone() }),
@@ -130,6 +135,11 @@ fn existing(
     }
 }
 
+/// Whether a volume was asked for as is wanted now, but for name and size.
+fn is_alike(volume: &VolumeView, spec: &VolumeSpec) -> bool {
+    volume.spec.asked.is_some() && volume.spec.asked == spec.asked
+}
+
 /// In which field a volume was made otherwise than is wanted; none when it was made alike.
 fn difference(
     view: &View,
@@ -137,7 +147,7 @@ fn difference(
     spec: &VolumeSpec,
     volume: &VolumeView,
 ) -> Option<&'static str> {
-    if volume.spec.asked.is_some() && volume.spec.asked == spec.asked {
+    if is_alike(volume, spec) {
         return (!is_within(&wanted.quota, volume.spec.quota_bytes)).then_some("quota");
     }
     // The hash says that something differs; what, is told by what can be seen, as far as it can.
@@ -176,13 +186,14 @@ fn resolve_source<'a>(view: &'a View, source: &'a VolumeSource) -> Result<Resolv
         volume,
         moment: Moment::Now,
         told: SpecSource::Volume(volume.clone()),
-        held: Held { bytes: of.charged_bytes, quota_bytes: of.spec.quota_bytes },
+        held: Held { bytes: of.held_bytes, quota_bytes: of.spec.quota_bytes },
     };
     match source {
         VolumeSource::Volume(volume) => Ok(now(volume, view.get_live(volume)?)),
         VolumeSource::Snapshot(id) => {
             let (of, snapshot) = view.get_snapshot(id)?;
-            let bytes = snapshot.data_bytes.unwrap_or(0);
+            // what was captured just now is about what the volume holds
+            let bytes = snapshot.data_bytes.unwrap_or(of.held_bytes);
             Ok(Resolved {
                 of,
                 volume: &id.volume,

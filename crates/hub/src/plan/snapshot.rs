@@ -29,7 +29,7 @@ pub struct Taken {
 }
 
 /// Decides about snapshots that are wanted. Their name binds: live ones of it and of these volumes, deleted or not,
-/// are the answer.
+/// are the answer. The name is not called free while one of the volumes has entries that nobody can read.
 ///
 /// # Errors
 ///
@@ -51,19 +51,27 @@ pub fn snapshot(view: &View, wanted: &SnapshotVolumes) -> Result<Snapshots, HubE
         snapshot.kind == EntryKind::Csi && snapshot.name.as_deref() == Some(wanted.name.as_str())
     };
     let named: Vec<_> = view.snapshots.iter().filter(is_named).collect();
-    if let Some((first, _)) = named.first() {
-        let of: BTreeSet<&VolumeId> = named.iter().map(|(id, _)| &id.volume).collect();
-        let alike = of == volumes
-            && named.iter().all(|(_, snapshot)| snapshot.group.is_some() == wanted.is_group);
-        if !alike {
-            let (name, snapshot) = (wanted.name.clone(), (*first).clone());
-            return Err(HubError::SnapshotNameTaken { name, snapshot });
-        }
+    let of: BTreeSet<&VolumeId> = named.iter().map(|(id, _)| &id.volume).collect();
+    if of == volumes
+        && named.iter().all(|(_, snapshot)| snapshot.group.is_some() == wanted.is_group)
+    {
         let of_volume = |volume: &VolumeId| named.iter().find(|(id, _)| id.volume == *volume);
         let answer = wanted.volumes.iter().filter_map(of_volume).map(|(id, _)| (*id).clone());
         return Ok(Snapshots::Answer(answer.collect()));
     }
-    take(view, wanted).map(Snapshots::Take)
+    for id in &wanted.volumes {
+        let Some(volume) = view.volumes.get(id) else { continue };
+        volume.check_read(|| {
+            format!("look for snapshots of volume {id} called \"{}\"", shown(&wanted.name))
+        })?;
+    }
+    match named.first() {
+        None => take(view, wanted).map(Snapshots::Take),
+        Some((first, _)) => {
+            let (name, snapshot) = (wanted.name.clone(), (*first).clone());
+            Err(HubError::SnapshotNameTaken { name, snapshot })
+        }
+    }
 }
 
 fn take(view: &View, wanted: &SnapshotVolumes) -> Result<Taken, HubError> {
@@ -72,8 +80,8 @@ fn take(view: &View, wanted: &SnapshotVolumes) -> Result<Taken, HubError> {
     for id in &wanted.volumes {
         let volume = view.get_live(id)?;
         let operation = match wanted.volumes.len() {
-            1 => request::whole_of(&wanted.operation, id, volume.seq),
-            _ => request::part_of(&wanted.operation, id, volume.seq),
+            1 => request::whole_of(&wanted.operation, id),
+            _ => request::part_of(&wanted.operation, id),
         };
         of.push((id.clone(), operation));
         nodes.insert(&volume.node);

@@ -37,8 +37,8 @@ fn alone(text: &str) -> VolumeView {
         state: VolumeState::Live,
         slug: text.parse().unwrap(),
         spec: VolumeSpec { stands_alone: true, ..VolumeSpec::default() },
-        seq: 7,
-        charged_bytes: 2 << 20,
+        held_bytes: 2 << 20,
+        unread_entries: 0,
         path: Some(format!("/pool/{text}").into()),
     }
 }
@@ -70,6 +70,14 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> 
 /// The text of a refusal, with its kind.
 fn refusal(error: &HubError) -> String {
     format!("{:?}: {}", error.kind(), error.chain())
+}
+
+const DAMAGED: &str = "3 of the older entries cannot be read: the list of them is lost or damaged";
+
+/// The same where a volume has entries that nobody can read.
+fn damaged(mut view: View, volume: &str) -> View {
+    view.volumes.get_mut(&id(volume)).unwrap().unread_entries = 3;
+    view
 }
 
 const SILENT: &str = "node b does not answer";

@@ -1,9 +1,9 @@
-//! Bytes that go out, and what is saved without a word of its own.
+//! Bytes that go out.
 
 use std::io::Read;
 
 use bytes::Bytes;
-use cove_content::volumes::{FileReader, Moment, VolumeError};
+use cove_content::volumes::{FileReader, Moment};
 use cove_types::{TreePath, VolumeId};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
@@ -12,27 +12,13 @@ use tonic::Status;
 use tracing::Instrument;
 
 use super::{Replies, Service, refuse, tell};
-use crate::failure::{internal, status};
+use crate::failure::status;
 use crate::pb;
 use crate::pb::export_response::Part as ExportPart;
 use crate::pieces::{PIECE_BYTES, PIECES_MAX, Piece, PieceWriter, Pieces, feed};
-use crate::request::path_at;
+use crate::request::{path_at, range};
 
 impl Service {
-    /// Saves to the end whatever becomes of the caller, who is told when the node stops instead.
-    pub(super) async fn save<T: Send + 'static>(
-        &self,
-        rpc: &'static str,
-        call: impl Future<Output = Result<T, VolumeError>> + Send + 'static,
-    ) -> Result<T, Status> {
-        let saving = tokio::spawn(call.instrument(tracing::info_span!("node", rpc)));
-        let panicked = |error: tokio::task::JoinError| internal(rpc, &error.to_string());
-        tokio::select! {
-            saved = saving => saved.map_err(panicked)?.map_err(|error| status(rpc, &error)),
-            () = self.stopped() => Err(status(rpc, &VolumeError::Stopping)),
-        }
-    }
-
     /// A file and its bytes. Few bytes that are at hand come with it.
     pub(super) async fn read_bytes(
         &self,
@@ -40,7 +26,7 @@ impl Service {
     ) -> Result<Replies<pb::ReadResponse>, Status> {
         const RPC: &str = "Read";
         let (volume, moment, path) = path_at(request.place, &request.path).map_err(refuse)?;
-        let range = request.range.map(|pb::Range { start, end }| start..end);
+        let range = request.range.map(range).transpose().map_err(refuse)?;
         let (view, reader) =
             self.look(RPC, self.volumes.read(&volume, &moment, &path, range)).await?;
         let file = Some(tell(RPC, view)?);

@@ -101,6 +101,14 @@ async fn a_request_is_refused_for_the_field_that_is_wrong() {
         place = Some(pb::Place { volume: "!".into(), ..place.clone() }) => "field \"place.volume\": ",
         place = Some(pb::Place { entry: "!".into(), ..place }) => "field \"place.entry\": ",
         path = b"a//b".to_vec().into() => "field \"path\": ",
+        range = Some(pb::Range { start: 5, end: 4 })
+            => "field \"range\": it begins at 5 and ends before, at 4",
+    );
+    let one = pb::TogetherCall { call: Some(call()), volume: "vol-1".into() };
+    let lawful = pb::SnapshotTogetherRequest { calls: vec![one.clone()], entry: Some(entry) };
+    refuses!(world, snapshot_together, lawful,
+        entry = None => "field \"entry\" is missing",
+        calls = vec![one; 65] => "field \"calls\": at most 64, found 65",
     );
     assert_eq!(world.volumes.calls(), [""; 0]);
 }
@@ -119,6 +127,18 @@ async fn a_stream_without_its_first_message_is_refused() {
     refused(world.raw().edit(iter([pb::EditRequest { part }])), "field \"edit\" is missing").await;
     let look = pb::RecoverRequest { ask: Some(pb::recover_request::Ask::Look(true)) };
     refused(world.raw().recover(iter([look])), "field \"take\" is missing").await;
+    // nor is one of more targets than a call makes
+    let target = pb::NewVolume {
+        volume: "vol-2".into(),
+        document_json: document("x").encode().into(),
+        spec_json: Vec::new().into(),
+    };
+    let fork = pb::NewFork { call: Some(call()), source: "vol-1".into(), entry: String::new() };
+    let parts = std::iter::once(pb::fork_request::Part::Fork(fork))
+        .chain(vec![pb::fork_request::Part::Target(target); 101])
+        .map(|part| pb::ForkRequest { part: Some(part) });
+    let parts: Vec<_> = parts.collect();
+    refused(world.raw().fork(iter(parts)), "field \"target\": at most 100, found 101").await;
     // a fork whose targets are not all said is none
     let fork = pb::NewFork { call: Some(call()), source: "vol-1".into(), entry: String::new() };
     let part = Some(pb::fork_request::Part::Fork(fork));

@@ -117,6 +117,26 @@ async fn whoever_waits_for_a_store_out_of_reach_is_told_that_the_node_stops() {
     world.ended().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_goes_away_while_it_waits_for_something_to_be_saved_waits_no_longer() {
+    let world = World::start();
+    create(&world.client(), 1, "a", b"a".to_vec()).await;
+    world.volumes.let_go_on(false);
+    let client = world.client();
+    let stores = tokio::spawn(async move { client.store(&volume(1)).await.map(drop) });
+    let wait_for = async |count| {
+        while world.volumes.waiting() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, wait_for(1)).await.expect("it waits");
+    stores.abort();
+    assert!(stores.await.unwrap_err().is_cancelled());
+    tokio::time::timeout(SOON, wait_for(0)).await.expect("nobody waits for it any more");
+    world.volumes.let_go_on(true);
+    world.ended().await;
+}
+
 /// Bytes that never come.
 struct Never(std::sync::mpsc::Receiver<()>);
 

@@ -64,6 +64,11 @@ impl Scripted {
         *self.fails.lock().unwrap() = Some(error);
     }
 
+    /// How many calls that change something stand still.
+    pub fn waiting(&self) -> usize {
+        self.goes_on.receiver_count()
+    }
+
     pub fn let_go_on(&self, goes_on: bool) {
         self.goes_on.send_replace(goes_on);
     }

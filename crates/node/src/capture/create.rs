@@ -10,10 +10,10 @@ use cove_content::volumes::{Call, NewVolume, Source, VolumeError};
 use crate::capture::built::Built;
 use crate::capture::entry::furnish;
 use crate::capture::fork::remove_new;
-use crate::capture::specify::{check, hold_to_quota};
+use crate::capture::specify::hold_to_quota;
 use crate::capture::{
     Asked, OWNER, asked, ended_here, finish_here, generation_at, path_failed, pending_of,
-    pending_row, pool_failed,
+    pending_row, pool_failed, unlawful,
 };
 use crate::node::Inner;
 use crate::volume::Volume;
@@ -37,7 +37,7 @@ pub(crate) fn create(
             asked => Ok((volume, asked)),
         };
     }
-    check(&new.spec)?;
+    new.check().map_err(unlawful)?;
     // one that has failed for good fails as the first time, and one whose volume is gone made it then
     if ended_here(inner, call)?.is_some() {
         return Err(VolumeError::Exists { volume: id.clone() });

@@ -11,9 +11,10 @@ use cove_types::{Digest, EntryId, VolumeId};
 use crate::capture::built::Built;
 use crate::capture::entry::{LocalEntry, build_entry, entry_root, exact_entry};
 use crate::capture::snapshot::freeze;
-use crate::capture::specify::{check, hold_to_quota};
+use crate::capture::specify::hold_to_quota;
 use crate::capture::{
     Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
+    unlawful,
 };
 use crate::node::Inner;
 use crate::volume::{Turn, Volume};
@@ -57,10 +58,10 @@ pub(crate) fn fork(
         return Ok(asked);
     }
     refuse_source(volume, moment)?;
-    for NewVolume { volume: target, spec, .. } in targets {
-        check(spec)?;
-        if inner.find_volume(target).is_some() {
-            return Err(VolumeError::Exists { volume: target.clone() });
+    for new in targets {
+        new.check().map_err(unlawful)?;
+        if inner.find_volume(&new.volume).is_some() {
+            return Err(VolumeError::Exists { volume: new.volume.clone() });
         }
     }
     let entry = match moment {
@@ -71,9 +72,10 @@ pub(crate) fn fork(
     let work = Work::Fork { entry, is_exact, targets: targets.to_vec(), done: false };
     let mut pending = pending_of(call, &volume.id, work);
     let _held = volume.hold([call.operation]);
-    if entry.is_none() {
-        freeze(inner, volume, &mut pending)?;
-    }
+    let frozen = match entry {
+        None => Some(freeze(inner, volume, &mut pending)?),
+        Some(_) => None,
+    };
     // kept to the end of the call: the forks are made of it
     let _local = match source {
         Source::Built(built) => {
@@ -88,7 +90,9 @@ pub(crate) fn fork(
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
         return Err(VolumeError::failed("failed to write down what is to be forked", error));
     }
-    finish_here(inner, volume, pending).map(Asked::Pending)
+    let end = finish_here(inner, volume, pending)?;
+    frozen.iter().for_each(|frozen| frozen.written(volume));
+    Ok(Asked::Pending(end))
 }
 
 /// Makes the subvolumes of forks; may be repeated.
@@ -210,11 +214,17 @@ fn describe_fork(
     Ok((fork, row))
 }
 
-/// Takes the forks of work that cannot be done away again; may be repeated.
+/// Takes the forks of work that cannot be done away again, but for one whose head is there: it is a volume by now,
+/// and used. May be repeated.
 pub(crate) fn undo_forks(inner: &Arc<Inner>, pending: &Pending) -> Result<(), VolumeError> {
     let Work::Fork { targets, .. } = &pending.work else { return Ok(()) };
     for new in targets {
-        remove_new(inner, &new.volume, pending)?;
+        match remove_new(inner, &new.volume, pending) {
+            Err(VolumeError::Exists { volume }) => {
+                tracing::warn!(%volume, operation = %pending.operation, "it stays, though its fork has failed");
+            }
+            removed => removed?,
+        }
     }
     inner
         .pool
@@ -243,7 +253,7 @@ pub(crate) fn refuse_source(volume: &Volume, moment: &Moment) -> Result<(), Volu
     }
 }
 
-/// Takes a volume away that was made for `pending` and has no head.
+/// Takes a volume away that was made for `pending` and has no head, with what was captured of it since.
 pub(crate) fn remove_new(
     inner: &Inner,
     id: &VolumeId,
@@ -252,12 +262,20 @@ pub(crate) fn remove_new(
     if inner.find_volume(id).is_some_and(|volume| volume.state().known.is_some()) {
         return Err(VolumeError::Exists { volume: id.clone() });
     }
+    let volume = inner.find_volume(id);
     inner.forget(id);
     let stored = SubvolumePath::Stored(id.clone(), pending.operation);
     for place in [&SubvolumePath::Volume(id.clone()), &stored] {
         inner.pool.delete(place).map_err(pool_failed("failed to take a new volume away"))?;
     }
-    inner
-        .wait(inner.database.delete_stored(id, &pending.operation))
-        .map_err(|error| VolumeError::failed("failed to forget a new volume", error))
+    let forgotten = |error| VolumeError::failed("failed to forget a new volume", error);
+    inner.wait(inner.database.delete_stored(id, &pending.operation)).map_err(forgotten)?;
+    let Some(volume) = volume else { return Ok(()) };
+    for other in volume.others(&pending.operation) {
+        inner.drop_stored(id, &other.operation);
+        inner.wait(inner.database.delete_pending(&other.operation)).map_err(forgotten)?;
+        volume.give_up(&other.operation);
+    }
+    volume.wake.notify_one();
+    Ok(())
 }

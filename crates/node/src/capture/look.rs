@@ -36,8 +36,10 @@ pub(crate) fn background(
         work: Work::Background,
     };
     let _held = volume.hold([pending.operation]);
-    freeze(inner, volume, &mut pending)?;
-    enqueue(inner, volume, pending)
+    let frozen = freeze(inner, volume, &mut pending)?;
+    let end = enqueue(inner, volume, pending)?;
+    frozen.written(volume);
+    Ok(end)
 }
 
 /// Looks at every volume once and captures those that changed.

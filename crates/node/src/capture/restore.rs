@@ -15,7 +15,7 @@ use crate::capture::restore_paths::tidy;
 use crate::capture::snapshot::{draft, refuse_full};
 use crate::capture::{
     Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
-    sub,
+    sub, unlawful,
 };
 use crate::in_use::refuse_writers;
 use crate::node::{DISCARDED_DAYS, Inner, chain, stored_row};
@@ -151,6 +151,7 @@ pub(crate) fn refuse_restore(
     volume: &Volume,
     restore: &Restore,
 ) -> Result<(), VolumeError> {
+    restore.check().map_err(unlawful)?;
     refuse_trashed(volume)?;
     refuse_full(volume, EntryKind::BeforeRestore, restore.keep)?;
     if restore.force {

@@ -134,9 +134,9 @@ pub(crate) fn restore_paths(
     };
     let mut pending = pending_of(call, &volume.id, work);
     let _held = volume.hold([call.operation]);
-    let taken = freeze(inner, volume, &mut pending)?;
+    let frozen = freeze(inner, volume, &mut pending)?;
     if let Work::RestorePaths { before, .. } = &mut pending.work {
-        before.captured_ms = taken;
+        before.captured_ms = frozen.taken_ms;
     }
     let staged = stage_paths(inner, volume, &mut pending, source, &wanted, &call.progress);
     let staged = staged.and_then(|()| {
@@ -156,6 +156,7 @@ pub(crate) fn restore_paths(
     }
     let operation = pending.operation;
     let before_saved = finish_here(inner, volume, pending)?;
+    frozen.written(volume);
     settle(inner, volume, &operation);
     // who waits does so for the restored state
     match background(inner, volume) {

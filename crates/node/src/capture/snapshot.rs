@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cove_btrfs::SubvolumePath;
 use cove_content::entry::{EntryRecord, room};
@@ -12,19 +13,39 @@ use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
 use crate::capture::replaced::snapshot_without;
 use crate::capture::restore_paths::tidy;
 use crate::capture::{
-    Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed,
+    Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed, unlawful,
 };
 use crate::node::{Inner, chain, make_room_in, stored_row};
 use crate::save::unread;
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};
 
+/// A snapshot of the present state that was taken and is no work yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frozen {
+    /// How long it took, in milliseconds.
+    pub taken_ms: u64,
+    /// The edits that had ended before it.
+    edits: u64,
+    /// When it was begun, since the machine started.
+    begun: Duration,
+}
+
+impl Frozen {
+    /// Notes that the work is written down for which it was taken: the state is captured now, and was not before.
+    pub fn written(&self, volume: &Volume) {
+        let mut state = volume.state();
+        state.changes.looked(self.edits, false);
+        state.stored_at = Some(self.begun);
+    }
+}
+
 /// Freezes the present state for the call.
 pub(crate) fn freeze(
     inner: &Inner,
     volume: &Volume,
     pending: &mut Pending,
-) -> Result<u64, VolumeError> {
+) -> Result<Frozen, VolumeError> {
     tidy(inner, volume);
     let begun = inner.env.since_boot();
     let live = SubvolumePath::Volume(volume.id.clone());
@@ -41,11 +62,7 @@ pub(crate) fn freeze(
     {
         let mut state = volume.state();
         match &taken {
-            Ok(_) => {
-                state.changes.looked(edits, false);
-                state.stored_at = Some(begun);
-                state.swap_file = None;
-            }
+            Ok(_) => state.swap_file = None,
             Err(error) if is_swap_file(error) => {
                 state.swap_file.get_or_insert(inner.env.now());
             }
@@ -59,7 +76,8 @@ pub(crate) fn freeze(
         .map_err(|error| VolumeError::failed("failed to write down a snapshot", error))?;
     volume.state().stored.insert(row.operation, row);
     let taken = inner.env.since_boot().saturating_sub(begun);
-    Ok(u64::try_from(taken.as_millis()).unwrap_or(u64::MAX))
+    let taken_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+    Ok(Frozen { taken_ms, edits, begun })
 }
 
 pub(crate) fn draft(
@@ -145,6 +163,7 @@ pub(crate) fn snapshot(
         Asked::New => {}
         asked => return Ok(asked),
     }
+    entry.check().map_err(unlawful)?;
     refuse_trashed(volume)?;
     refuse_full(volume, entry.kind, entry.keep)?;
     if let Some(label) = &entry.label {
@@ -157,9 +176,11 @@ pub(crate) fn snapshot(
     let mut pending =
         pending_of(call, &volume.id, Work::Snapshot { entry: record, keep: entry.keep });
     let _held = volume.hold([call.operation]);
-    let taken = freeze(inner, volume, &mut pending)?;
+    let frozen = freeze(inner, volume, &mut pending)?;
     if let Work::Snapshot { entry, .. } = &mut pending.work {
-        entry.captured_ms = taken;
+        entry.captured_ms = frozen.taken_ms;
     }
-    enqueue(inner, volume, pending).map(Asked::Pending)
+    let end = enqueue(inner, volume, pending)?;
+    frozen.written(volume);
+    Ok(Asked::Pending(end))
 }

@@ -1,11 +1,12 @@
 //! What is asked of a volume as such: its half on this node, which is its quota.
 
 use cove_content::document::ProjectDocument;
+use cove_content::head::check_described;
 use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::{Classify, ParseError, VolumeId};
+use cove_types::{Classify, VolumeId};
 
-use crate::capture::{Asked, asked, change, pool_failed, refuse_trashed};
+use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed, refuse_trashed, unlawful};
 use crate::node::{Inner, chain};
 use crate::volume::{Turn, Volume};
 use crate::work::Work;
@@ -23,22 +24,18 @@ pub(crate) fn hold_to_quota(
     }
 }
 
-/// Refuses what cannot be asked of a volume.
-pub(crate) fn check(spec: &VolumeSpec) -> Result<(), VolumeError> {
-    let refused = |error: ParseError| VolumeError::Refused { kind: error.kind(), what: error.0 };
-    spec.check().map_err(refused)
-}
-
 /// Changes what is asked of a volume. The quota comes first: where it cannot be set nothing is changed, and after a
 /// crash before the change is written down the next start makes the limit what it was. The first quota of a volume
 /// comes after that row instead, since a start leaves limits alone that others may have set, and sets this one.
+///
+/// The turn ends with this: another change that came in between would have its limit undone.
 pub(crate) fn specify(
     inner: &Inner,
     volume: &Volume,
     call: &Call,
     wanted: SpecChange,
     document: Option<ProjectDocument>,
-    turn: Turn,
+    _turn: Turn,
 ) -> Result<Asked, VolumeError> {
     match asked(inner, volume, call)? {
         Asked::New => {}
@@ -50,7 +47,9 @@ pub(crate) fn specify(
     refuse_trashed(volume)?;
     let before = volume.state().spec();
     let spec = before.changed(&wanted);
-    check(&spec)?;
+    spec.check().map_err(unlawful)?;
+    let is_to_be = document.clone().or_else(|| volume.state().document_to_be().cloned());
+    is_to_be.map_or(Ok(()), |is_to_be| check_described(&is_to_be, &spec)).map_err(unlawful)?;
     let set = |spec: &VolumeSpec| inner.pool.set_limit(&volume.id, spec.quota_bytes);
     let is_other = spec.quota_bytes != before.quota_bytes;
     let is_first = before.quota_bytes.is_none() && is_other;
@@ -64,7 +63,8 @@ pub(crate) fn specify(
         set(&spec).map_err(pool_failed("failed to set the quota"))?;
     }
     let becomes = document.clone();
-    let changed = change(inner, volume, call, Work::Specify { change: wanted, document }, turn);
+    let work = Work::Specify { change: wanted, document };
+    let changed = enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending);
     match &changed {
         Ok(_) => {
             volume.state().becomes(becomes);

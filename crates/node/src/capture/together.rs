@@ -12,9 +12,10 @@ use cove_content::volumes::{Call, NewEntry, VolumeError};
 use cove_database::Finished;
 use cove_types::{Consistency, EntryId, ErrorKind};
 
-use crate::capture::snapshot::{draft, freeze, refuse_full, refuse_label};
+use crate::capture::snapshot::{Frozen, draft, freeze, refuse_full, refuse_label};
 use crate::capture::{
     Asked, asked, generation, hand_over, pending_of, pending_row, pool_failed, refuse_trashed,
+    unlawful,
 };
 use crate::in_use::writers;
 use crate::node::Inner;
@@ -47,10 +48,12 @@ pub(crate) fn snapshot_together(
             Err(VolumeError::OtherRequest)
         };
     }
+    entry.check().map_err(unlawful)?;
     let mut all = Vec::new();
     for (volume, call) in volumes {
         refuse_trashed(volume)?;
-        refuse_full(volume, entry.kind, entry.keep)?;
+        let keep = volume.state().keep(entry.keep);
+        refuse_full(volume, entry.kind, keep)?;
         if let Some(label) = &entry.label {
             refuse_label(volume, label, None)?;
         }
@@ -59,24 +62,28 @@ pub(crate) fn snapshot_together(
         record.message.clone_from(&entry.message);
         record.label.clone_from(&entry.label);
         record.consistency = Consistency::Frozen;
-        let work = Work::Snapshot { entry: record, keep: entry.keep };
+        let work = Work::Snapshot { entry: record, keep };
         all.push(pending_of(call, &volume.id, work));
     }
     let _held: Vec<_> =
         volumes.iter().map(|(volume, call)| volume.hold([call.operation])).collect();
-    if let Err(error) = freeze_all(inner, volumes, &mut all) {
-        // nothing is written down of them, and nobody else would let go of them before the next start
-        for (volume, call) in volumes {
-            volume.state().stored.remove(&call.operation);
-            inner.drop_stored(&volume.id, &call.operation);
+    let frozen = match freeze_all(inner, volumes, &mut all) {
+        Ok(frozen) => frozen,
+        Err(error) => {
+            // nothing is written down of them, and nobody else would let go of them before the next start
+            for (volume, call) in volumes {
+                volume.state().stored.remove(&call.operation);
+                inner.drop_stored(&volume.id, &call.operation);
+            }
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     let rows = all.iter().map(|pending| pending_row(inner, pending)).collect::<Result<_, _>>()?;
     let finished = Finished { pending: rows, ..Finished::default() };
     inner
         .wait(inner.database.finish(&finished))
         .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+    volumes.iter().zip(frozen).for_each(|((volume, _), frozen)| frozen.written(volume));
     let each = volumes.iter().zip(all);
     Ok(each.map(|((volume, _), pending)| Asked::Pending(hand_over(volume, pending))).collect())
 }
@@ -86,7 +93,7 @@ fn freeze_all(
     inner: &Inner,
     volumes: &[(Arc<Volume>, Call)],
     all: &mut [Pending],
-) -> Result<(), VolumeError> {
+) -> Result<Vec<Frozen>, VolumeError> {
     // what this node itself writes waits
     let _places: Vec<_> = volumes
         .iter()
@@ -102,12 +109,14 @@ fn freeze_all(
         flush()?;
         let pids: BTreeSet<u32> = tops.iter().flat_map(|top| writers(top)).collect();
         let still = Standstill::of(pids.into_iter().collect());
+        let mut all_frozen = Vec::new();
         for ((volume, _), pending) in volumes.iter().zip(&mut *all) {
-            let taken = freeze(inner, volume, pending)?;
+            let frozen = freeze(inner, volume, pending)?;
             let now = inner.env.now();
             if let Work::Snapshot { entry, .. } = &mut pending.work {
-                (entry.captured_ms, entry.time) = (taken, now);
+                (entry.captured_ms, entry.time) = (frozen.taken_ms, now);
             }
+            all_frozen.push(frozen);
         }
         flush()?;
         drop(still);
@@ -120,7 +129,7 @@ fn freeze_all(
             is_one_instant &= is_same;
         }
         if is_one_instant {
-            return Ok(());
+            return Ok(all_frozen);
         }
     }
     Err(VolumeError::Refused {

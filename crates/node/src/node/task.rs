@@ -18,6 +18,10 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
     loop {
         let next = volume.state().queue.front().cloned();
         let Some(pending) = next else {
+            if inner.find_volume(&volume.id).is_none() {
+                // nothing is left of it
+                return;
+            }
             if inner.holding() == Holding::Held {
                 let Ok(_permit) = Arc::clone(&inner.saving).acquire_owned().await else { return };
                 save::bring_lacks(&inner, &volume).await;
@@ -104,14 +108,16 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             let mut state = volume.state();
             state.queue.retain(|other| other.operation != pending.operation);
             state.saving = None;
+            if let (Work::Background, Some((kind @ ErrorKind::Internal, what))) =
+                (&pending.work, ended.failure.clone())
+            {
+                // nobody waits for it who would be told
+                state.troubled(what, kind, inner.env.now());
+            }
             state.waiting.remove(&pending.operation).unwrap_or_default()
         };
         tell(waiting, &ended);
         volume.bring_back();
-        if inner.find_volume(&volume.id).is_none() && volume.state().queue.is_empty() {
-            // nothing is left of it
-            return;
-        }
     }
 }
 

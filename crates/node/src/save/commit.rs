@@ -19,7 +19,7 @@ use crate::save::finish::finish;
 use crate::save::head_put::{PUT_ATTEMPTS, put_head, put_or_begin_again, remember};
 use crate::save::older::{chunks_of, moved_out};
 use crate::save::snapshot::{StoredRoot, Turn, store_snapshot};
-use crate::save::{known_of, op, stamp};
+use crate::save::{document_in_turn, known_of, op, stamp};
 use crate::volume::{Ended, Known, Volume};
 use crate::work::{Pending, Work};
 
@@ -151,7 +151,7 @@ fn put_stored(
     chunks: &Chunks,
 ) -> Result<Option<Known>, SaveError> {
     let failed = |error: SessionError| SaveError::later("failed to store", &error);
-    let document = volume.state().document.clone();
+    let document = document_in_turn(volume, known);
     if let Some(document) = &document {
         let bytes = document.encode();
         // only an entry needs the document apart from the head

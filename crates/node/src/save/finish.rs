@@ -10,6 +10,7 @@ use cove_types::{EntryId, ErrorKind, OperationId};
 use crate::capture::{sub, undo};
 use crate::node::{Inner, stored_row};
 use crate::save::SaveError;
+use crate::save::edit::spill_head;
 use crate::save::head_put::{head_row, put_or_begin_again, put_tombstone};
 use crate::save::{op, stamp};
 use crate::volume::{Ended, Known, State, Volume};
@@ -198,9 +199,16 @@ pub(crate) fn record_failure(
     let failed =
         Op { result: OpResult::Failed { kind: *kind, message }, ..op(pending, Vec::new()) };
     let (next, older) = known.next(|head| head.record_op(failed.clone(), stamp(inner)))?;
+    let (next, older) = spill_head(inner, volume, &known, next, older)?;
     let operation = &pending.operation;
     match put_or_begin_again(inner, volume, &known, next, older, operation)? {
-        Some(known) => finish(inner, volume, pending, &known, ended.clone(), false).map(drop),
+        Some(known) => {
+            finish(inner, volume, pending, &known, ended.clone(), false)?;
+            if pending.work.document().is_some() {
+                volume.state().stays(operation);
+            }
+            Ok(())
+        }
         None => Err(SaveError::Later {
             kind: ErrorKind::Conflict,
             what: "the head has changed, and a failure is to be written into the new one".into(),

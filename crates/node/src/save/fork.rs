@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use cove_btrfs::SubvolumePath;
 use cove_content::head::{Create, Head, OlderEntries};
 use cove_content::root::{NotCaptured, Root};
 use cove_content::volumes::NewVolume;
 use cove_database::{CopyRow, Finished};
-use cove_types::EntryId;
+use cove_types::{EntryId, ErrorKind};
 
 use crate::capture::{background, strip_volume};
 use crate::node::{Inner, chain, document_digest};
@@ -20,6 +21,11 @@ use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};
 
 /// Creates the heads of forks.
+///
+/// # Errors
+///
+/// Refused when a target is deleted for ever, as by somebody who asks again under an old operation id: that says nothing
+/// about who holds the source.
 pub(crate) fn fork(
     inner: &Arc<Inner>,
     volume: &Volume,
@@ -59,6 +65,10 @@ pub(crate) fn fork(
         if inner.find_volume(target).is_some_and(is_known) {
             continue;
         }
+        let files = SubvolumePath::Volume(target.clone());
+        let is_here = inner.pool.find(&files).map(|found| found.is_some());
+        let is_here = is_here
+            .map_err(|error| SaveError::later("failed to look for the files of a fork", &error))?;
         let mut document = document.clone();
         let create = match source {
             None => create_empty(inner, target, &document),
@@ -69,8 +79,10 @@ pub(crate) fn fork(
                     true => NotCaptured::default(),
                     false => root.not_captured.clone(),
                 };
-                strip_volume(inner, target, None, &not_captured)
-                    .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
+                if is_here {
+                    strip_volume(inner, target, None, &not_captured)
+                        .map_err(|error| SaveError::later("failed to finish a fork", &error))?;
+                }
                 if let Some(forked) = &mut document.forked_from {
                     forked.tree = root.tree;
                 }
@@ -92,7 +104,15 @@ pub(crate) fn fork(
         head.document = Some(document.clone());
         head.spec.clone_from(spec);
         let operation = Some(&pending.operation);
-        let made = put_head(inner, target, None, head.clone(), OlderEntries::default(), operation)?;
+        let put = put_head(inner, target, None, head.clone(), OlderEntries::default(), operation);
+        let made = match put {
+            // an earlier attempt has put its head, and it is deleted since, with its files
+            Err(SaveError::Refused { kind: ErrorKind::Precondition, .. }) if !is_here => {
+                inner.forget(target);
+                continue;
+            }
+            put => put?,
+        };
         let (made, _) = keep_foreign(inner, target, &head, made, operation)?;
         let fork = inner.find_volume(target);
         let copy = fork.as_ref().and_then(|fork| fork.state().copy.clone());

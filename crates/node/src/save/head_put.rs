@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cove_content::commit::{Next, Outcome, ReadHead, after_put};
 use cove_content::document::ProjectDocument;
-use cove_content::head::{Create, Head, HeadObject, OlderEntries, Op, Tombstone};
+use cove_content::head::{Create, Head, HeadObject, HeadState, OlderEntries, Op, Tombstone};
 use cove_content::locations::Locations;
 use cove_content::root::Root;
 use cove_content::spec::VolumeSpec;
@@ -143,6 +143,11 @@ pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Versi
 }
 
 /// Puts a head and stays with it until the store has answered for certain or the tries are used up.
+///
+/// # Errors
+///
+/// One that cannot be written is refused: no PUT of it was begun, and none ever can be. So is a first head where a
+/// tombstone is: its volume is deleted, or never came to be, and nobody else holds it.
 pub(crate) fn put_head(
     inner: &Inner,
     volume: &VolumeId,
@@ -153,20 +158,33 @@ pub(crate) fn put_head(
 ) -> Result<Known, SaveError> {
     let bytes = next
         .encode()
-        .map_err(|error| SaveError::Later { kind: ErrorKind::Internal, what: chain(&error) })?;
+        .map_err(|error| SaveError::Refused { kind: error.kind(), what: chain(&error) })?;
     match put_object(inner, volume, known, &next, &Bytes::from(bytes), operation)? {
         Placed::Put(version) => Ok(Known { head: next, older, version }),
+        Placed::Found(HeadObject::Head(head), _)
+            if known.is_none() && head.state == HeadState::Deleted =>
+        {
+            Err(deleted(volume))
+        }
         Placed::Found(HeadObject::Head(head), version) => {
             let older = read_older(inner, &head)?;
             Ok(Known { head: *head, older, version })
         }
+        Placed::Found(HeadObject::Tombstone(_), _) if known.is_none() => Err(deleted(volume)),
         Placed::Found(HeadObject::Tombstone(_), _) => {
             Err(SaveError::Fenced { what: format!("volume {volume} is deleted") })
         }
     }
 }
 
-/// Puts a tombstone in place of a head. Success is that a tombstone is there, whoever put it.
+/// What is told of a first head for a volume that is deleted.
+fn deleted(volume: &VolumeId) -> SaveError {
+    let what = format!("volume {volume} is deleted, and does not come back");
+    SaveError::Refused { kind: ErrorKind::Precondition, what }
+}
+
+/// Puts a tombstone in place of a head. Success is that the tombstone of `operation` is there; that of another one
+/// fences.
 pub(crate) fn put_tombstone_of(
     inner: &Inner,
     known: &Known,
@@ -271,6 +289,7 @@ fn put_object(
                     what: "this very call has failed before".into(),
                 });
             }
+            Next::Deleted { .. } if known.is_none() => return Err(deleted(volume)),
             Next::Deleted { .. } => {
                 return Err(SaveError::Fenced { what: format!("volume {volume} is deleted") });
             }
@@ -304,6 +323,8 @@ pub(crate) fn put_tombstone(inner: &Inner, tombstone: &Tombstone) -> Result<(), 
     let object = object.map_err(|error| SaveError::later("failed to read a head", &error))?;
     match HeadObject::decode_of(&tombstone.volume, &object.bytes) {
         Ok(HeadObject::Tombstone(_)) => Ok(()),
+        // what is left of a volume that lived keeps any other from being created as well
+        Ok(HeadObject::Head(head)) if head.state == HeadState::Deleted => Ok(()),
         Ok(HeadObject::Head(_)) => Err(SaveError::Later {
             kind: ErrorKind::Conflict,
             what: "the volume was created although its files are not here".into(),

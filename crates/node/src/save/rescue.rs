@@ -227,5 +227,10 @@ pub(crate) fn put_beside(
     next.locations.packs.extend(packed.packs.iter().map(|(pack, _)| *pack));
     let next = gather(chunks, next, &inner.env, inner.options.pin)
         .map_err(|error| SaveError::later("failed to gather packs", &error))?;
-    put_head(inner, &known.head.volume, Some(known), next, older, None)
+    put_head(inner, &known.head.volume, Some(known), next, older, None).map_err(|error| match error
+    {
+        // it is for no work that could be given up
+        SaveError::Refused { kind, what } => SaveError::Later { kind, what },
+        error => error,
+    })
 }

@@ -11,7 +11,7 @@ use cove_types::{Classify, Digest, ErrorKind};
 
 use crate::node::{Inner, chain, document_digest};
 use crate::save::lacks::note_lacks;
-use crate::save::{Cause, SaveError};
+use crate::save::{Cause, SaveError, document_in_turn};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
@@ -63,7 +63,7 @@ pub(crate) fn store_snapshot(
     is_believed: bool,
 ) -> Result<StoredRoot, SaveError> {
     let place = SubvolumePath::Stored(volume.id.clone(), pending.operation);
-    let document = volume.state().document.clone();
+    let document = document_in_turn(volume, known);
     let digest = document.as_ref().map_or(known.head.now.document, document_digest);
     let dir = match inner.pool.open(&place) {
         Ok(dir) => dir,

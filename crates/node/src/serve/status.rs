@@ -228,27 +228,33 @@ fn problem_of_store(around: &Around) -> Option<wire::Problem> {
     }
 }
 
-fn problems(
-    state: &State,
-    around: &Around,
-    unseen: Option<&(String, Timestamp)>,
-) -> Vec<wire::Problem> {
+/// What could not be looked at now, and why.
+struct Unseen {
+    files: Option<(String, Timestamp)>,
+    /// What the quota is charged.
+    quota: Option<(String, Timestamp)>,
+}
+
+fn problems(state: &State, around: &Around, unseen: &Unseen) -> Vec<wire::Problem> {
     let another = around.another.map(|since| {
         let what = "another copy of this Cove saves to the same store under the same name";
         let hint = "stop one of the two, or give the other a home and a store of its own";
         problem(what.to_owned(), since, "you", Some(hint))
     });
-    let unseen = unseen.map(|(why, since)| {
-        let what = format!("its files could not be looked at: {why}");
-        problem(what, *since, "operator", None)
-    });
+    let failed = |what: &str, why: &Option<(String, Timestamp)>| {
+        let (why, since) = why.as_ref()?;
+        Some(problem(format!("{what}: {why}"), *since, "operator", None))
+    };
+    let files = failed("its files could not be looked at", &unseen.files);
+    let quota = failed("what it takes on the disk could not be read", &unseen.quota);
     let pool = around
         .pool
         .as_ref()
         .map(|(fault, since)| problem(fault.what(), *since, "operator", Some(fault.hint())));
     let mut problems = troubles(state);
     problems.extend(another);
-    problems.extend(unseen);
+    problems.extend(files);
+    problems.extend(quota);
     problems.extend(pool);
     problems.extend(remarks(state));
     problems.extend(problem_of_store(around));
@@ -295,8 +301,9 @@ pub(crate) fn status_in(
     // where it could not be looked for, nothing is missing as far as is known
     let here = !matches!(found, Ok(None));
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
-    let usage = inner.pool.usage(&volume.id).unwrap_or_default();
-    let unique = usage.charged_bytes;
+    let used = inner.pool.usage(&volume.id);
+    let uncounted = used.as_ref().err().map(|error| (chain(error), inner.env.now()));
+    let unique = used.as_ref().map_or(0, |usage| usage.charged_bytes);
     let unseen = found.err().map(|error| (chain(&error), inner.env.now()));
     let mut state = volume.state();
     let document =
@@ -307,7 +314,10 @@ pub(crate) fn status_in(
     let is_unread = state.known.as_ref().is_some_and(|known| known.unread() > 0);
     state.unread = is_unread.then(|| state.unread.unwrap_or_else(|| inner.env.now()));
     let since = state.quota.map_or_else(|| inner.env.now(), |(_, since)| since);
-    state.quota = is_used_up(&usage).then_some((usage, since));
+    // of what cannot be read now, the last is what is known
+    if let Ok(usage) = used {
+        state.quota = is_used_up(&usage).then_some((usage, since));
+    }
     let state = &*state;
     let head = state.known.as_ref().map(|known| &known.head);
     let unsaved_bytes = unsaved_bytes(state);
@@ -337,7 +347,7 @@ pub(crate) fn status_in(
         unread_entries: state.known.as_ref().map_or(0, Known::unread),
         not_captured: not_captured(state),
         not_captured_count: head.map_or(0, |head| head.now.not_captured.count),
-        problems: problems(state, around, unseen.as_ref()),
+        problems: problems(state, around, &Unseen { files: unseen, quota: uncounted }),
         store: store(state, around).to_owned(),
     })
 }

@@ -211,3 +211,37 @@ async fn what_is_saved_after_a_restore_has_swapped_it_out_is_not_taken_for_the_f
     assert_eq!(store.requests().puts, puts, "nothing has changed since the restore");
     world.node.stop().await;
 }
+
+/// Each volume whose older entries are in the store alone costs a wait; whoever looks for one in all of them does not
+/// wait for one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_older_entries_of_several_volumes_are_asked_for_at_once() {
+    if !is_root("the_older_entries_of_several_volumes_are_asked_for_at_once") {
+        return;
+    }
+    // more than one volume has requests at once
+    const VOLUMES: usize = 12;
+    let store = memory();
+    let door = Door::before(&store);
+    let mut world = World::behind("a", &store, &door).await;
+    for _ in 0..VOLUMES {
+        let volume = world.create().await;
+        for _ in 0..=cove_content::head::ENTRIES_IN_HEAD_MAX {
+            world.snapshot(&volume).await;
+        }
+    }
+    world.restart_with_an_empty_cache().await;
+    let opened = door.shut();
+    let node = world.node.clone();
+    let looking = tokio::spawn(async move { node.find_entries("nobody's").await });
+    until("all of them are asked for", || async {
+        match door.waiting() {
+            waiting if waiting >= VOLUMES => Ok(()),
+            waiting => Err(format!("{waiting} requests wait")),
+        }
+    })
+    .await;
+    drop(opened);
+    assert!(looking.await.unwrap().unwrap().is_empty());
+    world.node.stop().await;
+}

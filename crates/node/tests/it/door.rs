@@ -27,6 +27,11 @@ impl Door {
         Shut(self)
     }
 
+    /// How many requests wait before it.
+    pub(crate) fn waiting(&self) -> usize {
+        self.is_open.receiver_count()
+    }
+
     async fn pass(&self) {
         self.is_open.subscribe().wait_for(|open| *open).await.unwrap();
     }

@@ -5,6 +5,7 @@
 mod acts;
 mod archives;
 mod away;
+mod come_back;
 mod deleting;
 mod disk_faults;
 mod door;
@@ -15,6 +16,7 @@ mod holding;
 mod home;
 mod interruption;
 mod lacks;
+mod lawful;
 mod looks;
 mod lost_answers;
 mod lost_heads;

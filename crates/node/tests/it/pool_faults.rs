@@ -139,6 +139,25 @@ async fn nothing_is_left(scene: &Scene, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_cannot_be_read_is_told_and_not_taken_for_an_empty_volume() {
+    let world = World::fake("uncounted", &memory()).await;
+    let AnyPool::Fake(pool) = &world.pool else { unreachable!("it is a fake") };
+    let volume = world.create().await;
+    assert!(world.node.status(&volume).await.unwrap().problems.is_empty());
+    pool.refuse(Some(("read the quota of volume", std::io::ErrorKind::Other)));
+    for status in
+        [world.node.status(&volume).await.unwrap(), world.node.list().await.unwrap().remove(0)]
+    {
+        let told =
+            "what it takes on the disk could not be read: failed to read the quota of volume";
+        assert!(status.problems.iter().any(|problem| problem.what.starts_with(told)));
+    }
+    pool.refuse(None);
+    assert!(world.node.status(&volume).await.unwrap().problems.is_empty());
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_step_fails_is_done_or_not_begun() {
     if !is_root("a_change_whose_step_fails_is_done_or_not_begun") {
         return;

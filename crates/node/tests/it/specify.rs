@@ -3,6 +3,7 @@
 use cove_content::document::ProjectDocument;
 use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{VolumeStatus, Volumes};
+use cove_testkit::proof::rounds;
 use cove_types::{Classify, ErrorKind, VolumeId};
 
 use crate::home::{Home, on_both_pools};
@@ -11,6 +12,7 @@ use crate::world::memory;
 on_both_pools!(
     what_is_asked_holds_at_once_and_after_a_restart,
     what_cannot_be_asked_changes_nothing,
+    of_two_quotas_that_are_asked_for_at_once_the_later_one_holds,
     a_volume_becomes_a_workspace_in_one_step,
 );
 
@@ -80,6 +82,23 @@ async fn what_cannot_be_asked_changes_nothing(is_real: bool) {
     }
     let after = home.status(&volume).await;
     assert_eq!((after.seq, after.spec, home.limit(&volume)), (before.seq, before.spec, None));
+    home.down().await;
+}
+
+async fn of_two_quotas_that_are_asked_for_at_once_the_later_one_holds(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let volume = home.create("shop").await;
+    for _ in 0..rounds(30, 300) {
+        let asked = [None, Some(64 << 20), Some(96 << 20)].map(|bytes| {
+            let (node, call, volume) = (home.node().clone(), home.call(u32::MAX), volume.clone());
+            tokio::spawn(async move { node.specify(call, volume, quota(bytes), None).await })
+        });
+        for asked in asked {
+            asked.await.unwrap().unwrap().saved.await.unwrap();
+        }
+        assert_eq!(home.limit(&volume), home.status(&volume).await.spec.quota_bytes);
+    }
     home.down().await;
 }
 

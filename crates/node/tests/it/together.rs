@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use cove_btrfs::Pool;
-use cove_content::volumes::{Moment, NewEntry, VolumeError, Volumes};
-use cove_types::{Classify, Consistency, EntryKind, ErrorKind, VolumeId};
+use cove_content::spec::SpecChange;
+use cove_content::volumes::{FileEdit, Moment, NewEntry, VolumeError, Volumes};
+use cove_types::{Classify, Consistency, Durability, EntryKind, ErrorKind, TreePath, VolumeId};
 
 use crate::home::Home;
 use crate::world::{AnyPool, World, memory};
@@ -164,6 +165,56 @@ async fn calls_of_which_some_are_known_are_refused() {
     assert_eq!(home.node().entries(&a).await.unwrap().len(), 1);
     assert!(home.node().entries(&b).await.unwrap().is_empty());
     home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_volume_keeps_as_many_as_it_was_asked_to() {
+    if !crate::world::is_root("each_volume_keeps_as_many_as_it_was_asked_to") {
+        return;
+    }
+    let mut home = Home::new(&memory(), false);
+    home.up().await;
+    let (a, b) = (home.create("a").await, home.create("b").await);
+    let one = SpecChange {
+        parameters: [("retention".to_owned(), "1".to_owned())].into(),
+        ..SpecChange::default()
+    };
+    let asked = home.node().specify(home.call(u32::MAX), a.clone(), one, None).await.unwrap();
+    asked.saved.await.unwrap();
+    for _ in 0..3 {
+        let calls = vec![(home.call(u32::MAX), a.clone()), (home.call(u32::MAX), b.clone())];
+        let counted = NewEntry { kind: EntryKind::Manual, ..entry() };
+        home.node().snapshot_together(calls, counted).await.unwrap().saved.await.unwrap();
+    }
+    assert_eq!((home.status(&a).await.entries, home.status(&b).await.entries), (1, 3));
+    home.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_taken_together_is_not_called_saved() {
+    if !crate::world::is_root("what_could_not_be_taken_together_is_not_called_saved") {
+        return;
+    }
+    let world = World::fake("together-not-saved", &memory()).await;
+    let AnyPool::Fake(pool) = &world.pool else { unreachable!("it is a fake") };
+    let (a, b) = (world.create().await, world.create().await);
+    assert_eq!(world.node.status(&a).await.unwrap().durability, Durability::Saved);
+    let directory = FileEdit::MakeDirectory(TreePath::parse("d").unwrap());
+    world.node.edit(&a, directory).await.unwrap();
+    for steps in 0.. {
+        let calls =
+            vec![(world.call_since(u32::MAX), a.clone()), (world.call_since(u32::MAX), b.clone())];
+        pool.fail_after(steps, std::io::ErrorKind::Other);
+        let Ok(taken) = world.node.snapshot_together(calls, entry()).await else {
+            let durability = world.node.status(&a).await.unwrap().durability;
+            assert_eq!(durability, Durability::OnThisNode, "after {steps} steps");
+            continue;
+        };
+        taken.saved.await.unwrap();
+        break;
+    }
+    assert_eq!(world.node.status(&a).await.unwrap().durability, Durability::Saved);
+    world.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
 use tonic::transport::Server;
 
 use super::*;
 use crate::connections::connections;
-use crate::socket::listen;
+use crate::socket::{Listening, listen};
 
 /// What kubelet's client sends for GetInfo to `/var/lib/kubelet/plugins_registry/cove.csi.storage-reg.sock`, recorded
 /// from grpc-go 1.82.0 with the options that kubelet's plugin manager gives it: the preface, SETTINGS twice, HEADERS
@@ -199,7 +198,8 @@ async fn a_path_as_authority_is_answered() {
     let path = home.path().join("any.sock");
     let (_, health) = tonic_health::server::health_reporter();
     let server = Server::builder().add_service(health);
-    let served = tokio::spawn(server.serve_with_incoming(connections(listen(&path).unwrap())));
+    let listening = listen(&path).unwrap();
+    let served = tokio::spawn(server.serve_with_incoming(connections(listening.listener)));
     let came = frames(&answer_to_kubelet(&path).await);
     assert!(came.contains(&HEADERS) && !came.contains(&RST_STREAM), "{came:?}");
     served.abort();
@@ -212,9 +212,9 @@ async fn a_path_as_authority_is_reset_otherwise() {
     let path = home.path().join("plain.sock");
     let (_, health) = tonic_health::server::health_reporter();
     let server = Server::builder().add_service(health);
-    let plain = futures::stream::unfold(listen(&path).unwrap(), async |listener: UnixListener| {
-        let (stream, _) = listener.accept().await.unwrap();
-        Some((Ok::<_, io::Error>(stream), listener))
+    let plain = futures::stream::unfold(listen(&path).unwrap(), async |listening: Listening| {
+        let stream = listening.accept().await.unwrap();
+        Some((Ok::<_, io::Error>(stream), listening))
     });
     let served = tokio::spawn(server.serve_with_incoming(plain.boxed()));
     let came = frames(&answer_to_kubelet(&path).await);

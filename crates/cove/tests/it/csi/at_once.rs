@@ -1,5 +1,6 @@
 //! Many calls on one thing, and lists that change while they are read.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::Future;
 
@@ -7,7 +8,7 @@ use cove_testkit::proof;
 use futures::future::join_all;
 use tonic::{Code, Response, Status};
 
-use super::{Driver, code, new, new_snapshot, pb};
+use super::{Driver, MIB, code, new, new_snapshot, pb, range};
 
 /// So many callers want the same at once.
 const CALLERS: usize = 32;
@@ -103,6 +104,28 @@ fn one_name_or_one_id_at_once_is_one_thing() {
         assert_eq!(driver.snapshots(), [""; 0]);
     }
     eprintln!("of {CALLERS} who wanted one name, so many got it at once: {told:?}");
+}
+
+#[test]
+fn of_expansions_at_once_none_takes_away_what_another_gave() {
+    let Some(driver) = Driver::start() else { return };
+    let volume = driver.make("data", 16);
+    for round in (1..).take(proof::rounds(3, 30)) {
+        // the smallest last: it is to find what the others have given
+        let sizes = Cell::new((16 + round * 64) * MIB);
+        let told = answers(&driver, || {
+            sizes.set(sizes.get() - MIB);
+            let request = pb::ControllerExpandVolumeRequest {
+                volume_id: volume.clone(),
+                capacity_range: range(sizes.get(), 0),
+                ..pb::ControllerExpandVolumeRequest::default()
+            };
+            let mut controller = driver.controller();
+            async move { controller.controller_expand_volume(request).await }
+        });
+        let largest = told.iter().map(|answer| answer.capacity_bytes).max();
+        assert_eq!(Some(driver.expand(&volume, 1).unwrap()), largest);
+    }
 }
 
 #[test]

@@ -259,6 +259,8 @@ fn volumes_are_not_made_of_what_is_no_request() {
         ("storingInterval", "-5"),
         ("storingInterval", "86401"),
         ("storingInterval", "1s"),
+        ("storingInterval", "060"),
+        ("retention", "+5"),
         ("retention", "201"),
         ("retention", "99999999999999999999"),
         (long.as_str(), "1"),

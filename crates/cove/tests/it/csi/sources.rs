@@ -1,6 +1,7 @@
 //! Volumes that begin as snapshots or as other volumes.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use cove_testkit::proof::Chance;
 use cove_testkit::trees::{describe, difference};
@@ -8,6 +9,19 @@ use tonic::Code;
 
 use super::{Driver, MIB, code, from_snapshot, from_volume, new, pb};
 use crate::harness::poll;
+
+/// How much a snapshot is said to need, once it is saved and that is known.
+fn size_of(driver: &Driver, snapshot: &str) -> i64 {
+    poll("its size is known, once it is saved", || {
+        let known = driver.wait(driver.controller().get_snapshot(pb::GetSnapshotRequest {
+            snapshot_id: snapshot.to_owned(),
+            ..pb::GetSnapshotRequest::default()
+        }));
+        let known = known.unwrap().snapshot.unwrap();
+        assert!(known.ready_to_use, "{known:?}");
+        if known.size_bytes > 0 { Ok(known.size_bytes) } else { Err(format!("{known:?}")) }
+    })
+}
 
 #[test]
 fn a_snapshot_outlives_its_volume_and_becomes_a_larger_one() {
@@ -30,20 +44,18 @@ fn a_snapshot_outlives_its_volume_and_becomes_a_larger_one() {
     assert_eq!(clone.content_source, from_volume(&source));
     fs::write(target.join("only in the source"), "").unwrap();
     driver.unpublish(&source, "source");
+    driver.kill9_and_start();
+    let size = size_of(&driver, &snapshot.snapshot_id);
+    assert!((4 * MIB..=64 * MIB).contains(&size), "{size}");
 
     driver.delete(&source).unwrap();
     assert_eq!(driver.volumes(), [clone.volume_id.as_str()]);
-    assert_eq!(driver.snapshots(), [snapshot.snapshot_id.as_str()]);
+    // whoever asks again for it finds it, whose source is gone; what that could hold is not known any more
+    let again = driver.snapshot("then", &source).unwrap();
+    assert_eq!(again, pb::Snapshot { size_bytes: 0, ..snapshot.clone() });
+    assert_eq!(code(driver.snapshot("another", &source)), Code::NotFound);
     driver.kill9_and_start();
-    poll("its size is known, once it is saved", || {
-        let known = driver.wait(driver.controller().get_snapshot(pb::GetSnapshotRequest {
-            snapshot_id: snapshot.snapshot_id.clone(),
-            ..pb::GetSnapshotRequest::default()
-        }));
-        let known = known.unwrap().snapshot.unwrap();
-        assert!(known.ready_to_use, "{known:?}");
-        if known.size_bytes > 4 * MIB { Ok(()) } else { Err(format!("{known:?}")) }
-    });
+    assert_eq!(driver.snapshots(), [snapshot.snapshot_id.as_str()]);
     // the name is its own still, and the volume's is free
     let again = driver.snapshot("then", &clone.volume_id);
     assert_eq!(code(again), Code::AlreadyExists);
@@ -79,6 +91,28 @@ fn a_snapshot_outlives_its_volume_and_becomes_a_larger_one() {
     }
     assert_eq!((driver.volumes(), driver.snapshots()), (vec![], vec![]));
     assert_eq!(driver.cove.json(&["verify", "--level", "2"])["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn what_a_snapshot_is_said_to_need_is_enough_for_a_volume_of_it() {
+    let Some(driver) = Driver::start() else { return };
+    let source = driver.make("source", 64);
+    let target = driver.publish(&source, "source");
+    // a file of 1 GiB that takes next to nothing
+    let file = fs::File::create(target.join("sparse")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    file.write_all_at(b"at its end", (1 << 30) - 10).unwrap();
+    drop(file);
+    let snapshot = driver.snapshot("sparse", &source).unwrap().snapshot_id;
+    driver.unpublish(&source, "source");
+    assert_eq!(size_of(&driver, &snapshot), 64 * MIB, "what its volume may hold");
+    assert_eq!(driver.snapshots_from("", 0).unwrap().0[0].size_bytes, 64 * MIB);
+    let mut request = new("copy", 64);
+    request.volume_content_source = from_snapshot(&snapshot);
+    let copy = driver.create(request).unwrap().volume_id;
+    let target = driver.publish(&copy, "copy");
+    assert_eq!(fs::metadata(target.join("sparse")).unwrap().len(), 1 << 30);
+    driver.unpublish(&copy, "copy");
 }
 
 #[test]

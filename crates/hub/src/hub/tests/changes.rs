@@ -65,6 +65,21 @@ async fn a_volume_becomes_what_was_asked_and_is_not_written_again() {
 }
 
 #[tokio::test]
+async fn an_operation_of_a_caller_that_has_seen_no_head_changes_a_volume_once() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let quota = |bytes| ModifyVolume { quota_bytes: Some(Some(bytes)), ..change(&world, &volume) };
+    let (first, later) = (quota(5 << 20), quota(6 << 20));
+    world.hub.modify_volume(first.clone()).await.unwrap();
+    world.hub.modify_volume(later).await.unwrap();
+    let again = world.hub.modify_volume(first.clone()).await.unwrap();
+    assert_eq!(again.quota_bytes, Some(6 << 20), "what came after it stays");
+    let other = ModifyVolume { quota_bytes: Some(Some(7 << 20)), ..first };
+    let refused = world.hub.modify_volume(other).await;
+    assert!(matches!(refused, Err(HubError::OtherRequest)), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_change_that_breaks_a_law_changes_nothing() {
     let world = World::new();
     let volume = world.create("a").await;
@@ -103,9 +118,29 @@ async fn a_restore_is_done_once_for_its_operation() {
     let again = world.hub.restore_volume(wanted.clone()).await.unwrap();
     assert_eq!(again.before.unwrap().id, before.id);
     assert_eq!(world.fake.look(&volume).bytes, 7 << 20, "what was written since stays");
-    let other = RestoreVolume { force: true, ..wanted };
+    let other = RestoreVolume { force: true, ..wanted.clone() };
     let refused = world.hub.restore_volume(other).await;
     assert!(matches!(refused, Err(HubError::OtherRequest)), "{refused:?}");
+    world.hub.delete_snapshot(wanted.snapshot.clone(), world.operation()).await.unwrap();
+    let again = world.hub.restore_volume(wanted.clone()).await.unwrap();
+    assert_eq!(again.before.unwrap().id, before.id, "although the snapshot is gone");
+    let operation = world.env.operation_id(seq + 9);
+    let new = RestoreVolume { operation, ..wanted.clone() };
+    let refused = world.hub.restore_volume(new.clone()).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("snapshot {} does not exist", wanted.snapshot));
+    world.fake.change(&volume, |held| held.unread_entries = 1);
+    assert_eq!(kind(world.hub.restore_volume(new).await), ErrorKind::Corrupt, "it may be that one");
+}
+
+#[tokio::test]
+async fn a_head_that_has_forgotten_restores_nothing_for_callers_that_have_seen_none() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let snapshot = world.snapshot(&volume, "s").await.id;
+    world.fake.forget_operations(&volume);
+    let (operation, force, wait_saved) = (world.operation(), false, false);
+    let wanted = RestoreVolume { volume, snapshot, operation, force, wait_saved };
+    assert_eq!(kind(world.hub.restore_volume(wanted).await), ErrorKind::Conflict);
 }
 
 #[tokio::test]
@@ -139,6 +174,50 @@ async fn saving_answers_when_it_is_saved() {
     assert_eq!(saves.await.unwrap().unwrap().seq, 1);
     let report = world.hub.volume_status(volume).await.unwrap();
     assert_eq!((report.durability, report.unsaved_bytes), (Durability::Saved, Some(0)));
+}
+
+#[tokio::test]
+async fn whoever_waits_no_more_for_a_store_that_is_away_leaves_nothing() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let snapshot = world.snapshot(&volume, "s").await.id;
+    world.fake.let_save(false);
+    let (hub, of) = (world.hub.clone(), volume.clone());
+    let saves = tokio::spawn(async move { hub.trigger_sync(of).await.map(drop) });
+    let (hub, wanted) = (world.hub.clone(), world.wanted("b"));
+    let wanted = CreateVolume { wait_saved: true, ..wanted };
+    let creates = tokio::spawn(async move { hub.create_volume(wanted).await.map(drop) });
+    let (hub, wanted) = (world.hub.clone(), world.snapshots_of(&[&volume], "t"));
+    let snapshots = tokio::spawn(async move { hub.snapshot(wanted).await.map(drop) });
+    let (hub, operation) = (world.hub.clone(), world.operation());
+    let deletes = tokio::spawn(async move { hub.delete_snapshot(snapshot, operation).await });
+    settle().await;
+    assert_eq!(world.fake.waiting(), 4);
+    world.hub.wait_idle().await;
+    for call in [saves, creates, snapshots, deletes] {
+        assert!(!call.is_finished());
+        call.abort();
+    }
+    settle().await;
+    assert_eq!(world.fake.waiting(), 0);
+    assert_eq!(world.fake.count(), 2, "what was captured is there");
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_under_way_until_it_is_captured() {
+    let world = World::new();
+    world.fake.let_go_on(false);
+    let (hub, wanted) = (world.hub.clone(), world.wanted("a"));
+    let call = tokio::spawn(async move { hub.create_volume(wanted).await });
+    settle().await;
+    call.abort();
+    let hub = world.hub.clone();
+    let idle = tokio::spawn(async move { hub.wait_idle().await });
+    settle().await;
+    assert!(!idle.is_finished());
+    world.fake.let_go_on(true);
+    idle.await.unwrap();
+    assert_eq!(world.fake.count(), 1);
 }
 
 #[tokio::test]

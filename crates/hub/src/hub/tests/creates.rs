@@ -65,6 +65,40 @@ async fn whoever_repeats_gets_the_first_volume_by_name_and_by_operation() {
 }
 
 #[tokio::test]
+async fn whoever_repeats_gets_the_first_volume_although_its_size_has_changed() {
+    let world = World::new();
+    let wanted = CreateVolume { quota: QuotaRange::exact(Some(5 << 20)), ..world.wanted("pvc-1") };
+    let (first, _) = world.hub.create_volume(wanted.clone()).await.unwrap();
+    let larger = ModifyVolume {
+        volume: first.id.clone(),
+        operation: world.operation(),
+        quota_bytes: Some(Some(9 << 20)),
+        labels: None,
+        parameters: BTreeMap::new(),
+    };
+    world.hub.modify_volume(larger).await.unwrap();
+    let (again, _) = world.hub.create_volume(wanted).await.unwrap();
+    assert_eq!((again.id, again.quota_bytes), (first.id, Some(9 << 20)));
+}
+
+#[tokio::test]
+async fn a_quota_holds_what_a_fork_of_a_fork_shares() {
+    let world = World::new();
+    let source = world.create("source").await;
+    world.fake.change(&source, |held| held.bytes = 3 << 20);
+    let fork = |name: &str, of: &VolumeId, bytes| CreateVolume {
+        source: Some(VolumeSource::Volume(of.clone())),
+        quota: QuotaRange::exact(bytes),
+        ..world.wanted(name)
+    };
+    let (first, _) = world.hub.create_volume(fork("pvc-1", &source, None)).await.unwrap();
+    assert_eq!(world.fake.status(&first.id).await.unwrap().bytes.unique, 0);
+    let small = world.hub.create_volume(fork("pvc-2", &first.id, Some(2 << 20))).await;
+    assert!(matches!(small, Err(HubError::QuotaOutOfRange { .. })), "{small:?}");
+    world.hub.create_volume(fork("pvc-2", &first.id, Some(3 << 20))).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_operation_makes_one_volume_whatever_it_is_called() {
     let world = World::new();
     let wanted = world.wanted("pvc-1");

@@ -1,3 +1,4 @@
+use cove_content::spec::SpecChange;
 use cove_content::volumes::{Moment, NewEntry, VolumeError, Volumes};
 use cove_types::EntryKind;
 
@@ -59,6 +60,46 @@ async fn a_repetition_of_a_create_goes_where_the_first_one_went() {
         hub.create(call, new.clone(), Source::Empty).await.unwrap();
         assert_eq!((a.count(), b.count()), (2, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_is_not_deleted_while_it_becomes_a_projects_workspace() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.let_go_on(false);
+    let adopted = SpecChange { stands_alone: Some(false), ..SpecChange::default() };
+    let call = call(OperationId::new(1, [1; 12]), "adopt", &json!(1));
+    let (hub, of) = (world.hub.clone(), volume.clone());
+    let adopts = tokio::spawn(async move { hub.specify(call, of, adopted, None).await.map(drop) });
+    settle().await;
+    let refused = at_once(world.hub.delete_volume(volume.clone(), world.operation())).await;
+    assert!(matches!(refused, Err(HubError::Busy { .. })), "{refused:?}");
+    adopts.abort();
+    settle().await;
+    let refused = at_once(world.hub.delete_volume(volume.clone(), world.operation())).await;
+    assert!(matches!(refused, Err(HubError::Busy { .. })), "it goes on: {refused:?}");
+    world.fake.let_go_on(true);
+    world.hub.wait_idle().await;
+    let refused = at_once(world.hub.delete_volume(volume.clone(), world.operation())).await;
+    assert!(matches!(refused, Err(HubError::IsWorkspace { .. })), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_does_not_become_a_projects_workspace_while_it_is_deleted() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.let_go_on(false);
+    let (hub, of, operation) = (world.hub.clone(), volume.clone(), world.operation());
+    let deletes = tokio::spawn(async move { hub.delete_volume(of, operation).await });
+    settle().await;
+    let adopted = SpecChange { stands_alone: Some(false), ..SpecChange::default() };
+    let call = call(OperationId::new(1, [1; 12]), "adopt", &json!(1));
+    let refused = at_once(world.hub.specify(call, volume.clone(), adopted, None)).await;
+    let refused = refused.map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(refused.to_string(), format!("another call on volume {volume} is under way"));
+    world.fake.let_go_on(true);
+    deletes.await.unwrap().unwrap();
 }
 
 impl Hub {

@@ -68,7 +68,10 @@ async fn a_volume_is_found_by_name_and_by_project() {
     assert_eq!(found(Resolve::Name("shop".into())).await.unwrap(), shop);
     assert_eq!(found(Resolve::Project("shop".parse().unwrap())).await.unwrap(), shop);
     let refused = found(Resolve::Project(alone.as_str().parse().unwrap())).await;
-    assert!(matches!(refused, Err(HubError::NoName { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::NoProject { .. })), "{refused:?}");
+    world.create("twice").await;
+    world.workspace("twice").await;
+    assert_eq!(kind(found(Resolve::Name("twice".into())).await), ErrorKind::Precondition);
 }
 
 #[tokio::test]
@@ -111,6 +114,12 @@ async fn a_hub_without_nodes_says_that_none_has_come_and_takes_one_in_place_of_i
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     let forwarded = volumes::Volumes::list(&hub).await.unwrap_err();
     assert_eq!(forwarded.kind(), ErrorKind::Unavailable, "{forwarded}");
+    for node in [None, Some("a".parse().unwrap())] {
+        let refused = hub.capacity(node).await.unwrap_err();
+        assert_eq!(refused.chain(), "failed to look what room there is: no node has come yet");
+    }
+    let forwarded = volumes::Volumes::capacity(&hub).await.unwrap_err();
+    assert_eq!(forwarded.kind(), ErrorKind::Unavailable, "{forwarded}");
     let fakes = [Fake::new(env.clone()), Fake::new(env.clone())];
     for fake in &fakes {
         hub.put_node("a".parse().unwrap(), Arc::new(fake.clone()));
@@ -119,4 +128,60 @@ async fn a_hub_without_nodes_says_that_none_has_come_and_takes_one_in_place_of_i
         world.create("same").await;
     }
     assert_eq!(hub.list_volumes(page(0, "")).await.unwrap().items.len(), 1);
+    let a = "a".parse().unwrap();
+    for _ in 0..2 {
+        hub.remove_node(&a);
+        assert_eq!(kind(hub.list_volumes(page(0, "")).await), ErrorKind::Unavailable);
+    }
+    hub.put_node("b".parse().unwrap(), Arc::new(fakes[1].clone()));
+    let volumes = hub.list_volumes(page(0, "")).await.unwrap().items;
+    assert_eq!(volumes.iter().map(|volume| volume.node.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_is_one_that_does_not_answer() {
+    let env = env();
+    let (a, b) = (Fake::new(env.clone()), Fake::new(env.clone()));
+    let world = World { hub: hub(&[("a", &a), ("b", &b)], &env), fake: a.clone(), env };
+    let volume = world.create("pvc-1").await;
+    b.hang(true);
+    at_once(world.hub.volume_status(volume.clone())).await.expect("its own node answers");
+    let snapshot = world.hub.snapshot(world.snapshots_of(&[&volume], "s"));
+    assert_eq!(kind(at_once(snapshot).await), ErrorKind::Unavailable);
+    let refused = at_once(world.hub.create_volume(world.wanted("pvc-2"))).await.unwrap_err();
+    assert_eq!(
+        refused.chain(),
+        "failed to look for a volume called \"pvc-2\": node b does not answer"
+    );
+    let refused = at_once(world.hub.capacity(None)).await.unwrap_err();
+    assert_eq!(
+        refused.chain(),
+        "failed to look what room node b has: it does not answer within 10 s"
+    );
+    a.hang(true);
+    for refused in [
+        at_once(world.hub.list_volumes(page(0, ""))).await.map(drop).unwrap_err(),
+        at_once(world.hub.volume_status(volume)).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.chain().ends_with("it does not answer within 10 s"), "{}", refused.chain());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_may_be_one_that_nobody_can_read_is_not_listed_as_absent() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let there = world.snapshot(&volume, "s").await.id;
+    world.fake.change(&volume, |held| held.unread_entries = 2);
+    let lost = SnapshotId { volume: volume.clone(), entry: world.env.entry_id() };
+    let list = |id: &SnapshotId| {
+        let filter = SnapshotFilter { snapshot: Some(id.clone()), ..SnapshotFilter::default() };
+        world.hub.list_snapshots(filter, page(0, ""))
+    };
+    assert_eq!(kind(list(&lost).await), ErrorKind::Corrupt);
+    assert_eq!(list(&there).await.unwrap().items.len(), 1);
+    let of_volume = SnapshotFilter { volume: Some(volume), ..SnapshotFilter::default() };
+    let all = world.hub.list_snapshots(of_volume, page(0, "")).await.unwrap();
+    assert_eq!(all.items.len(), 1, "a list has what can be read");
 }

@@ -62,6 +62,75 @@ async fn an_operation_makes_one_snapshot_whatever_it_is_called() {
 }
 
 #[tokio::test]
+async fn an_operation_whose_snapshot_is_deleted_makes_no_other() {
+    let world = World::new();
+    let (a, b) = (world.create("a").await, world.create("b").await);
+    for volumes in [&[&a][..], &[&a, &b]] {
+        let wanted = world.snapshots_of(volumes, "s");
+        for snapshot in world.hub.snapshot(wanted.clone()).await.unwrap() {
+            world.hub.delete_snapshot(snapshot.id, world.operation()).await.unwrap();
+        }
+        let refused = world.hub.snapshot(wanted).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        let of_one = matches!(refused, HubError::NoSnapshot { .. });
+        assert_eq!(of_one, volumes.len() == 1, "of which of several it is, nobody says: {refused}");
+        assert_eq!(listed(&world.hub, SnapshotFilter::default()).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_repetition_waits_until_it_is_saved_although_its_volume_is_deleted() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.let_save(false);
+    let wanted = world.snapshots_of(&[&volume], "s");
+    let unsaved = SnapshotVolumes { wait_saved: false, ..wanted.clone() };
+    let first = world.hub.snapshot(unsaved).await.unwrap().remove(0);
+    world.delete(&volume).await;
+    let hub = world.hub.clone();
+    let again = tokio::spawn(async move { hub.snapshot(wanted).await });
+    settle().await;
+    assert!(!again.is_finished());
+    world.fake.let_save(true);
+    let saved = again.await.unwrap().unwrap().remove(0);
+    assert_eq!((saved.id, saved.durability), (first.id, Durability::Saved));
+}
+
+#[tokio::test]
+async fn whoever_deletes_a_snapshot_again_waits_with_the_first_until_it_is_saved() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let (snapshot, operation) = (world.snapshot(&volume, "s").await.id, world.operation());
+    world.fake.let_save(false);
+    let deletes = || {
+        let (hub, snapshot) = (world.hub.clone(), snapshot.clone());
+        tokio::spawn(async move { hub.delete_snapshot(snapshot, operation).await })
+    };
+    let (first, again) = (deletes(), deletes());
+    settle().await;
+    assert!(!first.is_finished(), "it is not saved");
+    world.fake.let_save(true);
+    first.await.unwrap().unwrap();
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_found_in_a_damaged_volume_is_neither_gone_nor_free() {
+    let world = World::new();
+    let (volume, other) = (world.create("a").await, world.create("b").await);
+    world.fake.change(&volume, |held| held.unread_entries = 2);
+    let lost = SnapshotId { volume: volume.clone(), entry: world.env.entry_id() };
+    let deleted = world.hub.delete_snapshot(lost.clone(), world.operation()).await;
+    assert_eq!(kind(deleted), ErrorKind::Corrupt);
+    let source = Some(VolumeSource::Snapshot(lost));
+    let wanted = CreateVolume { source, ..world.wanted("c") };
+    assert_eq!(kind(world.hub.create_volume(wanted).await), ErrorKind::Corrupt);
+    let taken = world.restarted().snapshot(world.snapshots_of(&[&volume], "s")).await;
+    assert_eq!(kind(taken), ErrorKind::Corrupt);
+    world.snapshot(&other, "s").await;
+}
+
+#[tokio::test]
 async fn a_head_that_has_forgotten_is_snapshotted_for_callers_that_have_seen_none() {
     let world = World::new();
     let (a, b) = (world.create("a").await, world.create("b").await);

@@ -2,6 +2,7 @@ use cove_content::spec::SpecChange;
 
 use super::*;
 use crate::plan::{Delete, DeleteSnapshot, Modify};
+use crate::request;
 use crate::volume_hub::{EnsureCached, ModifyVolume, Resolve, RestoreVolume};
 
 fn both() -> View {
@@ -26,7 +27,7 @@ fn a_volume_is_current_on_its_node_when_that_will_do() {
     for candidates in [&[][..], &["a"], &["b", "a"], &["gone", "a"]] {
         assert_eq!(ensured(&both(), "vol-a", candidates), "a at /pool/a", "{candidates:?}");
     }
-    let refused = "Precondition: of 2 candidates none is a node that answers";
+    let refused = "Precondition: of 2 candidates none is node a, which owns volume vol-a";
     assert_eq!(ensured(&both(), "vol-a", &["b", "gone"]), refused);
 }
 
@@ -68,7 +69,8 @@ fn what_is_gone_is_deleted() {
 fn a_volume_that_stands_alone_is_deleted_and_a_workspace_is_not() {
     let planned = delete(&both(), &id("vol-a"), &operation(1)).unwrap();
     let Delete::Delete { node, operation: under } = planned else { panic!("{planned:?}") };
-    assert_eq!((node.as_str(), under.seq()), ("a", 7));
+    assert_eq!(node.as_str(), "a");
+    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
     let mut view = both();
     for state in [VolumeState::Live, VolumeState::Trashed] {
         view.volumes.get_mut(&id("vol-c")).unwrap().state = state;
@@ -82,7 +84,8 @@ fn a_volume_that_stands_alone_is_deleted_and_a_workspace_is_not() {
 fn a_snapshot_that_was_asked_for_by_name_is_deleted_and_an_entry_of_a_timeline_is_not() {
     let planned = |text: &str| delete_snapshot(&both(), &text.parse().unwrap(), &operation(1));
     let taken = planned("vol-a@abcdefghij2a").unwrap();
-    assert!(matches!(taken, DeleteSnapshot::Remove { operation, .. } if operation.seq() == 7));
+    let DeleteSnapshot::Remove { operation: under, .. } = taken else { panic!("{taken:?}") };
+    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
     for gone in ["vol-a@abcdefghij2z", "vol-z@abcdefghij2a"] {
         assert_eq!(planned(gone).unwrap(), DeleteSnapshot::Gone);
     }
@@ -90,6 +93,18 @@ fn a_snapshot_that_was_asked_for_by_name_is_deleted_and_an_entry_of_a_timeline_i
         refusal(&planned("vol-c@abcdefghij2c").unwrap_err()),
         "Precondition: failed to delete snapshot vol-c@abcdefghij2c: it is an entry of a project's timeline"
     );
+}
+
+#[test]
+fn a_snapshot_that_may_be_one_that_nobody_can_read_is_not_called_gone() {
+    let view = damaged(both(), "vol-a");
+    let planned = |text: &str| delete_snapshot(&view, &text.parse().unwrap(), &operation(1));
+    assert_eq!(
+        refusal(&planned("vol-a@abcdefghij2z").unwrap_err()),
+        format!("Corrupt: failed to look for snapshot vol-a@abcdefghij2z: {DAMAGED}")
+    );
+    assert!(matches!(planned("vol-a@abcdefghij2a").unwrap(), DeleteSnapshot::Remove { .. }));
+    assert_eq!(planned("vol-c@abcdefghij2z").unwrap(), DeleteSnapshot::Gone, "of another volume");
 }
 
 #[test]
@@ -106,10 +121,9 @@ fn a_volume_goes_back_to_a_snapshot_of_its_own() {
     };
     assert_eq!(planned("vol-a", "vol-a@abcdefghij2a"), Ok(5));
     assert_eq!(planned("vol-c", "vol-c@abcdefghij2c"), Ok(200));
-    let absent = |id: &str| Err(format!("NotFound: snapshot {id} does not exist"));
-    for other in ["vol-c@abcdefghij2c", "vol-a@abcdefghij2z"] {
-        assert_eq!(planned("vol-a", other), absent(other));
-    }
+    let absent = Err("NotFound: snapshot vol-c@abcdefghij2c does not exist".into());
+    assert_eq!(planned("vol-a", "vol-c@abcdefghij2c"), absent);
+    assert_eq!(planned("vol-a", "vol-a@abcdefghij2z"), Ok(5), "the node says that it is gone");
     let gone = Err("NotFound: volume vol-z does not exist".into());
     assert_eq!(planned("vol-z", "vol-z@abcdefghij2a"), gone);
 }
@@ -149,7 +163,8 @@ fn what_is_as_it_is_to_be_is_not_written() {
         parameters: lifted.parameters,
         stands_alone: None,
     };
-    assert_eq!((change, under.seq()), (expected, 7));
+    assert_eq!(change, expected);
+    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
 }
 
 #[test]
@@ -175,9 +190,24 @@ fn a_volume_is_found_by_its_name_and_a_workspace_by_its_project_too() {
     assert_eq!(found(Resolve::Name("c".into())), Ok(id("vol-c")));
     assert_eq!(found(project("c")), Ok(id("vol-c")));
     let absent = |name: &str| Err(format!("NotFound: no volume is called \"{name}\""));
-    assert_eq!(found(project("a")), absent("a"), "it stands alone");
+    let alone = Err("NotFound: no volume is the workspace of a project a".into());
+    assert_eq!(found(project("a")), alone, "it stands alone");
     assert_eq!(found(Resolve::Name("z\u{1b}".into())), absent("z\\x1b"));
     let mut view = both();
     view.volumes.get_mut(&id("vol-a")).unwrap().state = VolumeState::Deleted;
     assert!(resolve(&view, &Resolve::Name("a".into())).is_err());
+}
+
+#[test]
+fn a_name_that_two_volumes_have_finds_neither_and_the_project_its_own() {
+    let mut view = both();
+    view.volumes.insert(id("vol-s"), alone("c"));
+    let refused = resolve(&view, &Resolve::Name("c".into())).unwrap_err();
+    assert_eq!(
+        refusal(&refused),
+        "Precondition: there is more than one volume called \"c\": vol-c, vol-s"
+    );
+    assert_eq!(resolve(&view, &Resolve::Project("c".parse().unwrap())).unwrap(), id("vol-c"));
+    view.volumes.get_mut(&id("vol-s")).unwrap().state = VolumeState::Trashed;
+    assert_eq!(resolve(&view, &Resolve::Name("c".into())).unwrap(), id("vol-c"));
 }

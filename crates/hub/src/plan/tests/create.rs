@@ -229,6 +229,25 @@ fn an_operation_that_made_a_volume_makes_no_other() {
 }
 
 #[test]
+fn what_its_operation_made_is_the_answer_whatever_its_size_is_now() {
+    let made_by = request::volume_of(&operation(1));
+    let asked = CreateVolume { quota: QuotaRange::exact(Some(5 * MIB)), ..wanted("new") };
+    let mut grown = made(&asked);
+    grown.spec.quota_bytes = Some(9 * MIB);
+    let mut view = with([("vol-other", workspace("new"))]);
+    view.volumes.insert(made_by.clone(), grown);
+    assert_eq!(planned(&view, &asked), format!("answer {made_by}"));
+    // to another operation its size matters
+    view.volumes.remove(&id("vol-other"));
+    assert_eq!(
+        planned(&view, &CreateVolume { operation: operation(2), ..asked }),
+        format!(
+            "AlreadyExists: volume {made_by} is called \"new\" and was made with another quota"
+        )
+    );
+}
+
+#[test]
 fn a_volume_that_its_operation_made_and_that_is_gone_is_not_made_again() {
     let made_by = request::volume_of(&operation(1));
     for state in [VolumeState::Deleted, VolumeState::Trashed] {
@@ -296,7 +315,7 @@ fn a_source_is_forked_under_an_operation_that_its_head_takes() {
     let view = with([("src", alone("src"))]);
     let asked = from(VolumeSource::Volume(id("src")));
     let blind = make(&view, &asked).origin.unwrap().operation;
-    assert_eq!(blind.seq(), 7, "a caller that has seen no head is given what the Hub has seen");
+    assert_eq!(blind, request::part_of(&asked.operation, &id("src")));
     let seen = CreateVolume { operation: OperationId::new(3, [1; 12]), ..asked };
     assert_eq!(make(&view, &seen).origin.unwrap().operation, seen.operation);
 }
@@ -367,8 +386,8 @@ fn a_quota_that_no_volume_can_have_is_refused() {
 
 #[test]
 fn a_quota_holds_what_the_volume_begins_with_or_as_much_as_its_source_may_hold() {
-    let source = |quota_bytes, charged_bytes| {
-        let mut source = VolumeView { charged_bytes, ..alone("src") };
+    let source = |quota_bytes, held_bytes| {
+        let mut source = VolumeView { held_bytes, ..alone("src") };
         source.spec.quota_bytes = quota_bytes;
         Some(source)
     };
@@ -391,6 +410,27 @@ fn a_quota_holds_what_the_snapshot_holds() {
         planned(&view, &asked),
         "Invalid: a quota of 2097152 bytes does not hold the 3145728 bytes that the volume begins with"
     );
+    // before it is saved it holds what its volume does
+    let unknown = SnapshotView { data_bytes: None, ..named("s") };
+    view.snapshots.insert("src@abcdefghij23".parse().unwrap(), unknown);
+    assert_eq!(planned(&view, &asked), "make on a of src Entry(EntryId(abcdefghij23))");
+    view.volumes.get_mut(&id("src")).unwrap().held_bytes = 2 * MIB + 1;
+    assert_eq!(
+        planned(&view, &asked),
+        "Invalid: a quota of 2097152 bytes does not hold the 2097153 bytes that the volume begins with"
+    );
+}
+
+#[test]
+fn a_snapshot_that_may_be_one_that_nobody_can_read_is_not_called_absent() {
+    let mut view = damaged(with([("src", alone("src"))]), "src");
+    let asked = from(VolumeSource::Snapshot("src@abcdefghij23".parse().unwrap()));
+    assert_eq!(
+        planned(&view, &asked),
+        format!("Corrupt: failed to look for snapshot src@abcdefghij23: {DAMAGED}")
+    );
+    view.snapshots.insert("src@abcdefghij23".parse().unwrap(), named("s"));
+    assert_eq!(planned(&view, &asked), "make on a of src Entry(EntryId(abcdefghij23))");
 }
 
 #[test]
