@@ -348,7 +348,12 @@ impl Node {
                     })
                 };
                 if is_meant {
-                    found.push(status_in(&inner, &volume, &around)?);
+                    match status_in(&inner, &volume, &around) {
+                        Ok(status) => found.push(status),
+                        // it went meanwhile
+                        Err(VolumeError::NotHere { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             found.sort_by(|a, b| a.volume.cmp(&b.volume));

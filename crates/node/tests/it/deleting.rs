@@ -22,6 +22,7 @@ on_both_pools!(
     an_entry_that_is_taken_out_is_gone_for_good_and_holds_no_state,
     what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused,
     what_is_kept_alone_is_found_by_its_message_wherever_it_is,
+    what_is_deleted_is_told_as_deleted_until_it_is_gone,
 );
 
 /// An entry of the kind that is kept alone.
@@ -105,6 +106,25 @@ async fn what_is_kept_alone_is_found_by_its_message_wherever_it_is(is_real: bool
     both.sort();
     assert_eq!(find(&[&other], &[&slug]).await, both);
     assert!(find(&[], &["nobody"]).await.is_empty());
+}
+
+/// Whoever looks all the time sees each volume deleted from the moment on at which that was answered.
+async fn what_is_deleted_is_told_as_deleted_until_it_is_gone(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    for round in 0..if is_real { 20 } else { 300 } {
+        let volume = home.create(&format!("shop-{round}")).await;
+        let call = home.call(u32::MAX);
+        let deleted = home.node().delete(call, volume.clone()).await.unwrap();
+        loop {
+            let all = home.node().list().await.unwrap();
+            let Some(status) = all.into_iter().find(|status| status.volume == volume) else {
+                break;
+            };
+            assert!(status.is_deleted, "round {round}");
+        }
+        deleted.saved.await.unwrap();
+    }
 }
 
 async fn found(home: &Home, message: &str) -> BTreeSet<(VolumeId, EntryId)> {
