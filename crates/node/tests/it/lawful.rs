@@ -94,12 +94,12 @@ async fn what_no_head_can_hold_is_refused_before_anything_is_captured() {
     home.down().await;
 }
 
-/// As one whose laws were others had captured it.
+/// As one whose laws were others had captured it: the part of the work `at`, a JSON pointer.
 async fn change_what_waits(home: &Home, call: &Call, at: &str, value: Value) {
     let database = cove_database::NodeDatabase::open(&home.path("node.db")).await.unwrap();
     let row = database.find_pending(&call.operation).await.unwrap().unwrap();
     let mut body: Value = serde_json::from_str(&row.body).unwrap();
-    *body.pointer_mut(at).unwrap() = value;
+    *body["work"].pointer_mut(at).unwrap() = value;
     database.update_pending(&call.operation, &body.to_string()).await.unwrap();
     database.close().await;
 }
@@ -148,8 +148,8 @@ async fn what_waits_and_no_head_can_hold_fails_and_what_comes_after_it_is_saved(
         ..document.clone()
     });
     for (is_snapshot, at, value) in [
-        (true, "/work/snapshot/entry/author", "a".repeat(201).into()),
-        (false, "/work/specify/document", long.unwrap()),
+        (true, "/snapshot/entry/author", "a".repeat(201).into()),
+        (false, "/specify/document", long.unwrap()),
     ] {
         let calls = wait_in_between(&mut home, &volume, is_snapshot, at, value).await;
         // who waits meanwhile is told of the failure
