@@ -29,7 +29,7 @@ use crate::files::Place;
 use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
-use crate::serve::status::{Around, status, status_in};
+use crate::serve::status::{Around, status, status_as_held, status_in};
 use crate::serve::verify::{check, check_record, unsaved_problem};
 use crate::volume::{Ended, Known, Turn, Volume};
 use crate::work::{Edit, Work};
@@ -402,7 +402,7 @@ impl Volumes for Node {
                 Some(Work::Create { remarks, .. }) => remarks,
                 _ => Vec::new(),
             };
-            let value = (status(&inner, &volume)?, remarks);
+            let value = (status_as_held(&inner, &volume, &Around::look(&inner))?, remarks);
             let told = Arc::clone(&inner);
             let saved = saving(&inner, asked, move |ended| {
                 Ok((status(&told, &volume)?, ended.remarks.clone()))

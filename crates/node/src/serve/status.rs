@@ -296,7 +296,7 @@ pub(crate) fn status_in(
     volume: &Volume,
     around: &Around,
 ) -> Result<VolumeStatus, VolumeError> {
-    let status = look_at(inner, volume, around)?;
+    let status = status_as_held(inner, volume, around)?;
     // one that is deleted is taken out before the work that deletes it leaves the queue: what was seen while it was
     // not taken out yet says that it is deleted
     match inner.find_volume(&volume.id) {
@@ -305,7 +305,12 @@ pub(crate) fn status_in(
     }
 }
 
-fn look_at(inner: &Inner, volume: &Volume, around: &Around) -> Result<VolumeStatus, VolumeError> {
+/// The same of one that the caller holds, which may have failed and be gone by now.
+pub(crate) fn status_as_held(
+    inner: &Inner,
+    volume: &Volume,
+    around: &Around,
+) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
     let found = inner.pool.find(&live);
     // where it could not be looked for, nothing is missing as far as is known
