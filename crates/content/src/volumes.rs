@@ -539,8 +539,8 @@ pub trait Volumes: Send + Sync + 'static {
 
     /// Makes an entry of the present state of each volume, all of one instant: whatever was written in the order
     /// of one program is in all of them up to one point. Each volume once, with a call of its own. All or none
-    /// are made. Programs that have files of several of them open for writing stand still meanwhile, some 10 ms. At most
-    /// [`TOGETHER_MAX`].
+    /// are made. Programs that have files of several of them open for writing stand still meanwhile, some 10 ms. At
+    /// most [`TOGETHER_MAX`].
     async fn snapshot_together(
         &self,
         calls: Vec<(Call, VolumeId)>,

@@ -161,8 +161,8 @@ impl Driver {
 }
 
 /// Serves the interface on a socket from [`listen`](crate::listen) until `shutdown` ends, when the socket's file goes,
-/// and the calls that were under way then are answered. Callers are root
-/// and whoever runs this process; the connections of others are closed.
+/// and the calls that were under way then are answered. Callers are root and whoever runs this process; the connections
+/// of others are closed.
 ///
 /// # Errors
 ///

@@ -20,8 +20,9 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// The most calls of one connection at a time.
 const CALLS_MAX: u32 = 128;
 
-/// Serves `hub` on a socket from [`listen`](crate::listen) until `shutdown` ends, when its file goes, with `grpc.health.v1` and
-/// `grpc.reflection` beside it. Callers are root and the user of this process; the kernel says who they are.
+/// Serves `hub` on a socket from [`listen`](crate::listen) until `shutdown` ends, when its file goes, with
+/// `grpc.health.v1` and `grpc.reflection` beside it. Callers are root and the user of this process; the kernel says
+/// who they are.
 ///
 /// At the end no call is taken any more, those that watch are told that the Hub is unavailable, all others end, those
 /// too whose callers are gone: a call that has begun to change something runs to its end. Waits for them as long as

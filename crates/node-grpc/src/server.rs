@@ -30,8 +30,9 @@ pub(crate) const WINDOWS: Windows = Windows {
     head_bytes: 256 << 10,
 };
 
-/// Serves `volumes` on a socket from [`listen`](crate::listen) until `shutdown` ends, when its file goes, with `grpc.health.v1` and
-/// `grpc.reflection` beside it. Callers are root and the user of this process; the kernel says who they are.
+/// Serves `volumes` on a socket from [`listen`](crate::listen) until `shutdown` ends, when its file goes, with
+/// `grpc.health.v1` and `grpc.reflection` beside it. Callers are root and the user of this process; the kernel says
+/// who they are.
 ///
 /// What comes with a call and what an archive is written to block, and belong into threads that may: a worker of the
 /// runtime that waits there can be the one that would bring the bytes.

@@ -1,7 +1,7 @@
 //! Requests that name a socket's path as their authority.
 //!
-//! A gRPC client that was given the path of a socket and no name of a host sends the path as `:authority`: `/var/lib/…`,
-//! or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin manager. Neither is
+//! A gRPC client that was given the path of a socket and no name of a host sends the path as `:authority`:
+//! `/var/lib/…`, or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin manager. Neither is
 //! the name of a host, and the server here resets such a request before anybody sees it. So the bytes of a connection
 //! are looked through on their way in, and each value of `:authority` is replaced by one letter; nobody reads it.
 //!
@@ -24,7 +24,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
 
 /// What a client sends first.
@@ -254,7 +254,8 @@ impl Requests {
 /// A connection whose requests may name a path as their authority.
 #[derive(Debug)]
 pub(crate) struct AnyAuthority {
-    stream: UnixStream,
+    /// The connection itself, into which answers are written as they are.
+    pub(crate) stream: UnixStream,
     requests: Requests,
 }
 
@@ -289,36 +290,6 @@ impl AsyncRead for AnyAuthority {
         }
         self.requests.read(buffer);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for AnyAuthority {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

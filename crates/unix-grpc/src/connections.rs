@@ -53,8 +53,8 @@ fn accepted(
             };
             match stream.peer_cred() {
                 Ok(peer) if may_call(peer.uid(), own) => {
-                    let stream = AnyAuthority::new(stream);
-                    let connection = Connection { stream, cut_off: cut_off() };
+                    let requests = AnyAuthority::new(stream);
+                    let connection = Connection { requests, cut_off: cut_off() };
                     return Some((Ok(connection), (listener, cut_off)));
                 }
                 Ok(peer) => tracing::warn!(user = peer.uid(), "a stranger was turned away"),
@@ -74,7 +74,7 @@ type CutOff = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection that the server can break off, and whose requests may name a path as their authority.
 pub struct Connection {
-    stream: AnyAuthority,
+    requests: AnyAuthority,
     cut_off: CutOff,
 }
 
@@ -101,7 +101,7 @@ impl AsyncRead for Connection {
             self.cut_off = Box::pin(ready(()));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut self.requests).poll_read(context, buffer)
     }
 }
 
@@ -111,15 +111,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.requests.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.requests.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.requests.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -127,11 +127,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        Pin::new(&mut self.requests.stream).poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.requests.stream.is_write_vectored()
     }
 }
 

@@ -10,7 +10,7 @@ use cove_content::volumes::{
 use cove_objects::{Fault, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
 
-use crate::home::{Home, head_key, on_both_pools};
+use crate::home::{Home, head_key, new_entry, on_both_pools};
 use crate::world::{memory, until};
 
 on_both_pools!(
@@ -27,14 +27,7 @@ on_both_pools!(
 
 /// An entry of the kind that is kept alone.
 async fn keep_alone(home: &Home, volume: &VolumeId, name: &str) -> Captured<Snapshot> {
-    let entry = NewEntry {
-        kind: EntryKind::Csi,
-        author: "tester".into(),
-        message: Some(name.into()),
-        label: None,
-        cause: None,
-        keep: 3,
-    };
+    let entry = NewEntry { kind: EntryKind::Csi, message: Some(name.into()), ..new_entry() };
     home.node().snapshot(home.call(u32::MAX), volume.clone(), entry).await.unwrap()
 }
 
@@ -106,6 +99,7 @@ async fn what_is_kept_alone_is_found_by_its_message_wherever_it_is(is_real: bool
     both.sort();
     assert_eq!(find(&[&other], &[&slug]).await, both);
     assert!(find(&[], &["nobody"]).await.is_empty());
+    home.down().await;
 }
 
 /// Whoever looks all the time sees each volume deleted from the moment on at which that was answered.
@@ -125,6 +119,7 @@ async fn what_is_deleted_is_told_as_deleted_until_it_is_gone(is_real: bool) {
         }
         deleted.saved.await.unwrap();
     }
+    home.down().await;
 }
 
 async fn found(home: &Home, message: &str) -> BTreeSet<(VolumeId, EntryId)> {

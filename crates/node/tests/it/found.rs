@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::volumes::{Call, EntryEdit, Moment, NewEntry, Volumes};
+use cove_content::volumes::{Call, EntryEdit, Moment, Volumes};
 use cove_database::NodeDatabase;
 use cove_objects::{Fault, MemoryStore, Request};
-use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
+use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
 
-use crate::home::{Home, on_both_pools};
+use crate::home::{Home, new_entry, on_both_pools};
 use crate::world::{is_root, memory, until};
 
 /// The entry that a call for a snapshot makes.
@@ -66,15 +66,7 @@ async fn snapshots_that_no_database_knows_become_entries(is_real: bool) {
     home.assert_whole(&volume).await;
 
     // whoever asks again under the same id does not get another state under it
-    let entry = NewEntry {
-        kind: EntryKind::Manual,
-        author: "tester".into(),
-        message: None,
-        label: None,
-        cause: None,
-        keep: 3,
-    };
-    let again = home.node().snapshot(calls[0].clone(), volume.clone(), entry).await;
+    let again = home.node().snapshot(calls[0].clone(), volume.clone(), new_entry()).await;
     assert_eq!(again.err().unwrap().kind(), ErrorKind::Conflict);
     assert_ne!(second, first);
     home.write(&volume, "version", "after").await;

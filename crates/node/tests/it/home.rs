@@ -55,19 +55,32 @@ pub(crate) use on_both_pools;
 
 /// A home on a disk, which may be copied while nothing runs there.
 pub(crate) struct Home {
-    dir: TempDir,
     is_real: bool,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) env: Env,
     /// How often its node looks for changes: never, for most.
     pub(crate) look_every: Duration,
     running: Option<(Node, AnyPool)>,
+    /// The last that goes: what runs in it is let go of by its path.
+    dir: TempDir,
+}
+
+/// A snapshot that somebody asks for without a word.
+pub(crate) fn new_entry() -> NewEntry {
+    NewEntry {
+        kind: EntryKind::Manual,
+        author: "tester".into(),
+        message: None,
+        label: None,
+        cause: None,
+        keep: 3,
+    }
 }
 
 impl Home {
     pub(crate) fn new(store: &Arc<MemoryStore>, is_real: bool) -> Self {
         let (dir, store) = (tempfile::tempdir().unwrap(), Arc::clone(store));
-        Self { dir, is_real, store, env: Env::system(), look_every: NEVER, running: None }
+        Self { is_real, store, env: Env::system(), look_every: NEVER, running: None, dir }
     }
 
     /// A home and everything in it once more.
@@ -242,15 +255,7 @@ impl Home {
         call: &Call,
         volume: &VolumeId,
     ) -> Result<Captured<Snapshot>, VolumeError> {
-        let entry = NewEntry {
-            kind: EntryKind::Manual,
-            author: "tester".into(),
-            message: None,
-            label: None,
-            cause: None,
-            keep: 3,
-        };
-        self.node().snapshot(call.clone(), volume.clone(), entry).await
+        self.node().snapshot(call.clone(), volume.clone(), new_entry()).await
     }
 
     pub(crate) async fn text(

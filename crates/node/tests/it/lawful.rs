@@ -8,22 +8,11 @@ use cove_content::volumes::{
     Call, Moment, NewEntry, NewVolume, Restore, Source, VolumeError, Volumes,
 };
 use cove_objects::{Fault, Request};
-use cove_types::{Classify, EntryKind, ErrorKind, TreePath, VolumeId};
+use cove_types::{Classify, ErrorKind, TreePath, VolumeId};
 use serde_json::Value;
 
-use crate::home::{Home, volume_of};
+use crate::home::{Home, new_entry, volume_of};
 use crate::world::{is_root, memory, until};
-
-fn entry() -> NewEntry {
-    NewEntry {
-        kind: EntryKind::Manual,
-        author: "tester".into(),
-        message: None,
-        label: None,
-        cause: None,
-        keep: 3,
-    }
-}
 
 /// Checks that a call is refused as unlawful, in words that begin so.
 async fn refused<T>(call: impl Future<Output = Result<T, VolumeError>>, told: &str) {
@@ -56,9 +45,12 @@ async fn what_no_head_can_hold_is_refused_before_anything_is_captured() {
     let call = || home.call(seq);
 
     for (unlawful, told) in [
-        (NewEntry { author: "a".repeat(201), ..entry() }, "author has 201 bytes, more than 200"),
-        (NewEntry { cause: Some("\u{7}".into()), ..entry() }, "cause holds \"\\x07\""),
-        (NewEntry { message: Some("m".repeat(1001)), ..entry() }, "message has 1001 bytes"),
+        (
+            NewEntry { author: "a".repeat(201), ..new_entry() },
+            "author has 201 bytes, more than 200",
+        ),
+        (NewEntry { cause: Some("\u{7}".into()), ..new_entry() }, "cause holds \"\\x07\""),
+        (NewEntry { message: Some("m".repeat(1001)), ..new_entry() }, "message has 1001 bytes"),
     ] {
         refused(node.snapshot(call(), volume.clone(), unlawful.clone()), told).await;
         refused(node.snapshot_together(vec![(call(), volume.clone())], unlawful), told).await;
