@@ -541,6 +541,8 @@ fn clock(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
     #[test]
@@ -562,15 +564,19 @@ mod tests {
     fn only_what_names_the_directory_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let inside = format!("{}/", dir.path().display());
-        let script = "while :; do sleep 1; done";
+        // It waits by itself: a child would bear its command line until it runs another program.
         let sh = |path: &str| {
-            Command::new("sh").args(["-c", script, path]).process_group(0).spawn().unwrap()
+            let mut command = Command::new("sh");
+            command.args(["-c", "read line", path]).stdin(Stdio::piped());
+            command.process_group(0).spawn().unwrap()
         };
         let (mut ours, mut other) = (sh(&format!("{inside}x")), sh("/elsewhere/x"));
         assert_eq!(processes(&inside).len(), 1);
+        // Kept, because to wait closes it, and the shell ends by itself then.
+        let _open = ours.stdin.take();
         let ending = std::thread::spawn(move || ours.wait().unwrap());
         end_all(&inside, Signal::TERM, |_| true);
-        assert!(!ending.join().unwrap().success());
+        assert_eq!(ending.join().unwrap().signal(), Some(Signal::TERM.as_raw()));
         assert!(other.try_wait().unwrap().is_none());
         end_group(&mut other);
     }
