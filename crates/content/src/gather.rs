@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use cove_env::Env;
 use cove_objects::{Key, WriteError};
-use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId, SessionId, VolumeId};
+use cove_types::{Classify, Digest, ErrorKind, IndexId, PackId, SessionId, VolumeId, chain};
 
 use crate::chunks::{ChunkError, Chunks, PackCache};
 use crate::decode::DecodeError;
@@ -137,13 +137,6 @@ fn look(
 
 fn warn(key: &Key, error: &ChunkError, message: &str) {
     tracing::warn!(object = %key, kind = ?error.kind(), error = %chain(error), "{message}");
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }
 
 /// Frames of small packs on their way into few.

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 
-use cove_types::{Classify, Digest, EntryId, ErrorKind, PackId, wire};
+use cove_types::{Classify, Digest, EntryId, ErrorKind, PackId, chain, wire};
 
 use crate::chunks::{ChunkError, Chunks};
 use crate::head::Head;
@@ -123,10 +123,7 @@ fn form(stored: &Chunks, tree: &Digest, hits: &mut Hits) -> Result<(), VerifyErr
         Ok(faults) => faults,
         // it was there a moment ago
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            hits.add(
-                &Fault::new(format!("a part of the tree is lost: {}", hits::chain(&error))),
-                None,
-            );
+            hits.add(&Fault::new(format!("a part of the tree is lost: {}", chain(&error))), None);
             return Ok(());
         }
         Err(error) => return Err(VerifyError::new(error)),

@@ -12,8 +12,14 @@ use crate::csi::{Compat, Driver};
 use crate::proto as pb;
 use crate::proto::controller_service_capability::rpc::Type;
 use crate::proto::controller_service_capability::{self, Rpc};
-use crate::status::answer;
-use crate::turns::to_its_end;
+use crate::status::{CallError, answer};
+
+/// Does something to its end although the caller goes: the next call finds it done, and not under way.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CallError>> + Send + 'static,
+) -> Result<T, CallError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(CallError::broken(error)))
+}
 
 /// The service Controller.
 pub(crate) struct Controller(pub(crate) Arc<Driver>);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cove_env::Env;
 use cove_hub::VolumeHub;
+use cove_hub::in_flight::InFlight;
 use cove_hub::volume_hub::{PageRequest, Volume, VolumeReport};
 use cove_types::{NodeId, OperationId, ParseError, VolumeId};
 use cove_unix_grpc::{Listening, connections};
@@ -24,7 +25,7 @@ use crate::proto::group_controller_server::GroupControllerServer;
 use crate::proto::identity_server::IdentityServer;
 use crate::proto::node_server::NodeServer;
 use crate::status::CallError;
-use crate::turns::Turns;
+use crate::thing::Thing;
 
 /// What the driver is called.
 pub const DRIVER: &str = "cove.csi.storage";
@@ -98,9 +99,9 @@ pub(crate) struct Driver {
     pub(crate) options: Options,
     pub(crate) env: Env,
     /// Who changes a volume's size or where it is published, or deletes it.
-    pub(crate) changing: Turns,
+    pub(crate) changing: InFlight<Thing>,
     /// Who mounts or unmounts a volume, or at a place, or deletes it.
-    pub(crate) mounting: Turns,
+    pub(crate) mounting: InFlight<Thing>,
     /// Held while the volumes that are published on a node are counted and one is added.
     pub(crate) counting: tokio::sync::Mutex<()>,
     /// Held while the Hub is asked what room the node has.
@@ -115,8 +116,8 @@ impl Csi {
             hub,
             options,
             env,
-            changing: Turns::default(),
-            mounting: Turns::default(),
+            changing: InFlight::default(),
+            mounting: InFlight::default(),
             counting: tokio::sync::Mutex::new(()),
             asking: Arc::default(),
         }))

@@ -25,7 +25,7 @@ mod request;
 mod socket;
 mod status;
 mod target;
-mod turns;
+mod thing;
 mod unwell;
 
 pub use csi::{Compat, Csi, DRIVER, Options, Services, serve};

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cove_hub::in_flight::Guard;
 use cove_hub::volume_hub::{EnsureCached, VolumeReport};
 use cove_types::VolumeId;
 use rustix::mount::MountFlags;
@@ -23,7 +24,7 @@ use crate::proto::volume_usage::Unit;
 use crate::request::{required, topology, volume_id};
 use crate::status::{CallError, answer, excerpt, signed};
 use crate::target::Target;
-use crate::turns::Turn;
+use crate::thing::Thing;
 
 /// The service Node.
 pub(crate) struct Node(pub(crate) Arc<Driver>);
@@ -51,14 +52,14 @@ fn capabilities(compat: Compat) -> Vec<pb::NodeServiceCapability> {
     CAPABILITIES.iter().chain(newer).map(capability).collect()
 }
 
-/// Works with files and mounts, to its end although the caller goes; the turn is over then.
+/// Works with files and mounts, to its end although the caller goes; the volume is free for other calls then.
 async fn blocking<T: Send + 'static>(
-    turn: Option<Turn>,
+    under_way: Option<Guard<Thing>>,
     work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
     let work = move || {
         let result = work();
-        drop(turn);
+        drop(under_way);
         result
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(CallError::broken(error)))
@@ -110,9 +111,9 @@ impl Node {
         required(field, &request.staging_target_path)?;
         access("volume_capability", request.volume_capability.as_ref())?;
         let volume = volume_id("volume_id", &request.volume_id)?;
-        let turn = self.0.mounting.take(&volume)?;
+        let under_way = self.0.mounting.begin([Thing::from(&volume)])?;
         self.files(&volume).await?;
-        blocking(Some(turn), move || {
+        blocking(Some(under_way), move || {
             Target::get(field, &request.staging_target_path)?.ensure_directory(field)
         })
         .await?;
@@ -146,12 +147,12 @@ impl Node {
             access.flags |= MountFlags::RDONLY;
         }
         let volume = volume_id("volume_id", &request.volume_id)?;
-        let turn = self.0.mounting.take(&volume)?;
+        let under_way = self.0.mounting.begin([Thing::from(&volume)])?;
         let files = self.files(&volume).await?;
         let mounting = self.0.mounting.clone();
-        blocking(Some(turn), move || {
+        blocking(Some(under_way), move || {
             let target = Target::get(field, &request.target_path)?;
-            let _turn = mounting.take(&target)?;
+            let _under_way = mounting.begin([Thing::from(&target)])?;
             target.publish(field, &volume, &files, access)
         })
         .await?;
@@ -169,11 +170,12 @@ impl Node {
         required(field, &request.target_path)?;
         // a malformed id is that of no volume, of which nothing is mounted
         let volume: Option<VolumeId> = request.volume_id.parse().ok();
-        let turn = volume.as_ref().map(|volume| self.0.mounting.take(volume)).transpose()?;
+        let things: Vec<_> = volume.as_ref().map(Thing::from).into_iter().collect();
+        let under_way = self.0.mounting.begin(things)?;
         let mounting = self.0.mounting.clone();
-        blocking(turn, move || {
+        blocking(Some(under_way), move || {
             let Some(target) = Target::find(field, &request.target_path)? else { return Ok(()) };
-            let _turn = mounting.take(&target)?;
+            let _under_way = mounting.begin([Thing::from(&target)])?;
             target.unpublish(volume.as_ref())
         })
         .await?;

@@ -1,10 +1,10 @@
 //! Why a call is refused, and the code that says so.
 
-use std::error::Error;
 use std::io;
 
 use cove_hub::HubError;
-use cove_types::{Classify, ErrorKind};
+use cove_hub::in_flight::Busy;
+use cove_types::{Classify, ErrorKind, chain};
 use tonic::{Code, Response, Status};
 
 /// What callers are told of an error that only the log explains.
@@ -56,6 +56,12 @@ pub(crate) enum CallError {
     Io { verb: &'static str, path: String, source: io::Error },
 }
 
+impl From<Busy> for CallError {
+    fn from(Busy(what): Busy) -> Self {
+        Self::Busy { what }
+    }
+}
+
 impl CallError {
     /// There is no volume of that id.
     pub(crate) fn no_volume(id: &str) -> Self {
@@ -96,7 +102,7 @@ impl CallError {
 
     /// What the log has: the error with its causes, on one line.
     pub(crate) fn text(&self) -> String {
-        let mut text = self.chain();
+        let mut text = chain(self);
         text.truncate(text.floor_char_boundary(REFUSAL_BYTES_MAX));
         text
     }
@@ -107,20 +113,6 @@ impl CallError {
             Code::Internal => INTERNAL.to_owned(),
             _ => self.text(),
         }
-    }
-
-    fn chain(&self) -> String {
-        if let Self::Hub(error) = self {
-            return error.chain();
-        }
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use crate::capability::Access;
 use crate::mounts::{self, Content, Mount, shown};
 use crate::status::{CallError, excerpt};
-use crate::turns::Thing;
+use crate::thing::Thing;
 
 /// The permissions of directories that are made here.
 const DIRECTORY_MODE: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);

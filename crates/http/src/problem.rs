@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cove_hub::HubError;
 use cove_types::wire::ProblemDetails;
-use cove_types::{Classify, ErrorKind, ParseError};
+use cove_types::{Classify, ErrorKind, ParseError, chain};
 use cove_workspace::{Failure, WorkspaceError};
 
 /// Where the pages about errors are.
@@ -153,7 +153,7 @@ impl From<Failure> for Problem {
 
 impl From<HubError> for Problem {
     fn from(error: HubError) -> Self {
-        let problem = Self::new(error.kind(), error.chain());
+        let problem = Self::new(error.kind(), chain(&error));
         match error {
             HubError::NoVolume { .. } => problem.hint("`cove volume ls` lists the volumes"),
             _ => problem,

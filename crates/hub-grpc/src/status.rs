@@ -1,7 +1,7 @@
 //! Errors as the wire has them, and back.
 
 use cove_hub::HubError;
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, chain};
 use cove_unix_grpc::{Unanswered, code, kind};
 use tonic::{Code, Status};
 
@@ -9,7 +9,7 @@ use crate::field::FieldError;
 
 /// What a caller is told of an error of `rpc`; what is internal goes to the log instead.
 pub(crate) fn status(rpc: &'static str, error: &HubError) -> Status {
-    let text = error.chain();
+    let text = chain(&error);
     if let HubError::QuotaOutOfRange { .. } = error {
         return Status::out_of_range(text);
     }

@@ -1,5 +1,6 @@
 //! Why the Hub did not do what it was asked.
 
+use crate::in_flight::Busy;
 use cove_content::volumes::VolumeError;
 use cove_types::{
     Classify, ErrorKind, NodeId, ParseError, Slug, SnapshotId, VolumeId, VolumeName, escape_bytes,
@@ -115,17 +116,10 @@ impl HubError {
     pub(crate) fn stopping(what: impl Into<String>) -> Self {
         Self::Volumes { what: what.into(), source: VolumeError::Stopping }
     }
+}
 
-    /// The error with its causes, on one line.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+impl From<Busy> for HubError {
+    fn from(Busy(what): Busy) -> Self {
+        Self::Busy { what }
     }
 }

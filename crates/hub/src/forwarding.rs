@@ -16,9 +16,9 @@ use cove_content::volumes::{
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
-use crate::Hub;
-use crate::in_flight::Thing;
 use crate::nodes::Node;
+use crate::thing::Thing;
+use crate::{Hub, HubError};
 
 impl Hub {
     /// All nodes, of which one has come at least.
@@ -161,7 +161,7 @@ impl Volumes for Hub {
         let under_way = self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())]);
         let under_way = under_way.map_err(|busy| VolumeError::Refused {
             kind: ErrorKind::Conflict,
-            what: busy.to_string(),
+            what: HubError::from(busy).to_string(),
         })?;
         let home = self.home(&volume).await?;
         let call = async move {

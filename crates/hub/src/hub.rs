@@ -21,6 +21,7 @@ use tracing::Instrument;
 
 use crate::in_flight::InFlight;
 use crate::nodes::{Node, Nodes};
+use crate::thing::Thing;
 use crate::volume_hub::{
     CreateVolume, EnsureCached, ModifyVolume, Page, PageRequest, Placement, Resolve, RestoreVolume,
     RestoredVolume, Snapshot, SnapshotFilter, SnapshotVolumes, Synced, Volume, VolumeEvent,
@@ -44,7 +45,7 @@ pub(crate) type Rest<T> = BoxFuture<'static, Result<T, HubError>>;
 /// What all clones share.
 pub(crate) struct Inner {
     pub(crate) nodes: Nodes,
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: InFlight<Thing>,
     /// Whether it is stopping.
     pub(crate) ending: Sender<bool>,
     /// How many calls run that go on whoever waits for them.

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use cove_content::read::{ForeignReadError, kind_of_io};
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, chain};
 use cove_unix_grpc::code;
 use prost::Message;
 use tonic::Status;
@@ -74,11 +74,6 @@ pub(crate) fn broken(broken: pb::Broken) -> io::Error {
         Some(kind) => io::Error::new(io_kind, ForeignReadError { kind, text: first.text, source }),
         None => io::Error::new(io_kind, Told { text: first.text, source }),
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let texts = std::iter::successors(Some(error), |&error| error.source());
-    texts.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A text of at most so many bytes.

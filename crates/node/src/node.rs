@@ -23,7 +23,7 @@ use cove_database::{DatabaseError, NodeDatabase, StoredRow};
 use cove_env::Env;
 use cove_objects::{Store, Version};
 use cove_types::{
-    Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId,
+    Classify, Digest, ErrorKind, NodeId, OperationId, StoreHolderId, TeamId, VolumeId, chain,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -445,18 +445,6 @@ fn pause_between_looks(inner: &Inner) -> Duration {
 fn volume_of(volumes: &mut HashMap<VolumeId, Arc<Volume>>, id: &VolumeId) -> Arc<Volume> {
     let volume = volumes.entry(id.clone()).or_insert_with(|| Arc::new(Volume::new(id.clone())));
     Arc::clone(volume)
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// A row for a snapshot that was just taken.

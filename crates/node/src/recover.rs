@@ -19,11 +19,11 @@ use cove_content::head::{Head, HeadObject, HeadState, Nonce, OlderEntries, Stamp
 use cove_content::volumes::{Progress, Rebuilt, VolumeError};
 use cove_database::DatabaseError;
 use cove_objects::{ReadError, Version};
-use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, wire};
+use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, chain, wire};
 
 use crate::capture::hold_to_quota;
 use crate::claim::{Holding, claim_store};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::recover::adopt::adopt_local;
 use crate::recover::copy::copy_here;
 use crate::recover::found::{Rescue, remember_with_found, unknown};

@@ -35,10 +35,10 @@ use cove_content::head::{
 use cove_content::retention::roll_off;
 use cove_content::root::Root;
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, Digest, EntryId, ErrorKind};
+use cove_types::{Classify, Digest, EntryId, ErrorKind, chain};
 
 use crate::capture::{asks_store, complete, give_up, is_lasting, is_unfinished, undo};
-use crate::node::{Inner, chain, document_digest};
+use crate::node::{Inner, document_digest};
 use crate::save::commit::commit;
 use crate::save::delete::{delete, finish_deleted, may_end, remove_entry};
 use crate::save::edit::{change_head, entry_edit};

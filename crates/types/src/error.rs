@@ -1,5 +1,7 @@
 //! Who acts on an error, and how.
 
+use std::fmt::Write;
+
 use serde::{Deserialize, Serialize};
 
 /// What kind of failure an error is: who acts on it and whether a repetition can help.
@@ -31,6 +33,18 @@ pub enum ErrorKind {
     TimedOut,
     /// We read the log.
     Internal,
+}
+
+/// An error with its causes, on one line, `: ` between them. It may be of any length and hold any byte.
+///
+/// An error that shows its cause's text as its own (`#[error(transparent)]`) has that cause's causes, so that
+/// no text comes twice.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.try_for_each(|cause| write!(text, ": {cause}")).expect("a text takes any other");
+    text
 }
 
 /// Answers which [`ErrorKind`] an error is.

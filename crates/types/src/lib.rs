@@ -23,7 +23,7 @@ pub mod wire;
 
 pub use digest::Digest;
 pub use entry::{At, Consistency, Durability, EntryId, EntryKind, EntryState, Label};
-pub use error::{Classify, ErrorKind};
+pub use error::{Classify, ErrorKind, chain};
 pub use file_time::FileTime;
 pub use id::{NodeId, ProjectId, StoreHolderId, TeamId, VolumeId};
 pub use operation::{IndexId, OperationId, PackId, SessionId};

@@ -1,9 +1,8 @@
 //! What is damaged, and which files it hits.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
-use cove_types::{EntryId, TreePath, wire};
+use cove_types::{EntryId, TreePath, chain, wire};
 
 use crate::chunks::ChunkError;
 use crate::read::project_root;
@@ -36,14 +35,6 @@ impl Fault {
             paths: Vec::new(),
             nearest_good: None,
         }
-    }
-}
-
-/// An error and its causes on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use cove_types::{Classify, Digest, ErrorKind, PackId};
+use cove_types::{Classify, Digest, ErrorKind, PackId, chain};
 
 use super::VerifyError;
-use super::hits::{Fault, Hits, chain};
+use super::hits::{Fault, Hits};
 use crate::chunks::{ChunkError, Chunks, Located};
 use crate::root::Root;
 use crate::tree::{self, Content, Item, Key, Node, Nodes, Parts, Value, Xattrs};

@@ -13,7 +13,7 @@ use cove_env::Env;
 use cove_hub::{Hub, HubError, VolumeHub};
 use cove_hub_grpc::{HubClient, NodeRegistration, NodeRegistry};
 use cove_node_grpc::NodeClient;
-use cove_types::Classify;
+use cove_types::{Classify, chain};
 use cove_workspace::Workspaces;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -276,7 +276,7 @@ async fn register(hub: HubClient, node: NodeRegistration) {
             Ok(()) => {}
             Err(error) => {
                 if is_known {
-                    tracing::warn!(error = error.chain(), "the hub does not answer");
+                    tracing::warn!(error = chain(&error), "the hub does not answer");
                 }
                 is_known = false;
             }

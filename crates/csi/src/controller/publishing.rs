@@ -15,6 +15,7 @@ use crate::capability::access;
 use crate::proto as pb;
 use crate::request::{node_id, required, volume_id};
 use crate::status::CallError;
+use crate::thing::Thing;
 
 /// The label of a volume that is published for writing; its value is the node.
 const PUBLISHED_RW: &str = "published-rw.cove.csi.storage";
@@ -83,7 +84,7 @@ impl Controller {
         required("node_id", &request.node_id)?;
         let access = access("volume_capability", request.volume_capability.as_ref())?;
         let id = volume_id("volume_id", &request.volume_id)?;
-        let _turn = self.0.changing.take(&id)?;
+        let _under_way = self.0.changing.begin([Thing::from(&id)])?;
         let node = node_id("node_id", &request.node_id)?;
         // a node that does not exist is told from one that will not do
         self.0.hub.capacity(Some(node.clone())).await?;
@@ -120,7 +121,7 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(unpublished),
             id => id?,
         };
-        let _turn = self.0.changing.take(&id)?;
+        let _under_way = self.0.changing.begin([Thing::from(&id)])?;
         let Some(found) = self.0.find_volume(&id).await? else { return Ok(unpublished) };
         let present = Published::of(&found.labels);
         let is_there = present.is_some_and(|published| {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cove_content::spec::QUOTA_BYTES;
+use cove_hub::in_flight::InFlight;
 use cove_hub::volume_hub::{
     CreateVolume, ModifyVolume, PageRequest, QuotaRange, Volume, VolumeReport, VolumeSource,
 };
@@ -22,6 +23,7 @@ use crate::request::{
     source, topology, volume_id,
 };
 use crate::status::{CallError, signed};
+use crate::thing::Thing;
 
 /// A volume, as it is sent. One that nothing limits has no known capacity.
 pub(super) fn volume(volume: &Volume) -> pb::Volume {
@@ -116,7 +118,8 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(deleted),
             id => id?,
         };
-        let _turns = (self.0.changing.take(&id)?, self.0.mounting.take(&id)?);
+        let under_way = |calls: &InFlight<_>| calls.begin([Thing::from(&id)]);
+        let _under_way = (under_way(&self.0.changing)?, under_way(&self.0.mounting)?);
         let Some(found) = self.0.find_volume(&id).await? else { return Ok(deleted) };
         if let Some(published) = Published::of(&found.labels) {
             let what = format!("volume {id} is in use: it is published on node {}", published.node);
@@ -289,7 +292,7 @@ impl Controller {
             access("volume_capability", request.volume_capability.as_ref())?;
         }
         let id = volume_id("volume_id", &request.volume_id)?;
-        let _turn = self.0.changing.take(&id)?;
+        let _under_way = self.0.changing.begin([Thing::from(&id)])?;
         let found = self.0.report(&id).await?.volume;
         let bytes = match expansion(found.quota_bytes, range)? {
             Expansion::Done(bytes) => bytes,

@@ -7,6 +7,7 @@ use cove_types::wire::Problem;
 use super::*;
 use crate::proto::volume_content_source::{SnapshotSource, Type as Source, VolumeSource};
 use crate::request::topology;
+use crate::thing::Thing;
 
 fn delete(volume_id: &str) -> pb::DeleteVolumeRequest {
     pb::DeleteVolumeRequest { volume_id: volume_id.to_owned(), ..Default::default() }
@@ -275,7 +276,7 @@ async fn a_volume_is_not_deleted_while_it_is_being_mounted_or_changed() {
     let id: VolumeId = volume.parse().unwrap();
     let driver = &served.csi.0;
     for turns in [&driver.mounting, &driver.changing] {
-        let turn = turns.take(&id).unwrap();
+        let turn = turns.begin([Thing::from(&id)]).unwrap();
         let refused = served.controller().delete_volume(delete(&volume)).await;
         assert_eq!(code(refused), Code::Aborted);
         drop(turn);

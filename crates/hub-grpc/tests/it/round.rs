@@ -3,7 +3,7 @@
 use cove_content::spec::{RETENTION, STORING_INTERVAL};
 use cove_hub::volume_hub::*;
 use cove_hub::{HubError, VolumeHub};
-use cove_types::{OperationId, VolumeId};
+use cove_types::{OperationId, VolumeId, chain};
 use futures::StreamExt;
 
 use crate::fake::Fake;
@@ -31,7 +31,7 @@ async fn ask_everything(hub: &dyn VolumeHub) -> Vec<String> {
     fn said<T: std::fmt::Debug>(answer: Result<T, HubError>) -> String {
         match answer {
             Ok(answer) => format!("{answer:?}"),
-            Err(error) => format!("refused: {}", error.chain()),
+            Err(error) => format!("refused: {}", chain(&error)),
         }
     }
     let mut answers = Vec::new();

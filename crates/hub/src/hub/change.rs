@@ -10,9 +10,9 @@ use futures::future::ready;
 use serde_json::json;
 
 use crate::hub::{Inner, Rest};
-use crate::in_flight::Thing;
 use crate::plan::{self, Delete, DeleteSnapshot, Modify};
 use crate::request::{PRINCIPAL, call, check_service};
+use crate::thing::Thing;
 use crate::volume_hub::{ModifyVolume, RestoreVolume, RestoredVolume, Synced, Volume};
 use crate::{HubError, words};
 

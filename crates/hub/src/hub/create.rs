@@ -10,10 +10,10 @@ use futures::future::ready;
 use serde_json::{Map, Value, json};
 
 use crate::hub::{Inner, Rest};
-use crate::in_flight::Thing;
 use crate::nodes::Observed;
 use crate::plan::{self, Create, New};
 use crate::request::{PRINCIPAL, call, source, volume_of};
+use crate::thing::Thing;
 use crate::volume_hub::{CreateVolume, Volume, VolumeSource};
 use crate::{HubError, words};
 

@@ -9,10 +9,10 @@ use futures::FutureExt;
 use serde_json::json;
 
 use crate::hub::{Inner, Rest};
-use crate::in_flight::Thing;
 use crate::nodes::Observed;
 use crate::plan::{self, Snapshots, Taken};
 use crate::request::{PRINCIPAL, call, message_of};
+use crate::thing::Thing;
 use crate::volume_hub::{Snapshot, SnapshotVolumes};
 use crate::{HubError, words};
 
@@ -22,7 +22,7 @@ impl Inner {
         wanted: SnapshotVolumes,
     ) -> Result<Rest<Vec<Snapshot>>, HubError> {
         let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
-        let things = volumes.chain([Thing::SnapshotName(wanted.name.clone())]).collect();
+        let things: Vec<_> = volumes.chain([Thing::SnapshotName(wanted.name.clone())]).collect();
         let under_way = self.in_flight.begin(things)?;
         let ids = wanted.volumes.iter().cloned().collect();
         let these = VolumeFilter { ids, ..VolumeFilter::default() };

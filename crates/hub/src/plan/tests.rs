@@ -6,7 +6,7 @@ mod snapshot;
 
 use std::collections::BTreeMap;
 
-use cove_types::{Classify, OperationId};
+use cove_types::{Classify, OperationId, chain};
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> 
 
 /// The text of a refusal, with its kind.
 fn refusal(error: &HubError) -> String {
-    format!("{:?}: {}", error.kind(), error.chain())
+    format!("{:?}: {}", error.kind(), chain(&error))
 }
 
 const DAMAGED: &str = "3 of the older entries cannot be read: the list of them is lost or damaged";

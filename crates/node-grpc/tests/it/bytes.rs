@@ -4,9 +4,8 @@ use std::io::{self, Cursor, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use cove_content::volumes::{FileEdit, FileReader, Moment, Source, VolumeError, Volumes};
-use cove_types::{Classify, ErrorKind, ParseError};
+use cove_types::{Classify, ErrorKind, ParseError, chain};
 
-use crate::scripted::chain;
 use crate::world::{SOON, World, call, create, drain, new_volume, noise, path, read, volume};
 
 /// Bytes of which each read gives a few.

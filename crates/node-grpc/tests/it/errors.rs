@@ -3,11 +3,10 @@
 use std::io;
 
 use cove_content::volumes::{FileEdit, Moment, Source, VolumeError, Volumes};
-use cove_types::{Classify, EntryId, ErrorKind, ParseError};
+use cove_types::{Classify, EntryId, ErrorKind, ParseError, chain};
 use tonic::Code;
 
 use crate::pb;
-use crate::scripted::chain;
 use crate::world::{World, call, new_entry, new_volume, operation, path, volume};
 
 fn entry() -> EntryId {

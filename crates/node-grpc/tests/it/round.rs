@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use cove_content::spec::{SpecChange, SpecSource, VolumeSpec};
 use cove_content::volumes::*;
-use cove_types::{EntryId, EntryKind};
+use cove_types::{EntryId, EntryKind, chain};
 
-use crate::scripted::{Scripted, chain};
+use crate::scripted::Scripted;
 use crate::world::{World, call, document, new_entry, new_volume, operation, path, volume};
 
 /// Where an export goes.

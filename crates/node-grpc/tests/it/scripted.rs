@@ -1,6 +1,5 @@
 //! Volumes in memory that write down what they are asked, and stand still or fail when they are told to.
 
-use std::error::Error;
 use std::io::{self, Cursor, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use cove_content::document::ProjectDocument;
 use cove_content::spec::SpecChange;
 use cove_content::volumes::*;
 use cove_env::{Env, ManualClock, SeededChance};
-use cove_types::{EntryId, TreePath, VolumeId, wire};
+use cove_types::{EntryId, TreePath, VolumeId, chain, wire};
 use cove_workspace::fake::Fake;
 use tokio::sync::watch;
 
@@ -134,12 +133,6 @@ impl Read for Ended {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         self.0.take().map_or(Ok(0), Err)
     }
-}
-
-/// An error with its causes.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let texts = std::iter::successors(Some(error), |&error| error.source());
-    texts.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn said(call: &Call) -> String {

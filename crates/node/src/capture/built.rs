@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use cove_btrfs::{Dir, Pool, PoolError, SubvolumePath};
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, ErrorKind, VolumeId};
+use cove_types::{Classify, ErrorKind, VolumeId, chain};
 
 use crate::capture::pool_failed;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 
 /// A new writable subvolume. Dropped before it has its place, it is deleted: a call that fails, or whose
 /// caller goes away, leaves nothing. A crash leaves it to the next start.

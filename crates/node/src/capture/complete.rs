@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cove_content::volumes::{Progress, VolumeError};
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, chain};
 use tokio::sync::oneshot;
 
 use crate::capture::create::{place_created, undo_create};
@@ -12,7 +12,7 @@ use crate::capture::fork::{place_forks, undo_forks};
 use crate::capture::restore::{refuse_swapped, swap, undo_swap};
 use crate::capture::restore_paths::{clear_staged, put_paths, undo_paths};
 use crate::capture::{hand_over, pending_row};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::bring_entry;
 use crate::volume::{Ended, Volume};
 use crate::work::{Pending, Work};

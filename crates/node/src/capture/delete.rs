@@ -2,10 +2,10 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::{EntryId, ErrorKind};
+use cove_types::{EntryId, ErrorKind, chain};
 
 use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::unread;
 use crate::volume::{Turn, Volume};
 use crate::work::Work;

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, chain};
 use tokio::sync::oneshot;
 
 use crate::capture::late_writes::rescue_late_writes;
 use crate::capture::replaced::look_at_replaced;
 use crate::capture::snapshot::freeze;
 use crate::capture::{enqueue, generation, is_swap_file, pool_failed};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::{Ended, Trouble, Turn, Volume};
 use crate::work::{Pending, Work};
 

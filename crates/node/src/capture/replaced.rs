@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use cove_btrfs::{Access, Changes, Content, Dir, FileKind, PathError, SubvolumePath, Touched};
 use cove_content::volumes::VolumeError;
-use cove_types::{EntryId, ErrorKind, FileTime, OperationId, TreePath, escape_bytes};
+use cove_types::{EntryId, ErrorKind, FileTime, OperationId, TreePath, chain, escape_bytes};
 
 use crate::capture::late_writes::enqueue_rescue;
 use crate::capture::restore_paths::name;
 use crate::capture::{generation, generation_at, path_failed, pool_failed, sub};
 use crate::files::make_owned;
 use crate::in_use::is_held;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::Volume;
 
 /// How the directories begin, before the operation id.

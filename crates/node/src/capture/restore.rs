@@ -6,7 +6,9 @@ use cove_btrfs::{Access, SubvolumePath};
 use cove_content::read::project_root;
 use cove_content::volumes::{Call, Restore, VolumeError};
 use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
-use cove_types::{Digest, EntryId, EntryKind, ErrorKind, OperationId, TreePath, escape_bytes};
+use cove_types::{
+    Digest, EntryId, EntryKind, ErrorKind, OperationId, TreePath, chain, escape_bytes,
+};
 
 use crate::capture::built::{Built, discard};
 use crate::capture::entry::{build_entry, entry_root};
@@ -18,7 +20,7 @@ use crate::capture::{
     sub, unlawful,
 };
 use crate::in_use::refuse_writers;
-use crate::node::{DISCARDED_DAYS, Inner, chain, stored_row};
+use crate::node::{DISCARDED_DAYS, Inner, stored_row};
 use crate::recover::ensure_place;
 use crate::volume::{Known, Turn, Volume};
 use crate::work::{Pending, Work};

@@ -20,7 +20,7 @@ use cove_content::read::{in_volume, project_root};
 use cove_content::restore::{copy_tree, is_captured, restore_tree};
 use cove_content::tree;
 use cove_content::volumes::{Call, Progress, Restore, VolumeError};
-use cove_types::{EntryId, EntryKind, ErrorKind, OperationId, TreePath};
+use cove_types::{EntryId, EntryKind, ErrorKind, OperationId, TreePath, chain};
 use tokio::sync::oneshot;
 
 use crate::capture::built::Built;
@@ -33,7 +33,7 @@ use crate::capture::{
     Asked, asked, finish_here, open_live, path_failed, pending_of, pending_row, pool_failed,
 };
 use crate::files::make_owned;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::chunks_of;
 use crate::volume::{Ended, Turn, Volume};
 use crate::work::{Pending, Work};

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use cove_types::chain;
+
 use crate::capture::replaced::find_all;
 use crate::capture::restore_paths::clear_staged;
 use crate::capture::{asks_store, complete, is_unfinished, take_files};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::Volume;
 use crate::work::{Pending, Work};
 

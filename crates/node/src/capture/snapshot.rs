@@ -8,14 +8,14 @@ use cove_btrfs::SubvolumePath;
 use cove_content::entry::{EntryRecord, room};
 use cove_content::retention::roll_off;
 use cove_content::volumes::{Call, NewEntry, VolumeError};
-use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label};
+use cove_types::{Consistency, EntryId, EntryKind, EntryState, Label, chain};
 
 use crate::capture::replaced::snapshot_without;
 use crate::capture::restore_paths::tidy;
 use crate::capture::{
     Asked, asked, enqueue, is_swap_file, pending_of, pool_failed, refuse_trashed, unlawful,
 };
-use crate::node::{Inner, chain, make_room_in, stored_row};
+use crate::node::{Inner, make_room_in, stored_row};
 use crate::save::unread;
 use crate::volume::{Turn, Volume, unknown_root};
 use crate::work::{Pending, Work};

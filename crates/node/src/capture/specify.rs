@@ -4,10 +4,10 @@ use cove_content::document::ProjectDocument;
 use cove_content::head::check_described;
 use cove_content::spec::{SpecChange, VolumeSpec};
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::{Classify, VolumeId};
+use cove_types::{Classify, VolumeId, chain};
 
 use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed, refuse_trashed, unlawful};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::{Turn, Volume};
 use crate::work::Work;
 

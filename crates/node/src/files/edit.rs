@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use cove_btrfs::{Dir, FileKind, PathError, PoolError, SubvolumePath};
 use cove_content::spec::{SERVICE_LAW, is_service};
 use cove_content::volumes::{Edited, FileView, VolumeError};
-use cove_types::{ErrorKind, TreePath};
+use cove_types::{ErrorKind, TreePath, chain};
 
 use crate::capture::{OWNER, SERVICES, furnish, open_live, path_failed, pool_failed};
 use crate::files::{io, lawful, view_of};
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::volume::Volume;
 
 /// A change of files that takes no turn.

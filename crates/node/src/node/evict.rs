@@ -11,10 +11,10 @@
 use std::collections::HashSet;
 
 use cove_btrfs::SubvolumePath;
-use cove_types::OperationId;
+use cove_types::{OperationId, chain};
 
 use crate::capture::generation;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::needed_by_others;
 use crate::volume::{State, Volume};
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use cove_content::claim::{KEY, RECORD_BYTES_MAX, StoreRecord, Take};
 use cove_content::volumes::VolumeError;
 use cove_objects::{Key, ReadError};
-use cove_types::{Classify, ErrorKind};
+use cove_types::{Classify, ErrorKind, chain};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::claim::{Holding, claim_store};
 use crate::node::reread::reread_heads;
-use crate::node::{Inner, RETRY, chain};
+use crate::node::{Inner, RETRY};
 
 /// How often the hold is renewed.
 const RENEW: Duration = Duration::from_secs(20);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
 use cove_database::StoredRow;
-use cove_types::{OperationId, VolumeId};
+use cove_types::{OperationId, VolumeId, chain};
 
 use crate::capture;
-use crate::node::{Inner, StartError, chain};
+use crate::node::{Inner, StartError};
 use crate::volume::Volume;
 use crate::work::Work;
 

@@ -6,9 +6,9 @@ use cove_content::session::Session;
 use cove_content::store::store_tree;
 use cove_content::volumes::Progress;
 use cove_database::{CopyRow, DiscardedRow, Finished, StoredRow};
-use cove_types::{Digest, EntryId};
+use cove_types::{Digest, EntryId, chain};
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::recover::said;
 use crate::save::{Cause, chunks_of, put_beside, remember, rescue_id, rescue_of};
 use crate::volume::{Known, Volume, unknown_root};

@@ -12,9 +12,9 @@ use cove_content::chunks::{Chunks, NamedPacks, PackCache};
 use cove_content::head::Head;
 use cove_content::rebuild::{Remains, newest_operation};
 use cove_content::volumes::Rebuilt;
-use cove_types::{OperationId, PackId, VolumeId};
+use cove_types::{OperationId, PackId, VolumeId, chain};
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::recover::rebuild::{Damaged, Found, PACKS_AT_ONCE, found, has_files};
 use crate::recover::said;
 use crate::save::put_head;

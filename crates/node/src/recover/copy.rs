@@ -5,10 +5,10 @@ use cove_content::restore::{RestoreError, Unreadable, restore_readable};
 use cove_content::session::Session;
 use cove_content::volumes::{Progress, VolumeError};
 use cove_database::{CopyRow, Finished, StoredRow};
-use cove_types::{Classify, Digest, EntryId, ErrorKind, OperationId, wire};
+use cove_types::{Classify, Digest, EntryId, ErrorKind, OperationId, chain, wire};
 
 use crate::capture::furnish;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::recover::lost::Subject;
 use crate::recover::said;
 use crate::save::{Cause, chunks_of, put_beside, remember, rescue_id, rescue_of};

@@ -8,11 +8,11 @@ use cove_btrfs::{PoolError, Subvolume, SubvolumePath};
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::VolumeError;
 use cove_database::{DiscardedRow, Finished, StoredRow};
-use cove_types::{Digest, EntryId, OperationId, VolumeId, wire};
+use cove_types::{Digest, EntryId, OperationId, VolumeId, chain, wire};
 use tokio::sync::oneshot;
 
 use crate::capture::pending_row;
-use crate::node::{Inner, chain, stored_row};
+use crate::node::{Inner, stored_row};
 use crate::recover::lost::Subject;
 use crate::save::{Cause, head_row, rescue_draft};
 use crate::volume::{Ended, Known, Volume, unknown_root};

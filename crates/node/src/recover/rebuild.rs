@@ -18,10 +18,10 @@ use cove_content::locations::{IndexRef, Locations};
 use cove_content::rebuild::{self, Heads, Record, Remains};
 use cove_content::volumes::{Progress, Rebuilt};
 use cove_objects::{ReadError, Version};
-use cove_types::{Classify, ErrorKind, IndexId, PackId, ProjectId, VolumeId, wire};
+use cove_types::{Classify, ErrorKind, IndexId, PackId, ProjectId, VolumeId, chain, wire};
 
 use crate::claim::Holding;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::recover::anew::{Anew, put_anew, remembered};
 use crate::recover::lost::Subject;
 use crate::recover::{Recovered, Recovery, list_heads, said};

@@ -11,9 +11,9 @@ use cove_content::locations::{Locations, PackRef};
 use cove_content::root::Root;
 use cove_content::session::{Session, SessionError};
 use cove_content::volumes::Progress;
-use cove_types::{Classify, Digest, EntryId, ErrorKind};
+use cove_types::{Classify, Digest, EntryId, ErrorKind, chain};
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::SaveError;
 use crate::save::finish::finish;
 use crate::save::head_put::{PUT_ATTEMPTS, put_head, put_or_begin_again, remember};

@@ -2,9 +2,7 @@
 
 use cove_content::head::TransitionError;
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, ErrorKind};
-
-use crate::node::chain;
+use cove_types::{Classify, ErrorKind, chain};
 
 /// Why work was not saved.
 #[derive(Debug)]

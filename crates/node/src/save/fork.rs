@@ -7,10 +7,10 @@ use cove_content::head::{Create, Head, OlderEntries};
 use cove_content::root::{NotCaptured, Root};
 use cove_content::volumes::NewVolume;
 use cove_database::{CopyRow, Finished};
-use cove_types::{EntryId, ErrorKind};
+use cove_types::{EntryId, ErrorKind, chain};
 
 use crate::capture::{background, strip_volume};
-use crate::node::{Inner, chain, document_digest};
+use crate::node::{Inner, document_digest};
 use crate::save::SaveError;
 use crate::save::commit::commit;
 use crate::save::finish::result_row;

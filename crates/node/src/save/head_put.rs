@@ -11,10 +11,10 @@ use cove_content::root::Root;
 use cove_content::spec::VolumeSpec;
 use cove_database::HeadRow;
 use cove_objects::{Put, ReadError, Version};
-use cove_types::{Classify, ErrorKind, OperationId, VolumeId};
+use cove_types::{Classify, ErrorKind, OperationId, VolumeId, chain};
 
 use crate::capture::sub;
-use crate::node::{Inner, chain, document_digest};
+use crate::node::{Inner, document_digest};
 use crate::save::SaveError;
 use crate::save::lineage::is_answer;
 use crate::save::older::read_older;

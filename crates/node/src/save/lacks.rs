@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use cove_content::chunks::Chunks;
 use cove_content::root::NotCaptured;
+use cove_types::chain;
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::older::chunks_of;
 use crate::volume::Volume;
 

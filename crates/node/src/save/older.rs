@@ -10,9 +10,9 @@ use cove_content::entry::EntryRecord;
 use cove_content::head::{Head, Older, OlderEntries};
 use cove_content::locations::Locations;
 use cove_content::volumes::VolumeError;
-use cove_types::{Classify, EntryId, ErrorKind};
+use cove_types::{Classify, EntryId, ErrorKind, chain};
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::SaveError;
 use crate::volume::{Known, Volume};
 

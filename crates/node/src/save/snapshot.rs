@@ -7,9 +7,9 @@ use cove_content::root::{Counts, NotCaptured, NotCapturedPath, Root};
 use cove_content::session::Session;
 use cove_content::store::store_tree;
 use cove_content::volumes::Progress;
-use cove_types::{Classify, Digest, ErrorKind};
+use cove_types::{Classify, Digest, ErrorKind, chain};
 
-use crate::node::{Inner, chain, document_digest};
+use crate::node::{Inner, document_digest};
 use crate::save::lacks::note_lacks;
 use crate::save::{Cause, SaveError, document_in_turn};
 use crate::volume::{Known, Trouble, Volume};

@@ -2,7 +2,7 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_objects::Location;
-use cove_types::{VolumeId, wire};
+use cove_types::{VolumeId, chain, wire};
 
 use crate::claim::Holding;
 use crate::node::Inner;
@@ -13,7 +13,7 @@ const SAVING_FOR_S: i64 = 60;
 
 /// Whether each volume in use has its files here, and each subvolume its volume.
 fn copies(inner: &Inner) -> Result<String, String> {
-    let places = inner.pool.list().map_err(|error| crate::node::chain(&error))?;
+    let places = inner.pool.list().map_err(|error| chain(&error))?;
     let is_here = |id: &VolumeId| places.contains(&SubvolumePath::Volume(id.clone()));
     let mut missing = Vec::new();
     for volume in inner.all_volumes() {
@@ -71,7 +71,7 @@ fn saving(inner: &Inner) -> Result<String, String> {
             return Err(format!("{first} (and {} more projects)", others.len()));
         }
     }
-    let rows = inner.wait(inner.database.pending()).map_err(|error| crate::node::chain(&error))?;
+    let rows = inner.wait(inner.database.pending()).map_err(|error| chain(&error))?;
     let Some(oldest_us) = rows.iter().map(|row| row.created_us).min() else {
         return Ok("everything that was captured is saved".to_owned());
     };
@@ -98,7 +98,7 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
         (Ok(space), Some(PoolFault::Short(_))) => Err(pool::room(&space)),
         (Ok(_), Some(fault @ PoolFault::NoMetadata)) => Err(fault.what()),
         (Ok(space), _) => Ok(pool::room(&space)),
-        (Err(error), _) => Err(crate::node::chain(&error)),
+        (Err(error), _) => Err(chain(&error)),
     };
     let (flushed, flush_hint) = match fault {
         // a flush of such a pool has nothing to do, and succeeds
@@ -106,7 +106,7 @@ pub(crate) fn doctor(inner: &Inner) -> Vec<wire::Check> {
         _ => {
             let flushed = inner.pool.flush().map(|()| "writes reach the disk".to_owned());
             let hint = "look at the disk and at the kernel's log";
-            (flushed.map_err(|error| crate::node::chain(&error)), hint)
+            (flushed.map_err(|error| chain(&error)), hint)
         }
     };
     let place = match inner.remote.store().location() {

@@ -3,9 +3,10 @@
 use std::sync::PoisonError;
 
 use cove_btrfs::{GROW_BELOW_BYTES, PoolError, Space};
+use cove_types::chain;
 use jiff::Timestamp;
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 
 /// A pool is short of room when less than one part in so many is free, and less than it waits for to
 /// grow: it cannot grow then, or not as fast as it is filled.

@@ -3,12 +3,12 @@
 use cove_btrfs::{SubvolumePath, Usage};
 use cove_content::entry::EntryRecord;
 use cove_content::volumes::{VolumeError, VolumeStatus};
-use cove_types::{Durability, EntryId, ErrorKind, wire};
+use cove_types::{Durability, EntryId, ErrorKind, chain, wire};
 use jiff::Timestamp;
 
 use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::{Cause, is_head_lost};
 use crate::serve::pool::PoolFault;
 use crate::volume::{Known, State, Trouble, Volume};

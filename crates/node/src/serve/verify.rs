@@ -9,9 +9,9 @@ use cove_content::head::{Head, Older};
 use cove_content::verify::{self, State, Subject};
 use cove_content::volumes::{Verified, VerifyLevel, VolumeError};
 use cove_objects::{Key, ReadError};
-use cove_types::wire;
+use cove_types::{chain, wire};
 
-use crate::node::{Inner, chain};
+use crate::node::Inner;
 use crate::save::{Cause, chunks_of, read_lacks};
 use crate::volume::{Known, Volume};
 

@@ -1,3 +1,5 @@
+use cove_types::chain;
+
 use super::*;
 
 fn page(size: u32, token: &str) -> PageRequest {
@@ -56,7 +58,7 @@ async fn a_list_is_whole_or_refused() {
     assert_eq!(kind(absent), ErrorKind::Unavailable);
     world.fake.silence(true);
     let refused = world.hub.list_volumes(page(0, "")).await.unwrap_err();
-    assert_eq!(refused.chain(), "failed to list the volumes on node b: nobody answers");
+    assert_eq!(chain(&refused), "failed to list the volumes on node b: nobody answers");
 }
 
 #[tokio::test]
@@ -116,7 +118,7 @@ async fn a_hub_without_nodes_says_that_none_has_come_and_takes_one_in_place_of_i
     assert_eq!(forwarded.kind(), ErrorKind::Unavailable, "{forwarded}");
     for node in [None, Some("a".parse().unwrap())] {
         let refused = hub.capacity(node).await.unwrap_err();
-        assert_eq!(refused.chain(), "failed to look what room there is: no node has come yet");
+        assert_eq!(chain(&refused), "failed to look what room there is: no node has come yet");
     }
     let forwarded = volumes::Volumes::capacity(&hub).await.unwrap_err();
     assert_eq!(forwarded.kind(), ErrorKind::Unavailable, "{forwarded}");
@@ -150,12 +152,12 @@ async fn a_node_that_hangs_is_one_that_does_not_answer() {
     assert_eq!(kind(at_once(snapshot).await), ErrorKind::Unavailable);
     let refused = at_once(world.hub.create_volume(world.wanted("pvc-2"))).await.unwrap_err();
     assert_eq!(
-        refused.chain(),
+        chain(&refused),
         "failed to look for a volume called \"pvc-2\": node b does not answer"
     );
     let refused = at_once(world.hub.capacity(None)).await.unwrap_err();
     assert_eq!(
-        refused.chain(),
+        chain(&refused),
         "failed to look what room node b has: it does not answer within 10 s"
     );
     a.hang(true);
@@ -164,7 +166,7 @@ async fn a_node_that_hangs_is_one_that_does_not_answer() {
         at_once(world.hub.volume_status(volume)).await.map(drop).unwrap_err(),
     ] {
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        assert!(refused.chain().ends_with("it does not answer within 10 s"), "{}", refused.chain());
+        assert!(chain(&refused).ends_with("it does not answer within 10 s"), "{}", chain(&refused));
     }
 }
 
