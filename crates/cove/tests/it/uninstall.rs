@@ -4,7 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Cove, Objects, Output, Settings, is_mounted, run};
+use cove_hub::VolumeHub;
+use cove_hub::volume_hub::{CreateVolume, QuotaRange};
+use cove_hub_grpc::HubClient;
+use cove_types::OperationId;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use crate::harness::{Cove, Objects, Output, Settings, is_mounted, loop_devices_of, run};
 
 /// A machine on which this Cove is installed below a directory of the test.
 struct Installed {
@@ -50,6 +56,23 @@ impl Installed {
         assert!(refused.stderr.contains("DISCARD=yes"), "{}", refused.stderr);
         assert!(self.is_installed());
         assert!(!is_mounted(&self.cove.home.join("pool")), "what it started it stops");
+    }
+
+    /// A program makes a volume of that name, which is stored a second after each change; gives its files.
+    fn make_volume(&self, name: &str) -> PathBuf {
+        let request = CreateVolume {
+            name: name.parse().unwrap(),
+            operation: OperationId::new(0, [7; 12]),
+            source: None,
+            quota: QuotaRange::exact(None),
+            labels: [("durability".to_owned(), "saved".to_owned())].into(),
+            parameters: [("storingInterval".to_owned(), "1".to_owned())].into(),
+            wait_saved: true,
+        };
+        let hub = self.cove.home.join("hub.sock");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let made = runtime.block_on(async { HubClient::unix(&hub).create_volume(request).await });
+        made.unwrap().0.path.expect("it is here")
     }
 
     fn is_installed(&self) -> bool {
@@ -133,12 +156,12 @@ fn what_nobody_lists_is_not_deleted() {
     machine.cove.json(&["new", "other"]);
     assert!(machine.cove.stop().success());
     let former = machine.cove.home.join("objects");
-    machine.keeps(&[], &format!("projects in {}: 1", former.display()));
+    machine.keeps(&[], &format!("projects or volumes in {}: 1", former.display()));
     fs::remove_dir_all(former).unwrap();
 
     // The files of a project whose database is gone.
     fs::rename(machine.cove.home.join("state"), aside.join("other-state")).unwrap();
-    machine.keeps(&[], "files of projects that are not listed: 1 in ");
+    machine.keeps(&[], "files of projects or volumes that are not listed: 1 in ");
 }
 
 #[test]
@@ -158,6 +181,67 @@ fn what_was_changed_just_before_is_saved_before_it_is_deleted() {
     machine.cove.up();
     machine.cove.json(&["recover", "--take"]);
     assert_eq!(machine.cove.text(&["files", "cat", "shop:/late"]), "not looked at yet");
+}
+
+#[test]
+fn a_volume_of_a_program_is_uninstalled_when_it_is_saved_elsewhere() {
+    let objects = |dir: &Path| format!("file://{}/objects", dir.display());
+    let Some(mut machine) = Installed::prepare(objects) else { return };
+    machine.cove.up();
+    let files = machine.make_volume("intake");
+    fs::write(files.join("late"), "not looked at yet").unwrap();
+    let told = machine.script("uninstall.sh", &[("CONFIRM", "yes")]).success();
+    assert!(told.stdout.contains("what is no project's: volumes: 1\n"), "{}", told.stdout);
+    assert!(!machine.is_installed());
+    assert!(machine.cove.ended().success());
+    machine.cove.up();
+    machine.cove.json(&["recover", "--take"]);
+    let volumes = machine.cove.json(&["volume", "ls"])["volumes"].clone();
+    assert_eq!(volumes[0]["name"], "intake", "{volumes}");
+    let files = volumes[0]["path"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(Path::new(files).join("late")).unwrap(), "not looked at yet");
+}
+
+#[test]
+fn a_volume_of_a_program_that_is_saved_in_the_home_only_is_kept_as_one() {
+    let objects = |dir: &Path| format!("file://{}/home/objects", dir.display());
+    let Some(mut machine) = Installed::prepare(objects) else { return };
+    machine.cove.up();
+    machine.make_volume("intake");
+    assert!(machine.cove.stop().success());
+    let loss = "lost: volumes that are no project's: 1: they are saved in there only\n\nhint: ";
+    machine.keeps(&[], loss);
+}
+
+#[test]
+fn nothing_is_deleted_while_a_volume_is_mounted_elsewhere() {
+    let objects = |dir: &Path| format!("file://{}/objects", dir.display());
+    let Some(mut machine) = Installed::prepare(objects) else { return };
+    machine.cove.up();
+    let files = machine.make_volume("intake");
+    let pod = machine.cove.make_dir("pod of a claim");
+    mount_bind(&files, &pod).unwrap();
+    let refused = |machine: &Installed| {
+        let words = [("CONFIRM", "yes"), ("DISCARD", "yes")];
+        let refused = machine.script("uninstall.sh", &words);
+        assert_eq!(refused.code, 4, "{}{}", refused.stdout, refused.stderr);
+        let place = format!("are mounted at {}\n", pod.display());
+        assert!(refused.stderr.contains(&place), "{}", refused.stderr);
+        assert!(refused.stderr.contains("NodeUnpublishVolume"), "{}", refused.stderr);
+        assert!(machine.is_installed());
+    };
+    refused(&machine);
+    assert!(machine.cove.stop().success(), "it was not stopped for what is refused");
+    // The pool's own mount is gone, and the image is in use by the other one.
+    assert!(!is_mounted(&machine.cove.home.join("pool")));
+    let image = machine.cove.home.join("pool.img");
+    assert_eq!(loop_devices_of(&image).len(), 1);
+    refused(&machine);
+
+    unmount(&pod, UnmountFlags::empty()).unwrap();
+    machine.script("uninstall.sh", &[("CONFIRM", "yes"), ("DISCARD", "yes")]).success();
+    assert!(!machine.is_installed());
+    assert_eq!(loop_devices_of(&image), Vec::<PathBuf>::new());
 }
 
 #[test]
