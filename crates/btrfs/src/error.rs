@@ -68,9 +68,12 @@ pub enum PoolError {
     /// The machine lacks what this kind of pool needs.
     #[error("{what}")]
     Missing { what: String },
-    /// The host has no room for what the pool would grow by.
-    #[error("the host keeps {needed_bytes} bytes free, and {free_bytes} would remain")]
-    HostFull { needed_bytes: u64, free_bytes: u64 },
+    /// The host has no room for a pool of that size, or for what it would grow by: of what is free there, so
+    /// much stays free.
+    #[error(
+        "{asked_bytes} bytes do not fit: of {free_bytes} bytes free the host keeps {kept_bytes}"
+    )]
+    HostFull { asked_bytes: u64, free_bytes: u64, kept_bytes: u64 },
 }
 
 impl Classify for PoolError {

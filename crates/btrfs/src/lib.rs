@@ -42,7 +42,7 @@ pub use dir::{Dir, Flush};
 pub use encoded::{ENCODED_PLAIN_BYTES_MAX, Encoded, read_encoded, write_encoded};
 pub use error::{PathError, PoolError};
 pub use fake::FakePool;
-pub use loop_pool::LoopPool;
+pub use loop_pool::{IMAGE_BYTES_MIN, LoopPool};
 pub use metadata::{FileKind, Flags, Metadata, has_writers};
 pub use mount_attributes::add_mount_flags;
 pub use mount_table::{Mount, MountTable};

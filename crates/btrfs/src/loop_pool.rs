@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The smallest image, in bytes; mkfs.btrfs wants about 110 MiB.
-const IMAGE_BYTES_MIN: u64 = 256 << 20;
+pub const IMAGE_BYTES_MIN: u64 = 256 << 20;
 /// What the host keeps free beside a growing pool: this, in bytes, or a twentieth of it all.
 const HOST_BYTES_MIN: u64 = 2 << 30;
 /// How often a free loop device is asked for; another process may take it first.
@@ -171,7 +171,7 @@ fn open_image(image: &Path) -> Result<Option<File>, PoolError> {
 struct HostRoom {
     free_bytes: u64,
     /// What it keeps free beside a growing pool.
-    needed_bytes: u64,
+    kept_bytes: u64,
 }
 
 fn host_room(home: &Path) -> Result<HostRoom, PoolError> {
@@ -179,16 +179,15 @@ fn host_room(home: &Path) -> Result<HostRoom, PoolError> {
     let total = stat.f_blocks.saturating_mul(stat.f_frsize);
     Ok(HostRoom {
         free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        needed_bytes: HOST_BYTES_MIN.max(total / 20),
+        kept_bytes: HOST_BYTES_MIN.max(total / 20),
     })
 }
 
 /// Refuses to take `bytes` of the host when too little would remain.
 fn check_room(home: &Path, bytes: u64) -> Result<(), PoolError> {
-    let HostRoom { free_bytes, needed_bytes } = host_room(home)?;
-    let free_bytes = free_bytes.saturating_sub(bytes);
-    if free_bytes < needed_bytes {
-        return Err(PoolError::HostFull { needed_bytes, free_bytes });
+    let HostRoom { free_bytes, kept_bytes } = host_room(home)?;
+    if free_bytes.saturating_sub(bytes) < kept_bytes {
+        return Err(PoolError::HostFull { asked_bytes: bytes, free_bytes, kept_bytes });
     }
     Ok(())
 }
@@ -446,7 +445,7 @@ impl Pool for LoopPool {
 
     fn growable_bytes(&self) -> Result<u64, PoolError> {
         let room = host_room(&self.home)?;
-        Ok(room.free_bytes.saturating_sub(room.needed_bytes))
+        Ok(room.free_bytes.saturating_sub(room.kept_bytes))
     }
 
     fn absolute(&self, place: &SubvolumePath) -> PathBuf {

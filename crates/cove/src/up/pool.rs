@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_btrfs::{BtrfsPool, GROW_BELOW_BYTES, LoopPool, Pool, PoolError, Space};
+use cove_btrfs::{BtrfsPool, GROW_BELOW_BYTES, IMAGE_BYTES_MIN, LoopPool, Pool, PoolError, Space};
 use cove_types::{Classify, ErrorKind};
 
 use super::{STOP_WAIT, moment, pause};
 use crate::args::UpArgs;
 use crate::failure::Failure;
+use crate::render::size;
 
 /// The smallest pool that is made when nobody says how large.
 const POOL_BYTES_MIN: u64 = 4 << 30;
@@ -59,11 +60,34 @@ impl Opened {
 }
 
 fn pool_failure(error: &PoolError) -> Failure {
+    if let PoolError::HostFull { asked_bytes, free_bytes, kept_bytes } = *error {
+        let (text, hint) = no_room(asked_bytes, free_bytes, kept_bytes);
+        return Failure::new(error.kind(), text).hint(hint);
+    }
     let hint = match error.kind() {
-        ErrorKind::Exhausted => "make room on this disk, or give a smaller --pool-bytes",
+        ErrorKind::Exhausted => "make room on this disk",
         _ => "Cove needs root, btrfs and loop devices here, or --pool DIR on a btrfs file system",
     };
     Failure::caused("failed to open the pool", error, error.kind()).hint(hint)
+}
+
+/// What is said of a new pool that does not fit on its disk, and what to do: a smaller one only where one fits.
+fn no_room(asked: u64, free: u64, kept: u64) -> (String, String) {
+    let text = format!(
+        "failed to make a pool of {}: the disk has {} free, and {} of it stay free beside a pool",
+        size(asked),
+        size(free),
+        size(kept)
+    );
+    let room = free.saturating_sub(kept);
+    let hint = match room >= IMAGE_BYTES_MIN {
+        true => format!("give --pool-bytes {}MiB or less, or make room on this disk", room >> 20),
+        false => format!(
+            "make room on this disk, at least {} for the smallest pool, or give a home on another with --home",
+            size(IMAGE_BYTES_MIN - room)
+        ),
+    };
+    (text, hint)
 }
 
 pub(super) fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
@@ -98,7 +122,7 @@ fn unused_size(asked: Option<u64>, is_directory: bool, found: Option<u64>) -> Op
     let found = found.filter(|found| *found != asked)?;
     Some(format!(
         "the pool is there and stays {} large: --pool-bytes is the first size of a new one",
-        crate::render::size(found)
+        size(found)
     ))
 }
 
@@ -141,7 +165,23 @@ pub(super) async fn grow(pool: Arc<LoopPool>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Space, plan_growth, unused_size};
+    use super::{Space, no_room, plan_growth, unused_size};
+
+    #[test]
+    fn a_smaller_pool_is_advised_only_where_one_fits() {
+        let (text, hint) = no_room(8 << 30, 9_895_976_960, 4 << 30);
+        assert_eq!(
+            text,
+            "failed to make a pool of 8.6 GB: the disk has 9.9 GB free, and 4.3 GB of it stay free beside a pool"
+        );
+        assert_eq!(hint, "give --pool-bytes 5341MiB or less, or make room on this disk");
+        for free in [0, 13_527_658_700, 13_527_658_700 + (255 << 20)] {
+            let (_, hint) = no_room(4 << 30, free, 13_527_658_700);
+            assert!(!hint.contains("--pool-bytes"), "{hint}");
+        }
+        let (_, hint) = no_room(4 << 30, 13_527_658_700 + (256 << 20), 13_527_658_700);
+        assert!(hint.starts_with("give --pool-bytes 256MiB or less"), "{hint}");
+    }
 
     #[test]
     fn a_size_that_has_no_effect_is_named() {
