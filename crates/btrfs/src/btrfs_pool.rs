@@ -18,8 +18,8 @@ use crate::locks::unlock;
 use crate::metadata_room::MetadataRoom;
 use crate::search::{self, INODE_EXTREF, INODE_REF, SearchError, refs};
 use crate::{
-    Access, BTRFS_MAGIC, Changes, ChangesError, Dir, Mount, MountTable, Pool, PoolError, Space,
-    Subvolume, SubvolumePath, Usage, changes, ioctl,
+    Access, BTRFS_MAGIC, Changes, ChangesError, Dir, MountTable, Pool, PoolError, Space, Subvolume,
+    SubvolumePath, Usage, changes, ioctl,
 };
 
 /// The inode of the top of a subvolume.
@@ -581,9 +581,7 @@ impl Pool for BtrfsPool {
         let (own, inside) = inside.ok_or_else(|| look(io::ErrorKind::NotFound.into()))?;
         // from the top of the file system, of which the pool itself may show a part
         let subvolume = own.root.join(inside).join(place.directory()).join(place.name());
-        let of_it =
-            |mount: &&Mount| mount.device == own.device && mount.root.starts_with(&subvolume);
-        Ok(table.mounts().iter().filter(of_it).map(|mount| mount.point.clone()).collect())
+        Ok(table.showing(own, &subvolume).map(|mount| mount.point.clone()).collect())
     }
 
     fn count_changed(

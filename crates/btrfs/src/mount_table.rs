@@ -60,6 +60,18 @@ impl MountTable {
         self.mounts.iter().rfind(|mount| mount.point == point)
     }
 
+    /// The mounts of the file system of `of` that show `directory`, or something below it, from the top of the file
+    /// system; what a mount shows was deleted meanwhile, too.
+    pub fn showing<'t>(
+        &'t self,
+        of: &'t Mount,
+        directory: &'t Path,
+    ) -> impl Iterator<Item = &'t Mount> {
+        let is_one =
+            move |mount: &&Mount| mount.device == of.device && mount.root.starts_with(directory);
+        self.mounts.iter().filter(is_one)
+    }
+
     /// The mount of this number.
     #[must_use]
     pub fn find(&self, id: u64) -> Option<&Mount> {
@@ -128,6 +140,22 @@ mod tests {
     fn the_uppermost_of_several_mounts_at_a_place_is_found() {
         let table = MountTable::parse(b"1 0 8:1 / /m rw - a b c\n2 1 8:2 / /m rw - a b c\n");
         assert_eq!(table.find_at(Path::new("/m")).unwrap().id, 2);
+    }
+
+    #[test]
+    fn a_directory_is_shown_by_mounts_of_it_and_of_what_is_below_it() {
+        let text = b"1 0 0:9 / /pool rw - btrfs l rw\n\
+            2 1 0:9 /volumes/v/files /pods/a rw - btrfs l rw\n\
+            3 1 0:9 /volumes/v/files/sub /pods/b rw - btrfs l rw\n\
+            4 1 0:9 /volumes/v/files/old//deleted /pods/c rw - btrfs l rw\n\
+            5 1 0:9 /volumes/vv/files /pods/d rw - btrfs l rw\n\
+            6 1 0:9 /trash/v/files /pods/e rw - btrfs l rw\n\
+            7 1 0:8 /volumes/v/files /pods/f rw - btrfs m rw\n";
+        let table = MountTable::parse(text);
+        let pool = table.find(1).unwrap();
+        let shown: Vec<_> =
+            table.showing(pool, Path::new("/volumes/v")).map(|mount| mount.id).collect();
+        assert_eq!(shown, [2, 3, 4]);
     }
 
     #[test]

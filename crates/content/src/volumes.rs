@@ -211,7 +211,7 @@ pub struct Restore {
     pub entry: EntryId,
     /// Only these paths (from the project's root), exactly; the whole workspace when empty.
     pub paths: Vec<TreePath>,
-    /// Goes on although programs have files open for writing.
+    /// Goes on although programs have files open for writing, or, of the whole, have them mounted.
     pub force: bool,
     /// Who restores, as [`NewEntry::author`].
     pub author: String,
@@ -475,7 +475,8 @@ pub trait Volumes: Send + Sync + 'static {
         entry: NewEntry,
     ) -> Result<Captured<Snapshot>, VolumeError>;
 
-    /// Goes back to an entry and keeps the state before as another.
+    /// Goes back to an entry and keeps the state before as another. Unless it is forced, one of the whole is refused
+    /// while the volume's files are mounted in the node's mount namespace, and each while they are open for writing.
     async fn restore(
         &self,
         call: Call,
@@ -511,7 +512,8 @@ pub trait Volumes: Send + Sync + 'static {
         document: Option<ProjectDocument>,
     ) -> Result<Captured<VolumeStatus>, VolumeError>;
 
-    /// Moves a volume to the trash or back. Returns when saved.
+    /// Moves a volume to the trash or back. Returns when saved. To the trash goes none whose files are mounted in the
+    /// node's mount namespace.
     async fn set_trashed(
         &self,
         call: Call,

@@ -1,5 +1,7 @@
 //! Why the Hub did not do what it was asked.
 
+use std::path::PathBuf;
+
 use crate::in_flight::Busy;
 use cove_content::volumes::VolumeError;
 use cove_types::{
@@ -45,6 +47,19 @@ pub enum HubError {
     QuotaOutOfRange { what: String },
     #[error("volume {volume} is the workspace of project {project}")]
     IsWorkspace { volume: VolumeId, project: String },
+    #[error(
+        "volume {volume} is in use: it is published on node {node}; unpublish it there first, or, if whoever published \
+         it is gone for good, take its label {label} away with ModifyVolume"
+    )]
+    IsPublished { volume: VolumeId, node: String, label: &'static str },
+    /// An id is wanted, and a live volume has it as its name.
+    #[error("field \"{field}\": \"{name}\" is the name of volume {volume}; its id is wanted")]
+    NameForId { field: &'static str, name: VolumeId, volume: VolumeId },
+    #[error(
+        "node {known} at {} is the node of this hub, which has one for now: end this one; to have it instead, end \
+         that one and start the hub again", .socket.display()
+    )]
+    AnotherNode { known: NodeId, socket: PathBuf },
     #[error("of {asked} candidates none is a node that answers")]
     NoCandidate { asked: usize },
     #[error("of {asked} candidates none is node {owner}, which owns volume {volume}")]
@@ -53,7 +68,7 @@ pub enum HubError {
     #[error("the same operation id was used for another request")]
     OtherRequest,
     /// A page token that is none.
-    #[error("the page token is none of this list")]
+    #[error("field \"page_token\": it is no token of this list")]
     BadPageToken,
     /// The node refused or failed.
     #[error("failed to {what}")]
@@ -71,9 +86,10 @@ pub(crate) fn shown(name: &VolumeName) -> String {
 impl Classify for HubError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) | Self::QuotaOutOfRange { .. } | Self::BadPageToken => {
-                ErrorKind::Invalid
-            }
+            Self::Invalid(_)
+            | Self::QuotaOutOfRange { .. }
+            | Self::NameForId { .. }
+            | Self::BadPageToken => ErrorKind::Invalid,
             Self::NoVolume { .. }
             | Self::NoName { .. }
             | Self::NoProject { .. }
@@ -83,6 +99,8 @@ impl Classify for HubError {
             Self::NameTaken { .. } | Self::SnapshotNameTaken { .. } => ErrorKind::AlreadyExists,
             Self::Busy { .. } | Self::OtherRequest => ErrorKind::Conflict,
             Self::IsWorkspace { .. }
+            | Self::IsPublished { .. }
+            | Self::AnotherNode { .. }
             | Self::NoCandidate { .. }
             | Self::OwnedElsewhere { .. }
             | Self::SeveralCalled { .. } => ErrorKind::Precondition,

@@ -13,12 +13,12 @@ use cove_content::volumes::{
     NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Snapshot, Source, Verified,
     VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
-use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
+use cove_types::{Classify, EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
 use crate::nodes::Node;
 use crate::thing::Thing;
-use crate::{Hub, HubError};
+use crate::{Hub, HubError, plan, words};
 
 impl Hub {
     /// All nodes, of which one has come at least.
@@ -80,6 +80,11 @@ impl Hub {
     fn keeper(&self) -> Result<Arc<dyn Volumes>, VolumeError> {
         self.inner.nodes.all().into_iter().next().map(|node| node.volumes).ok_or_else(no_node)
     }
+}
+
+/// What the Hub decided, as a node would say it.
+fn refused(error: &HubError) -> VolumeError {
+    VolumeError::Refused { kind: error.kind(), what: error.to_string() }
 }
 
 fn no_node() -> VolumeError {
@@ -159,10 +164,7 @@ impl Volumes for Hub {
     ) -> Result<Captured<VolumeStatus>, VolumeError> {
         // a program that deletes it meanwhile has to see whether it is a project's workspace
         let under_way = self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())]);
-        let under_way = under_way.map_err(|busy| VolumeError::Refused {
-            kind: ErrorKind::Conflict,
-            what: HubError::from(busy).to_string(),
-        })?;
+        let under_way = under_way.map_err(|busy| refused(&HubError::from(busy)))?;
         let home = self.home(&volume).await?;
         let call = async move {
             let _under_way = under_way;
@@ -177,7 +179,13 @@ impl Volumes for Hub {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
-        self.home(&volume).await?.set_trashed(call, volume, trashed).await
+        let home = self.home(&volume).await?;
+        if trashed {
+            let status = home.status(&volume).await?;
+            let planned = plan::trash(&volume, words::state(&status), &status.spec);
+            planned.map_err(|error| refused(&error))?;
+        }
+        home.set_trashed(call, volume, trashed).await
     }
 
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {

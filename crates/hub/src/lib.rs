@@ -19,6 +19,7 @@ mod nodes;
 mod paging;
 mod parameters;
 pub mod plan;
+pub mod published;
 mod request;
 mod thing;
 pub mod volume_hub;

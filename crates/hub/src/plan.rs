@@ -19,7 +19,7 @@ use cove_content::volumes::VolumeError;
 use cove_types::{EntryKind, ErrorKind, NodeId, Slug, SnapshotId, VolumeId};
 
 pub use self::change::{
-    Delete, DeleteSnapshot, Modify, Restore, delete, delete_snapshot, modify, restore,
+    Delete, DeleteSnapshot, Modify, Restore, delete, delete_snapshot, modify, restore, trash,
 };
 pub use self::create::{Create, New, Origin, create, looked_for};
 pub use self::ensure::ensure_cached;

@@ -287,7 +287,7 @@ pub struct RestoreVolume {
     pub snapshot: SnapshotId,
     /// The caller's id for it.
     pub operation: OperationId,
-    /// Goes on although programs have files open for writing.
+    /// Goes on although programs have files open for writing, or have them mounted.
     pub force: bool,
     /// Answer only when it is saved.
     pub wait_saved: bool,
@@ -324,7 +324,7 @@ pub trait VolumeHub: Send + Sync + 'static {
     async fn create_volume(&self, request: CreateVolume) -> Result<(Volume, Durability), HubError>;
 
     /// Deletes a volume for ever. Its named snapshots stay. One that is gone, or was never there, is success; one
-    /// that is mounted or a project's workspace is refused.
+    /// that is mounted, published or a project's workspace is refused, and so is an id that is a live volume's name.
     async fn delete_volume(&self, volume: VolumeId, operation: OperationId)
     -> Result<(), HubError>;
 

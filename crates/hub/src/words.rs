@@ -14,16 +14,21 @@ pub(crate) fn volume_view(node: &NodeId, status: &VolumeStatus) -> VolumeView {
     VolumeView {
         node: node.clone(),
         name: name(status),
-        state: match (status.is_deleted, status.trashed_at) {
-            (true, _) => VolumeState::Deleted,
-            (false, Some(_)) => VolumeState::Trashed,
-            (false, None) => VolumeState::Live,
-        },
+        state: state(status),
         slug: status.document.slug.clone(),
         spec: status.spec.clone(),
         held_bytes: status.bytes.unique.saturating_add(status.bytes.shared),
         unread_entries: status.unread_entries,
         path: status.path.clone(),
+    }
+}
+
+/// Whether a volume can be used.
+pub(crate) fn state(status: &VolumeStatus) -> VolumeState {
+    match (status.is_deleted, status.trashed_at) {
+        (true, _) => VolumeState::Deleted,
+        (false, Some(_)) => VolumeState::Trashed,
+        (false, None) => VolumeState::Live,
     }
 }
 

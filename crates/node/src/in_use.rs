@@ -4,6 +4,8 @@
 //! by the device of its subvolume and its inode, never by the text of a path alone. It cannot show a
 //! descriptor on its way through a socket, one that only a thread has, or a loop device; of one file a
 //! lease tells for certain whether anybody has it open for writing ([`cove_btrfs::has_writers`]).
+//!
+//! And who has them mounted by themselves, as pods have: that says the table of mounts.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -12,15 +14,44 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use cove_btrfs::{Dir, FileKind, MountTable};
+use cove_btrfs::{Dir, FileKind, MountTable, Pool, SubvolumePath};
 use cove_content::volumes::VolumeError;
-use cove_types::{TreePath, escape_bytes};
+use cove_types::{ErrorKind, TreePath, VolumeId, escape_bytes};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+use crate::capture::pool_failed;
 
 /// `O_WRONLY` and `O_RDWR` in the octal `flags:` of `/proc/<pid>/fdinfo/<fd>` (`fcntl.h`).
 const WRITABLE: u32 = 0o3;
 /// The inode of a subvolume's top (`BTRFS_FIRST_FREE_OBJECTID` in `linux/btrfs_tree.h`).
 const SUBVOLUME_TOP: u64 = 256;
+
+/// Refuses while something of a volume is mounted by itself, in this process's mount namespace: whoever uses it there
+/// would lose it, or go on with what is the volume's no more. `but` says what of it, and `or` what else helps.
+///
+/// Costs a pass over all mounts.
+///
+/// # Errors
+///
+/// [`VolumeError::Refused`] names the first place.
+pub(crate) fn refuse_mounts(
+    pool: &dyn Pool,
+    volume: &VolumeId,
+    but: &str,
+    or: &str,
+) -> Result<(), VolumeError> {
+    let live = SubvolumePath::Volume(volume.clone());
+    let mounts = pool.mounts(&live).map_err(pool_failed("failed to look for mounts"))?;
+    let Some(first) = mounts.first() else { return Ok(()) };
+    let at = escape_bytes(first.as_os_str().as_bytes());
+    Err(VolumeError::Refused {
+        kind: ErrorKind::Precondition,
+        what: format!(
+            "volume {volume} is in use: it is mounted at {at}{but}; unmount it there first (if by a pod, end the \
+             pod){or}"
+        ),
+    })
+}
 
 /// Refuses when a process has a file below `top` open for writing or mapped shared and writable.
 ///

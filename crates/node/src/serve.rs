@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::capture::{Asked, ForkSource};
 use crate::claim::Holding;
 use crate::files::Place;
+use crate::in_use::refuse_mounts;
 use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
@@ -267,6 +268,17 @@ impl Node {
             merged
         })
         .await
+    }
+
+    /// Refuses to move a volume to the trash that somebody has mounted. One that lies there, or is on its way, is as
+    /// good.
+    async fn refuse_mounted(&self, volume: &Arc<Volume>, call: &Call) -> Result<(), VolumeError> {
+        let is_asked = !matches!(self.asked(volume, call).await?, Asked::New);
+        if is_asked || volume.state().will_be_trashed() {
+            return Ok(());
+        }
+        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
+        blocking(move || refuse_mounts(&*inner.pool, &volume.id, "", "")).await
     }
 
     /// Captures what was written before this call, for whoever needs it in the store.
@@ -585,6 +597,8 @@ impl Volumes for Node {
         let volume = self.live_volume(&volume)?;
         self.refuse_lost(&volume)?;
         if trashed {
+            // while it is mounted somewhere, what is written there would go on being written to a project that is gone
+            self.refuse_mounted(&volume, &call).await?;
             // of what fails of it, whoever asked for it is told
             let waiting = volume.state().end_of_all();
             for receiver in waiting {

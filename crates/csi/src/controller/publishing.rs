@@ -1,11 +1,10 @@
 //! Where volumes may be used.
 //!
-//! Publishing makes a volume current on a node. Which node, and whether for reading only, is a label of the volume,
-//! so that it outlives the driver and is found wherever the volume is: `published-rw.cove.csi.storage` or
-//! `published-ro.cove.csi.storage`, with the node's id. Whoever takes the labels away takes the record away.
+//! Publishing makes a volume current on a node and notes that in a label of the volume (`cove_hub::published`).
 
 use std::collections::{BTreeMap, HashMap};
 
+use cove_hub::published::Published;
 use cove_hub::volume_hub::{EnsureCached, ModifyVolume, Volume};
 use cove_types::NodeId;
 use rustix::mount::MountFlags;
@@ -17,46 +16,8 @@ use crate::request::{node_id, required, volume_id};
 use crate::status::CallError;
 use crate::thing::Thing;
 
-/// The label of a volume that is published for writing; its value is the node.
-const PUBLISHED_RW: &str = "published-rw.cove.csi.storage";
-
-/// The label of a volume that is published for reading only; its value is the node.
-const PUBLISHED_RO: &str = "published-ro.cove.csi.storage";
-
 /// What the node is told of a volume that is published for reading only.
 pub(crate) const READONLY_CONTEXT: &str = "cove.csi.storage/readonly";
-
-/// Where a volume is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Published<'a> {
-    pub(super) node: &'a str,
-    pub(super) read_only: bool,
-}
-
-impl<'a> Published<'a> {
-    /// What the labels of a volume tell; none when it is published nowhere.
-    pub(super) fn of(labels: &'a BTreeMap<String, String>) -> Option<Self> {
-        let label = |key: &str, read_only| {
-            labels.get(key).map(|node| Self { node: node.as_str(), read_only })
-        };
-        label(PUBLISHED_RW, false).or_else(|| label(PUBLISHED_RO, true))
-    }
-
-    /// The labels of a volume that is published so, or nowhere.
-    fn set(
-        labels: &BTreeMap<String, String>,
-        published: Option<Published<'_>>,
-    ) -> BTreeMap<String, String> {
-        let mut labels = labels.clone();
-        labels.remove(PUBLISHED_RW);
-        labels.remove(PUBLISHED_RO);
-        if let Some(Published { node, read_only }) = published {
-            let key = if read_only { PUBLISHED_RO } else { PUBLISHED_RW };
-            labels.insert(key.to_owned(), node.to_owned());
-        }
-        labels
-    }
-}
 
 /// Whether a volume is published as is asked already; refused when it is published otherwise.
 fn is_published(volume: &Volume, wanted: Published<'_>) -> Result<bool, CallError> {
@@ -171,19 +132,6 @@ mod tests {
 
     fn published(node: &str, read_only: bool) -> Published<'_> {
         Published { node, read_only }
-    }
-
-    #[test]
-    fn where_a_volume_is_published_stands_in_its_labels() {
-        let mine = BTreeMap::from([("mine".to_owned(), "kept".to_owned())]);
-        assert_eq!(Published::of(&mine), None);
-        for wanted in [published("a", false), published("a", true)] {
-            let labels = Published::set(&mine, Some(wanted));
-            assert_eq!(Published::of(&labels), Some(wanted));
-            let other = Published::set(&labels, Some(published("b", true)));
-            assert_eq!(Published::of(&other), Some(published("b", true)));
-            assert_eq!(Published::set(&labels, None), mine);
-        }
     }
 
     #[test]

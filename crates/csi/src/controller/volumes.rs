@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use cove_content::spec::QUOTA_BYTES;
 use cove_hub::in_flight::InFlight;
+use cove_hub::published::Published;
 use cove_hub::volume_hub::{
     CreateVolume, ModifyVolume, PageRequest, QuotaRange, Volume, VolumeReport, VolumeSource,
 };
 use cove_types::VolumeId;
 
 use super::Controller;
-use super::publishing::Published;
 use crate::capability::{access, check_all};
 use crate::health::{as_field, health};
 use crate::paging;

@@ -274,6 +274,10 @@ async fn fields_of_a_newer_version_are_left_out() {
     };
     let path = "/cove.hub.v1.VolumeHub/TriggerSync".parse().unwrap();
     let status = rpc.unary(tonic::Request::new(request), path, codec).await.unwrap_err();
-    assert_eq!(status.message(), "the page token is none of this list", "the Hub's own words");
+    assert_eq!(
+        status.message(),
+        "field \"page_token\": it is no token of this list",
+        "the Hub's own words"
+    );
     assert_eq!(world.hub.calls(), ["sync vol"]);
 }

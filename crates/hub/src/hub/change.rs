@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cove_content::volumes::Restore;
+use cove_content::volumes::{Restore, VolumeFilter};
 use cove_types::{OperationId, SnapshotId, VolumeId};
 use futures::FutureExt;
 use futures::future::ready;
 use serde_json::json;
 
 use crate::hub::{Inner, Rest};
+use crate::nodes::Observed;
 use crate::plan::{self, Delete, DeleteSnapshot, Modify};
 use crate::request::{PRINCIPAL, call, check_service};
 use crate::thing::Thing;
@@ -23,7 +24,7 @@ impl Inner {
         operation: OperationId,
     ) -> Result<Rest<()>, HubError> {
         let _under_way = self.in_flight.begin(vec![Thing::Volume(volume.clone())])?;
-        let observed = self.nodes.observe(&volume).await?;
+        let observed = self.observe_meant(&volume).await?;
         let (node, operation) = match plan::delete(&observed.view, &volume, &operation)? {
             Delete::Gone => return Ok(ready(Ok(())).boxed()),
             Delete::Delete { node, operation } => (node, operation),
@@ -37,6 +38,17 @@ impl Inner {
         Ok(ready(Ok(())).boxed())
     }
 
+    /// Looks at one volume; where it is not there, also at those that are called as its id is, which may be meant.
+    async fn observe_meant(&self, volume: &VolumeId) -> Result<Observed, HubError> {
+        let observed = self.nodes.observe(volume).await?;
+        if observed.view.volumes.contains_key(volume) {
+            return Ok(observed);
+        }
+        let names = [volume.to_string()].into();
+        let called = VolumeFilter { ids: [volume.clone()].into(), names };
+        self.nodes.observe_some(&called).await
+    }
+
     /// Nobody is kept out meanwhile: it ends when it is saved, and a repetition is the same operation for the node, so
     /// that both wait for one end.
     pub(super) async fn delete_snapshot(
@@ -44,7 +56,7 @@ impl Inner {
         snapshot: &SnapshotId,
         operation: &OperationId,
     ) -> Result<(), HubError> {
-        let mut observed = self.nodes.observe(&snapshot.volume).await?;
+        let mut observed = self.observe_meant(&snapshot.volume).await?;
         self.nodes.observe_snapshot(&mut observed, snapshot).await?;
         let (node, operation) = match plan::delete_snapshot(&observed.view, snapshot, operation)? {
             DeleteSnapshot::Gone => return Ok(()),

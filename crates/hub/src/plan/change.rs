@@ -1,9 +1,10 @@
 //! What changes of volumes and snapshots that are there.
 
-use cove_content::spec::{SpecChange, check_quota_bytes};
-use cove_types::{EntryKind, ErrorKind, NodeId, OperationId, SnapshotId, VolumeId};
+use cove_content::spec::{SpecChange, VolumeSpec, check_quota_bytes};
+use cove_types::{EntryKind, ErrorKind, NodeId, OperationId, SnapshotId, VolumeId, escape_bytes};
 
 use super::{View, VolumeState, refused};
+use crate::published::Published;
 use crate::volume_hub::{ModifyVolume, RestoreVolume};
 use crate::{HubError, parameters, request};
 
@@ -21,21 +22,56 @@ pub enum Delete {
     },
 }
 
-/// Decides about a volume that is to be deleted. One that is a project's workspace is deleted with its project.
+/// Decides about a volume that is to be deleted. One that is a project's workspace is deleted with its project, one
+/// that is published when it is no more, and one that is named by its name is not.
 ///
 /// # Errors
 ///
 /// [`HubError`].
 pub fn delete(view: &View, volume: &VolumeId, operation: &OperationId) -> Result<Delete, HubError> {
-    let found = view.find(volume)?;
-    let Some(found) = found.filter(|found| found.state != VolumeState::Deleted) else {
+    let Some(found) = view.find(volume)? else {
+        check_no_name(view, "volume", volume)?;
         return Ok(Delete::Gone);
     };
+    if found.state == VolumeState::Deleted {
+        return Ok(Delete::Gone);
+    }
     if let Some(project) = found.project() {
         return Err(HubError::IsWorkspace { volume: volume.clone(), project: project.to_string() });
     }
+    check_unpublished(volume, &found.spec)?;
     let operation = request::whole_of(operation, volume);
     Ok(Delete::Delete { node: found.node.clone(), operation })
+}
+
+/// Decides whether a volume may go to the trash. One that lies there already is as good.
+///
+/// # Errors
+///
+/// [`HubError`].
+pub fn trash(volume: &VolumeId, state: VolumeState, spec: &VolumeSpec) -> Result<(), HubError> {
+    match state {
+        VolumeState::Live => check_unpublished(volume, spec),
+        VolumeState::Trashed | VolumeState::Deleted => Ok(()),
+    }
+}
+
+/// Refuses to take away what is used where it is published.
+fn check_unpublished(volume: &VolumeId, spec: &VolumeSpec) -> Result<(), HubError> {
+    let Some(published) = Published::of(&spec.labels) else { return Ok(()) };
+    Err(HubError::IsPublished {
+        volume: volume.clone(),
+        node: escape_bytes(published.node.as_bytes()),
+        label: published.label(),
+    })
+}
+
+/// Refuses to call gone what is no id and is what a live volume is called.
+fn check_no_name(view: &View, field: &'static str, id: &VolumeId) -> Result<(), HubError> {
+    let called = view.live_called(id.as_str()).next();
+    called.map_or(Ok(()), |(volume, _)| {
+        Err(HubError::NameForId { field, name: id.clone(), volume: volume.clone() })
+    })
 }
 
 /// What becomes of a request to delete a snapshot.
@@ -64,6 +100,9 @@ pub fn delete_snapshot(
     operation: &OperationId,
 ) -> Result<DeleteSnapshot, HubError> {
     let Some((volume, found)) = view.find_snapshot(snapshot)? else {
+        if !view.volumes.contains_key(&snapshot.volume) {
+            check_no_name(view, "snapshot", &snapshot.volume)?;
+        }
         return Ok(DeleteSnapshot::Gone);
     };
     if found.kind != EntryKind::Csi {

@@ -2,9 +2,10 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::{EntryId, ErrorKind, chain};
+use cove_types::{EntryId, chain};
 
 use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed};
+use crate::in_use::refuse_mounts;
 use crate::node::Inner;
 use crate::save::unread;
 use crate::volume::{Turn, Volume};
@@ -30,7 +31,7 @@ pub(crate) fn delete(
         // one of them may be kept alone
         return Err(VolumeError::EntriesUnread { count });
     }
-    refuse_mounted(inner, volume)?;
+    refuse_mounts(&*inner.pool, &volume.id, "", "")?;
     // nobody is in the middle of a change of files that would be left
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let end = enqueue(inner, volume, pending_of(call, &volume.id, Work::Delete))?;
@@ -69,19 +70,6 @@ fn end_of_queued(volume: &Volume, is_it: impl Fn(&Work) -> bool) -> Asked {
     match queued.map(|pending| pending.operation) {
         Some(operation) => Asked::Pending(state.end_of(&operation)),
         None => Asked::Ended(Box::default()),
-    }
-}
-
-/// Refuses a volume parts of which are mounted by themselves: whoever uses them would lose them in the middle.
-fn refuse_mounted(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
-    let live = SubvolumePath::Volume(volume.id.clone());
-    let mounts = inner.pool.mounts(&live).map_err(pool_failed("failed to look for mounts"))?;
-    match mounts.first() {
-        None => Ok(()),
-        Some(at) => Err(VolumeError::Refused {
-            kind: ErrorKind::Precondition,
-            what: format!("volume {} is in use: it is mounted at {}", volume.id, at.display()),
-        }),
     }
 }
 

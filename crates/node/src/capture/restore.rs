@@ -19,7 +19,7 @@ use crate::capture::{
     Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
     sub, unlawful,
 };
-use crate::in_use::refuse_writers;
+use crate::in_use::{refuse_mounts, refuse_writers};
 use crate::node::{DISCARDED_DAYS, Inner, stored_row};
 use crate::recover::ensure_place;
 use crate::volume::{Known, Turn, Volume};
@@ -34,7 +34,7 @@ pub(crate) fn prepare_restore(
 ) -> Result<Built, VolumeError> {
     // before all of it is fetched; it may change until it is there, and is asked again
     refuse_restore(inner, volume, restore)?;
-    refuse_nested(inner, volume, restore)?;
+    refuse_swap(inner, volume, restore)?;
     build_entry(inner, volume, &restore.entry, &volume.id, &call.progress)
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn restore(
         return Ok(asked);
     }
     refuse_restore(inner, volume, restore)?;
-    refuse_nested(inner, volume, restore)?;
+    refuse_swap(inner, volume, restore)?;
     tidy(inner, volume);
     if let Err(error) = look_at_replaced(inner, volume) {
         // it goes with what is swapped out, and is looked at there
@@ -162,12 +162,20 @@ pub(crate) fn refuse_restore(
     refuse_writers(&inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
 }
 
-/// Refuses while another subvolume is nested in the files, unless it is forced: what is in there is in no entry, and would go
-/// with what is swapped out. Costs a search of the pool's tree of subvolumes.
-fn refuse_nested(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
+/// Refuses what would not come with a swap of the whole, unless it is forced: what is mounted of the live subvolume
+/// stays on what is swapped out, and subvolumes that are nested in it go with that.
+fn refuse_swap(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
     if restore.force {
         return Ok(());
     }
+    let (but, or) = (", which would stay on the state before", ", or restore with --force");
+    refuse_mounts(&*inner.pool, &volume.id, but, or)?;
+    refuse_nested(inner, volume)
+}
+
+/// Refuses while another subvolume is nested in the files: what is in there is in no entry, and would go with what is
+/// swapped out. Costs a search of the pool's tree of subvolumes.
+fn refuse_nested(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
     let failed = || pool_failed("failed to look for other subvolumes in the files");
     if inner.pool.find(&live).map_err(failed())?.is_none() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cove_content::head::{HeadObject, HeadState};
 use cove_content::spec::SpecChange;
 use cove_content::volumes::{
-    Captured, Moment, NewEntry, Snapshot, VolumeError, VolumeFilter, Volumes,
+    Captured, Moment, NewEntry, Restore, Snapshot, VolumeError, VolumeFilter, Volumes,
 };
 use cove_objects::{Fault, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
@@ -380,20 +380,61 @@ async fn what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused(is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_mounted_is_not_deleted() {
-    if !crate::world::is_root("what_is_mounted_is_not_deleted") {
+async fn what_is_mounted_is_neither_deleted_nor_trashed_nor_restored() {
+    if !crate::world::is_root("what_is_mounted_is_neither_deleted_nor_trashed_nor_restored") {
         return;
     }
     let mut home = Home::new(&memory(), true);
     home.up().await;
     let volume = home.create("shop").await;
     let target = tempfile::tempdir().unwrap();
+    home.write(&volume, "file", "old").await;
+    let entry = home.snapshot(&volume).await;
     let files = home.files(&volume).await;
     rustix::mount::mount_bind(&files, target.path()).unwrap();
     let refused = home.node().delete(home.call(u32::MAX), volume.clone()).await.err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::Precondition);
     assert!(refused.to_string().contains(target.path().to_str().unwrap()), "{refused}");
     home.write(&volume, "file", "text").await;
+    let place = target.path().display();
+    let told = format!(
+        "volume {volume} is in use: it is mounted at {place}; unmount it there first (if by a pod, end the pod)"
+    );
+    let refused = home.node().set_trashed(home.call(u32::MAX), volume.clone(), true).await;
+    assert_eq!(refused.unwrap_err().to_string(), told);
+    let restore = |paths: Vec<cove_types::TreePath>, force| Restore {
+        entry,
+        paths,
+        force,
+        author: "tester".into(),
+        keep: 3,
+    };
+    let whole = |force| {
+        home.node().restore(home.call(u32::MAX), volume.clone(), restore(Vec::new(), force))
+    };
+    let refused = whole(false).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "volume {volume} is in use: it is mounted at {place}, which would stay on the state before; unmount it \
+             there first (if by a pod, end the pod), or restore with --force"
+        )
+    );
+    let there = || std::fs::read_to_string(target.path().join("file")).unwrap();
+    assert_eq!(there(), "text");
+    // of paths the files come to where they are mounted, too
+    let paths = restore(vec![cove_types::TreePath::from_bytes(b"file").unwrap()], false);
+    let of_paths = home.node().restore(home.call(u32::MAX), volume.clone(), paths).await;
+    of_paths.unwrap().saved.await.unwrap();
+    assert_eq!(there(), "old");
+    home.write(&volume, "file", "text").await;
+    whole(true).await.unwrap().saved.await.unwrap();
+    assert_eq!(there(), "text", "it stays on the state before");
+    // what is mounted is none of its files any more
+    let trash = |trashed| home.node().set_trashed(home.call(u32::MAX), volume.clone(), trashed);
+    trash(true).await.unwrap();
+    trash(false).await.unwrap();
     rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
     delete(&home, &volume).await;
     home.down().await;

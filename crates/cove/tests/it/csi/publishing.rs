@@ -214,6 +214,19 @@ fn a_volume_becomes_the_workspace_of_a_project_and_is_deleted_with_it_alone() {
     fs::write(target.join("file"), "of the pod, later").unwrap();
     assert_eq!(driver.cove.text(&["files", "cat", "shop:/file"]), "of the pod, later");
     let snapshot = driver.snapshot("of a workspace", &volume).unwrap().snapshot_id;
+    // under its pod it goes neither back nor to the trash, published or not
+    let first = driver.cove.snapshot("shop", "first");
+    let place = target.display().to_string();
+    let refused = |arguments: &[&str], said: &str| {
+        let refused = driver.cove.cove(arguments);
+        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    };
+    refused(&["restore", "shop", &first], &place);
+    refused(&["rm", "shop"], "published on node n1");
+    driver.controller_unpublish(&volume).unwrap();
+    refused(&["rm", "shop"], &place);
+    assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "of the pod, later");
     driver.unpublish(&volume, "pod");
 
     let refused = driver.delete(&volume).unwrap_err();

@@ -36,6 +36,41 @@ async fn a_workspace_and_what_is_mounted_are_not_deleted() {
 }
 
 #[tokio::test]
+async fn what_is_published_is_deleted_when_it_is_no_more() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let published = ModifyVolume {
+        labels: Some(labels([("published-rw.cove.csi.storage", "a")])),
+        ..change(&world, &volume)
+    };
+    world.hub.modify_volume(published).await.unwrap();
+    let refused = world.hub.delete_volume(volume.clone(), world.operation()).await;
+    assert!(matches!(refused, Err(HubError::IsPublished { .. })), "{refused:?}");
+    assert_eq!(world.fake.count(), 1);
+    let taken_away = ModifyVolume { labels: Some(labels([])), ..change(&world, &volume) };
+    world.hub.modify_volume(taken_away).await.unwrap();
+    world.delete(&volume).await;
+    assert_eq!(world.fake.count(), 0);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_named_by_its_name_is_not_called_deleted() {
+    let world = World::new();
+    let volume = world.create("intake").await;
+    let named: VolumeId = "intake".parse().unwrap();
+    let refused = world.hub.delete_volume(named.clone(), world.operation()).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("field \"volume\": \"intake\" is the name of volume {volume}; its id is wanted")
+    );
+    let snapshot = "intake@abcdefghij2a".parse().unwrap();
+    let refused = world.hub.delete_snapshot(snapshot, world.operation()).await;
+    assert!(matches!(refused, Err(HubError::NameForId { .. })), "{refused:?}");
+    world.delete(&volume).await;
+    world.delete(&named).await;
+}
+
+#[tokio::test]
 async fn a_volume_becomes_what_was_asked_and_is_not_written_again() {
     let world = World::new();
     let volume = world.create("a").await;

@@ -102,6 +102,28 @@ async fn a_volume_does_not_become_a_projects_workspace_while_it_is_deleted() {
     deletes.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_project_whose_volume_is_published_does_not_go_to_the_trash() {
+    let world = World::new();
+    let shop = world.workspace("shop").await;
+    let published = labels([("published-ro.cove.csi.storage", "a")]);
+    world.fake.change(&shop, |held| held.spec.labels = published);
+    let ask = |n: u8| call(OperationId::new(1, [n; 12]), "test", &json!(n));
+    let refused = world.hub.set_trashed(ask(1), shop.clone(), true).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(refused.to_string().contains("it is published on node a"), "{refused}");
+    assert_eq!(world.fake.look(&shop).trashed_at, None);
+    world.fake.change(&shop, |held| held.spec.labels.clear());
+    for _ in 0..2 {
+        world.hub.set_trashed(ask(2), shop.clone(), true).await.unwrap();
+    }
+    world.fake.change(&shop, |held| {
+        held.spec.labels = labels([("published-ro.cove.csi.storage", "a")]);
+    });
+    world.hub.set_trashed(ask(2), shop.clone(), true).await.expect("it lies there");
+    world.hub.set_trashed(ask(3), shop.clone(), false).await.expect("it comes back all the same");
+}
+
 impl Hub {
     async fn snapshots_on(
         &self,

@@ -80,6 +80,47 @@ fn a_volume_that_stands_alone_is_deleted_and_a_workspace_is_not() {
     }
 }
 
+const IN_USE: &str = "Precondition: volume vol-a is in use: it is published on node n; unpublish it there first, or, \
+     if whoever published it is gone for good, take its label ";
+
+#[test]
+fn a_volume_that_is_published_is_neither_deleted_nor_moved_to_the_trash() {
+    for label in ["published-rw.cove.csi.storage", "published-ro.cove.csi.storage"] {
+        let mut view = both();
+        let found = view.volumes.get_mut(&id("vol-a")).unwrap();
+        found.spec.labels = labels([("other", "x"), (label, "n")]);
+        let spec = found.spec.clone();
+        let expected = format!("{IN_USE}{label} away with ModifyVolume");
+        let refused = delete(&view, &id("vol-a"), &operation(1)).unwrap_err();
+        assert_eq!(refusal(&refused), expected);
+        let refused = trash(&id("vol-a"), VolumeState::Live, &spec).unwrap_err();
+        assert_eq!(refusal(&refused), expected);
+        trash(&id("vol-a"), VolumeState::Trashed, &spec).unwrap();
+    }
+    trash(&id("vol-a"), VolumeState::Live, &both().volumes[&id("vol-a")].spec).unwrap();
+}
+
+#[test]
+fn the_name_of_a_volume_is_not_taken_for_an_id_of_nothing() {
+    let mut view = both();
+    let refused = delete(&view, &id("z"), &operation(1));
+    assert_eq!(refused.unwrap(), Delete::Gone, "nothing is called so");
+    for (called, volume) in [("a", "vol-a"), ("c", "vol-c")] {
+        let expected = |field: &str| {
+            format!(
+                "Invalid: field \"{field}\": \"{called}\" is the name of volume {volume}; its id is wanted"
+            )
+        };
+        let refused = delete(&view, &id(called), &operation(1)).unwrap_err();
+        assert_eq!(refusal(&refused), expected("volume"));
+        let snapshot = format!("{called}@abcdefghij2a").parse().unwrap();
+        let refused = delete_snapshot(&view, &snapshot, &operation(1)).unwrap_err();
+        assert_eq!(refusal(&refused), expected("snapshot"));
+        view.volumes.get_mut(&id(volume)).unwrap().state = VolumeState::Trashed;
+        assert_eq!(delete(&view, &id(called), &operation(1)).unwrap(), Delete::Gone);
+    }
+}
+
 #[test]
 fn a_snapshot_that_was_asked_for_by_name_is_deleted_and_an_entry_of_a_timeline_is_not() {
     let planned = |text: &str| delete_snapshot(&both(), &text.parse().unwrap(), &operation(1));
