@@ -1,7 +1,8 @@
 //! Hub and node in two processes of one machine.
 //!
 //! A node tells the Hub every few seconds that it is there and where its socket is; a Hub that was started anew
-//! knows it within that time. Either may be killed at any moment and started again.
+//! knows it within that time. Either may be killed at any moment and started again. A Hub has one node for now: the
+//! one that came first, until that Hub ends.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use cove_env::Env;
 use cove_hub::{Hub, HubError, VolumeHub};
 use cove_hub_grpc::{HubClient, NodeRegistration, NodeRegistry};
 use cove_node_grpc::NodeClient;
-use cove_types::{Classify, chain};
+use cove_types::{Classify, ErrorKind, NodeId, chain};
 use cove_workspace::Workspaces;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ use crate::failure::Failure;
 
 /// How often a node says that it is there.
 const REGISTER_EVERY: Duration = Duration::from_secs(2);
+/// After how many attempts without an answer a node says that it has none. A Hub that is started with it, or anew, is
+/// there before.
+const TOLD_AFTER: u32 = 2;
 /// How long a Hub waits before it asks a node again that does not answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -67,10 +71,10 @@ pub fn run_node(args: UpArgs, hub: PathBuf) -> anyhow::Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-/// The nodes that have come to a Hub.
+/// The node that has come to a Hub.
 struct Registry {
     hub: Hub,
-    known: Mutex<Vec<NodeRegistration>>,
+    known: Mutex<Option<NodeRegistration>>,
     /// The first that came.
     first: watch::Sender<Option<NodeRegistration>>,
 }
@@ -78,21 +82,18 @@ struct Registry {
 impl NodeRegistry for Registry {
     fn register(&self, node: NodeRegistration) -> Result<(), HubError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&node) {
-            return Ok(());
-        }
+        let replaced = match admit(known.as_ref(), &node)? {
+            Admitted::Known => return Ok(()),
+            Admitted::First => None,
+            Admitted::InPlaceOf(other) => Some(other),
+        };
         tracing::info!(node = %node.node, socket = %node.socket.display(), "a node has come");
         let volumes: Arc<dyn Volumes> = Arc::new(NodeClient::unix(node.socket.clone()));
         self.hub.put_node(node.node.clone(), volumes);
-        // one that is called otherwise since it was started anew is the same one
-        let is_same =
-            |other: &NodeRegistration| other.node == node.node || other.socket == node.socket;
-        for other in known.extract_if(.., |other| is_same(other)) {
-            if other.node != node.node {
-                self.hub.remove_node(&other.node);
-            }
+        if let Some(other) = replaced.filter(|other| *other != node.node) {
+            self.hub.remove_node(&other);
         }
-        known.push(node.clone());
+        *known = Some(node.clone());
         drop(known);
         self.first.send_if_modified(|first| {
             let is_first = first.is_none();
@@ -100,6 +101,31 @@ impl NodeRegistry for Registry {
             is_first
         });
         Ok(())
+    }
+}
+
+/// What a node is to a Hub to which it comes.
+#[derive(Debug, PartialEq, Eq)]
+enum Admitted {
+    /// The one that it knows.
+    Known,
+    /// The first one.
+    First,
+    /// The one that it knows, which was started anew and was called so before.
+    InPlaceOf(NodeId),
+}
+
+/// Decides whether a node may come. There is one: volumes of a second would be asked for, and missed when it is gone,
+/// in every list.
+fn admit(known: Option<&NodeRegistration>, node: &NodeRegistration) -> Result<Admitted, HubError> {
+    match known {
+        None => Ok(Admitted::First),
+        Some(known) if known == node => Ok(Admitted::Known),
+        // whoever serves the socket of a home is the only one there
+        Some(known) if known.socket == node.socket => Ok(Admitted::InPlaceOf(known.node.clone())),
+        Some(known) => {
+            Err(HubError::AnotherNode { known: known.node.clone(), socket: known.socket.clone() })
+        }
     }
 }
 
@@ -186,7 +212,7 @@ async fn reconcile(workspaces: &Workspaces) -> Result<(), Failure> {
     loop {
         match workspaces.reconcile().await {
             Ok(_) => return Ok(()),
-            Err(error) if error.kind() == cove_types::ErrorKind::Unavailable => {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::info!(%error, "the node does not answer yet");
                 tokio::time::sleep(ASK_AGAIN).await;
             }
@@ -250,10 +276,11 @@ async fn serve_until(
     listen::serve_csi(&mut doors, &csi, &args.csi, || ended(stopping.clone()))?;
     listen::write_down(home, STORE_FILE, &own_node::store_url(args));
     let registration = NodeRegistration { node: id.clone(), socket: socket.clone(), saved_to };
-    let registering = tokio::spawn(register(client, registration));
     eprintln!("node {id} is ready at {}, and tells the hub at {}", socket.display(), hub.display());
-    ending.wait().await;
-    registering.abort();
+    let refused = tokio::select! {
+        refused = register(client, registration) => Some(refused),
+        () = ending.wait() => None,
+    };
     let _ = stop.send(true);
     let mut served = std::pin::pin!(doors.join_all());
     if tokio::time::timeout(STOP_WAIT, &mut served).await.is_err() {
@@ -261,26 +288,70 @@ async fn serve_until(
         node.end_waiting();
         let _ = tokio::time::timeout(STOP_WAIT, served).await;
     }
-    Ok(())
+    let what = || format!("the hub at {} does not take this node", hub.display());
+    refused.map_or(Ok(()), |error| Err(Failure::caused(what(), &error, error.kind()).into()))
 }
 
-/// Says every few seconds that this node is there, whatever becomes of the Hub.
-async fn register(hub: HubClient, node: NodeRegistration) {
-    let mut is_known = false;
+/// Says every few seconds that this node is there, whatever becomes of the Hub. Ends only where the Hub has another
+/// node and has never known this one: later pods use it.
+async fn register(hub: HubClient, node: NodeRegistration) -> HubError {
+    let (mut is_known, mut was_known, mut failed) = (false, false, 0_u32);
     loop {
         match hub.register_node(&node).await {
-            Ok(()) if !is_known => {
-                tracing::info!("the hub knows this node");
-                is_known = true;
+            Ok(()) => {
+                if !is_known {
+                    tracing::info!("the hub knows this node");
+                }
+                if failed >= TOLD_AFTER {
+                    eprintln!("the hub answers, and knows this node");
+                }
+                (is_known, was_known, failed) = (true, true, 0);
             }
-            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Precondition && !was_known => return error,
             Err(error) => {
                 if is_known {
-                    tracing::warn!(error = chain(&error), "the hub does not answer");
+                    tracing::warn!(error = chain(&error), "the hub does not know this node now");
                 }
                 is_known = false;
+                failed = failed.saturating_add(1);
+                if failed == TOLD_AFTER {
+                    let every = REGISTER_EVERY.as_secs();
+                    eprintln!(
+                        "{}; this node goes on and tries again every {every} s",
+                        chain(&error)
+                    );
+                }
             }
         }
         tokio::time::sleep(REGISTER_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, socket: &str) -> NodeRegistration {
+        let (node, saved_to) = (id.parse().unwrap(), "this_disk".into());
+        NodeRegistration { node, socket: socket.into(), saved_to }
+    }
+
+    #[test]
+    fn a_hub_has_the_node_that_came_first() {
+        let known = node("a", "/a/node.sock");
+        let admitted = |node: &NodeRegistration| {
+            admit(Some(&known), node).map_err(|error| (error.kind(), error.to_string()))
+        };
+        assert_eq!(admit(None, &known).unwrap(), Admitted::First);
+        assert_eq!(admitted(&known), Ok(Admitted::Known));
+        let elsewhere = NodeRegistration { saved_to: "s3://b".into(), ..known.clone() };
+        for again in [node("b", "/a/node.sock"), elsewhere] {
+            assert_eq!(admitted(&again), Ok(Admitted::InPlaceOf("a".parse().unwrap())));
+        }
+        let refused = "node a at /a/node.sock is the node of this hub, which has one for now: end this one; to have \
+                       it instead, end that one and start the hub again";
+        for another in [node("b", "/b/node.sock"), node("a", "/b/node.sock")] {
+            assert_eq!(admitted(&another), Err((ErrorKind::Precondition, refused.to_owned())));
+        }
     }
 }

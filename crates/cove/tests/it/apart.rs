@@ -214,6 +214,13 @@ fn down_ends_a_hub_that_waits_for_a_node_and_a_node_that_waits_for_a_hub() {
         }
         let is_there = || if cove.at(socket).exists() { Ok(()) } else { Err(cove.log()) };
         poll("it serves", is_there);
+        if home == "node" {
+            let nobody = format!("no hub answers at {}", cove.at("h.sock").display());
+            poll("it says that no hub answers", || match cove.log() {
+                log if log.contains(&nobody) && log.contains("tries again every 2 s") => Ok(()),
+                log => Err(log),
+            });
+        }
         run(cove.program(home).arg("down"), b"").success();
         let child = if home == "hub" { &mut cove.hub } else { &mut cove.node };
         assert!(wait_for(&mut child.take().unwrap()).success(), "{home}: {}", cove.log());
@@ -221,6 +228,26 @@ fn down_ends_a_hub_that_waits_for_a_node_and_a_node_that_waits_for_a_hub() {
         let again = run(cove.program(home).arg("down"), b"").success();
         assert!(again.stderr.contains("no Cove is running"), "{}", again.stderr);
     }
+}
+
+#[test]
+fn a_second_node_is_refused_and_says_so_and_the_first_is_well() {
+    let Some(mut cove) = Apart::start() else { return };
+    let mut second = cove.program("second");
+    second.args(["node", "--pool-bytes", "256MiB", "--node-id", "n2"]);
+    second.args(["--hub", &cove.endpoint("h.sock")]);
+    let refused = run(&mut second, b"");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let first = cove.at("node/node.sock");
+    let told = format!("node n1 at {} is the node of this hub", first.display());
+    assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+    cove.cove(&["volume", "ls"]).success();
+    // nor does it come in while the first is gone, which comes back
+    Apart::kill(&mut cove.node);
+    assert_eq!(run(&mut second, b"").code, 4);
+    cove.start_node();
+    cove.ready();
+    cove.cove(&["volume", "ls"]).success();
 }
 
 #[test]
