@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -74,11 +74,11 @@ pub enum Verb {
         /// Copy this directory into it, dependencies and all
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         from: Option<PathBuf>,
-        /// Make it of a volume that is no project's, as it is; `cove volume ls` lists them
+        /// Make it of a volume that is no project's, by id or name, as it is; `cove volume ls` lists them
         #[arg(long, value_name = "VOLUME", conflicts_with = "from")]
         volume: Option<String>,
-        /// The most that may be written to it, such as 20GiB; at least 1MiB [default: no limit]
-        #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+        /// The most that may be written to it, 1MiB to 1EiB, such as 20GiB [default: no limit]
+        #[arg(long, value_name = "SIZE", value_parser = parse_quota)]
         quota: Option<u64>,
         #[command(flatten)]
         wait: WaitFlags,
@@ -368,7 +368,7 @@ pub enum VolumeVerb {
     #[command(after_help = "Examples:\n\
         \x20 cove volume status vol-k5q3…")]
     Status {
-        /// Its id
+        /// Its id, or its name
         #[arg(value_name = "VOLUME")]
         volume: String,
     },
@@ -600,7 +600,7 @@ pub struct UpFlags {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
     /// Where the API listens, on loopback [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
     #[command(flatten)]
     pub disk: DiskFlags,
@@ -611,7 +611,7 @@ pub struct UpFlags {
 /// What a node stands on.
 #[derive(Debug, Clone, Args)]
 pub struct DiskFlags {
-    /// Its first size in bytes, or with KiB, MiB, GiB, TiB [default: 1/4 of what is free, 4 GiB at least]
+    /// Its first size in bytes, or with KiB, MiB, GiB, TiB, PiB, EiB [default: 1/4 of what is free, 4 GiB at least]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub pool_bytes: Option<u64>,
     /// A directory on btrfs as the pool [default: a loop file in the home]
@@ -640,10 +640,10 @@ pub struct HubFlags {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
     /// Where the Volume Hub is served [default: unix://HOME/hub.sock]
-    #[arg(long, value_name = "unix:///PATH", value_parser = parse_socket)]
+    #[arg(long, value_name = "unix:///PATH", value_parser = parse_endpoint)]
     pub listen: Option<PathBuf>,
     /// Where the API listens, on loopback [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub http_listen: Option<SocketAddr>,
 }
 
@@ -668,17 +668,58 @@ pub struct NodeFlags {
     pub csi: CsiFlags,
 }
 
-/// Reads where the Hub is; over the network it would need TLS with certificates of both sides, which is to come.
+/// The longest path of a socket that programs reach by its name, in bytes (`sun_path` in unix(7), less the NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Reads `unix:///PATH` or `unix:/PATH`. Nothing else is taken: of `unix://run/x.sock` other programs take `run` for
+/// a host. Over the network it would need TLS with certificates of both sides, which is to come.
 fn parse_socket(text: &str) -> Result<PathBuf, String> {
-    match cove_csi::parse_endpoint(text) {
-        Ok(path) => Ok(path),
-        Err(_)
-            if text.starts_with("tcp:") || text.starts_with("http") || text.starts_with("dns:") =>
-        {
-            Err("plain text is spoken over unix sockets alone: give unix:///PATH".to_owned())
-        }
-        Err(error) => Err(error.to_string()),
+    if ["tcp:", "http", "dns:"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Err("plain text is spoken over unix sockets alone: give unix:///PATH".to_owned());
     }
+    let path = cove_csi::parse_endpoint(text).map_err(|error| error.to_string())?;
+    match text.starts_with("unix:") && path.is_absolute() {
+        true => Ok(path),
+        false => Err("a socket is written unix:///PATH, with an absolute path".to_owned()),
+    }
+}
+
+/// Reads where a socket is to be made that other programs reach by its path.
+fn parse_endpoint(text: &str) -> Result<PathBuf, String> {
+    let path = parse_socket(text)?;
+    within_reach(&path)?;
+    Ok(path)
+}
+
+/// Refuses the path of a socket that no program can connect to.
+fn within_reach(socket: &Path) -> Result<(), String> {
+    match socket.as_os_str().len() {
+        0..=SOCKET_PATH_BYTES_MAX => Ok(()),
+        length => Err(format!(
+            "a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes, this one has {length}"
+        )),
+    }
+}
+
+/// Reads kubelet's directory, in which a socket is made.
+fn parse_registration(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("give the directory that kubelet watches".to_owned());
+    }
+    let directory = std::path::absolute(text).map_err(|error| error.to_string())?;
+    let socket = cove_csi::registration_socket(&directory);
+    within_reach(&socket).map_err(|why| format!("{why}: {}", socket.display()))?;
+    Ok(directory)
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address is ADDR:PORT, such as 127.0.0.1:7070".to_owned())
+}
+
+fn parse_volumes_max(text: &str) -> Result<NonZeroU32, String> {
+    let most = u32::MAX;
+    text.parse()
+        .map_err(|_| format!("a number of volumes is 1 to {most}; for any number leave it out"))
 }
 
 /// How the Container Storage Interface is served.
@@ -686,22 +727,22 @@ fn parse_socket(text: &str) -> Result<PathBuf, String> {
 #[command(next_help_heading = "Container Storage Interface")]
 pub struct CsiFlags {
     /// Serve it at this socket: Identity, Controller, GroupController and Node
-    #[arg(long, value_name = "unix:///PATH", value_parser = cove_csi::parse_endpoint)]
+    #[arg(long, value_name = "unix:///PATH", value_parser = parse_endpoint)]
     pub csi_endpoint: Option<PathBuf>,
     /// Serve Controller and GroupController at this one instead
-    #[arg(long, value_name = "unix:///PATH", value_parser = cove_csi::parse_endpoint, requires = "csi_endpoint")]
+    #[arg(long, value_name = "unix:///PATH", value_parser = parse_endpoint, requires = "csi_endpoint")]
     pub csi_controller_endpoint: Option<PathBuf>,
     /// The version whose capabilities are announced, 1.12 or 1.13
     #[arg(long, value_name = "VERSION", default_value = "1.12", value_parser = parse_compat)]
     pub csi_compat: cove_csi::Compat,
-    /// The most volumes that are published on this node [default: any number]
-    #[arg(long, value_name = "N")]
+    /// The most volumes that are published on this node, at least 1 [default: any number]
+    #[arg(long, value_name = "N", value_parser = parse_volumes_max)]
     pub csi_volumes_max: Option<NonZeroU32>,
     /// Tell kubelet of the driver in its directory of plugins, mostly /var/lib/kubelet/plugins_registry
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "csi_endpoint")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = parse_registration, requires = "csi_endpoint")]
     pub csi_registration: Option<PathBuf>,
     /// Answer GET /healthz at this address
-    #[arg(long, value_name = "ADDR:PORT", requires = "csi_endpoint")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, requires = "csi_endpoint")]
     pub csi_healthz: Option<SocketAddr>,
     /// What this node is called; chosen at the first start [default: by chance]
     #[arg(long, value_name = "ID", value_parser = parse_node_id)]
@@ -754,6 +795,13 @@ pub struct HubArgs {
     pub keep: u32,
 }
 
+/// Reads a quota: a size that a volume may have.
+fn parse_quota(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    cove_content::spec::check_quota_bytes(bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
 /// Reads `4096`, `4k`, `4KiB`, `2G`, `2GiB`; all units are powers of 1024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -765,7 +813,12 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "m" => 20,
         "g" => 30,
         "t" => 40,
-        _ => return Err("a size is a number of bytes, or one with KiB, MiB, GiB or TiB".into()),
+        "p" => 50,
+        "e" => 60,
+        _ => {
+            let units = "KiB, MiB, GiB, TiB, PiB or EiB";
+            return Err(format!("a size is a number of bytes, or one with {units}"));
+        }
     };
     number
         .parse::<u64>()

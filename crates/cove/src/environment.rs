@@ -130,6 +130,47 @@ pub fn is_running_in(home: &Path) -> bool {
     [LOCK, NODE_LOCK].iter().any(|lock| is_locked(home, lock))
 }
 
+/// What runs in a home although nobody answers there, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Silent {
+    pub what: String,
+    pub hint: String,
+}
+
+/// What runs in this user's home, when nobody answers at a socket and that is its.
+pub fn silent(at: &str) -> Option<Silent> {
+    let home = home().ok().filter(|home| home.join("cove.sock").display().to_string() == at)?;
+    let socket = home.join("hub.sock");
+    let locks = [is_locked(&home, LOCK), is_locked(&home, NODE_LOCK)];
+    silent_in(&home, locks, socket.exists().then_some(&*socket))
+}
+
+/// What runs in a home of which these locks are held, that of the Hub and that of the node.
+fn silent_in(home: &Path, locks: [bool; 2], hub_socket: Option<&Path>) -> Option<Silent> {
+    let home = home.display();
+    let (what, hint) = match locks {
+        [true, true] => (
+            format!("the Cove in {home} does not answer yet: it is starting or ending"),
+            "repeat this in a moment; its log tells how far it is".to_owned(),
+        ),
+        [true, false] => {
+            let socket = hub_socket.map_or("the socket of that Hub".to_owned(), |path| {
+                format!("unix://{}", path.display())
+            });
+            (
+                format!("the Volume Hub in {home} waits for a node, and serves no projects yet"),
+                format!("start one in a home of its own: `cove node --home DIR --hub {socket}`"),
+            )
+        }
+        [false, true] => (
+            format!("a node runs in {home}, and its Volume Hub serves the projects"),
+            "set COVE_HOME to the home of that Hub, which `cove hub` runs in".to_owned(),
+        ),
+        [false, false] => return None,
+    };
+    Some(Silent { what, hint })
+}
+
 /// Whether a lock of a home is held.
 pub fn is_locked(home: &Path, lock: &str) -> bool {
     std::fs::File::open(home.join(lock)).is_ok_and(|lock| {
@@ -337,6 +378,24 @@ mod tests {
         let passwd = "root:x:0:0:root:/r:/bin/sh\nann:x:1000:1000:,,,:/home/ann:/bin/bash\n";
         assert_eq!(home_of(1000, passwd), Some("/home/ann".into()));
         assert_eq!(home_of(1001, passwd), None);
+    }
+
+    #[test]
+    fn where_something_runs_that_does_not_answer_nobody_is_told_to_start_a_cove() {
+        let silent = |locks| silent_in(Path::new("/h"), locks, Some(Path::new("/h/hub.sock")));
+        let hub = silent([true, false]).unwrap();
+        assert_eq!(hub.what, "the Volume Hub in /h waits for a node, and serves no projects yet");
+        assert!(
+            hub.hint.contains("`cove node --home DIR --hub unix:///h/hub.sock`"),
+            "{}",
+            hub.hint
+        );
+        let elsewhere = silent_in(Path::new("/h"), [true, false], None).unwrap();
+        assert!(elsewhere.hint.contains("--hub the socket of that Hub"), "{}", elsewhere.hint);
+        let node = silent([false, true]).unwrap();
+        assert_eq!(node.what, "a node runs in /h, and its Volume Hub serves the projects");
+        assert!(silent([true, true]).unwrap().what.contains("is starting or ending"));
+        assert_eq!(silent([false, false]), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use cove_client::ClientError;
 use cove_types::wire::ProblemDetails;
 use cove_types::{Classify, ErrorKind, ParseError};
 
-use crate::environment;
+use crate::environment::{self, Silent};
 
 /// Why a verb did not do what it was to do, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +201,10 @@ impl From<ClientError> for Failure {
                 Self::new(problem.kind, printable(&problem.detail)).hint(hint)
             }
             ClientError::Problem(problem) => Self::from(&**problem),
-            ClientError::Unreachable { .. } => failure.hint("start it with `cove up --detach`"),
+            ClientError::Unreachable { at, .. } => match environment::silent(at) {
+                Some(Silent { what, hint }) => Self::new(error.kind(), what).hint(hint),
+                None => failure.hint("start it with `cove up --detach`"),
+            },
             ClientError::Stopped { .. } => failure
                 .hint("what was copied so far is dropped: with Cove running, repeat the command"),
             ClientError::Forbidden { .. } => {

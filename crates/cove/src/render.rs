@@ -171,6 +171,30 @@ pub fn trash(projects: &[Project], now: Timestamp) -> String {
     table(&["NAME", "REMOVED", "SIZE", "ENTRIES"], projects.iter().map(row).collect(), &[2, 3])
 }
 
+/// Whether a present state is saved, and where.
+fn saved_where(
+    durability: Durability,
+    saved_at: Option<&str>,
+    saved_to: &str,
+    unsaved_bytes: Option<u64>,
+    now: Timestamp,
+) -> String {
+    match (durability, saved_at) {
+        (Durability::Saved, Some(at)) => format!("{}, {}", age(at, now), place(saved_to)),
+        (Durability::Saved, None) => place(saved_to),
+        (Durability::OnThisNode, at) => {
+            let changed = match unsaved_bytes {
+                Some(bytes) => format!("{} changed and not saved yet", size(bytes)),
+                None => "not saved yet".to_owned(),
+            };
+            match at {
+                Some(at) => format!("{changed}; before that {}, {}", age(at, now), place(saved_to)),
+                None => format!("{changed}; will be {}", place(saved_to)),
+            }
+        }
+    }
+}
+
 /// One project: where it lives, what is saved, how it is.
 pub fn project(project: &Project, now: Timestamp) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
@@ -182,25 +206,8 @@ pub fn project(project: &Project, now: Timestamp) -> String {
         "files",
         project.path.as_deref().map_or("no copy on this machine".to_owned(), printable),
     ));
-    let saved = match (project.durability, &project.saved_at) {
-        (Durability::Saved, Some(at)) => {
-            format!("{}, {}", age(at, now), place(&project.saved_to))
-        }
-        (Durability::Saved, None) => place(&project.saved_to),
-        (Durability::OnThisNode, at) => {
-            let changed = match project.unsaved_bytes {
-                Some(bytes) => format!("{} changed and not saved yet", size(bytes)),
-                None => "not saved yet".to_owned(),
-            };
-            match at {
-                Some(at) => {
-                    format!("{changed}; before that {}, {}", age(at, now), place(&project.saved_to))
-                }
-                None => format!("{changed}; will be {}", place(&project.saved_to)),
-            }
-        }
-    };
-    rows.push(("saved", saved));
+    let (at, to) = (project.saved_at.as_deref(), &*project.saved_to);
+    rows.push(("saved", saved_where(project.durability, at, to, project.unsaved_bytes, now)));
     let bytes = &project.bytes;
     rows.push((
         "size",
@@ -268,9 +275,14 @@ pub fn volumes(volumes: &[Volume], now: Timestamp) -> String {
     table(&header, volumes.iter().map(row).collect(), &[4, 5, 6])
 }
 
-/// Whether the present state of a volume is saved, in short.
+/// Whether the present state of a volume is saved, in short; where it is is told when that is no store elsewhere.
 fn volume_saved(volume: &Volume, now: Timestamp) -> String {
-    saved_in_short(volume.durability, volume.saved_at.as_deref(), volume.unsaved_bytes, now)
+    let at = volume.saved_at.as_deref();
+    let saved = saved_in_short(volume.durability, at, volume.unsaved_bytes, now);
+    match (volume.durability, volume.saved_to.as_str()) {
+        (Durability::Saved, "this_disk") => format!("{saved}, {}", place("this_disk")),
+        _ => saved,
+    }
 }
 
 /// One volume: whose it is, where, what is saved, how it is.
@@ -283,12 +295,17 @@ pub fn volume(volume: &Volume, now: Timestamp) -> String {
         Some(project) => format!("workspace of {project}"),
         None => format!("no project's; `cove new NAME --volume {}` makes one of it", volume.id),
     };
+    let at = volume.saved_at.as_deref();
+    let saved = match &*volume.saved_to {
+        "" => volume_saved(volume, now),
+        to => saved_where(volume.durability, at, to, volume.unsaved_bytes, now),
+    };
     let mut rows = vec![
         ("name", volume.name.clone()),
         ("project", whose),
         ("node", volume.node.clone()),
         ("files", volume.path.clone().unwrap_or_else(|| "no copy on this machine".to_owned())),
-        ("saved", volume_saved(volume, now)),
+        ("saved", saved),
         (
             "size",
             format!(
@@ -410,15 +427,43 @@ pub fn timeline(entries: &[Entry], now: Timestamp, width: Option<usize>) -> Stri
     table(&header, rows.iter().map(pick).collect(), &[4])
 }
 
+/// Projects, and volumes that are no project's, by their number.
+#[derive(Debug, Clone, Copy)]
+pub struct Number {
+    /// Projects.
+    pub projects: u64,
+    /// Volumes that are none's.
+    pub volumes: u64,
+}
+
+impl Number {
+    fn words(self) -> String {
+        let volumes = count(self.volumes, "volume", "volumes");
+        match (self.projects, self.volumes) {
+            (projects, 0) => count(projects, "project", "projects"),
+            (0, _) => volumes,
+            (projects, _) => format!("{} and {volumes}", count(projects, "project", "projects")),
+        }
+    }
+
+    fn sum(self) -> u64 {
+        self.projects + self.volumes
+    }
+}
+
 /// What a recovery brought back, and what it left alone because it was here.
-pub fn recovered(back: usize, here: usize) -> String {
-    let projects = |number: usize| count(number as u64, "project", "projects");
-    let are = if here == 1 { "is" } else { "are" };
-    match (back, here) {
+pub fn recovered(back: Number, here: Number) -> String {
+    let are = if here.sum() == 1 { "is" } else { "are" };
+    // where only projects are told, the second number needs no noun
+    let already = match back.volumes + here.volumes {
+        0 => here.projects.to_string(),
+        _ => here.words(),
+    };
+    match (back.sum(), here.sum()) {
         (0, 0) => "nothing to recover: the store names no project".to_owned(),
-        (0, here) => format!("nothing to recover: {} {are} here already", projects(here)),
-        (back, 0) => format!("{} recovered", projects(back)),
-        (back, here) => format!("{} recovered, {here} {are} here already", projects(back)),
+        (0, _) => format!("nothing to recover: {} {are} here already", here.words()),
+        (_, 0) => format!("{} recovered", back.words()),
+        (_, _) => format!("{} recovered, {already} {are} here already", back.words()),
     }
 }
 
@@ -591,17 +636,18 @@ pub fn not_verified(level: u8) -> Option<&'static str> {
 pub fn verify(reply: &VerifyReply, level: u8) -> String {
     let mut text = String::new();
     for problem in &reply.problems {
-        let project = problem.project.as_deref().unwrap_or("the store");
+        let subject = problem.project.as_deref().or(problem.volume.as_deref());
+        let subject = subject.unwrap_or("the store");
         let entry = problem.entry.as_deref().map(|entry| format!("@{entry}")).unwrap_or_default();
         let what = printable(&told_once(&problem.what));
-        text.push_str(&format!("{}{entry}: {what}\n", printable(project)));
+        text.push_str(&format!("{}{entry}: {what}\n", printable(subject)));
         for path in &problem.paths {
             text.push_str(&format!("    {}\n", printable(path)));
         }
         if let Some(good) = &problem.nearest_good {
             text.push_str(&format!("    the nearest entry that is whole is {}\n", printable(good)));
         } else if level > 0 && (problem.entry.is_some() || !problem.paths.is_empty()) {
-            text.push_str("    no entry of the project is whole\n");
+            text.push_str("    no entry of it is whole\n");
         }
     }
     for lost in &reply.not_captured {
@@ -609,11 +655,12 @@ pub fn verify(reply: &VerifyReply, level: u8) -> String {
         text.push_str(&format!("not captured: {path}: {what}\n"));
     }
     let checked = &reply.checked;
-    let mut words = vec![
-        count(checked.projects, "project", "projects"),
-        // The present states are checked as the entries are.
-        count(checked.entries, "state", "states"),
-    ];
+    let mut words = vec![count(checked.projects, "project", "projects")];
+    if checked.volumes > 0 {
+        words.push(format!("{} of no project", count(checked.volumes, "volume", "volumes")));
+    }
+    // The present states are checked as the entries are.
+    words.push(count(checked.entries, "state", "states"));
     if level > 0 {
         words.push(count(checked.chunks, "chunk", "chunks"));
     }

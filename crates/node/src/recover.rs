@@ -144,8 +144,13 @@ impl Recovery {
     /// One volume; `None` for a tombstone and for what is lost.
     fn volume(&mut self, id: &VolumeId) -> Option<Arc<Volume>> {
         let known = self.inner.find_volume(id);
-        let document = known.as_ref().and_then(|volume| volume.state().document.clone());
-        let mut subject = Subject::new(id, document.as_ref());
+        let mut subject = known.as_ref().map_or_else(
+            || Subject::unknown(id),
+            |volume| {
+                let state = volume.state();
+                Subject::new(id, state.document.as_ref(), &state.spec())
+            },
+        );
         let (head, version) = match self.find_head(id) {
             Ok(Some(found)) => found,
             Ok(None) => return None,
@@ -165,7 +170,7 @@ impl Recovery {
                 .push(subject.lost("its head does not say which project it is".into()));
             return None;
         };
-        subject = Subject::new(id, Some(&document));
+        subject = Subject::new(id, Some(&document), &head.spec);
         if let Some(other) = self.projects.get(&document.id) {
             let why = format!("{other} is the same project");
             self.recovered.lost.push(subject.lost(why));
@@ -283,7 +288,7 @@ impl Recovery {
         is_here: bool,
     ) -> Result<Arc<Volume>, String> {
         let inner = &Arc::clone(&self.inner);
-        let subject = Subject::new(id, Some(document));
+        let subject = Subject::new(id, Some(document), &head.spec);
         let was_ours = head.holder == inner.options.node;
         let remembered = inner.find_volume(id);
         let is_new = remembered.is_none();

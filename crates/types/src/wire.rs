@@ -74,6 +74,9 @@ pub struct Volume {
     pub durability: Durability,
     /// When its state was last saved; null before the first time.
     pub saved_at: Option<String>,
+    /// Where saved states are: `this_disk` or the URL of the object store. Empty from a server that does not tell.
+    #[serde(default)]
+    pub saved_to: String,
     /// Plain bytes of what changed since the last commit, as of the last look; null when unknown.
     pub unsaved_bytes: Option<u64>,
     /// How it is.
@@ -444,6 +447,9 @@ pub struct RecoverReply {
     /// Which of the projects have lost their heads, and were made from packs or got them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rebuilt: Vec<Rebuilt>,
+    /// How many volumes that are no project's are here now.
+    #[serde(default)]
+    pub volumes: u64,
 }
 
 /// `{"problems": […], "checked": {…}}`.

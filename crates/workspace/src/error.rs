@@ -67,6 +67,9 @@ pub enum WorkspaceError {
     /// The project may hold no more, whatever room the pool has.
     #[error("the quota of project {slug} is used up{not_done}", not_done = not_done(path.as_ref()))]
     QuotaUsedUp { slug: Slug, path: Option<TreePath> },
+    /// What it was to begin with is more than it may hold; it was not made.
+    #[error("a quota of {} does not hold what project {slug} is to begin with", in_units(*quota_bytes))]
+    QuotaTooSmall { slug: Slug, quota_bytes: u64 },
     /// Its volume is not on this machine.
     #[error("project {slug} is not on this machine")]
     NotHere { slug: Slug },
@@ -181,7 +184,9 @@ impl Classify for WorkspaceError {
             Self::NameTaken { .. } | Self::NameTakenMeanwhile { .. } => ErrorKind::AlreadyExists,
             Self::NoDirectory { .. } | Self::EntryInTrash { .. } => ErrorKind::NotFound,
             Self::WrongKind { .. } | Self::PointsOut { .. } => ErrorKind::Precondition,
-            Self::PoolFull { .. } | Self::QuotaUsedUp { .. } => ErrorKind::Exhausted,
+            Self::PoolFull { .. } | Self::QuotaUsedUp { .. } | Self::QuotaTooSmall { .. } => {
+                ErrorKind::Exhausted
+            }
             Self::Ambiguous { .. } => ErrorKind::Invalid,
             Self::BeingCreated { .. } | Self::OtherRequest { .. } => ErrorKind::Conflict,
             Self::EntryNotInTrash { .. } | Self::EntryPinned { .. } | Self::NoCopy { .. } => {
@@ -245,9 +250,11 @@ impl WorkspaceError {
                  needs, or other things on this disk"
             ),
             Self::QuotaUsedUp { slug, .. } => format!(
-                "nothing has changed: whoever limits it raises its limit (`btrfs qgroup limit`), or \
-                 make room with `cove files rm {slug}:/PATH`; then repeat this"
+                "nothing has changed: raise its quota (`ModifyVolume` of the Volume Hub; a limit that is \
+                 not Cove's: `btrfs qgroup limit`), or make room with `cove files rm {slug}:/PATH`; \
+                 then repeat this"
             ),
+            Self::QuotaTooSmall { .. } => "nothing was made: give a larger --quota".into(),
             Self::Database(error) if error.kind() == ErrorKind::Exhausted => {
                 "make room on the disk that Cove's home is on; some is kept for removals, which may \
                  work meanwhile"
@@ -297,6 +304,14 @@ impl WorkspaceError {
 fn not_done(path: Option<&TreePath>) -> String {
     let named = path.filter(|path| !path.is_top());
     named.map_or_else(String::new, |path| format!(": {path} was not written"))
+}
+
+/// A number of bytes, in MiB where it is a whole number of them.
+fn in_units(bytes: u64) -> String {
+    match bytes % (1 << 20) {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 /// Whether the cause of an error is that a quota is used up, as opposed to a whole disk.

@@ -138,8 +138,10 @@ async fn recover(
     if !found.volumes.is_empty() {
         lost.extend(register(inner, request).await?);
     }
-    let back: HashSet<VolumeId> =
-        recovered.volumes.into_iter().chain(found.volumes).map(|status| status.volume).collect();
+    let statuses: Vec<VolumeStatus> = recovered.volumes.into_iter().chain(found.volumes).collect();
+    let is_alone = |status: &&VolumeStatus| status.spec.stands_alone && !status.is_deleted;
+    let volumes = statuses.iter().filter(is_alone).count() as u64;
+    let back: HashSet<VolumeId> = statuses.into_iter().map(|status| status.volume).collect();
     let rows = inner.database.projects().await?;
     let here = |row: &&ProjectRow| back.contains(&row.volume) && row.state == ProjectState::Live;
     let mut projects = Vec::new();
@@ -157,7 +159,7 @@ async fn recover(
         })
     });
     let rebuilt = rebuilt.collect();
-    Ok(wire::RecoverReply { projects, lost, rebuilt })
+    Ok(wire::RecoverReply { projects, lost, rebuilt, volumes })
 }
 
 /// Makes the projects of the volumes that are here, in place of those that the database had. Names what gets

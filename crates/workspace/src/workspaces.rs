@@ -128,6 +128,12 @@ impl Workspaces {
         }))
     }
 
+    /// Where saved states are: `this_disk` or the URL of the object store.
+    #[must_use]
+    pub fn saved_to(&self) -> &str {
+        &self.0.place.saved_to
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }

@@ -116,3 +116,62 @@ fn up_takes_the_flags_of_its_contract() {
     assert_eq!(up.disk.store_every, Duration::from_secs(5));
     assert_eq!(up.disk.store_timeout, Duration::from_secs(2));
 }
+
+#[test]
+fn a_quota_is_refused_where_it_is_written() {
+    let said = |line: &str| parse(line).expect_err(line).to_string();
+    for quota in ["20", "2EiB", "1025PiB"] {
+        let refused = said(&format!("new shop --quota {quota}"));
+        assert!(refused.contains("'--quota <SIZE>': a quota is 1 MiB to 1 EiB"), "{refused}");
+    }
+    for (written, bytes) in [("1MiB", 1 << 20), ("1EiB", 1 << 60), ("3PiB", 3 << 50)] {
+        let Verb::New { quota, .. } = parse(&format!("new shop --quota {written}")).unwrap().verb
+        else {
+            panic!("new is read as new");
+        };
+        assert_eq!(quota, Some(bytes));
+    }
+    assert!(said("new shop --quota 1ZiB").contains("PiB or EiB"));
+}
+
+#[test]
+fn a_socket_is_written_with_its_scheme_and_an_absolute_path_that_can_be_reached() {
+    let longest = format!("unix:///{}", "s".repeat(106));
+    let too_long = format!("{longest}s");
+    let all = [
+        ("up --csi-endpoint", true),
+        ("up --csi-endpoint unix:///a.sock --csi-controller-endpoint", true),
+        ("node --hub unix:///h.sock --csi-endpoint", true),
+        ("hub --listen", true),
+        // a node of ours gets to a Hub whose path is longer
+        ("node --hub", false),
+    ];
+    for (line, is_bounded) in all {
+        let flag = line.rsplit(' ').next().unwrap();
+        let said = |socket: &str| {
+            let refused = parse(&format!("{line} {socket}")).err().map(|error| error.to_string());
+            refused.inspect(|text| assert!(text.contains(flag), "{text}")).unwrap_or_default()
+        };
+        for written in ["unix:///run/x.sock", "unix:/run/x.sock", &longest] {
+            assert_eq!(said(written), "", "{line}");
+        }
+        for relative in ["unix://run/x.sock", "unix:x.sock", "/run/x.sock", "x.sock"] {
+            assert!(said(relative).contains("unix:///PATH, with an absolute path"), "{line}");
+        }
+        let bound = if is_bounded { "at most 107 bytes, this one has 108" } else { "" };
+        assert!(said(&too_long).contains(bound) && said(&too_long).is_empty() != is_bounded);
+    }
+    let long = format!("up --csi-endpoint unix:///a.sock --csi-registration /{}", "d".repeat(90));
+    let refused = parse(&long).unwrap_err().to_string();
+    assert!(refused.contains("--csi-registration") && refused.contains("107 bytes"), "{refused}");
+}
+
+#[test]
+fn what_is_no_address_or_number_is_told_what_is_wanted() {
+    let said = |line: &str| parse(line).expect_err(line).to_string();
+    let csi = "up --csi-endpoint unix:///a.sock";
+    assert!(said(&format!("{csi} --csi-volumes-max 0")).contains("a number of volumes is 1 to"));
+    for line in [&*format!("{csi} --csi-healthz foo"), "up --listen 7070", "hub --http-listen x"] {
+        assert!(said(line).contains("an address is ADDR:PORT, such as 127.0.0.1:7070"), "{line}");
+    }
+}

@@ -382,15 +382,15 @@ fn files_are_listed_with_kind_mode_size_and_age() {
 fn a_check_says_what_was_looked_at_and_what_is_wrong() {
     let mut reply = VerifyReply {
         problems: vec![wire::VerifyProblem {
-            what: "pack 00ff is damaged: pack is damaged: its footer is cut".into(),
             project: Some("shop".into()),
             entry: Some("aaaaaaaaaaaa".into()),
-            object: None,
             paths: vec!["src/a".into()],
             nearest_good: Some("bbbbbbbbbbbb".into()),
+            ..wire::VerifyProblem::new("pack 00ff is damaged: pack is damaged: its footer is cut")
         }],
         checked: wire::Checked {
             projects: 1,
+            volumes: 0,
             entries: 3,
             chunks: 100,
             packs_read: 2,
@@ -409,9 +409,14 @@ fn a_check_says_what_was_looked_at_and_what_is_wrong() {
         "#]],
     );
     reply.problems[0].nearest_good = None;
-    let line = "\n    no entry of the project is whole\n";
+    let line = "\n    no entry of it is whole\n";
     assert!(verify(&reply, 1).contains(line));
     assert!(!verify(&reply, 0).contains(line), "nothing is known of the others");
+    (reply.problems[0].project, reply.problems[0].volume) = (None, Some("vol-a".into()));
+    (reply.checked.projects, reply.checked.volumes) = (0, 2);
+    let told = verify(&reply, 0);
+    assert!(told.starts_with("vol-a@aaaaaaaaaaaa: pack 00ff"), "{told}");
+    assert!(told.contains("checked 0 projects, 2 volumes of no project, 3 states"), "{told}");
     assert!(not_verified(0).is_some() && not_verified(1).is_some() && not_verified(2).is_none());
 }
 
@@ -436,12 +441,61 @@ fn what_keeps_a_project_from_being_saved_is_said_without_the_object_that_was_tri
 }
 
 #[test]
+fn a_volume_that_is_saved_on_this_disk_says_so() {
+    let volume = |saved_to: &str, durability| Volume {
+        id: "vol-a".into(),
+        name: "data".into(),
+        project: None,
+        node: "n1".into(),
+        path: Some("/pool/volumes/vol-a/files".into()),
+        quota_bytes: None,
+        bytes: wire::Bytes { logical: 1_000, unique: 1_000, shared: 0 },
+        durability,
+        saved_at: Some("2026-11-25T11:59:56Z".into()),
+        saved_to: saved_to.into(),
+        unsaved_bytes: None,
+        health: wire::VolumeHealth { state: "ok".into(), problems: Vec::new() },
+        snapshots: 0,
+        labels: std::collections::BTreeMap::new(),
+        parameters: std::collections::BTreeMap::new(),
+        source: None,
+        created_at: "2026-11-22T12:00:00Z".into(),
+        seq: 1,
+        epoch: 1,
+    };
+    let shown = |saved_to: &str, durability| {
+        let volume = volume(saved_to, durability);
+        let saved = super::volume(&volume, now());
+        let saved = saved.lines().find_map(|line| line.strip_prefix("  saved        ")).unwrap();
+        let listed = super::volumes(&[volume], now());
+        (saved.to_owned(), listed.contains("on this disk only"))
+    };
+    let saved = Durability::Saved;
+    assert_eq!(shown("this_disk", saved), ("4 s ago, on this disk only".into(), true));
+    assert_eq!(shown("s3://b/p", saved), ("4 s ago, to s3://b/p".into(), false));
+    assert_eq!(shown("", saved), ("4 s ago".into(), false));
+    let unsaved = shown("this_disk", Durability::OnThisNode);
+    assert_eq!(unsaved.0, "not saved yet; before that 4 s ago, on this disk only");
+}
+
+#[test]
 fn only_what_came_back_is_called_recovered() {
-    assert_eq!(recovered(0, 18), "nothing to recover: 18 projects are here already");
-    assert_eq!(recovered(0, 1), "nothing to recover: 1 project is here already");
-    assert_eq!(recovered(0, 0), "nothing to recover: the store names no project");
-    assert_eq!(recovered(11, 0), "11 projects recovered");
-    assert_eq!(recovered(1, 2), "1 project recovered, 2 are here already");
+    let said = |[back, volumes_back]: [u64; 2], [here, volumes_here]: [u64; 2]| {
+        let number = |projects, volumes| Number { projects, volumes };
+        recovered(number(back, volumes_back), number(here, volumes_here))
+    };
+    assert_eq!(said([0, 0], [18, 0]), "nothing to recover: 18 projects are here already");
+    assert_eq!(said([0, 0], [1, 0]), "nothing to recover: 1 project is here already");
+    assert_eq!(said([0, 0], [0, 0]), "nothing to recover: the store names no project");
+    assert_eq!(said([11, 0], [0, 0]), "11 projects recovered");
+    assert_eq!(said([1, 0], [2, 0]), "1 project recovered, 2 are here already");
+    assert_eq!(said([0, 2], [0, 0]), "2 volumes recovered");
+    assert_eq!(said([1, 2], [0, 0]), "1 project and 2 volumes recovered");
+    assert_eq!(said([1, 0], [0, 1]), "1 project recovered, 1 volume is here already");
+    assert_eq!(
+        said([0, 0], [2, 1]),
+        "nothing to recover: 2 projects and 1 volume are here already"
+    );
 }
 
 #[test]

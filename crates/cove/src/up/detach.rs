@@ -11,6 +11,7 @@ use cove_types::ErrorKind;
 use serde_json::json;
 
 use super::home::{cannot_be_made, make_home, open_own, runs_already};
+use super::listen::CSI_IS_AT;
 use super::{HELD_BY_ANOTHER, moment, pause};
 use crate::args::{CsiFlags, UpArgs};
 use crate::environment;
@@ -113,6 +114,9 @@ fn wait_until_ready(
             }
             let is_held = warnings.iter().any(|warning| warning.contains(HELD_BY_ANOTHER));
             output.say(line);
+            for line in log_text.lines().filter(|line| line.starts_with(CSI_IS_AT)) {
+                output.say(line);
+            }
             output.say(&first_commands(log, is_held));
             let url = line.split_whitespace().nth(2).unwrap_or_default().to_owned();
             let socket = args.home.join("cove.sock");

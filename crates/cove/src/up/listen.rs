@@ -25,6 +25,9 @@ use crate::args::CsiFlags;
 use crate::environment::{STORE_FILE, User};
 use crate::failure::Failure;
 
+/// What is said of the Container Storage Interface before its socket.
+pub(super) const CSI_IS_AT: &str = "the Container Storage Interface is at ";
+
 /// How long calls that wait for the store have at the end.
 const SAVE_WAIT: Duration = Duration::from_secs(3);
 
@@ -37,19 +40,24 @@ pub(super) fn bind_tcp(address: SocketAddr, flag: &str) -> Result<std::net::TcpL
     let bound = std::net::TcpListener::bind(address)
         .and_then(|port| port.set_nonblocking(true).map(|()| port));
     bound.map_err(|error| {
-        let failure = match error.kind() {
-            std::io::ErrorKind::AddrInUse => Failure::new(
-                ErrorKind::Precondition,
-                format!("another program listens on {address} already"),
-            ),
-            std::io::ErrorKind::AddrNotAvailable => Failure::new(
-                ErrorKind::Precondition,
-                format!("this machine has no address {}", address.ip()),
-            ),
-            _ => Failure::io(format!("failed to listen on {address}"), &error),
-        };
-        failure.hint(format!("give another address with {flag}, or 127.0.0.1:0 for any free port"))
+        let hint = format!("give another address with {flag}, or 127.0.0.1:0 for any free port");
+        not_bound(address, &error).hint(hint)
     })
+}
+
+/// Why nobody listens at an address.
+fn not_bound(address: SocketAddr, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            ErrorKind::Precondition,
+            format!("another program listens on {address} already"),
+        ),
+        std::io::ErrorKind::AddrNotAvailable => Failure::new(
+            ErrorKind::Precondition,
+            format!("this machine has no address {}", address.ip()),
+        ),
+        _ => Failure::io(format!("failed to listen on {address}"), error),
+    }
 }
 
 /// What is served.
@@ -126,7 +134,8 @@ pub(super) async fn listen(
         },
         tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
     );
-    eprintln!("ready on http://{address} and {}", home.dir.join("cove.sock").display());
+    let (api, hub_socket) = (home.dir.join("cove.sock"), hub_socket.display());
+    eprintln!("ready on http://{address} and {}; the Volume Hub is at {hub_socket}", api.display());
     tokio::select! {
         () = ending.wait() => {}
         () = down.notified() => {}
@@ -169,17 +178,23 @@ pub(super) fn open(
 /// Refuses sockets of the Container Storage Interface that are each other's, or one in the home: the later one would
 /// take the place of the first.
 pub(super) fn refuse_equal(csi: &CsiFlags, home: &Home) -> Result<(), Failure> {
-    let own = ["cove.sock", "hub.sock", "node.sock"].map(|name| whole(&home.dir.join(name)));
-    let mut seen = Vec::from(own);
-    for path in csi.csi_endpoint.iter().chain(&csi.csi_controller_endpoint) {
+    let own = [("cove.sock", "the API"), ("hub.sock", "the Volume Hub"), ("node.sock", "the node")];
+    let mut seen = Vec::from(own.map(|(name, what)| (whole(&home.dir.join(name)), what)));
+    let wanted = [
+        ("--csi-endpoint", &csi.csi_endpoint),
+        ("--csi-controller-endpoint", &csi.csi_controller_endpoint),
+    ];
+    for (flag, path) in wanted {
+        let Some(path) = path else { continue };
         let place = whole(path);
-        if seen.contains(&place) {
+        if let Some((_, other)) = seen.iter().find(|(taken, _)| *taken == place) {
             let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
-            let what = format!("two things are to be served at the socket {shown}");
+            let what =
+                format!("two things are to be served at the socket {shown}: {other} and {flag}");
             return Err(Failure::new(ErrorKind::Invalid, what)
                 .hint("give each a path of its own; one endpoint serves all of the interface"));
         }
-        seen.push(place);
+        seen.push((place, flag));
     }
     Ok(())
 }
@@ -217,8 +232,7 @@ where
     let registration = match (&flags.csi_registration, &flags.csi_endpoint) {
         (Some(directory), Some(endpoint)) => {
             let made = cove_csi::Registration::listen(directory, endpoint);
-            let what = || format!("failed to make a socket for kubelet in {}", directory.display());
-            Some(made.map_err(|error| Failure::io(what(), &error))?)
+            Some(made.map_err(|error| not_registered(directory, &error))?)
         }
         _ => None,
     };
@@ -235,14 +249,39 @@ where
             }
         });
     }
+    if let Some(endpoint) = &flags.csi_endpoint {
+        eprintln!("{CSI_IS_AT}{}", places(endpoint, flags.csi_controller_endpoint.as_deref()));
+    }
     Ok(())
+}
+
+/// Where the Container Storage Interface is served, in words.
+fn places(endpoint: &Path, controller: Option<&Path>) -> String {
+    let controller = controller.map(|path| format!(", its controller at {}", path.display()));
+    format!("{}{}", endpoint.display(), controller.unwrap_or_default())
+}
+
+/// Why there is no socket for kubelet.
+fn not_registered(directory: &Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            let shown = cove_types::escape_bytes(directory.as_os_str().as_encoded_bytes());
+            let what = format!("directory {shown}, which --csi-registration names, does not exist");
+            Failure::new(ErrorKind::NotFound, what)
+                .hint("kubelet makes it; is this its directory, and mounted at the same path here?")
+        }
+        _ => Failure::io(
+            format!("failed to make a socket for kubelet in {}", directory.display()),
+            error,
+        ),
+    }
 }
 
 fn bind_healthz(address: SocketAddr) -> Result<TcpListener, Failure> {
     std::net::TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .and_then(TcpListener::from_std)
-        .map_err(|error| Failure::io(format!("failed to listen on {address}"), &error))
+        .map_err(|error| not_bound(address, &error).hint("give another address with --csi-healthz"))
 }
 
 /// The sockets of the Container Storage Interface, and what each serves.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cove_client::{Breaker, ClientError, Finished, Wait};
 use cove_types::wire::{self, ProjectReply, ProjectsReply};
-use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug, VolumeId};
+use cove_types::{At, Durability, ErrorKind, ProjectReference, Slug};
 use serde_json::{Value, json};
 
 use super::waiting::{Followed, UNCHANGED};
@@ -26,7 +26,10 @@ impl Session {
         flags: WaitFlags,
     ) -> Result<(), Failure> {
         let slug: Slug = parse(name)?;
-        let volume: Option<VolumeId> = volume.map(parse).transpose()?;
+        let volume = match volume {
+            Some(volume) => Some(self.resolve(volume).await?),
+            None => None,
+        };
         let volume = volume.as_ref();
         let followed = Followed {
             project: Some(&slug),

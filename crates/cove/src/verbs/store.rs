@@ -104,6 +104,7 @@ impl Session {
         let client = &self.client;
         // What is here and this Cove's is left alone, and not what was recovered.
         let before = client.list(false).await?.projects;
+        let volumes_before = client.volumes().await.map(|reply| reply.volumes).unwrap_or_default();
         let reply = self
             .follow(
                 WaitFlags::default(),
@@ -139,8 +140,16 @@ impl Session {
         })?;
         let here = reply.projects.iter().filter(|one| is_left_alone(&before, one, &reply.rebuilt));
         let here = here.count();
-        if !reply.projects.is_empty() || reply.lost.is_empty() {
-            self.output.say(&render::recovered(reply.projects.len() - here, here));
+        if !reply.projects.is_empty() || reply.volumes > 0 || reply.lost.is_empty() {
+            let is_here = |was: &&wire::Volume| was.project.is_none() && was.path.is_some();
+            let volumes_here = volumes_before.iter().filter(is_here).count() as u64;
+            let here =
+                render::Number { projects: here as u64, volumes: volumes_here.min(reply.volumes) };
+            let back = render::Number {
+                projects: reply.projects.len() as u64 - here.projects,
+                volumes: reply.volumes - here.volumes,
+            };
+            self.output.say(&render::recovered(back, here));
         }
         for rebuilt in &reply.rebuilt {
             let line = render::rebuilt(rebuilt, self.env.now());

@@ -221,6 +221,14 @@ fn down_ends_a_hub_that_waits_for_a_node_and_a_node_that_waits_for_a_hub() {
                 log => Err(log),
             });
         }
+        let asked = run(cove.program(home).arg("ls"), b"");
+        assert_eq!(asked.code, 7, "{}", asked.stderr);
+        let said = match home {
+            "hub" => "waits for a node, and serves no projects yet",
+            _ => "a node runs in ",
+        };
+        assert!(asked.stderr.contains(said), "{}", asked.stderr);
+        assert!(!asked.stderr.contains("cove up"), "{}", asked.stderr);
         run(cove.program(home).arg("down"), b"").success();
         let child = if home == "hub" { &mut cove.hub } else { &mut cove.node };
         assert!(wait_for(&mut child.take().unwrap()).success(), "{home}: {}", cove.log());
@@ -255,13 +263,18 @@ fn two_sockets_at_one_path_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     let (one, own) = (dir.path().join("./one.sock"), home.join("hub.sock"));
-    for (endpoint, controller) in [(&one, dir.path().join("one.sock")), (&own, one.clone())] {
+    for (endpoint, controller, taken) in [
+        (&one, dir.path().join("one.sock"), "--csi-endpoint and --csi-controller-endpoint"),
+        (&own, one.clone(), "the Volume Hub and --csi-endpoint"),
+    ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cove"));
         command.env("COVE_HOME", &home).args(["up", "--listen", "127.0.0.1:0", "--csi-endpoint"]);
-        command.arg(endpoint).arg("--csi-controller-endpoint").arg(controller);
+        command.arg(format!("unix://{}", endpoint.display()));
+        command.arg(format!("--csi-controller-endpoint=unix://{}", controller.display()));
         let refused = run(&mut command, b"");
         assert_eq!(refused.code, 2, "{}", refused.stderr);
         assert!(refused.stderr.contains("two things"), "{}", refused.stderr);
+        assert!(refused.stderr.contains(taken), "{}", refused.stderr);
     }
     assert!(!home.join("pool").exists(), "nothing is mounted");
 }

@@ -119,6 +119,7 @@ const VOLUME: Is = Object(
         ("node", Text),
         ("path", TEXT_OR_NULL),
         ("saved_at", TIME_OR_NULL),
+        ("saved_to", Text),
         ("unsaved_bytes", NUMBER_OR_NULL),
         ("labels", Object(&[], &[])),
         ("parameters", Object(&[], &[])),
@@ -191,13 +192,21 @@ const RECOVERED: Is = Object(
         ("projects", ListOf(&PROJECT)),
         ("lost", ListOf(&Object(&[("what", Text), ("why", Text)], &[]))),
     ],
-    &[(
-        "rebuilt",
-        ListOf(&Object(
-            &[("project", Text), ("volume", Text), ("lost_volume", Text), ("recorded_at", Time)],
-            &[],
-        )),
-    )],
+    &[
+        ("volumes", Number),
+        (
+            "rebuilt",
+            ListOf(&Object(
+                &[
+                    ("project", Text),
+                    ("volume", Text),
+                    ("lost_volume", Text),
+                    ("recorded_at", Time),
+                ],
+                &[],
+            )),
+        ),
+    ],
 );
 const VERIFIED: Is = Object(
     &[

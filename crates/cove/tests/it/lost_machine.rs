@@ -198,7 +198,7 @@ fn what_cannot_be_recovered_is_named() {
 #[test]
 fn an_empty_store_has_nothing_to_recover() {
     let Some(cove) = Cove::start_with(Settings::with(Objects::Directory)) else { return };
-    assert_eq!(cove.json(&["recover"]), json!({ "projects": [], "lost": [] }));
+    assert_eq!(cove.json(&["recover"]), json!({ "projects": [], "lost": [], "volumes": 0 }));
 }
 
 #[test]

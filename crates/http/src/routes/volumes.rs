@@ -25,7 +25,7 @@ pub(crate) async fn list(
     let mut events = app.hub.watch_volumes().await.map_err(Problem::from)?;
     while let Some(event) = events.next().await {
         match event.map_err(Problem::from)? {
-            VolumeEvent::Changed(report) => volumes.push(shown(&report)),
+            VolumeEvent::Changed(report) => volumes.push(shown(&app, &report)),
             VolumeEvent::Deleted(gone) => volumes.retain(|volume| volume.id != gone.as_str()),
             VolumeEvent::Listed => break,
         }
@@ -51,10 +51,10 @@ pub(crate) async fn show(
 ) -> Reply<VolumeReply> {
     let volume: VolumeId = field("volume", &volume)?;
     let report = app.hub.volume_status(volume).await.map_err(Problem::from)?;
-    Ok(Json(VolumeReply { volume: shown(&report) }))
+    Ok(Json(VolumeReply { volume: shown(&app, &report) }))
 }
 
-fn shown(report: &VolumeReport) -> Volume {
+fn shown(app: &App, report: &VolumeReport) -> Volume {
     let volume = &report.volume;
     let path = volume.path.as_ref();
     Volume {
@@ -67,6 +67,7 @@ fn shown(report: &VolumeReport) -> Volume {
         bytes: report.bytes,
         durability: report.durability,
         saved_at: report.saved_at.map(|at| at.to_string()),
+        saved_to: app.workspaces.saved_to().to_owned(),
         unsaved_bytes: report.unsaved_bytes,
         health: VolumeHealth {
             state: match report.health_state() {

@@ -226,7 +226,7 @@ pub(crate) fn unknown(inner: &Inner, named: &[VolumeId]) -> Vec<wire::Lost> {
                 "the store has no project of it, and no record here tells its name: its files stay in {}",
                 files.display()
             );
-            Some(Subject::new(id, None).lost(why))
+            Some(Subject::unknown(id).lost(why))
         }
         _ => None,
     });

@@ -4,6 +4,7 @@ use std::fmt;
 
 use cove_content::document::ProjectDocument;
 use cove_content::restore::Unreadable;
+use cove_content::spec::VolumeSpec;
 use cove_types::{TreePath, VolumeId, wire};
 
 /// How many paths of a project are named one by one.
@@ -17,7 +18,14 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub fn new(volume: &VolumeId, document: Option<&ProjectDocument>) -> Self {
+    /// A volume of which no more is known.
+    pub fn unknown(volume: &VolumeId) -> Self {
+        Self { volume: volume.clone(), project: None }
+    }
+
+    /// The document of a volume that is no project's names none.
+    pub fn new(volume: &VolumeId, document: Option<&ProjectDocument>, spec: &VolumeSpec) -> Self {
+        let document = document.filter(|_| !spec.stands_alone);
         let project = document.map(|document| document.slug.to_string());
         Self { volume: volume.clone(), project }
     }

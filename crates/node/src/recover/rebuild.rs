@@ -227,8 +227,12 @@ impl Recovery {
             let harm = harm.unwrap_or("its head is missing in the store");
             let made = self.made(id, remains, named);
             let subject = was_damaged.as_ref().map(|damaged| damaged.subject.clone());
-            let document = remains.newest().and_then(|record| record.head.document.as_ref());
-            let subject = subject.unwrap_or_else(|| Subject::new(id, document));
+            let newest = remains.newest().map(|record| &record.head);
+            let told = newest.map_or_else(
+                || Subject::unknown(id),
+                |head| Subject::new(id, head.document.as_ref(), &head.spec),
+            );
+            let subject = subject.unwrap_or(told);
             let why = match &made {
                 Ok(Made::Now(Rebuilt { volume, recorded_at, .. })) => format!(
                     "{harm}; its state of {recorded_at:.0}, the newest that its packs record, is volume \
@@ -278,7 +282,7 @@ impl Recovery {
         let inner = Arc::clone(&self.inner);
         for (volume, known) in remembered(&inner, named, damaged) {
             let id = &volume.id;
-            let subject = Subject::new(id, known.head.document.as_ref());
+            let subject = Subject::new(id, known.head.document.as_ref(), &known.head.spec);
             let anew = put_anew(&inner, &volume, &known, remains.get(id));
             if let Ok(Anew::Newer { waiting }) = &anew {
                 // what others recorded becomes another volume; what waits here is in the files

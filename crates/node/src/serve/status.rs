@@ -28,9 +28,12 @@ const SWAP_HINT: &str = "`swapoff` the file, or keep swap files outside the proj
 const FENCED_HINT: &str =
     "what is not saved stays in the directory that `cove path` prints: copy it from there";
 
-/// What helps a volume that may not hold more.
-const QUOTA_HINT: &str = "whoever limits it raises its limit (`btrfs qgroup limit`), or `cove files rm` what is not \
-     needed";
+/// What helps a volume that may not hold more, by a quota of Cove's.
+const QUOTA_HINT: &str = "raise its quota (`ModifyVolume` of the Volume Hub, or expand its claim), or remove what is \
+     not needed";
+/// The same, by a limit that somebody set beside Cove.
+const LIMIT_HINT: &str =
+    "whoever limits it raises its limit (`btrfs qgroup limit`), or remove what is not needed";
 /// A quota is as good as used up when less than one part in so many of it is left.
 const QUOTA_PART: u64 = 20;
 
@@ -191,7 +194,11 @@ fn remarks(state: &State) -> Vec<wire::Problem> {
     }
     if let Some((usage, since)) = &state.quota {
         let what = format!("its quota is used up: {}", quota(usage));
-        problems.push(problem(what, *since, "operator", Some(QUOTA_HINT)));
+        let hint = match state.spec().quota_bytes {
+            Some(_) => QUOTA_HINT,
+            None => LIMIT_HINT,
+        };
+        problems.push(problem(what, *since, "operator", Some(hint)));
     }
     if let Some(since) = state.unread {
         let count = state.known.as_ref().map_or(0, Known::unread);

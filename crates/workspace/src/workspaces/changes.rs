@@ -20,6 +20,7 @@ use serde_json::json;
 use super::faults::Reach;
 use super::sought::Sought;
 use super::{Inner, Workspaces, about, resolve, row_of};
+use crate::error::is_quota;
 use crate::operations::{Ask, Bound, RESTORE, Target};
 use crate::{Request, Saving, Started, WorkspaceError, names, shape};
 
@@ -624,7 +625,12 @@ async fn create(
         Ok(captured) => captured,
         Err(error) => {
             take_back(&inner, std::slice::from_ref(&row), &error).await;
-            return Err(about(&row.slug)(error));
+            return Err(match quota_bytes {
+                Some(quota_bytes) if is_quota(&error) => {
+                    WorkspaceError::QuotaTooSmall { slug: row.slug, quota_bytes }
+                }
+                _ => about(&row.slug)(error),
+            });
         }
     };
     let (status, remarks) = captured.value;

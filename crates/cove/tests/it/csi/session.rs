@@ -76,18 +76,24 @@ fn volumes_that_programs_made_are_listed_become_workspaces_and_come_back() {
         assert_eq!(json!(shown.map(|key| told(volume, key))), expected, "{volume}");
         assert_eq!(volume["health"], json!({ "state": "ok", "problems": [] }));
     }
-    let status = driver.cove.text(&["volume", "status", &copy]);
-    for shown in [copy.as_str(), "team data", "134 MB", "saved", "team=data"] {
+    let status = driver.cove.text(&["volume", "status", "team data"]);
+    for shown in [copy.as_str(), "team data", "134 MB", "on this disk only", "team=data"] {
         assert!(status.contains(shown), "{shown}: {status}");
     }
+    assert!(driver.cove.text(&["volume", "ls"]).contains(", on this disk only"));
+    let refused = driver.cove.refuses(3, &["volume", "status", "no such"]);
+    assert!(refused.contains("volume no such does not exist"), "{refused}");
+    driver.cove.refuses(3, &["volume", "status", "vol-none"]);
 
     // one becomes a project's workspace, and no other project's after that
-    driver.cove.json(&["new", "shop", "--volume", &claim]);
+    driver.cove.json(&["new", "shop", "--volume", "pvc-1"]);
     assert_eq!(driver.cove.text(&["files", "cat", "shop:/src/index.js"]), "from a pod");
     assert_eq!(listed(&driver.cove)[0]["project"], "shop");
     let refused = driver.cove.refuses(4, &["new", "other", "--volume", &claim]);
     assert!(refused.contains("shop"), "{refused}");
     driver.cove.snapshot("shop", "as a project");
+    let said = driver.cove.cove(&["recover"]).success().stderr;
+    assert!(said.ends_with(": 1 project and 1 volume are here already\n"), "{said}");
     driver.cove.json(&["new", "data", "--volume", &copy]);
     driver.cove.json(&["wait", "shop"]);
     driver.cove.json(&["wait", "data"]);

@@ -1,6 +1,7 @@
 //! Who gets to the driver.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
@@ -65,6 +66,8 @@ fn it_is_not_served_unless_it_is_asked_for_and_in_nobodys_place() {
         &["--csi-controller-endpoint", "unix:///tmp/none.sock"],
         &["--csi-endpoint", "unix:///tmp/none.sock", "--csi-compat", "1.14"],
         &["--csi-endpoint", "unix:///tmp/none.sock", "--csi-volumes-max", "0"],
+        &["--csi-endpoint", "unix://tmp/none.sock"],
+        &["--csi-endpoint", "/tmp/none.sock"],
         &["--node-id", "No"],
     ] {
         let settings = Settings { flags: wrong.to_vec(), ..Settings::with(Objects::Directory) };
@@ -73,6 +76,37 @@ fn it_is_not_served_unless_it_is_asked_for_and_in_nobodys_place() {
         assert_eq!(refused.code, 2, "{wrong:?}: {}", refused.stderr);
         assert!(!cove.home.exists(), "{wrong:?}: nothing is made");
     }
+}
+
+#[test]
+fn what_keeps_it_from_being_served_is_told_with_its_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: &'static str = taken.local_addr().unwrap().to_string().leak();
+    for (flags, code, said, hint) in [
+        (["--csi-healthz", address], 4, "another program listens on", "--csi-healthz"),
+        (["--csi-registration", "/missing"], 3, "--csi-registration", "kubelet makes it"),
+    ] {
+        let flags = [&ONE_SOCKET[..], &flags].concat();
+        let settings = Settings { flags, ..Settings::with(Objects::Directory) };
+        let Some(cove) = Cove::prepare(settings) else { return };
+        let refused = run(&mut cove.refused_up(), b"");
+        assert_eq!(refused.code, code, "{}", refused.stderr);
+        let (what, told) = refused.stderr.split_once("\n\nhint: ").unwrap();
+        assert!(what.contains(said) && !what.contains("os error"), "{what}");
+        assert!(told.contains(hint), "{told}");
+    }
+}
+
+#[test]
+fn a_start_in_the_background_tells_where_it_serves() {
+    let settings = Settings { flags: ONE_SOCKET.to_vec(), ..Settings::with(Objects::Directory) };
+    let Some(cove) = Cove::prepare(settings) else { return };
+    let started = run(cove.up_command().arg("--detach"), b"").success();
+    for socket in [cove.home.join("hub.sock"), cove.dir.path().join("csi.sock")] {
+        let said = format!(" is at {}\n", socket.display());
+        assert!(started.stderr.contains(&said), "{said}{}", started.stderr);
+    }
+    cove.cove(&["down"]).success();
 }
 
 #[test]
