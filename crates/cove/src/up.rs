@@ -194,19 +194,20 @@ async fn start(args: &UpArgs, home: &Home, opened: &Opened, env: &Env) -> anyhow
     let OwnNode { node, id, saved_to } = own_node::start(args, home, opened, env).await?;
     let volumes: Arc<dyn Volumes> = Arc::new(node.clone());
     let hub = Hub::new(vec![(id.clone(), volumes)], env.clone());
-    let csi = csi_of(Arc::new(hub.clone()), &id, &args.csi, env);
+    let csi = csi_of(Arc::new(hub.clone()), &id, &args.csi, home, env);
     let options = cove_workspace::Options { keep: args.keep, node: id, saved_to };
     let workspaces = Workspaces::new(Arc::new(hub.clone()), database, env.clone(), options);
     Ok(Started { node, hub, csi, workspaces, reserve })
 }
 
 /// The driver of the Container Storage Interface for this node.
-fn csi_of(hub: Arc<dyn VolumeHub>, node: &NodeId, flags: &CsiFlags, env: &Env) -> Csi {
+fn csi_of(hub: Arc<dyn VolumeHub>, node: &NodeId, flags: &CsiFlags, home: &Home, env: &Env) -> Csi {
     let options = cove_csi::Options {
         node: node.clone(),
         compat: flags.csi_compat,
         version: env!("CARGO_PKG_VERSION"),
         volumes_per_node_max: flags.csi_volumes_max,
+        home: home.dir.clone(),
     };
     Csi::new(hub, options, env.clone())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -78,6 +79,8 @@ pub struct Options {
     pub version: &'static str,
     /// The most volumes that are published on a node at once; any number when none.
     pub volumes_per_node_max: Option<NonZeroU32>,
+    /// The home of Cove, in which no volume is mounted for others.
+    pub home: PathBuf,
 }
 
 /// Which services are served on a socket, beside Identity.

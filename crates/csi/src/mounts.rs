@@ -15,10 +15,12 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use cove_types::{OperationId, VolumeId};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::mount::MountFlags;
 
 use crate::capability::flag;
@@ -37,6 +39,11 @@ pub(crate) enum Content {
 /// A mount of this process's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
+    id: u64,
+    /// The file system: two mounts of one have the same.
+    device: String,
+    /// What of the file system is mounted.
+    root: PathBuf,
     pub(crate) point: PathBuf,
     pub(crate) content: Content,
     /// Those of its options that a caller may ask for.
@@ -59,6 +66,48 @@ impl Content {
     }
 }
 
+/// A place in a file system, through whichever mount it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    device: String,
+    path: PathBuf,
+}
+
+impl Place {
+    /// Where an open directory is, of which `path` is the path without links; none when no mount of this namespace
+    /// leads there.
+    pub(crate) fn of(
+        mounts: &[Mount],
+        directory: &OwnedFd,
+        path: &Path,
+    ) -> io::Result<Option<Self>> {
+        let about = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        Ok(Self::through(mounts, about.stx_mnt_id, path))
+    }
+
+    fn through(mounts: &[Mount], id: u64, path: &Path) -> Option<Self> {
+        let mount = mounts.iter().find(|mount| mount.id == id)?;
+        let inside = path.strip_prefix(&mount.point).ok()?;
+        Some(Self { device: mount.device.clone(), path: mount.root.join(inside) })
+    }
+
+    /// What is called so in this directory.
+    pub(crate) fn join(mut self, name: &Path) -> Self {
+        self.path.push(name);
+        self
+    }
+
+    /// Whether this is `other`, or below it.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.device == other.device && self.path.starts_with(&other.path)
+    }
+}
+
+/// The path, without links, of what a descriptor is open on.
+pub(crate) fn path_of(directory: &OwnedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
 /// The mounts that there are, the oldest first.
 pub(crate) fn read() -> io::Result<Vec<Mount>> {
     std::fs::read("/proc/self/mountinfo").map(|text| parse(&text))
@@ -75,12 +124,18 @@ pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(3);
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(fields.nth(1)?).ok()?.to_owned();
     let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
     let options = std::str::from_utf8(options).ok()?;
+    let root = unescape(root);
     Some(Mount {
+        id,
+        device,
+        content: Content::of(&root),
+        root: PathBuf::from(OsString::from_vec(root)),
         point: PathBuf::from(OsString::from_vec(unescape(point))),
-        content: Content::of(&unescape(root)),
         flags: options.split(',').filter_map(flag).collect(),
     })
 }
@@ -158,6 +213,38 @@ mod tests {
         ] {
             assert_eq!(Content::of(root), Content::Other, "{}", root.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_place_is_the_same_through_each_of_its_mounts() {
+        let text = b"1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+            2 1 0:42 / /cove/pool rw - btrfs /dev/loop0 rw\n\
+            3 1 0:42 /volumes/a/files /pods/a rw - btrfs /dev/loop0 rw\n\
+            4 1 8:1 /cove /seen rw - ext4 /dev/vda rw\n";
+        let mounts = parse(text);
+        let place = |id, path: &str| Place::through(&mounts, id, Path::new(path));
+        let (home, pool) = (place(1, "/cove").unwrap(), place(2, "/cove/pool").unwrap());
+        for (id, path, in_home, in_pool) in [
+            (1, "/pods", false, false),
+            (1, "/cove/state", true, false),
+            (1, "/cover", false, false),
+            (4, "/seen/state", true, false),
+            (2, "/cove/pool/trash", false, true),
+            (3, "/pods/a", false, true),
+            (3, "/pods/a/sub", false, true),
+        ] {
+            let found = place(id, path).unwrap();
+            assert_eq!(
+                (found.is_within(&home), found.is_within(&pool)),
+                (in_home, in_pool),
+                "{path}"
+            );
+        }
+        // a file system of which the pool is a part has room for others
+        let part = place(2, "/cove/pool").unwrap().join(Path::new("below"));
+        assert!(!place(3, "/pods/a").unwrap().is_within(&part));
+        assert_eq!(place(9, "/pods"), None);
+        assert_eq!(place(3, "/elsewhere"), None);
     }
 
     #[test]

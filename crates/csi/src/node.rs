@@ -2,7 +2,7 @@
 //!
 //! What is mounted is read from the kernel for each call, and nothing of it is kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cove_hub::in_flight::Guard;
@@ -81,6 +81,11 @@ fn usage(report: &VolumeReport, pool_available_bytes: u64) -> pb::VolumeUsage {
     }
 }
 
+/// The pool that the files of a volume are in: they are at `volumes/<id>/files` there.
+fn pool_of(files: &Path) -> &Path {
+    files.ancestors().nth(3).unwrap_or(files)
+}
+
 impl Node {
     /// The files of a volume, which is current here then.
     async fn files(&self, volume: &VolumeId) -> Result<PathBuf, CallError> {
@@ -112,9 +117,12 @@ impl Node {
         access("volume_capability", request.volume_capability.as_ref())?;
         let volume = volume_id("volume_id", &request.volume_id)?;
         let under_way = self.0.mounting.begin([Thing::from(&volume)])?;
-        self.files(&volume).await?;
+        let files = self.files(&volume).await?;
+        let home = self.0.options.home.clone();
         blocking(Some(under_way), move || {
-            Target::get(field, &request.staging_target_path)?.ensure_directory(field)
+            let target = Target::get(field, &request.staging_target_path)?;
+            target.refuse_within(field, &[&home, pool_of(&files)])?;
+            target.ensure_directory(field)
         })
         .await?;
         Ok(pb::NodeStageVolumeResponse {})
@@ -149,11 +157,11 @@ impl Node {
         let volume = volume_id("volume_id", &request.volume_id)?;
         let under_way = self.0.mounting.begin([Thing::from(&volume)])?;
         let files = self.files(&volume).await?;
-        let mounting = self.0.mounting.clone();
+        let (mounting, home) = (self.0.mounting.clone(), self.0.options.home.clone());
         blocking(Some(under_way), move || {
             let target = Target::get(field, &request.target_path)?;
             let _under_way = mounting.begin([Thing::from(&target)])?;
-            target.publish(field, &volume, &files, access)
+            target.publish(field, &volume, &files, access, &[&home, pool_of(&files)])
         })
         .await?;
         Ok(pb::NodePublishVolumeResponse {})
@@ -172,11 +180,11 @@ impl Node {
         let volume: Option<VolumeId> = request.volume_id.parse().ok();
         let things: Vec<_> = volume.as_ref().map(Thing::from).into_iter().collect();
         let under_way = self.0.mounting.begin(things)?;
-        let mounting = self.0.mounting.clone();
+        let (mounting, home) = (self.0.mounting.clone(), self.0.options.home.clone());
         blocking(Some(under_way), move || {
             let Some(target) = Target::find(field, &request.target_path)? else { return Ok(()) };
             let _under_way = mounting.begin([Thing::from(&target)])?;
-            target.unpublish(volume.as_ref())
+            target.unpublish(field, volume.as_ref(), &[&home])
         })
         .await?;
         Ok(pb::NodeUnpublishVolumeResponse {})

@@ -4,6 +4,8 @@
 //! in it, and that name is never followed: a link in its place is refused, and nothing is mounted or made elsewhere.
 //! A path with `..` in it is none, since where it leads depends on links.
 //!
+//! Nothing is mounted over files, nor where Cove keeps its own.
+//!
 //! A volume is mounted here with one step of the kernel's, and whoever sees the mount, in whichever namespace, sees it
 //! as it was asked for.
 
@@ -14,12 +16,12 @@ use std::path::{Component, Path, PathBuf};
 
 use cove_btrfs::add_mount_flags;
 use cove_types::VolumeId;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::capability::Access;
-use crate::mounts::{self, Content, Mount, shown};
+use crate::mounts::{self, Content, Mount, Place, path_of, shown};
 use crate::status::{CallError, excerpt};
 use crate::thing::Thing;
 
@@ -76,9 +78,8 @@ impl Target {
             Err(Errno::LOOP) => return Err(invalid("a path leads through too many links")),
             Err(error) => return Err(failed("open", parent)(error)),
         };
-        let point = std::fs::read_link(through(&directory))
-            .map_err(|source| io_failed("look up", parent, source))?
-            .join(name);
+        let point =
+            path_of(&directory).map_err(|source| io_failed("look up", parent, source))?.join(name);
         Ok(Some(Self { directory, name: name.to_owned(), point }))
     }
 
@@ -118,11 +119,65 @@ impl Target {
                     why: format!("{} is not a directory", self.point.display()),
                 }),
             },
+            // a file system of the kernel's, one that is read-only, a directory that was removed
+            Err(error @ (Errno::NOENT | Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
+                let what = "no directory can be made at";
+                Err(unfit(field, &format!("{what} {}: {error}", self.point.display())))
+            }
             Err(error) => Err(failed("create", &self.point)(error)),
         }
     }
 
-    /// Mounts the files of a volume here. What is mounted so already is success.
+    /// Refuses a place in one of Cove's own directories, by whichever path or mount it is reached.
+    pub(crate) fn refuse_within(
+        &self,
+        field: &'static str,
+        own: &[&Path],
+    ) -> Result<(), CallError> {
+        let look = |source| io_failed("look up", &self.point, source);
+        let mounts = self.mounts()?;
+        let directory = self.point.parent().unwrap_or(&self.point);
+        let place = Place::of(&mounts, &self.directory, directory).map_err(look)?;
+        let place = place.map(|place| place.join(Path::new(&self.name)));
+        for directory in own {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = match rustix::fs::open(*directory, flags, Mode::empty()) {
+                Ok(opened) => opened,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(error) => return Err(failed("open", directory)(error)),
+            };
+            let path = path_of(&opened).map_err(look)?;
+            let others = Place::of(&mounts, &opened, &path).map_err(look)?;
+            let is_in_it = place.as_ref().zip(others).is_some_and(|(at, own)| at.is_within(&own));
+            if is_in_it || self.point.starts_with(&path) {
+                let (point, path) = (self.point.display(), path.display());
+                let why = format!("{point} is in {path}, where Cove keeps its own");
+                return Err(CallError::Invalid { field, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a directory with files, which nobody would see while something is mounted there.
+    fn refuse_files(&self, field: &'static str) -> Result<(), CallError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
+            .and_then(Dir::new)
+            .map_err(failed("open", &self.point))?;
+        for entry in found {
+            let entry = entry.map_err(failed("list", &self.point))?;
+            if ![&b"."[..], b".."].contains(&entry.file_name().to_bytes()) {
+                let point = self.point.display();
+                return Err(unfit(
+                    field,
+                    &format!("{point} has files, and a volume is mounted on an empty directory"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounts the files of a volume here. What is mounted so already is success. `own` are directories of Cove's.
     ///
     /// Interrupted, it leaves an empty directory or the mount as it was asked for; repeated, it succeeds.
     pub(crate) fn publish(
@@ -131,12 +186,17 @@ impl Target {
         volume: &VolumeId,
         files: &Path,
         access: Access,
+        own: &[&Path],
     ) -> Result<(), CallError> {
+        self.refuse_within(field, own)?;
         let mounts = self.mounts()?;
         if is_published(&mounts, &self.point, volume, access)? {
             return Ok(());
         }
         let is_new = self.ensure_directory(field)?;
+        if !is_new {
+            self.refuse_files(field)?;
+        }
         let mounted = self.mount(volume, files, access.flags);
         if mounted.is_err() && is_new {
             // it was empty a moment ago; a directory that is not stays
@@ -190,14 +250,25 @@ impl Target {
 
     /// Takes the mounts of a volume away, however often it is mounted here, and those of states that a restore has
     /// replaced; then the directory. Something else that is here stays, and so does what is in a directory. With no
-    /// volume, an id that is none was named: then nothing is unmounted.
-    pub(crate) fn unpublish(&self, volume: Option<&VolumeId>) -> Result<(), CallError> {
+    /// volume, an id that is none was named: then nothing is unmounted. A directory in one of `own`, those of Cove,
+    /// is not removed unless a volume was mounted there.
+    pub(crate) fn unpublish(
+        &self,
+        field: &'static str,
+        volume: Option<&VolumeId>,
+        own: &[&Path],
+    ) -> Result<(), CallError> {
+        let mut was_mounted = false;
         loop {
             match step(&self.mounts()?, &self.point, volume)? {
                 Step::Unmount => self.unmount()?,
                 Step::Remove => break,
                 Step::Leave => return Ok(()),
             }
+            was_mounted = true;
+        }
+        if !was_mounted && self.is_directory()? {
+            self.refuse_within(field, own)?;
         }
         match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR) {
             // of what is no directory nothing was made here
@@ -205,6 +276,11 @@ impl Target {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(CallError::Precondition {
                 what: format!("{} has files that are of no volume", self.point.display()),
             }),
+            // a file system of the kernel's, one that is read-only, a place where something was mounted just now
+            Err(error @ (Errno::PERM | Errno::ACCESS | Errno::ROFS | Errno::BUSY)) => {
+                let why = format!("{} cannot be removed: {error}", self.point.display());
+                Err(unfit(field, &why))
+            }
             Err(error) => Err(failed("remove", &self.point)(error)),
         }
     }
@@ -281,6 +357,11 @@ fn is_published(
             _ => Ok(false),
         },
     }
+}
+
+/// A refusal of a place at which something is to be changed first.
+fn unfit(field: &'static str, why: &str) -> CallError {
+    CallError::Precondition { what: format!("field \"{field}\": {why}") }
 }
 
 fn io_failed(verb: &'static str, path: &Path, source: io::Error) -> CallError {

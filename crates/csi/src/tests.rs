@@ -46,6 +46,7 @@ fn options(compat: Compat) -> Options {
         compat,
         version: "1.2.3",
         volumes_per_node_max: NonZeroU32::new(2),
+        home: PathBuf::new(),
     }
 }
 
@@ -57,6 +58,7 @@ impl Served {
     async fn start_as(services: Services, options: Options) -> Self {
         let home = tempfile::tempdir().unwrap();
         let hub = Arc::new(FakeHub::new(home.path().join("pool")));
+        let options = Options { home: home.path().join("cove"), ..options };
         let csi = Csi::new(Arc::clone(&hub) as _, options, Env::system());
         let path = home.path().join("csi.sock");
         let listener = listen(&path).unwrap();

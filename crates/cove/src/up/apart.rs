@@ -272,7 +272,7 @@ async fn serve_until(
     });
     let client = HubClient::unix(hub);
     let asked: Arc<dyn VolumeHub> = Arc::new(client.clone());
-    let csi = csi_of(asked, &id, &args.csi, env);
+    let csi = csi_of(asked, &id, &args.csi, home, env);
     listen::serve_csi(&mut doors, &csi, &args.csi, || ended(stopping.clone()))?;
     listen::write_down(home, STORE_FILE, &own_node::store_url(args));
     let registration = NodeRegistration { node: id.clone(), socket: socket.clone(), saved_to };

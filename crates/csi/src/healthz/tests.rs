@@ -28,6 +28,7 @@ impl Served {
             compat: Compat::V1_12,
             version: "1.2.3",
             volumes_per_node_max: None,
+            home: "/nowhere".into(),
         };
         let csi = Csi::new(Arc::clone(&hub) as _, options, Env::system());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

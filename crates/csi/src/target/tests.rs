@@ -38,10 +38,68 @@ fn a_failed_mount_leaves_no_directory_and_an_older_one_stays() {
     std::fs::create_dir(home.path().join("old")).unwrap();
     for (name, stays) in [("new", false), ("old", true)] {
         let target = target(home.path(), name);
-        let refused = target.publish("target_path", &volume, &nowhere, access).unwrap_err();
+        let refused = target.publish("target_path", &volume, &nowhere, access, &[]).unwrap_err();
         // it was deleted after the Hub had told where its files are
         assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
         assert_eq!(target.is_directory().unwrap(), stays);
+    }
+}
+
+#[test]
+fn nothing_is_mounted_over_files_or_in_a_directory_of_coves() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let volume = "vol-a".parse().unwrap();
+    let access = Access { flags: MountFlags::empty(), is_exclusive: false };
+    for name in ["full/mine", "own/below", "empty", "volume"] {
+        std::fs::create_dir_all(home.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("own", home.join("link")).unwrap();
+    let (files, own) = (home.join("volume"), [home.join("none"), home.join("own")]);
+    let own = [own[0].as_path(), own[1].as_path()];
+    let publish = |name: &str| {
+        let target = Target::get("target_path", home.join(name).to_str().unwrap())?;
+        target.publish("target_path", &volume, &files, access, &own)
+    };
+    for (name, code, why) in [
+        ("full", tonic::Code::FailedPrecondition, "has files"),
+        ("own", tonic::Code::InvalidArgument, "Cove keeps its own"),
+        ("own/new", tonic::Code::InvalidArgument, "Cove keeps its own"),
+        ("link/new", tonic::Code::InvalidArgument, "Cove keeps its own"),
+        ("own/below/new", tonic::Code::InvalidArgument, "Cove keeps its own"),
+    ] {
+        let refused = publish(name).unwrap_err();
+        assert_eq!(refused.code(), code, "{name}: {refused}");
+        let text = refused.to_string();
+        assert!(text.starts_with("field \"target_path\": "), "{name}: {text}");
+        assert!(text.contains(why), "{name}: {text}");
+    }
+    assert!(home.join("full/mine").exists());
+    assert!(!home.join("own/new").exists());
+    let unpublish = |name: &str| target(&home, name).unpublish("target_path", Some(&volume), &own);
+    assert_eq!(unpublish("own/below").unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert!(home.join("own/below").exists());
+    // what is gone is gone
+    unpublish("own/new").unwrap();
+    unpublish("empty").unwrap();
+    assert!(!home.join("empty").exists());
+}
+
+#[test]
+fn what_the_kernel_does_not_let_be_made_or_removed_is_the_callers_to_change() {
+    let volume = "vol-a".parse().unwrap();
+    for path in ["/proc/x", "/proc/self/x", "/sys/x"] {
+        let target = Target::get("target_path", path).unwrap();
+        let refused = target.ensure_directory("target_path").unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{path}: {refused}");
+        assert!(refused.to_string().starts_with("field \"target_path\": "), "{refused}");
+        target.unpublish("target_path", Some(&volume), &[]).unwrap();
+    }
+    for path in ["/proc/self/cwd", "/proc/self/fd", "/sys/kernel"] {
+        let target = Target::get("target_path", path).unwrap();
+        let refused = target.unpublish("target_path", Some(&volume), &[]).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{path}: {refused}");
+        assert!(refused.to_string().starts_with("field \"target_path\": "), "{refused}");
     }
 }
 

@@ -69,6 +69,12 @@ async fn a_volume_is_published_used_and_unpublished() {
     assert_eq!(code(node.node_publish_volume(alone).await), Code::FailedPrecondition);
     assert!(!served.path("second").exists());
     node.node_publish_volume(publish(&volume, &staging, &served.text("second"))).await.unwrap();
+    // through a mount of a volume a volume is reached
+    std::fs::create_dir(served.path("tar get/empty")).unwrap();
+    for inside in ["tar get/new", "tar get/empty"] {
+        let inside = publish(&volume, &staging, &served.text(inside));
+        assert_eq!(code(node.node_publish_volume(inside).await), Code::InvalidArgument);
+    }
     node.node_unpublish_volume(unpublish(&volume, &served.text("second"))).await.unwrap();
 
     for _ in 0..2 {

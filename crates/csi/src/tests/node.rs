@@ -109,6 +109,36 @@ async fn unpublishing_what_is_not_there_is_success_and_deletes_nothing() {
 }
 
 #[tokio::test]
+async fn a_volume_is_mounted_neither_over_files_nor_where_cove_keeps_its_own() {
+    let served = Served::all().await;
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    std::fs::create_dir_all(served.path("full/mine")).unwrap();
+    std::fs::create_dir(served.path("cove")).unwrap();
+    let staging = served.text("staging");
+    let files = format!("pool/volumes/{volume}/files");
+    for path in [&files, &format!("{files}/new"), "pool/new", "pool", "cove", "cove/new"] {
+        let place = served.text(path);
+        let refused = node.node_publish_volume(publish(&volume, &staging, &place)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused}");
+        assert!(refused.message().starts_with("field \"target_path\": "), "{path}: {refused}");
+        let refused = node.node_stage_volume(stage(&volume, &place)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused}");
+        let field = "field \"staging_target_path\": ";
+        assert!(refused.message().starts_with(field), "{path}: {refused}");
+    }
+    assert_eq!(std::fs::read_dir(served.path(&files)).unwrap().count(), 0);
+    let full = served.text("full");
+    let refused = node.node_publish_volume(publish(&volume, &staging, &full)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().starts_with("field \"target_path\": "), "{refused}");
+    assert!(served.path("full/mine").exists());
+    // a staging path is not mounted on
+    node.node_stage_volume(stage(&volume, &full)).await.unwrap();
+}
+
+#[tokio::test]
 async fn one_call_at_a_time_works_at_a_place_whatever_its_volume() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use cove_csi::proto as pb;
@@ -899,6 +900,27 @@ fn nothing_is_mounted_where_it_is_not_lawful() {
         );
         table.answered(format!("unpublish in {what}"), unpublish(&volume, &at(name)));
     }
+    let files = driver.cove.home.join("pool/volumes").join(&volume).join("files");
+    let within = |place: &Path| text(&place.join("new"));
+    for (what, place) in [
+        ("its own files", within(&files)),
+        ("its own mount", within(Path::new(&published))),
+        ("the pool", within(&driver.cove.home.join("pool"))),
+        ("the home", within(&driver.cove.home)),
+    ] {
+        let (says, call) = ("\"target_path\"", publish(&volume, &place));
+        table.refused(format!("publish in {what}"), call, InvalidArgument, says);
+        let (says, call) = ("staging_target_path", stage(&volume, &place, Some(writer())));
+        table.refused(format!("stage in {what}"), call, InvalidArgument, says);
+    }
+    for place in ["/proc/x", "/sys/x", "/dev/pts/x"] {
+        let (says, call) = ("\"target_path\"", publish(&volume, place));
+        table.refused(format!("publish at {place}"), call, FailedPrecondition, says);
+    }
+    let (says, call) = ("\"target_path\"", unpublish(&volume, "/proc/self/cwd"));
+    table.refused("unpublish of the kernel's", call, FailedPrecondition, says);
+    let call = publish(&volume, &text(&pods));
+    table.refused("on a directory with files", call, FailedPrecondition, "has files");
     table.refused("on another mount", publish(&volume, &at("occupied")), AlreadyExists, "occupied");
     table.refused("on another volume", publish(&world.beside, &published), AlreadyExists, "pod");
     table.answered("where it is", publish(&volume, &published));
