@@ -149,7 +149,7 @@ async fn serve(
                 workspaces,
                 hub,
                 hub_socket: &home.dir.join("hub.sock"),
-                registry: None,
+                doors: None,
                 csi: Some((csi, &args.csi)),
                 node: Some(&node),
                 store: Some(&own_node::store_url(args)),

@@ -142,14 +142,8 @@ async fn serve_hub(
     let first = watch::Sender::new(None);
     let registry =
         Arc::new(Registry { hub: hub.clone(), known: Mutex::default(), first: first.clone() });
-    // until a node has come, projects cannot be told
-    let (stop, stopping) = watch::channel(false);
-    let early = tokio::spawn({
-        let (hub, registry) = (Arc::new(hub.clone()), Arc::clone(&registry));
-        let listening = listen::open_hub(&args.socket)?;
-        let until = ended(stopping);
-        cove_hub_grpc::serve_with_nodes(hub, registry, listening, until)
-    });
+    // until a node has come, projects cannot be told; the Hub is served from now to the end
+    let doors = listen::Doors::of_hub(&args.socket, hub.clone(), Some(registry))?;
     eprintln!("the Volume Hub is at {}; waiting for a node", args.socket.display());
     let node = tokio::select! {
         node = come(first.subscribe()) => Some(node),
@@ -174,9 +168,8 @@ async fn serve_hub(
             }
         }
     };
-    let _ = stop.send(true);
-    let _ = tokio::time::timeout(STOP_WAIT, early).await;
     let Some(workspaces) = started else {
+        let _ = tokio::time::timeout(STOP_WAIT, doors.end()).await;
         eprintln!("{STOPPED_EARLY}");
         return Ok(());
     };
@@ -185,7 +178,7 @@ async fn serve_hub(
         workspaces,
         hub,
         hub_socket: &args.socket,
-        registry: Some(registry),
+        doors: Some(doors),
         csi: None,
         node: None,
         store: None,

@@ -12,10 +12,10 @@ use cove_hub::Hub;
 use cove_hub_grpc::NodeRegistry;
 use cove_node::Node;
 use cove_types::{Classify, ErrorKind};
-use cove_unix_grpc::{Listening, Predecessor};
+use cove_unix_grpc::{Listening, Predecessor, is_true};
 use cove_workspace::Workspaces;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::STOP_WAIT;
@@ -65,13 +65,52 @@ pub(super) struct Serving<'s> {
     pub workspaces: Workspaces,
     pub hub: Hub,
     pub hub_socket: &'s Path,
-    /// How nodes come that are other processes.
-    pub registry: Option<Arc<dyn NodeRegistry>>,
+    /// Where the Hub is served already.
+    pub doors: Option<Doors>,
     pub csi: Option<(Csi, &'s CsiFlags)>,
     /// The node in this process.
     pub node: Option<&'s Node>,
     /// The URL of the store, where the node is in this process.
     pub store: Option<&'s str>,
+}
+
+/// What is served at unix sockets over gRPC, each in a task of its own.
+pub(super) struct Doors {
+    tasks: JoinSet<()>,
+    /// True once all of it is to end.
+    stop: watch::Sender<bool>,
+}
+
+impl Doors {
+    /// Serves a Hub at its socket, from now on until it ends with the others.
+    ///
+    /// `nodes` is how nodes come that are other processes.
+    pub(super) fn of_hub(
+        socket: &Path,
+        hub: Hub,
+        nodes: Option<Arc<dyn NodeRegistry>>,
+    ) -> Result<Self, Failure> {
+        let listening = open(socket, cove_hub_grpc::listen)?;
+        let (stop, stopping) = watch::channel(false);
+        let (hub, until) = (Arc::new(hub), is_true(stopping));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let served = match nodes {
+                Some(nodes) => cove_hub_grpc::serve_with_nodes(hub, nodes, listening, until).await,
+                None => cove_hub_grpc::serve(hub, listening, until).await,
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "the Volume Hub is not served any more");
+            }
+        });
+        Ok(Self { tasks, stop })
+    }
+
+    /// Ends all of it, when the calls that run have ended.
+    pub(super) async fn end(self) {
+        let _ = self.stop.send(true);
+        self.tasks.join_all().await;
+    }
 }
 
 pub(super) async fn listen(
@@ -81,7 +120,7 @@ pub(super) async fn listen(
     serving: Serving<'_>,
     ending: &mut Ending,
 ) -> anyhow::Result<()> {
-    let Serving { workspaces, hub, hub_socket, registry, csi, node, store } = serving;
+    let Serving { workspaces, hub, hub_socket, doors, csi, node, store } = serving;
     let token = home.token(env)?;
     let down = Arc::new(Notify::new());
     let router = cove_http::router(
@@ -106,33 +145,22 @@ pub(super) async fn listen(
     if let Some(store) = store {
         write_down(home, STORE_FILE, store);
     }
-    let (stopped, stopping) = tokio::sync::watch::channel(false);
-    let ended = |mut stopping: tokio::sync::watch::Receiver<bool>| async move {
-        let _ = stopping.wait_for(|stopped| *stopped).await;
+    let mut doors = match doors {
+        Some(doors) => doors,
+        None => Doors::of_hub(hub_socket, hub.clone(), None)?,
     };
-    let mut doors = JoinSet::new();
-    let listening = open_hub(hub_socket)?;
-    let (asked, until) = (Arc::new(hub.clone()), ended(stopping.clone()));
-    doors.spawn(async move {
-        let served = match registry {
-            Some(nodes) => cove_hub_grpc::serve_with_nodes(asked, nodes, listening, until).await,
-            None => cove_hub_grpc::serve(asked, listening, until).await,
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "the Volume Hub is not served any more");
-        }
-    });
+    let ended = || is_true(doors.stop.subscribe());
     if let Some((csi, flags)) = &csi {
-        serve_csi(&mut doors, csi, flags, || ended(stopping.clone()))?;
+        serve_csi(&mut doors.tasks, csi, flags, ended)?;
     }
     let servers = (
         {
-            let (router, stopping) = (router.clone(), ended(stopping.clone()));
+            let (router, stopping) = (router.clone(), ended());
             tokio::spawn(async move {
                 cove_http::serve_unix(unix, router, &users, stopping).await;
             })
         },
-        tokio::spawn(cove_http::serve_tcp(tcp, router, ended(stopping))),
+        tokio::spawn(cove_http::serve_tcp(tcp, router, ended())),
     );
     let (api, hub_socket) = (home.dir.join("cove.sock"), hub_socket.display());
     eprintln!("ready on http://{address} and {}; the Volume Hub is at {hub_socket}", api.display());
@@ -140,10 +168,10 @@ pub(super) async fn listen(
         () = ending.wait() => {}
         () = down.notified() => {}
     }
-    let _ = stopped.send(true);
+    let _ = doors.stop.send(true);
     hub.shutdown();
     let mut served =
-        std::pin::pin!(async { (servers.0.await, servers.1.await, doors.join_all().await) });
+        std::pin::pin!(async { (servers.0.await, servers.1.await, doors.end().await) });
     if tokio::time::timeout(SAVE_WAIT, &mut served).await.is_err() {
         // a store that is away may keep them for ever: what is captured is saved after the next start
         if let Some(node) = node {
@@ -155,24 +183,36 @@ pub(super) async fn listen(
     Ok(())
 }
 
-/// Makes the socket of the Hub.
-pub(super) fn open_hub(socket: &Path) -> Result<Listening, Failure> {
-    open(socket, cove_hub_grpc::listen)
-}
-
 /// Makes a socket, with the directories above it.
 pub(super) fn open(
     socket: &Path,
     listen: impl FnOnce(&Path) -> std::io::Result<Listening>,
 ) -> Result<Listening, Failure> {
-    let failed = |error: &std::io::Error| {
-        let shown = cove_types::escape_bytes(socket.as_os_str().as_encoded_bytes());
-        Failure::io(format!("failed to make the socket {shown}"), error)
-    };
     if let Some(directory) = socket.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        std::fs::create_dir_all(directory).map_err(|error| not_made(socket, &error))?;
     }
-    listen(socket).map_err(|error| failed(&error))
+    listen(socket).map_err(|error| {
+        let failure = not_made(socket, &error);
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => failure.hint(
+                "end that program, or give another path; what a Cove left that was killed is \
+                 replaced",
+            ),
+            _ => failure,
+        }
+    })
+}
+
+/// Why there is no socket at a path.
+fn not_made(socket: &Path, error: &std::io::Error) -> Failure {
+    let shown = cove_types::escape_bytes(socket.as_os_str().as_encoded_bytes());
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(
+            ErrorKind::Precondition,
+            format!("another program listens on the socket {shown} already"),
+        ),
+        _ => Failure::io(format!("failed to make the socket {shown}"), error),
+    }
 }
 
 /// Refuses sockets of the Container Storage Interface that are each other's, or one in the home: the later one would
@@ -270,6 +310,8 @@ fn not_registered(directory: &Path, error: &std::io::Error) -> Failure {
             Failure::new(ErrorKind::NotFound, what)
                 .hint("kubelet makes it; is this its directory, and mounted at the same path here?")
         }
+        std::io::ErrorKind::AddrInUse => not_made(&cove_csi::registration_socket(directory), error)
+            .hint("a node has one driver of this name: end the other one"),
         _ => Failure::io(
             format!("failed to make a socket for kubelet in {}", directory.display()),
             error,

@@ -1,8 +1,12 @@
 //! Hub and node in two processes: the same Cove, and either may be killed.
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -256,6 +260,39 @@ fn a_second_node_is_refused_and_says_so_and_the_first_is_well() {
     cove.start_node();
     cove.ready();
     cove.cove(&["volume", "ls"]).success();
+}
+
+#[test]
+fn the_socket_of_a_hub_stays_while_its_node_comes() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: this test mounts a btrfs pool, which needs root");
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("cove-apart-").tempdir().unwrap();
+    let mut cove = Apart { dir, hub: None, node: None };
+    cove.start_hub();
+    let socket = cove.at("h.sock");
+    // another one would have another time, too
+    let which = || {
+        let about = fs::symlink_metadata(&socket).map_err(|error| error.to_string())?;
+        Ok::<_, String>((about.ino(), about.ctime(), about.ctime_nsec()))
+    };
+    let first = poll("the hub listens", which);
+    let mut caller = UnixStream::connect(&socket).unwrap();
+    cove.start_node();
+    cove.ready();
+    assert_eq!(which(), Ok(first));
+    // nor is anybody cut off
+    caller.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut came = [0; 256];
+    loop {
+        match caller.read(&mut came) {
+            Ok(0) => panic!("it is closed"),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]
