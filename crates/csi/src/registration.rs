@@ -6,8 +6,9 @@
 //!
 //! The socket comes to be under a temporary name, as that of [`listen`]. Kubelet does not take it for a driver: its
 //! name begins with a dot, and such names are left alone. It learns of the socket when that gets its own name, and by
-//! then it listens for its owner alone. What is in its place is replaced in the same step, which kubelet takes for a
-//! driver that is there anew, and registers again. A process that is killed between the two leaves a socket with a
+//! then it listens for its owner alone. What a driver that was killed left in its place is replaced in the same step,
+//! which kubelet takes for a driver that is there anew, and registers again; one that runs keeps its place. A kubelet
+//! that is started anew finds the socket as it is. A process that is killed between the two leaves a socket with a
 //! dot, on which nobody listens. Newer kubelets look every 5 s at all sockets, dots or not, and ask those that are
 //! there 10 s later: a temporary one has its own name by then, and one that was left does not answer.
 //!

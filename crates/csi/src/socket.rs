@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cove_types::ParseError;
-use cove_unix_grpc::{Listening, Predecessor};
+use cove_unix_grpc::Listening;
 
 /// Reads where to listen: `unix:///run/csi.sock`, `unix:run/csi.sock` or a path alone.
 ///
@@ -32,14 +32,15 @@ pub fn parse_endpoint(text: &str) -> Result<PathBuf, ParseError> {
     Ok(PathBuf::from(path))
 }
 
-/// Listens at `path`, for the user of this process alone. A driver that listens there gives way: where one is replaced,
-/// the next one comes before the last one has gone. Must be called within a runtime.
+/// Listens at `path`, for the user of this process alone. What a driver left there that was killed is replaced; one that
+/// runs has volumes that the next one does not know. Must be called within a runtime.
 ///
 /// # Errors
 ///
-/// What is there is no socket (`AlreadyExists`); the directory is missing, or refuses.
+/// Somebody listens there (`AddrInUse`); what is there is no socket (`AlreadyExists`); the directory is missing, or
+/// refuses.
 pub fn listen(path: &Path) -> io::Result<Listening> {
-    cove_unix_grpc::listen_as(path, Predecessor::GivesWay, None)
+    cove_unix_grpc::listen(path)
 }
 
 #[cfg(test)]

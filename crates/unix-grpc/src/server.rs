@@ -108,9 +108,10 @@ pub async fn serve(
         let _ = cut.send(true);
         pending::<()>().await;
     };
+    // whoever drops this drops the file before the listener, as it wants it
     tokio::select! {
-        served = serving => served.map_err(|error| failed(error.into()))?,
         () = ending => {}
+        served = serving => served.map_err(|error| failed(error.into()))?,
     }
     running.none().await;
     Ok(())

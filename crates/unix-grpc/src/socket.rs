@@ -22,18 +22,21 @@ const BACKLOG: i32 = 1024;
 pub enum Predecessor {
     /// It stays, and whoever comes is refused.
     Stays,
-    /// Its socket is replaced in one step; what it has accepted goes on. So a server is replaced by one that comes
-    /// before the last one has gone.
+    /// Its socket is replaced in one step; what it has accepted goes on. For a place of which something else says that
+    /// nobody has it.
     GivesWay,
 }
 
 /// A socket that is listened at.
+///
+/// The file goes first. As long as it is there somebody listens, so that nobody takes the place while it is looked
+/// whose it is.
 #[derive(Debug)]
 pub struct Listening {
-    /// Who connects.
-    pub listener: UnixListener,
     /// The file, as long as it is to be there.
     pub file: SocketFile,
+    /// Who connects.
+    pub listener: UnixListener,
 }
 
 impl Listening {
@@ -71,7 +74,8 @@ pub fn listen(path: &Path) -> io::Result<Listening> {
 /// its owner alone.
 ///
 /// The socket gets its mode before it has a name, and listens before it is found: it is made under another name in
-/// the same directory and renamed. What a server left there that listens no more is replaced. Needs a runtime.
+/// the same directory and renamed. What a server left there that listens no more is replaced. Those that come to one
+/// directory at once do so one after the other. Needs a runtime.
 ///
 /// # Errors
 ///
@@ -83,30 +87,45 @@ pub fn listen_as(
     owner: Option<(u32, u32)>,
 ) -> io::Result<Listening> {
     let (directory, name) = split(path)?;
-    refuse_other(&directory, &name, path)?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive)?;
+    let placed = place(&directory, &name, path, predecessor, owner);
+    rustix::fs::flock(&directory, FlockOperation::Unlock)?;
+    let (id, listener) = placed?;
+    Ok(Listening { file: SocketFile { directory, name, id }, listener })
+}
+
+/// Makes a socket that listens and gives it its name. Nobody else does so in the directory meanwhile.
+fn place(
+    directory: &OwnedFd,
+    name: &OsString,
+    path: &Path,
+    predecessor: Predecessor,
+    owner: Option<(u32, u32)>,
+) -> io::Result<(Id, UnixListener)> {
+    refuse_other(directory, name, path)?;
+    if predecessor == Predecessor::Stays {
+        refuse_living(directory, name, path)?;
+    }
     let mut new = OsString::from(".");
-    new.push(&name);
+    new.push(name);
     new.push(format!(".{}", rustix::process::getpid().as_raw_nonzero()));
     // what a process of this id left that was killed in between
-    remove(&directory, &new)?;
+    remove(directory, &new)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // bind(2) takes the mode from here: nobody can have the name mean something else meanwhile
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(through(&directory, &new))?)?;
-    let placed = give(&directory, &new, owner).and_then(|id| {
+    rustix::net::bind(&socket, &SocketAddrUnix::new(through(directory, &new))?)?;
+    let placed = give(directory, &new, owner).and_then(|id| {
         rustix::net::listen(&socket, BACKLOG)?;
-        place(&directory, &new, &name, path, predecessor)?;
         let listener = UnixListener::from_std(socket.into())?;
+        rustix::fs::renameat(directory, &new, directory, name)?;
         Ok((id, listener))
     });
-    match placed {
-        Ok((id, listener)) => Ok(Listening { listener, file: SocketFile { directory, name, id } }),
-        Err(error) => {
-            remove(&directory, &new)?;
-            Err(error)
-        }
+    if placed.is_err() {
+        remove(directory, &new)?;
     }
+    placed
 }
 
 /// Gives a new socket to its owner, and tells what it is.
@@ -129,25 +148,6 @@ fn give(directory: &OwnedFd, new: &OsString, owner: Option<(u32, u32)>) -> io::R
     Ok(id_of(&about))
 }
 
-/// Gives a socket its name. Those that come to one directory at once do so one after the other.
-fn place(
-    directory: &OwnedFd,
-    new: &OsString,
-    name: &OsString,
-    path: &Path,
-    predecessor: Predecessor,
-) -> io::Result<()> {
-    rustix::fs::flock(directory, FlockOperation::LockExclusive)?;
-    let placed = refuse_other(directory, name, path)
-        .and_then(|()| match predecessor {
-            Predecessor::GivesWay => Ok(()),
-            Predecessor::Stays => refuse_living(directory, name, path),
-        })
-        .and_then(|()| Ok(rustix::fs::renameat(directory, new, directory, name)?));
-    let unlocked = rustix::fs::flock(directory, FlockOperation::Unlock);
-    placed.and(unlocked.map_err(Into::into))
-}
-
 /// Refuses what is no socket.
 fn refuse_other(directory: &OwnedFd, name: &OsString, path: &Path) -> io::Result<()> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -167,9 +167,9 @@ fn refuse_living(directory: &OwnedFd, name: &OsString, path: &Path) -> io::Resul
     let address = SocketAddrUnix::new(through(directory, name))?;
     match rustix::net::connect(&probe, &address) {
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
-        // a queue of connections that is full is somebody's
-        Ok(()) | Err(Errno::AGAIN) => {
-            let what = format!("another process listens on {}", path.display());
+        // a queue of connections that is full is somebody's, and so is a socket of another type
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+            let what = format!("another program listens on {} already", path.display());
             Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
         Err(error) => Err(error.into()),
@@ -294,6 +294,37 @@ mod tests {
         first.accept().await.unwrap();
         connect(&path).await.unwrap();
         first.accept().await.unwrap();
+        drop(first);
+        let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let refused = listen(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+        drop(datagrams);
+        listen(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_while_another_goes_is_refused_or_keeps_its_socket() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("own.sock");
+        let mut placed = 0;
+        for _ in 0..500 {
+            let first = listen(&path).unwrap();
+            let going = std::thread::spawn(move || drop(first));
+            let second = listen(&path);
+            going.join().unwrap();
+            match second {
+                Ok(second) => {
+                    connect(&path).await.unwrap();
+                    second.accept().await.unwrap();
+                    placed += 1;
+                }
+                Err(refused) => {
+                    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+                    assert_eq!(names(home.path()), [""; 0]);
+                }
+            }
+        }
+        println!("{placed} of 500 came after the first had gone");
     }
 
     #[tokio::test]
@@ -316,30 +347,23 @@ mod tests {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let runtime = tokio::runtime::Handle::current();
             let all = std::sync::Barrier::new(8);
-            let placed: Vec<io::Result<UnixListener>> = std::thread::scope(|scope| {
-                let placing = (0..8).map(|number| {
+            let placed: Vec<io::Result<Listening>> = std::thread::scope(|scope| {
+                let placing = (0..8).map(|_| {
                     let (path, runtime, all) = (&path, &runtime, &all);
                     scope.spawn(move || {
                         let _within = runtime.enter();
-                        // as in a process of its own
-                        let (directory, name) = split(path).unwrap();
-                        let new = OsString::from(format!("new-{number}"));
-                        let bound = UnixListener::bind(through(&directory, &new)).unwrap();
                         all.wait();
-                        let placed = place(&directory, &new, &name, path, Predecessor::Stays);
-                        placed.map(|()| bound)
+                        listen(path)
                     })
                 });
                 placing.collect::<Vec<_>>().into_iter().map(|one| one.join().unwrap()).collect()
             });
             let (first, refused): (Vec<_>, Vec<_>) = placed.into_iter().partition(Result::is_ok);
             assert_eq!(first.len(), 1, "{refused:?}");
+            assert_eq!(names(home.path()), ["own.sock"]);
             connect(&path).await.unwrap();
             drop(first);
-            std::fs::remove_file(&path).unwrap();
-            for name in names(home.path()) {
-                std::fs::remove_file(home.path().join(name)).unwrap();
-            }
+            assert_eq!(names(home.path()), [""; 0]);
         }
     }
 

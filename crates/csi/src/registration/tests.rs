@@ -78,15 +78,17 @@ async fn the_socket_is_gone_at_the_end_and_the_calls_are_answered() {
 }
 
 #[tokio::test]
-async fn the_socket_of_a_driver_that_came_after_stays() {
+async fn a_driver_that_runs_keeps_its_registration_and_one_that_was_killed_is_replaced() {
     let home = tempfile::tempdir().unwrap();
-    let listen = || Registration::listen(home.path(), Path::new("/csi.sock")).unwrap();
-    let first = listen();
-    let second = listen();
+    let socket = registration_socket(home.path());
+    let listen = || Registration::listen(home.path(), Path::new("/csi.sock"));
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let first = listen().unwrap();
+    let refused = listen().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
+    UnixStream::connect(&socket).await.unwrap();
     drop(first);
-    assert!(registration_socket(home.path()).exists());
-    drop(second);
-    assert!(!registration_socket(home.path()).exists());
+    assert!(!socket.exists());
 }
 
 #[tokio::test]

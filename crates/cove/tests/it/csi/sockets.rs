@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use cove_csi::proto as pb;
@@ -76,6 +77,33 @@ fn it_is_not_served_unless_it_is_asked_for_and_in_nobodys_place() {
         assert_eq!(refused.code, 2, "{wrong:?}: {}", refused.stderr);
         assert!(!cove.home.exists(), "{wrong:?}: nothing is made");
     }
+
+    // where somebody listens nobody else comes; what one that was killed left is nobody's
+    let Some(mut driver) = Driver::start() else { return };
+    let volume = driver.make("data", 16);
+    let Some(second) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
+    let (own, registry) = (driver.cove.dir.path(), second.make_dir("registry"));
+    let (taken, hub) = (own.join("csi.sock"), own.join("home/hub.sock"));
+    let registered = registry.join("cove.csi.storage-reg.sock");
+    let _somebody = UnixListener::bind(&registered).unwrap();
+    let at = |socket: &Path| format!("unix://{}", socket.display());
+    let own_socket = at(&second.dir.path().join("csi.sock"));
+    let mut attempts = [second.refused_up(), second.refused_up(), second.program()];
+    attempts[0].args(["--csi-endpoint", &at(&taken)]);
+    attempts[1].args(["--csi-endpoint", &own_socket, "--csi-registration"]).arg(&registry);
+    attempts[2].args(["hub", "--http-listen", "127.0.0.1:0", "--listen", &at(&hub)]);
+    for (mut attempt, place) in attempts.into_iter().zip([&taken, &registered, &hub]) {
+        let refused = run(&mut attempt, b"");
+        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        let told = format!("another program listens on the socket {} already", place.display());
+        assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+        assert!(fs::symlink_metadata(place).unwrap().file_type().is_socket());
+    }
+    assert!(!second.dir.path().join("csi.sock").exists());
+    assert_eq!(asked_as(0, &taken).unwrap(), cove_csi::DRIVER);
+    assert_eq!(driver.volumes(), [volume.as_str()]);
+    driver.kill9_and_start();
+    assert_eq!(driver.volumes(), [volume.as_str()]);
 }
 
 #[test]
