@@ -26,7 +26,7 @@ use tokio::sync::watch::Sender;
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     document: ProjectDocument,
-    spec: VolumeSpec,
+    pub(crate) spec: VolumeSpec,
     pub(crate) bytes: u64,
     /// So many of the bytes are of what it began as, and its quota is not charged for them.
     shared_bytes: u64,
@@ -51,6 +51,8 @@ struct State {
     /// Those of which nothing is left: their ids are never used again.
     tombstones: BTreeSet<VolumeId>,
     services: BTreeSet<(VolumeId, String)>,
+    /// How often all volumes were asked for.
+    lists: usize,
     mounted: BTreeSet<VolumeId>,
     is_silent: bool,
     free_bytes: u64,
@@ -116,6 +118,11 @@ impl Fake {
             held.operations.clear();
             held.ops_from = held.seq;
         });
+    }
+
+    /// How often all volumes were asked for.
+    pub(crate) fn lists(&self) -> usize {
+        self.state().lists
     }
 
     /// Changes a volume as nobody here asked for.

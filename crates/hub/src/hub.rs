@@ -27,6 +27,7 @@ use crate::volume_hub::{
     RestoredVolume, Snapshot, SnapshotFilter, SnapshotVolumes, Synced, Volume, VolumeEvent,
     VolumeReport,
 };
+use crate::watch::Looks;
 use crate::{HubError, VolumeHub};
 
 /// The Volume Hub over the nodes that it is given. Cloning shares it.
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) in_flight: InFlight<Thing>,
     /// Whether it is stopping.
     pub(crate) ending: Sender<bool>,
+    /// What those who watch have seen.
+    pub(crate) looks: Looks,
     /// How many calls run that go on whoever waits for them.
     running: Sender<usize>,
     env: Env,
@@ -84,6 +87,7 @@ impl Hub {
             nodes: Nodes::new(nodes),
             in_flight: InFlight::default(),
             ending: Sender::new(false),
+            looks: Looks::default(),
             running: Sender::new(0),
             env,
         };

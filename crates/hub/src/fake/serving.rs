@@ -308,6 +308,7 @@ impl Volumes for Fake {
     }
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
+        self.state().lists += 1;
         Self::wait(&self.answers).await;
         let state = self.answering()?;
         state.volumes.keys().map(|id| state.status(id)).collect()

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use futures::StreamExt;
 
 use super::*;
@@ -53,4 +55,61 @@ async fn watching_ends_with_the_hub_and_with_a_node_that_does_not_answer() {
     settle().await;
     hub.shutdown();
     assert_eq!(waits.await.unwrap(), ("Unavailable".into(), "ended".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_look_serves_all_who_watch() {
+    let world = World::new();
+    let a = world.create("a").await;
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        all.push(world.hub.watch_volumes().await.unwrap());
+    }
+    let before = world.fake.lists();
+    for events in &mut all {
+        assert_eq!(next(events).await, format!("changed {a}"));
+        assert_eq!(next(events).await, "listed");
+    }
+    assert_eq!(world.fake.lists(), before + 1);
+    world.snapshot(&a, "s").await;
+    let before = world.fake.lists();
+    for events in &mut all {
+        assert_eq!(next(events).await, format!("changed {a}"));
+    }
+    assert_eq!(world.fake.lists(), before + 1, "what has changed is seen once");
+    let b = world.create("b").await;
+    let mut late = world.hub.watch_volumes().await.unwrap();
+    let before = world.fake.lists();
+    let told = BTreeSet::from([next(&mut late).await, next(&mut late).await]);
+    let both = BTreeSet::from([format!("changed {a}"), format!("changed {b}")]);
+    assert_eq!(told, both, "what is told first is of after it was asked for");
+    for events in &mut all {
+        assert_eq!(next(events).await, format!("changed {b}"));
+    }
+    assert_eq!(world.fake.lists(), before + 1, "the others are told what the late one has seen");
+    drop(late);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.fake.lists(), before + 1, "nobody reads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_is_waited_for_once_by_all_who_watch() {
+    let world = World::new();
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        all.push(world.hub.watch_volumes().await.unwrap());
+    }
+    for events in &mut all {
+        assert_eq!(next(events).await, "listed");
+    }
+    world.fake.hang(true);
+    let before = world.fake.lists();
+    let told = futures::future::join_all(all.iter_mut().map(|events| events.next())).await;
+    for event in told {
+        assert_eq!(event.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(world.fake.lists(), before + 1);
+    for events in &mut all {
+        assert_eq!(next(events).await, "ended");
+    }
 }
