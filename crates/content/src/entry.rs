@@ -63,6 +63,9 @@ pub struct EntryRecord {
     /// The Kubernetes VolumeSnapshot that it is: `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_snapshot: Option<String>,
+    /// The quota of the volume at that moment, in bytes, which held the files then; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
     /// The state.
     pub root: Root,
     /// Fields that a newer version wrote.
@@ -82,6 +85,15 @@ impl EntryRecord {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state == EntryState::Live
+    }
+
+    /// The least quota that holds its files for sure, in bytes, whatever its volume's is by now: what they take, added
+    /// up, or less, where a smaller quota held them, since the file system packs them. `is_known` says whether its root
+    /// is; none while nothing is known.
+    #[must_use]
+    pub fn needs_bytes(&self, is_known: bool) -> Option<u64> {
+        let bytes = is_known.then_some(self.root.counts.data_bytes);
+        bytes.into_iter().chain(self.quota_bytes).min()
     }
 
     /// Refuses a record that no head may hold.

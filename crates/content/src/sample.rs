@@ -74,6 +74,7 @@ pub(crate) fn entry(n: u32, kind: EntryKind) -> EntryRecord {
         state: EntryState::Live,
         trashed_at: None,
         volume_snapshot: None,
+        quota_bytes: None,
         root: root(1),
         unknown: Map::new(),
     }

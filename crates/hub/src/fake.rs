@@ -1,7 +1,7 @@
 //! Volumes in memory, without files, stricter than real ones.
 //!
 //! The law of operation ids holds for each head: an id gives its first result, another request under it is refused,
-//! and one of a caller that has not seen the head lately is too old.
+//! also of another volume, and one of a caller that has not seen the head lately is too old.
 
 mod serving;
 
@@ -51,6 +51,8 @@ struct State {
     /// Those of which nothing is left: their ids are never used again.
     tombstones: BTreeSet<VolumeId>,
     services: BTreeSet<(VolumeId, String)>,
+    /// Under which ids something was done to which volume.
+    used: HashMap<OperationId, (VolumeId, [u8; 8])>,
     /// How often all volumes were asked for.
     lists: usize,
     mounted: BTreeSet<VolumeId>,
@@ -118,6 +120,7 @@ impl Fake {
             held.operations.clear();
             held.ops_from = held.seq;
         });
+        self.state().used.retain(|_, (of, _)| of != volume);
     }
 
     /// How often all volumes were asked for.
@@ -187,6 +190,7 @@ impl Fake {
         act: impl FnOnce(&mut Held) -> Result<Vec<EntryId>, VolumeError>,
     ) -> Result<Vec<EntryId>, VolumeError> {
         let mut state = self.answering()?;
+        state.check_same(call)?;
         let held = state.get_mut(volume)?;
         if let Some(first) = held.first(call)? {
             return Ok(first);
@@ -196,6 +200,7 @@ impl Fake {
         held.writes += 1;
         held.is_saved = false;
         held.operations.insert(call.operation, (call.request, made.clone()));
+        state.used.insert(call.operation, (volume.clone(), call.request));
         Ok(made)
     }
 
@@ -218,6 +223,16 @@ impl State {
     fn get_mut(&mut self, volume: &VolumeId) -> Result<&mut Held, VolumeError> {
         let not_here = || VolumeError::NotHere { volume: volume.clone() };
         self.volumes.get_mut(volume).ok_or_else(not_here)
+    }
+
+    /// Refuses an operation id that was used for another request.
+    fn check_same(&self, call: &Call) -> Result<(), VolumeError> {
+        let seen = [Some(call.operation), call.operation.twin()];
+        let mut used = seen.into_iter().flatten().filter_map(|id| self.used.get(&id));
+        match used.all(|(_, request)| *request == call.request) {
+            true => Ok(()),
+            false => Err(VolumeError::OtherRequest),
+        }
     }
 
     /// Refuses an id that was used.
@@ -327,6 +342,7 @@ impl Held {
             state: EntryState::Live,
             trashed_at: None,
             volume_snapshot: None,
+            quota_bytes: self.spec.quota_bytes,
             root,
             unknown: Map::new(),
         };

@@ -94,8 +94,8 @@ pub struct SnapshotView {
     pub name: Option<String>,
     /// The group that it is of.
     pub group: Option<String>,
-    /// What its files take, in bytes; none while that is not known.
-    pub data_bytes: Option<u64>,
+    /// The least quota that holds it for sure, in bytes; none while that is not known.
+    pub needs_bytes: Option<u64>,
 }
 
 impl VolumeView {

@@ -23,24 +23,25 @@ pub(crate) fn group_of(operation: &OperationId) -> String {
     volume.as_str().replacen("vol-", "grp-", 1)
 }
 
-/// The operation under which a node does the part of `operation` that is one volume's.
-///
-/// It follows from these two alone, so that a repetition is the same operation for the node, whatever the head has
-/// become since. A head calls operations too old whose callers had last seen it before what it has forgotten; this
-/// one says that all was seen, so that no head does. After a head has forgotten it, it is a new one.
+/// The operation under which a node does the part of `operation` that is one volume's, where it does
+/// [all of it](whole_of) with another volume's.
 pub(crate) fn part_of(operation: &OperationId, volume: &VolumeId) -> OperationId {
     let mut random = [0; 12];
     random.copy_from_slice(&operation.step(volume.as_str()).0[4..]);
     OperationId::new(u32::MAX, random)
 }
 
-/// The operation under which a node does what `operation` asks of one volume: that itself, but for a caller that has
-/// seen no head, as callers of the Container Storage Interface never have.
+/// The operation under which a node does what `operation` asks: that itself, but for a caller that has seen no head, as
+/// callers of the Container Storage Interface never have.
 ///
-/// Not for what destroys when it is done a second time: see [`part_of`].
-pub(crate) fn whole_of(operation: &OperationId, volume: &VolumeId) -> OperationId {
+/// It follows from the caller's alone, whichever call it is and of whichever volume, so that a repetition is the same
+/// operation for the node, and another request under it is seen to be another. A head calls operations too old whose
+/// callers had last seen it before what it has forgotten; for who has seen none, this one says that all was seen, so
+/// that no head does. After a head has forgotten it, it is a new one: so it is not for what destroys when it is done a
+/// second time.
+pub(crate) fn whole_of(operation: &OperationId) -> OperationId {
     match operation.seq() {
-        0 => part_of(operation, volume),
+        0 => operation.with_seq(u32::MAX),
         _ => *operation,
     }
 }
@@ -65,8 +66,20 @@ pub(crate) fn asked(request: &CreateVolume) -> RequestHash {
     hash("volume", &asked)
 }
 
+/// All that tells a request for a volume from another under the same operation id.
+pub(crate) fn wanted(request: &CreateVolume) -> Value {
+    json!({
+        "labels": request.labels,
+        "limit_bytes": request.quota.limit_bytes,
+        "name": request.name,
+        "parameters": request.parameters,
+        "required_bytes": request.quota.required_bytes,
+        "source": request.source.as_ref().map(source),
+    })
+}
+
 /// A source as JSON.
-pub(crate) fn source(source: &VolumeSource) -> Value {
+fn source(source: &VolumeSource) -> Value {
     match source {
         VolumeSource::Template(name) => json!({ "template": name }),
         VolumeSource::Volume(volume) => json!({ "volume": volume }),
@@ -137,11 +150,11 @@ mod tests {
 
     #[test]
     fn a_caller_that_has_seen_a_head_keeps_its_operation() {
-        let volume = "vol-a".parse().unwrap();
         let seen = OperationId::new(3, [7; 12]);
-        assert_eq!(whole_of(&seen, &volume), seen);
+        assert_eq!(whole_of(&seen), seen);
         let blind = OperationId::new(0, [7; 12]);
-        assert_eq!(whole_of(&blind, &volume), part_of(&blind, &volume));
+        assert_eq!(whole_of(&blind), OperationId::new(u32::MAX, [7; 12]), "too old for no head");
+        assert_eq!(Some(whole_of(&blind)), blind.twin());
     }
 
     #[test]

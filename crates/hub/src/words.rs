@@ -82,7 +82,7 @@ pub(crate) fn snapshot_view(entry: &EntryView) -> SnapshotView {
         kind: entry.record.kind,
         name: snapshot_name(&entry.record),
         group: group(&entry.record),
-        data_bytes: entry.known.then_some(entry.record.root.counts.data_bytes),
+        needs_bytes: entry.record.needs_bytes(entry.known),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) use together::snapshot_together;
 use cove_btrfs::SubvolumePath;
 use cove_content::head::{OpAnswer, RequestHash, check_described};
 use cove_content::volumes::{Call, VolumeError};
-use cove_database::PendingRow;
+use cove_database::{DatabaseError, PendingRow};
 use cove_types::{Classify, Digest, ErrorKind, OperationId, ParseError, VolumeId};
 use tokio::sync::oneshot;
 
@@ -83,12 +83,17 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
             return Ok(Asked::Pending(state.end_of(&call.operation)));
         }
     }
+    refuse_other_request(inner, call)?;
     if let Some(ended) = ended_here(inner, call)? {
         return Ok(ended);
     }
     let state = volume.state();
     let Some(known) = &state.known else { return Ok(Asked::New) };
-    match known.head.find_op(&call.operation, &RequestHash(call.request)) {
+    let find = |operation: &OperationId| known.head.find_op(operation, &RequestHash(call.request));
+    if call.operation.twin().is_some_and(|twin| matches!(find(&twin), OpAnswer::OtherRequest)) {
+        return Err(VolumeError::OtherRequest);
+    }
+    match find(&call.operation) {
         OpAnswer::New => Ok(Asked::New),
         OpAnswer::OtherRequest => Err(VolumeError::OtherRequest),
         OpAnswer::TooOld => Err(VolumeError::TooOld),
@@ -96,11 +101,40 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
     }
 }
 
+/// Refuses an id under which something else was asked for, of whichever volume, as far as this node has written it down.
+pub(crate) fn refuse_other_request(inner: &Inner, call: &Call) -> Result<(), VolumeError> {
+    let is_other = |request: &[u8]| request != call.request;
+    for operation in [Some(call.operation), call.operation.twin()].into_iter().flatten() {
+        let found = inner.wait(async {
+            let ended = inner.database.find_result(&operation).await?;
+            let pending = inner.database.find_pending(&operation).await?;
+            Ok((ended, pending))
+        });
+        let (ended, pending) = found.map_err(not_looked_up)?;
+        if ended.is_some_and(|row| is_other(&row.request))
+            || pending.is_some_and(|row| is_other(&row.request))
+        {
+            return Err(VolumeError::OtherRequest);
+        }
+    }
+    Ok(())
+}
+
+fn not_looked_up(error: DatabaseError) -> VolumeError {
+    VolumeError::failed("failed to look up an operation", error)
+}
+
+/// Why work was not written down. An operation that is pending already is that of another volume, which came at once.
+pub(crate) fn not_written(what: &'static str) -> impl FnOnce(DatabaseError) -> VolumeError {
+    move |error| match error.kind() {
+        ErrorKind::AlreadyExists => VolumeError::OtherRequest,
+        _ => VolumeError::failed(what, error),
+    }
+}
+
 /// How an operation ended, as far as this node has written it down.
 pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, VolumeError> {
-    let result = inner
-        .wait(inner.database.find_result(&call.operation))
-        .map_err(|error| VolumeError::failed("failed to look up an operation", error))?;
+    let result = inner.wait(inner.database.find_result(&call.operation)).map_err(not_looked_up)?;
     let Some(row) = result else { return Ok(None) };
     if row.request != call.request {
         return Err(VolumeError::OtherRequest);
@@ -125,7 +159,7 @@ pub(crate) fn enqueue(
     let row = pending_row(inner, &pending)?;
     inner
         .wait(inner.database.insert_pending(&row))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+        .map_err(not_written("failed to write down what is to be saved"))?;
     Ok(hand_over(volume, pending))
 }
 

@@ -113,6 +113,25 @@ impl OperationId {
         Self(bytes)
     }
 
+    /// The same id of a caller that had last seen `seq`.
+    #[must_use]
+    pub fn with_seq(&self, seq: u32) -> Self {
+        let mut bytes = self.0;
+        bytes[..4].copy_from_slice(&seq.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The other id under which the same may have been done: where a call may be done anew once it is forgotten, a
+    /// caller that has seen no head is taken for one that has seen all (`seq` 0 and the greatest). None for others.
+    #[must_use]
+    pub fn twin(&self) -> Option<Self> {
+        match self.seq() {
+            0 => Some(self.with_seq(u32::MAX)),
+            u32::MAX => Some(self.with_seq(0)),
+            _ => None,
+        }
+    }
+
     /// The `seq` of the head that the caller had last seen; 0 for a create.
     #[must_use]
     pub fn seq(&self) -> u32 {

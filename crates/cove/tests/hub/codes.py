@@ -26,9 +26,11 @@ def run():
     already_exists(hub)
     failed_precondition(hub)
     aborted_by_another_request(hub)
+    aborted_by_every_other_call(hub)
     aborted_by_another_call(hub)
     out_of_range(hub)
     deadline_exceeded(hub)
+    held_by_no_smaller_quota(hub)
     resource_exhausted(hub)
 
 
@@ -136,6 +138,69 @@ def aborted_by_another_request(hub):
     equal([each.id for each in hub.snapshots(volume=volume.id)], [snapshot.id])
 
 
+def changes(hub, snapshot, other, name, op_id):
+    """Every changing call on a snapshot, its volume and another volume."""
+    stub, volume, same = hub.stub, snapshot.split("@")[0], dict(op_id=op_id)
+    one, two = pb.Source(volume=volume), pb.Source(snapshot=snapshot)
+    return [
+        ("create", stub.CreateVolume, pb.CreateVolumeRequest(name=name, **same)),
+        ("create of a volume", stub.CreateVolume, pb.CreateVolumeRequest(name=name, source=one, **same)),
+        ("create of a snapshot", stub.CreateVolume, pb.CreateVolumeRequest(name=name, source=two, **same)),
+        ("fork", stub.ForkVolume, pb.ForkVolumeRequest(volume=volume, name=name, **same)),
+        ("modify", stub.ModifyVolume, pb.ModifyVolumeRequest(volume=volume, labels={"by": name}, set_labels=True, **same)),
+        ("snapshot", stub.Snapshot, pb.SnapshotRequest(volumes=[volume], name=name, **same)),
+        ("snapshot two", stub.Snapshot, pb.SnapshotRequest(volumes=[volume, other], name=name, **same)),
+        ("snapshot two, the other first", stub.Snapshot, pb.SnapshotRequest(volumes=[other, volume], name=name, **same)),
+        ("restore", stub.RestoreVolume, pb.RestoreVolumeRequest(volume=volume, snapshot=snapshot, **same)),
+        ("delete the snapshot", stub.DeleteSnapshot, pb.DeleteSnapshotRequest(snapshot=snapshot, **same)),
+        ("delete", stub.DeleteVolume, pb.DeleteVolumeRequest(volume=volume, **same)),
+    ]
+
+
+def aborted_by_every_other_call(hub):
+    """One id is of one request, whichever calls the two are and of whichever volumes."""
+    def seen():
+        volumes = [(each.id, each.name, dict(each.labels)) for each in hub.volumes()]
+        return volumes, [each.id for each in hub.snapshots()]
+
+    pairs, spare = 0, hub.create("spare of pairs").id
+    for has_seen in [False, True]:
+        for number in range(11):
+            name = f"pair {has_seen} {number}"
+            one, two = (hub.create(f"{name} {which}").id for which in ["one", "two"])
+            snapshots = [hub.snapshot(each, f"{name} of {each}").snapshots[0].id for each in [one, two]]
+            op_id = op(max(hub.seq(one), hub.seq(two)) if has_seen else 0)
+            what, call, request = changes(hub, snapshots[0], two, f"{name} first", op_id)[number]
+            reply = call(request)
+            if hasattr(reply, "volume") and reply.volume.id not in (one, two):
+                snapshots.append(hub.snapshot(reply.volume.id, f"{name} of what was made").snapshots[0].id)
+            if what in ("delete", "delete the snapshot"):
+                del snapshots[0]
+            before = seen()
+            for snapshot in snapshots:
+                for then, call, request in changes(hub, snapshot, spare, f"{name} second", op_id):
+                    if what == then == "restore" and snapshot == snapshots[0]:
+                        continue
+                    refused(Code.ABORTED, "the same operation id was used for another request", call, request)
+                    pairs += 1
+            equal(seen(), before, what)
+            for volume in [each.id for each in hub.volumes() if each.name.startswith(name)]:
+                hub.delete(volume)
+            for snapshot in [each.id for each in hub.snapshots() if each.name.startswith(name)]:
+                hub.delete_snapshot(snapshot)
+    say("pairs of calls under one id, the second refused:", pairs)
+    # another size is another request, although the volume has that size by now
+    op_id = op()
+    request = pb.CreateVolumeRequest(name="sized", op_id=op_id, quota_bytes=5 * MIB)
+    volume = hub.stub.CreateVolume(request).volume.id
+    hub.modify(volume, quota_bytes=9 * MIB)
+    equal(hub.stub.CreateVolume(request).volume.quota_bytes, 9 * MIB, "a repetition")
+    for quota in [dict(quota_bytes=9 * MIB), dict(), dict(quota_range=pb.QuotaRange(required_bytes=5 * MIB))]:
+        refused(Code.ABORTED, "the same operation id was used for another request", hub.stub.CreateVolume,
+                pb.CreateVolumeRequest(name="sized", op_id=op_id, **quota))
+    equal(hub.status(volume).volume.quota_bytes, 9 * MIB)
+
+
 def aborted_by_another_call(hub):
     """Several change one volume at once: of each moment one is carried out, the others are told to repeat."""
     volume, codes = hub.create("contended").id, []
@@ -200,6 +265,31 @@ def out_of_range(hub):
     # what the source may hold is always enough
     made = hub.fork(volume.id, "as small", quota_bytes=4 * MIB)
     equal(len(files(made)["f"]), 3 * MIB)
+
+
+def held_by_no_smaller_quota(hub):
+    """What a snapshot needs does not become less with the quota of its volume."""
+    volume = hub.create("shrunk", quota_bytes=64 * MIB)
+    write(volume, "f", os.urandom(24 * MIB))
+    for number in range(3):
+        subprocess.run(["cp", "--reflink=always", "f", f"shared {number}"], cwd=volume.path, check=True)
+    snapshot = hub.snapshot(volume.id, "of shrunk", wait_saved=True).snapshots[0].id
+    for name in os.listdir(volume.path):
+        os.remove(os.path.join(volume.path, name))
+    hub.modify(volume.id, quota_bytes=8 * MIB)
+    stub, source = hub.stub, pb.Source(snapshot=snapshot)
+    for quota in [dict(quota_bytes=8 * MIB), dict(), dict(quota_range=pb.QuotaRange(limit_bytes=8 * MIB))]:
+        refused(Code.OUT_OF_RANGE, "does not hold the [0-9]+ bytes", stub.CreateVolume,
+                pb.CreateVolumeRequest(name="of shrunk", op_id=op(), source=source, **quota))
+    for force in [False, True]:
+        refused(Code.RESOURCE_EXHAUSTED, "quota of 8388608 bytes does not hold the 67108864 bytes", stub.RestoreVolume,
+                pb.RestoreVolumeRequest(volume=volume.id, snapshot=snapshot, force=force, op_id=op(hub.seq(volume.id))))
+    equal(files(volume), {})
+    # the quota that held it then does, although its files are more when they are added up
+    made = hub.create("of shrunk", source=source, quota_bytes=64 * MIB)
+    equal({len(content) for content in files(made).values()}, {24 * MIB})
+    hub.modify(volume.id, quota_bytes=64 * MIB)
+    equal(len(files(hub.restore(volume.id, snapshot).volume)["f"]), 24 * MIB)
 
 
 def resource_exhausted(hub):

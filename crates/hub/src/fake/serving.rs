@@ -66,12 +66,14 @@ impl Volumes for Fake {
         let NewVolume { volume, document, spec } = new;
         {
             let mut state = self.answering()?;
+            state.check_same(&call)?;
             let first = state.volumes.get(&volume).map(|held| held.first(&call)).transpose()?;
             if first.flatten().is_none() {
                 lawful(&spec)?;
                 state.check_new(&volume)?;
                 let mut held = Held::new(&volume, document, spec, 0);
                 held.operations.insert(call.operation, (call.request, Vec::new()));
+                state.used.insert(call.operation, (volume.clone(), call.request));
                 state.volumes.insert(volume.clone(), held);
             }
         }
@@ -89,6 +91,7 @@ impl Volumes for Fake {
         let ids: Vec<VolumeId> = targets.iter().map(|new| new.volume.clone()).collect();
         {
             let mut state = self.answering()?;
+            state.check_same(&call)?;
             let held = state.get(&source)?;
             if held.first(&call)?.is_none() {
                 let bytes = match moment {
@@ -99,11 +102,13 @@ impl Volumes for Fake {
                     lawful(&spec)?;
                     state.check_new(&volume)?;
                     assert!(document.forked_from.is_some(), "a fork says of what it is one");
-                    let held = Held::new(&volume, document, spec, bytes);
+                    let mut held = Held::new(&volume, document, spec, bytes);
+                    held.operations.insert(call.operation, (call.request, Vec::new()));
                     state.volumes.insert(volume, held);
                 }
                 let held = state.get_mut(&source)?;
                 held.operations.insert(call.operation, (call.request, Vec::new()));
+                state.used.insert(call.operation, (source, call.request));
             }
         }
         self.captured(ids.clone(), move |state| ids.iter().map(|id| state.status(id)).collect())
@@ -134,7 +139,12 @@ impl Volumes for Fake {
         let at = self.env.now();
         let made = self.once(&call, &volume, |held| {
             held.check_live(&volume)?;
-            let bytes = held.entry(restore.entry)?.record.root.counts.data_bytes;
+            let EntryView { record, known, .. } = held.entry(restore.entry)?;
+            let limits = held.spec.quota_bytes.zip(record.needs_bytes(known));
+            if limits.is_some_and(|(quota, needs)| quota < needs) {
+                return Err(refuse(ErrorKind::Exhausted, "the quota does not hold it"));
+            }
+            let bytes = record.root.counts.data_bytes;
             let before = EntryId::derive(&call.operation, "before-restore");
             let entry = NewEntry {
                 kind: EntryKind::BeforeRestore,
@@ -262,6 +272,7 @@ impl Volumes for Fake {
         // all or none: whether each can be is looked at first
         for (call, volume) in &calls {
             let state = self.answering()?;
+            state.check_same(call)?;
             let held = state.get(volume)?;
             held.check_live(volume)?;
             held.first(call)?;

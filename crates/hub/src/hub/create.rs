@@ -7,12 +7,12 @@ use cove_content::volumes::{Moment, NewVolume, Saving, Source, VolumeError, Volu
 use cove_types::{Digest, Durability, NodeId, ProjectId, VolumeId, VolumeName};
 use futures::FutureExt;
 use futures::future::ready;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::hub::{Inner, Rest};
 use crate::nodes::Observed;
 use crate::plan::{self, Create, New};
-use crate::request::{PRINCIPAL, call, source, volume_of};
+use crate::request::{self, PRINCIPAL, call, volume_of, whole_of};
 use crate::thing::Thing;
 use crate::volume_hub::{CreateVolume, Volume, VolumeSource};
 use crate::{HubError, words};
@@ -26,8 +26,9 @@ impl Inner {
         wanted: CreateVolume,
     ) -> Result<Rest<(Volume, Durability)>, HubError> {
         let made = volume_of(&wanted.operation);
-        let under_way =
-            self.in_flight.begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made)])?;
+        let under_way = self
+            .in_flight
+            .begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made.clone())])?;
         let mut observed = self.nodes.observe_some(&plan::looked_for(&wanted)).await?;
         match &wanted.source {
             None => self.nodes.observe_room(&mut observed).await,
@@ -38,6 +39,9 @@ impl Inner {
         }
         match plan::create(&observed.view, &wanted)? {
             Create::Answer(volume) => {
+                if volume == made {
+                    self.check_same(&wanted, &volume, &observed).await?;
+                }
                 drop(under_way);
                 Ok(async move { self.answer(&volume, wanted.wait_saved).await }.boxed())
             }
@@ -76,6 +80,27 @@ impl Inner {
         Ok((words::volume(&node, &status), durability))
     }
 
+    /// Refuses another request than the one that made the volume, which differs in the size alone: a node that is asked
+    /// to make once more what is there tells what became of the operation. One that has forgotten it does not refuse.
+    async fn check_same(
+        &self,
+        wanted: &CreateVolume,
+        volume: &VolumeId,
+        observed: &Observed,
+    ) -> Result<(), HubError> {
+        let Some((node, status)) = observed.statuses.get(volume) else { return Ok(()) };
+        let again = NewVolume {
+            volume: volume.clone(),
+            document: status.document.clone(),
+            spec: status.spec.clone(),
+        };
+        let call = call(whole_of(&wanted.operation), "create", &request::wanted(wanted));
+        match self.nodes.get(node)?.create(call, again, Source::Empty).await {
+            Err(VolumeError::OtherRequest) => Err(HubError::OtherRequest),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn make(
         &self,
         wanted: &CreateVolume,
@@ -84,19 +109,12 @@ impl Inner {
     ) -> Result<(VolumeStatus, Saving<VolumeStatus>), HubError> {
         let node = self.nodes.get(&new.node)?;
         let document = self.document(wanted, &new, observed)?;
-        let asked = json!({
-            "labels": wanted.labels,
-            "limit_bytes": wanted.quota.limit_bytes,
-            "name": wanted.name,
-            "parameters": wanted.parameters,
-            "required_bytes": wanted.quota.required_bytes,
-            "source": wanted.source.as_ref().map(source),
-        });
+        let asked = request::wanted(wanted);
         let what = format!("create volume {}", new.volume);
         let New { volume, spec, origin, .. } = new;
         let target = NewVolume { volume: volume.clone(), document, spec };
         let Some(origin) = origin else {
-            let call = call(wanted.operation, "create", &asked);
+            let call = call(whole_of(&wanted.operation), "create", &asked);
             let captured = node.create(call, target, Source::Empty).await;
             let captured = captured.map_err(|error| not_made(what, &volume, error))?;
             let saved = captured.saved.map(|saved| saved.map(|(status, _)| status));

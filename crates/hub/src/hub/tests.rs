@@ -3,6 +3,7 @@
 mod changes;
 mod creates;
 mod forwards;
+mod operations;
 mod reads;
 mod snapshots;
 mod watches;

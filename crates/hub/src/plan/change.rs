@@ -40,7 +40,7 @@ pub fn delete(view: &View, volume: &VolumeId, operation: &OperationId) -> Result
         return Err(HubError::IsWorkspace { volume: volume.clone(), project: project.to_string() });
     }
     check_unpublished(volume, &found.spec)?;
-    let operation = request::whole_of(operation, volume);
+    let operation = request::whole_of(operation);
     Ok(Delete::Delete { node: found.node.clone(), operation })
 }
 
@@ -112,7 +112,7 @@ pub fn delete_snapshot(
             "it is an entry of a project's timeline",
         ));
     }
-    let operation = request::whole_of(operation, &snapshot.volume);
+    let operation = request::whole_of(operation);
     Ok(DeleteSnapshot::Remove { node: volume.node.clone(), operation })
 }
 
@@ -177,7 +177,7 @@ pub fn modify(view: &View, wanted: &ModifyVolume) -> Result<Modify, HubError> {
     if changed == volume.spec {
         return Ok(Modify::Unchanged);
     }
-    let operation = request::whole_of(&wanted.operation, &wanted.volume);
+    let operation = request::whole_of(&wanted.operation);
     Ok(Modify::Change { node: volume.node.clone(), operation, change })
 }
 

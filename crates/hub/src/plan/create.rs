@@ -63,8 +63,9 @@ pub fn looked_for(wanted: &CreateVolume) -> VolumeFilter {
 
 /// Decides about a volume that is wanted.
 ///
-/// The operation binds: what it made is the answer to the same request, whatever its size is now. Then the name binds:
-/// a live volume of it that was asked for alike is the answer, even if what it began as is gone.
+/// The operation binds: what it made is the answer to the same request, whatever its size is now; whether another size
+/// is asked for than was then, its node tells. Then the name binds: a live volume of it that was asked for alike is the
+/// answer, even if what it began as is gone.
 ///
 /// # Errors
 ///
@@ -95,7 +96,7 @@ pub fn create(view: &View, wanted: &CreateVolume) -> Result<Create, HubError> {
     let origin = source.as_ref().map(|source| Origin {
         volume: source.volume.clone(),
         moment: source.moment.clone(),
-        operation: request::whole_of(&wanted.operation, source.volume),
+        operation: request::whole_of(&wanted.operation),
     });
     let spec = VolumeSpec { quota_bytes, source: source.map(|source| source.told), ..spec };
     spec.check()?;
@@ -173,11 +174,17 @@ struct Resolved<'a> {
     held: Held,
 }
 
-/// What a source holds, and what it may hold.
+/// What holds a source for sure, and what its volume may hold by now.
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    bytes: u64,
+    needs_bytes: u64,
     quota_bytes: Option<u64>,
+}
+
+/// What holds the present state of a volume: as much as it may hold is always enough, since the file system packs what
+/// the sizes only add up.
+fn needs_now(volume: &VolumeView) -> u64 {
+    volume.held_bytes.min(volume.spec.quota_bytes.unwrap_or(u64::MAX))
 }
 
 fn resolve_source<'a>(view: &'a View, source: &'a VolumeSource) -> Result<Resolved<'a>, HubError> {
@@ -186,20 +193,20 @@ fn resolve_source<'a>(view: &'a View, source: &'a VolumeSource) -> Result<Resolv
         volume,
         moment: Moment::Now,
         told: SpecSource::Volume(volume.clone()),
-        held: Held { bytes: of.held_bytes, quota_bytes: of.spec.quota_bytes },
+        held: Held { needs_bytes: needs_now(of), quota_bytes: of.spec.quota_bytes },
     };
     match source {
         VolumeSource::Volume(volume) => Ok(now(volume, view.get_live(volume)?)),
         VolumeSource::Snapshot(id) => {
             let (of, snapshot) = view.get_snapshot(id)?;
             // what was captured just now is about what the volume holds
-            let bytes = snapshot.data_bytes.unwrap_or(of.held_bytes);
+            let needs_bytes = snapshot.needs_bytes.unwrap_or(of.held_bytes);
             Ok(Resolved {
                 of,
                 volume: &id.volume,
                 moment: Moment::Entry(id.entry),
                 told: SpecSource::Snapshot(id.volume.clone(), id.entry),
-                held: Held { bytes, quota_bytes: of.spec.quota_bytes },
+                held: Held { needs_bytes, quota_bytes: of.spec.quota_bytes },
             })
         }
         VolumeSource::Template(name) => {
@@ -236,8 +243,7 @@ fn check_range(range: &QuotaRange) -> Result<(), HubError> {
 
 /// The quota of a new volume: what is required, else the source's as far as the limit allows, else the limit.
 ///
-/// It has to hold what the source holds; as much as the source may hold is always enough, since the file system
-/// packs what the sizes only add up.
+/// It has to hold what the source holds.
 fn quota(range: &QuotaRange, source: Option<Held>) -> Result<Option<u64>, HubError> {
     let inherited = source.and_then(|source| source.quota_bytes);
     let within = |bytes: u64| range.limit_bytes.map_or(bytes, |limit| bytes.min(limit));
@@ -245,13 +251,12 @@ fn quota(range: &QuotaRange, source: Option<Held>) -> Result<Option<u64>, HubErr
     let Some(bytes) = chosen else { return Ok(None) };
     check_quota(bytes)?;
     let Some(source) = source else { return Ok(Some(bytes)) };
-    let suffices = bytes >= source.bytes || source.quota_bytes.is_some_and(|quota| bytes >= quota);
-    match suffices {
+    match bytes >= source.needs_bytes {
         true => Ok(Some(bytes)),
         false => Err(HubError::QuotaOutOfRange {
             what: format!(
                 "a quota of {bytes} bytes does not hold the {} bytes that the volume begins with",
-                source.bytes
+                source.needs_bytes
             ),
         }),
     }

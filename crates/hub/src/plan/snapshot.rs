@@ -77,11 +77,13 @@ pub fn snapshot(view: &View, wanted: &SnapshotVolumes) -> Result<Snapshots, HubE
 fn take(view: &View, wanted: &SnapshotVolumes) -> Result<Taken, HubError> {
     let mut of = Vec::new();
     let mut nodes = BTreeSet::new();
+    // one of them has the caller's operation itself, so that nothing else is done under that
+    let first = wanted.volumes.iter().min();
     for id in &wanted.volumes {
         let volume = view.get_live(id)?;
-        let operation = match wanted.volumes.len() {
-            1 => request::whole_of(&wanted.operation, id),
-            _ => request::part_of(&wanted.operation, id),
+        let operation = match Some(id) == first {
+            true => request::whole_of(&wanted.operation),
+            false => request::part_of(&wanted.operation, id),
         };
         of.push((id.clone(), operation));
         nodes.insert(&volume.node);

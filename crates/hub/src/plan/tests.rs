@@ -59,7 +59,7 @@ fn named(name: &str) -> SnapshotView {
         kind: EntryKind::Csi,
         name: Some(name.to_owned()),
         group: None,
-        data_bytes: Some(3 << 20),
+        needs_bytes: Some(3 << 20),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::capture::entry::furnish;
 use crate::capture::fork::remove_new;
 use crate::capture::specify::hold_to_quota;
 use crate::capture::{
-    Asked, OWNER, asked, ended_here, finish_here, generation_at, path_failed, pending_of,
-    pending_row, pool_failed, unlawful,
+    Asked, OWNER, asked, ended_here, finish_here, generation_at, not_written, path_failed,
+    pending_of, pending_row, pool_failed, refuse_other_request, unlawful,
 };
 use crate::node::Inner;
 use crate::volume::Volume;
@@ -39,6 +39,7 @@ pub(crate) fn create(
     }
     new.check().map_err(unlawful)?;
     // one that has failed for good fails as the first time, and one whose volume is gone made it then
+    refuse_other_request(inner, call)?;
     if ended_here(inner, call)?.is_some() {
         return Err(VolumeError::Exists { volume: id.clone() });
     }
@@ -55,7 +56,7 @@ pub(crate) fn create(
     if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
         let incoming = SubvolumePath::Incoming(call.operation);
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(VolumeError::failed("failed to write down what is to be saved", error));
+        return Err(not_written("failed to write down what is to be saved")(error));
     }
     inner.adopt(&volume);
     let receiver = finish_here(inner, &volume, pending)?;

@@ -13,8 +13,8 @@ use crate::capture::entry::{LocalEntry, build_entry, entry_root, exact_entry};
 use crate::capture::snapshot::freeze;
 use crate::capture::specify::hold_to_quota;
 use crate::capture::{
-    Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
-    unlawful,
+    Asked, asked, finish_here, generation_at, not_written, pending_of, pending_row, pool_failed,
+    refuse_trashed, unlawful,
 };
 use crate::node::Inner;
 use crate::volume::{Turn, Volume};
@@ -88,7 +88,7 @@ pub(crate) fn fork(
     if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
         let incoming = SubvolumePath::Incoming(call.operation);
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(VolumeError::failed("failed to write down what is to be forked", error));
+        return Err(not_written("failed to write down what is to be forked")(error));
     }
     let end = finish_here(inner, volume, pending)?;
     frozen.iter().for_each(|frozen| frozen.written(volume));

@@ -14,10 +14,10 @@ use crate::capture::built::{Built, discard};
 use crate::capture::entry::{build_entry, entry_root};
 use crate::capture::replaced::{look_at_replaced, snapshot_without};
 use crate::capture::restore_paths::tidy;
-use crate::capture::snapshot::{draft, refuse_full};
+use crate::capture::snapshot::{draft, holding_quota, refuse_full};
 use crate::capture::{
-    Asked, asked, finish_here, generation_at, pending_of, pending_row, pool_failed, refuse_trashed,
-    sub, unlawful,
+    Asked, asked, finish_here, generation_at, not_written, pending_of, pending_row, pool_failed,
+    refuse_trashed, sub, unlawful,
 };
 use crate::in_use::{refuse_mounts, refuse_writers};
 use crate::node::{DISCARDED_DAYS, Inner, stored_row};
@@ -34,6 +34,7 @@ pub(crate) fn prepare_restore(
 ) -> Result<Built, VolumeError> {
     // before all of it is fetched; it may change until it is there, and is asked again
     refuse_restore(inner, volume, restore)?;
+    refuse_small(volume, &restore.entry)?;
     refuse_swap(inner, volume, restore)?;
     build_entry(inner, volume, &restore.entry, &volume.id, &call.progress)
 }
@@ -51,6 +52,7 @@ pub(crate) fn restore(
         return Ok(asked);
     }
     refuse_restore(inner, volume, restore)?;
+    refuse_small(volume, &restore.entry)?;
     refuse_swap(inner, volume, restore)?;
     tidy(inner, volume);
     if let Err(error) = look_at_replaced(inner, volume) {
@@ -72,13 +74,14 @@ pub(crate) fn restore(
             kind: ErrorKind::Unavailable,
             what: format!("what was built at {incoming} is not there any more"),
         })?;
-    let before = draft(
+    let mut before = draft(
         inner,
         EntryId::derive(&call.operation, "before"),
         EntryKind::BeforeRestore,
         &restore.author,
         Some(restore.entry.to_string()),
     );
+    before.quota_bytes = holding_quota(inner, volume);
     let base_before = volume.state().copy.as_ref().map(|copy| (copy.base, copy.tree));
     let held = [call.operation, sub(&call.operation, 1)];
     let _held = volume.hold(held.into_iter().chain(base_before.map(|(base, _)| base)));
@@ -96,7 +99,7 @@ pub(crate) fn restore(
     let row = pending_row(inner, &pending)?;
     if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(VolumeError::failed("failed to write down what is to be restored", error));
+        return Err(not_written("failed to write down what is to be restored")(error));
     }
     finish_here(inner, volume, pending).map(Asked::Pending)
 }
@@ -160,6 +163,26 @@ pub(crate) fn refuse_restore(
         return Ok(());
     }
     refuse_writers(&inner.pool.absolute(&SubvolumePath::Volume(volume.id.clone())))
+}
+
+/// Refuses what the volume's quota does not hold. On this disk it would be charged for nothing; it is wherever the
+/// volume is brought back from the store.
+fn refuse_small(volume: &Volume, entry: &EntryId) -> Result<(), VolumeError> {
+    let (views, spec) = {
+        let state = volume.state();
+        (state.entries(), state.spec())
+    };
+    let found = views.iter().find(|view| view.record.id == *entry);
+    let needs = found.and_then(|view| view.record.needs_bytes(view.known));
+    match spec.quota_bytes.zip(needs).filter(|(quota, needs)| quota < needs) {
+        None => Ok(()),
+        Some((quota, needs)) => Err(VolumeError::Refused {
+            kind: ErrorKind::Exhausted,
+            what: format!(
+                "its quota of {quota} bytes does not hold the {needs} bytes of the entry"
+            ),
+        }),
+    }
 }
 
 /// Refuses what would not come with a swap of the whole, unless it is forced: what is mounted of the live subvolume

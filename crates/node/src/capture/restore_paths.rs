@@ -28,9 +28,10 @@ use crate::capture::entry::{LocalEntry, entry_root, local_entry};
 use crate::capture::look::background;
 use crate::capture::replaced::{self, settle};
 use crate::capture::restore::refuse_restore;
-use crate::capture::snapshot::{draft, freeze};
+use crate::capture::snapshot::{draft, freeze, holding_quota};
 use crate::capture::{
-    Asked, asked, finish_here, open_live, path_failed, pending_of, pending_row, pool_failed,
+    Asked, asked, finish_here, not_written, open_live, path_failed, pending_of, pending_row,
+    pool_failed,
 };
 use crate::files::make_owned;
 use crate::node::Inner;
@@ -115,13 +116,14 @@ pub(crate) fn restore_paths(
     }
     refuse_restore(inner, volume, restore)?;
     refuse_paths(inner, volume, restore, source)?;
-    let before = draft(
+    let mut before = draft(
         inner,
         EntryId::derive(&call.operation, "before"),
         EntryKind::BeforeRestore,
         &restore.author,
         Some(restore.entry.to_string()),
     );
+    before.quota_bytes = holding_quota(inner, volume);
     let wanted = outermost(&restore.paths);
     let paths = wanted.iter().filter_map(|n| restore.paths.get(*n));
     let work = Work::RestorePaths {
@@ -141,9 +143,9 @@ pub(crate) fn restore_paths(
     let staged = stage_paths(inner, volume, &mut pending, source, &wanted, &call.progress);
     let staged = staged.and_then(|()| {
         let row = pending_row(inner, &pending)?;
-        inner.wait(inner.database.insert_pending(&row)).map_err(|error| {
-            VolumeError::failed("failed to write down what is to be restored", error)
-        })
+        inner
+            .wait(inner.database.insert_pending(&row))
+            .map_err(not_written("failed to write down what is to be restored"))
     });
     if let Err(error) = staged {
         // nothing of the volume has changed, and the same call may come again

@@ -80,6 +80,14 @@ pub(crate) fn freeze(
     Ok(Frozen { taken_ms, edits, begun })
 }
 
+/// The quota that holds the files of a volume now, as its entries note it. Costs a look at what is charged.
+pub(crate) fn holding_quota(inner: &Inner, volume: &Volume) -> Option<u64> {
+    let quota_bytes = volume.state().spec().quota_bytes?;
+    // one that was made less than what was there holds nothing
+    let usage = inner.pool.usage(&volume.id).ok()?;
+    (usage.charged_bytes <= quota_bytes).then_some(quota_bytes)
+}
+
 pub(crate) fn draft(
     inner: &Inner,
     id: EntryId,
@@ -102,6 +110,7 @@ pub(crate) fn draft(
         state: EntryState::Live,
         trashed_at: None,
         volume_snapshot: None,
+        quota_bytes: None,
         root: unknown_root(),
         unknown: serde_json::Map::new(),
     }
@@ -173,6 +182,7 @@ pub(crate) fn snapshot(
     let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
     record.message.clone_from(&entry.message);
     record.label.clone_from(&entry.label);
+    record.quota_bytes = holding_quota(inner, volume);
     let mut pending =
         pending_of(call, &volume.id, Work::Snapshot { entry: record, keep: entry.keep });
     let _held = volume.hold([call.operation]);

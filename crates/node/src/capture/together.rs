@@ -12,10 +12,10 @@ use cove_content::volumes::{Call, NewEntry, VolumeError};
 use cove_database::Finished;
 use cove_types::{Consistency, EntryId, ErrorKind};
 
-use crate::capture::snapshot::{Frozen, draft, freeze, refuse_full, refuse_label};
+use crate::capture::snapshot::{Frozen, draft, freeze, holding_quota, refuse_full, refuse_label};
 use crate::capture::{
-    Asked, asked, generation, hand_over, pending_of, pending_row, pool_failed, refuse_trashed,
-    unlawful,
+    Asked, asked, generation, hand_over, not_written, pending_of, pending_row, pool_failed,
+    refuse_trashed, unlawful,
 };
 use crate::in_use::writers;
 use crate::node::Inner;
@@ -61,6 +61,7 @@ pub(crate) fn snapshot_together(
         let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
         record.message.clone_from(&entry.message);
         record.label.clone_from(&entry.label);
+        record.quota_bytes = holding_quota(inner, volume);
         record.consistency = Consistency::Frozen;
         let work = Work::Snapshot { entry: record, keep };
         all.push(pending_of(call, &volume.id, work));
@@ -82,7 +83,7 @@ pub(crate) fn snapshot_together(
     let finished = Finished { pending: rows, ..Finished::default() };
     inner
         .wait(inner.database.finish(&finished))
-        .map_err(|error| VolumeError::failed("failed to write down what is to be saved", error))?;
+        .map_err(not_written("failed to write down what is to be saved"))?;
     volumes.iter().zip(frozen).for_each(|((volume, _), frozen)| frozen.written(volume));
     let each = volumes.iter().zip(all);
     Ok(each.map(|((volume, _), pending)| Asked::Pending(hand_over(volume, pending))).collect())

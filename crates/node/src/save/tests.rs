@@ -27,6 +27,7 @@ fn entry(name: &str, tree: u8, state: EntryState) -> EntryRecord {
         state,
         trashed_at: None,
         volume_snapshot: None,
+        quota_bytes: None,
         root: root(tree),
         unknown: serde_json::Map::new(),
     }

@@ -66,6 +66,7 @@ impl Volume {
             state: EntryState::Live,
             trashed_at: None,
             volume_snapshot: None,
+            quota_bytes: None,
             root: self.tree.root(),
             unknown: serde_json::Map::new(),
         };

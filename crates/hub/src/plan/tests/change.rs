@@ -70,7 +70,7 @@ fn a_volume_that_stands_alone_is_deleted_and_a_workspace_is_not() {
     let planned = delete(&both(), &id("vol-a"), &operation(1)).unwrap();
     let Delete::Delete { node, operation: under } = planned else { panic!("{planned:?}") };
     assert_eq!(node.as_str(), "a");
-    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
+    assert_eq!(under, request::whole_of(&operation(1)));
     let mut view = both();
     for state in [VolumeState::Live, VolumeState::Trashed] {
         view.volumes.get_mut(&id("vol-c")).unwrap().state = state;
@@ -126,7 +126,7 @@ fn a_snapshot_that_was_asked_for_by_name_is_deleted_and_an_entry_of_a_timeline_i
     let planned = |text: &str| delete_snapshot(&both(), &text.parse().unwrap(), &operation(1));
     let taken = planned("vol-a@abcdefghij2a").unwrap();
     let DeleteSnapshot::Remove { operation: under, .. } = taken else { panic!("{taken:?}") };
-    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
+    assert_eq!(under, request::whole_of(&operation(1)));
     for gone in ["vol-a@abcdefghij2z", "vol-z@abcdefghij2a"] {
         assert_eq!(planned(gone).unwrap(), DeleteSnapshot::Gone);
     }
@@ -205,7 +205,7 @@ fn what_is_as_it_is_to_be_is_not_written() {
         stands_alone: None,
     };
     assert_eq!(change, expected);
-    assert_eq!(under, request::part_of(&operation(1), &id("vol-a")));
+    assert_eq!(under, request::whole_of(&operation(1)));
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn a_source_is_forked_under_an_operation_that_its_head_takes() {
     let view = with([("src", alone("src"))]);
     let asked = from(VolumeSource::Volume(id("src")));
     let blind = make(&view, &asked).origin.unwrap().operation;
-    assert_eq!(blind, request::part_of(&asked.operation, &id("src")));
+    assert_eq!(blind, request::whole_of(&asked.operation));
     let seen = CreateVolume { operation: OperationId::new(3, [1; 12]), ..asked };
     assert_eq!(make(&view, &seen).origin.unwrap().operation, seen.operation);
 }
@@ -410,8 +410,18 @@ fn a_quota_holds_what_the_snapshot_holds() {
         planned(&view, &asked),
         "Invalid: a quota of 2097152 bytes does not hold the 3145728 bytes that the volume begins with"
     );
+    // nor does it matter that its volume may hold less by now
+    view.volumes.get_mut(&id("src")).unwrap().spec.quota_bytes = Some(2 * MIB);
+    let inherits = CreateVolume { quota: QuotaRange::default(), ..asked.clone() };
+    for asked in [&asked, &inherits] {
+        assert_eq!(
+            planned(&view, asked),
+            "Invalid: a quota of 2097152 bytes does not hold the 3145728 bytes that the volume begins with"
+        );
+    }
+    view.volumes.get_mut(&id("src")).unwrap().spec.quota_bytes = None;
     // before it is saved it holds what its volume does
-    let unknown = SnapshotView { data_bytes: None, ..named("s") };
+    let unknown = SnapshotView { needs_bytes: None, ..named("s") };
     view.snapshots.insert("src@abcdefghij23".parse().unwrap(), unknown);
     assert_eq!(planned(&view, &asked), "make on a of src Entry(EntryId(abcdefghij23))");
     view.volumes.get_mut(&id("src")).unwrap().held_bytes = 2 * MIB + 1;

@@ -155,11 +155,10 @@ fn each_volume_of_several_has_an_operation_of_its_own_that_its_head_takes() {
         Ok(Snapshots::Take(taken)) => taken,
         other => panic!("{other:?}"),
     };
-    let of = taken(asked(&["a", "b"])).of;
-    for (volume, under) in of {
-        assert_eq!(under, request::part_of(&seen, &volume));
-    }
+    let of = taken(asked(&["b", "a"])).of;
+    let part = request::part_of(&seen, &id("b"));
+    assert_eq!(of, [(id("b"), part), (id("a"), seen)], "the first has the caller's");
     assert_eq!(taken(asked(&["a"])).of[0].1, seen, "of one it is the caller's");
-    let blind = request::part_of(&operation(1), &id("b"));
+    let blind = request::whole_of(&operation(1));
     assert_eq!(taken(wanted(&["b"])).of[0].1, blind, "unless that has seen no head");
 }

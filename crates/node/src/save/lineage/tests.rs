@@ -75,6 +75,7 @@ fn kept(head: &Head) -> Head {
         state: EntryState::Live,
         trashed_at: None,
         volume_snapshot: None,
+        quota_bytes: None,
         root: head.now.clone(),
         unknown: serde_json::Map::new(),
     };
