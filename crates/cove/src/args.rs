@@ -319,7 +319,7 @@ pub enum Verb {
         \x20 cove verify shop --level 2\n\
         \x20 cove verify --read 1/7")]
     Verify {
-        /// The project; all of them without it
+        /// The project; all of them, and the volumes that are no project's, without it
         #[arg(add = completion::projects())]
         name: Option<String>,
         /// 0: heads; 1: every chunk is located; 2: packs are read [default: 1]

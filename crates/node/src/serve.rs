@@ -124,7 +124,8 @@ impl Node {
         }
     }
 
-    /// Refuses what would wait for a store that another Cove holds.
+    /// Refuses what would wait for a store that another Cove holds, and to say of what is not here that there is
+    /// no such thing: it may be in that store.
     fn refuse_foreign(&self) -> Result<(), VolumeError> {
         match self.inner.holding() {
             Holding::HeldByAnother { .. } => Err(VolumeError::HeldByAnother),
@@ -139,7 +140,10 @@ impl Node {
     }
 
     fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
-        self.inner.get_volume(id)
+        self.inner.get_volume(id).or_else(|error| match error {
+            VolumeError::NotHere { .. } => self.refuse_foreign().and(Err(error)),
+            _ => Err(error),
+        })
     }
 
     /// A volume that has files: one of which only entries are left is not here.
@@ -617,7 +621,10 @@ impl Volumes for Node {
         let Some(volume) = inner.find_volume(&volume) else {
             // one of which nothing is left
             let ended = blocking(move || capture::ended_here(&inner, &call)).await?;
-            let done = ended.ok_or(VolumeError::NotHere { volume })?;
+            let Some(done) = ended else {
+                self.refuse_foreign()?;
+                return Err(VolumeError::NotHere { volume });
+            };
             return Ok(Captured { value: (), saved: saving(&self.inner, done, |_| Ok(())) });
         };
         self.refuse_lost(&volume)?;
@@ -638,7 +645,7 @@ impl Volumes for Node {
         volume: VolumeId,
         entry: EntryId,
     ) -> Result<(), VolumeError> {
-        let Some(volume) = self.inner.find_volume(&volume) else { return Ok(()) };
+        let Some(volume) = self.inner.find_volume(&volume) else { return self.refuse_foreign() };
         self.refuse_lost(&volume)?;
         match self.known_entry(&volume, &entry).await {
             Ok(()) => {}
@@ -750,7 +757,11 @@ impl Volumes for Node {
     }
 
     async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
-        self.statuses(Some(wanted.clone())).await
+        let found = self.statuses(Some(wanted.clone())).await?;
+        if !wanted.ids.iter().all(|id| found.iter().any(|status| status.volume == *id)) {
+            self.refuse_foreign()?;
+        }
+        Ok(found)
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
@@ -879,7 +890,6 @@ impl Volumes for Node {
         self.asking(move || {
             let known = volume.state().known.clone();
             let mut verified = Verified::default();
-            verified.checked.projects = 1;
             let Some(known) = known else {
                 verified.problems.push(unsaved_problem());
                 return Ok(verified);

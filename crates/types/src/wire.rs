@@ -332,6 +332,9 @@ pub struct VerifyProblem {
     pub what: String,
     /// The project it concerns.
     pub project: Option<String>,
+    /// The id of the volume that it concerns and that is no project's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
     /// The entry it concerns; null for the present state.
     pub entry: Option<String>,
     /// The object that is damaged or missing.
@@ -342,11 +345,29 @@ pub struct VerifyProblem {
     pub nearest_good: Option<String>,
 }
 
+impl VerifyProblem {
+    /// A problem of which nothing but itself is known.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            project: None,
+            volume: None,
+            entry: None,
+            object: None,
+            paths: Vec::new(),
+            nearest_good: None,
+        }
+    }
+}
+
 /// What `verify` looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Checked {
     /// Projects.
     pub projects: u64,
+    /// Volumes that are no project's.
+    #[serde(default)]
+    pub volumes: u64,
     /// Entries, the present states included.
     pub entries: u64,
     /// Distinct chunks.
@@ -355,6 +376,18 @@ pub struct Checked {
     pub packs_read: u64,
     /// Bytes read.
     pub bytes_read: u64,
+}
+
+impl std::ops::AddAssign for Checked {
+    fn add_assign(&mut self, more: Self) {
+        let Self { projects, volumes, entries, chunks, packs_read, bytes_read } = more;
+        self.projects += projects;
+        self.volumes += volumes;
+        self.entries += entries;
+        self.chunks += chunks;
+        self.packs_read += packs_read;
+        self.bytes_read += bytes_read;
+    }
 }
 
 /// One check of `doctor`.

@@ -59,6 +59,8 @@ struct State {
     /// What the store has, which a lost machine leaves.
     operations: HashMap<OperationId, ([u8; 8], Outcome)>,
     fail: Option<(ErrorKind, bool)>,
+    /// What somebody else deletes before the next call that changes something.
+    going: Option<VolumeId>,
     /// A file whose bytes from there on cannot be read.
     damaged: Option<(TreePath, u64)>,
     lost: Vec<wire::Lost>,
@@ -104,6 +106,11 @@ impl Fake {
     /// `took_effect`, after it, as a lost reply does.
     pub fn fail_next(&self, kind: ErrorKind, took_effect: bool) {
         self.state().fail = Some((kind, took_effect));
+    }
+
+    /// Has somebody else delete a volume before the next call that changes something.
+    pub fn delete_before_next(&self, volume: &VolumeId) {
+        self.state().going = Some(volume.clone());
     }
 
     /// Has the bytes of a file from `at` on be lost.
@@ -205,6 +212,9 @@ impl Fake {
         if let Some((request, outcome)) = state.operations.get(&call.operation) {
             let first = *request == call.request;
             return if first { Ok(outcome.clone()) } else { Err(VolumeError::OtherRequest) };
+        }
+        if let Some(volume) = state.going.take() {
+            state.volumes.remove(&volume);
         }
         let fail = state.fail.take();
         if let Some((kind, false)) = fail {
@@ -792,17 +802,10 @@ impl Volumes for Fake {
         let state = self.state();
         let entries = state.get(volume)?.entries.len() as u64 + 1;
         let is_found = state.rots && matches!(level, VerifyLevel::Read { .. });
-        let rotten = || wire::VerifyProblem {
-            what: "a pack is damaged".into(),
-            project: None,
-            entry: None,
-            object: None,
-            paths: Vec::new(),
-            nearest_good: None,
-        };
+        let rotten = || wire::VerifyProblem::new("a pack is damaged");
         Ok(Verified {
             problems: is_found.then(rotten).into_iter().collect(),
-            checked: wire::Checked { projects: 1, entries, ..wire::Checked::default() },
+            checked: wire::Checked { entries, ..wire::Checked::default() },
         })
     }
 

@@ -28,12 +28,9 @@ impl Fault {
 
     pub(super) fn into_problem(self, entry: Option<EntryId>) -> wire::VerifyProblem {
         wire::VerifyProblem {
-            what: self.what,
-            project: None,
             entry: entry.map(|entry| entry.to_string()),
             object: self.object,
-            paths: Vec::new(),
-            nearest_good: None,
+            ..wire::VerifyProblem::new(self.what)
         }
     }
 }

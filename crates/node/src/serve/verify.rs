@@ -16,14 +16,7 @@ use crate::save::{Cause, chunks_of, read_lacks};
 use crate::volume::{Known, Volume};
 
 pub(crate) fn unsaved_problem() -> wire::VerifyProblem {
-    wire::VerifyProblem {
-        what: "nothing of it is in the store yet".into(),
-        project: None,
-        entry: None,
-        object: None,
-        paths: Vec::new(),
-        nearest_good: None,
-    }
+    wire::VerifyProblem::new("nothing of it is in the store yet")
 }
 
 /// Checks a volume against what the store has, not against what this node remembers.
@@ -41,7 +34,7 @@ pub(crate) fn check(
     let key = inner.remote.head_key(&volume.id);
     let of_head = |what: String| {
         let object = Some(key.to_string());
-        wire::VerifyProblem { what, object, ..unsaved_problem() }
+        wire::VerifyProblem { object, ..wire::VerifyProblem::new(what) }
     };
     let head = match inner.remote.get(&key) {
         Ok(object) => Head::decode_of(&volume.id, &object.bytes).map_err(|error| chain(&error)),
@@ -125,7 +118,7 @@ pub(crate) fn check_record(inner: &Inner) -> Result<Option<wire::VerifyProblem>,
     };
     Ok(what.map(|what| {
         let what = format!("who holds the store: {what}");
-        wire::VerifyProblem { what, object: Some(key.to_string()), ..unsaved_problem() }
+        wire::VerifyProblem { object: Some(key.to_string()), ..wire::VerifyProblem::new(what) }
     }))
 }
 
@@ -152,7 +145,7 @@ fn older(
 ) -> Result<Vec<Result<Vec<EntryRecord>, wire::VerifyProblem>>, VolumeError> {
     let problem = |list: &Older, what: String, object| {
         let what = format!("the list of {} older entries: {what}", list.count);
-        wire::VerifyProblem { what, object, ..unsaved_problem() }
+        wire::VerifyProblem { object, ..wire::VerifyProblem::new(what) }
     };
     let read = |list: &Older| match stored.chunk(&list.digest) {
         Ok(chunk) => {

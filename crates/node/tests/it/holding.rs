@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cove_content::volumes::{Progress, Volumes};
+use cove_content::volumes::{Progress, VolumeError, VolumeFilter, Volumes};
 use cove_env::{Env, ManualClock, SeededChance};
 use cove_node::Holding;
 use cove_types::wire::Check;
+use cove_types::{EntryId, VolumeId};
 
 use crate::door::Door;
 use crate::world::{DEADLINE, World, is_root, memory, until};
@@ -89,4 +90,42 @@ async fn a_store_that_another_took_is_told_to_whoever_asks() {
     assert_eq!(named.hint.as_deref(), Some("run `cove recover` to take it over"));
     other.node.stop().await;
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_in_a_store_of_another_is_not_called_absent() {
+    if !is_root("what_may_be_in_a_store_of_another_is_not_called_absent") {
+        return;
+    }
+    let store = memory();
+    let world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    world.node.wait_saved(&volume).await.unwrap();
+    let other = World::fake("b", &store).await;
+    let wanted = |ids: &[&VolumeId]| VolumeFilter {
+        ids: ids.iter().copied().cloned().collect(),
+        ..VolumeFilter::default()
+    };
+    let held = |result: Result<(), VolumeError>| matches!(result, Err(VolumeError::HeldByAnother));
+    let node = &other.node;
+    assert!(held(node.status(&volume).await.map(drop)));
+    assert!(held(node.entries(&volume).await.map(drop)));
+    assert!(held(node.find(&wanted(&[&volume])).await.map(drop)));
+    assert!(held(node.delete(other.call(), volume.clone()).await.map(drop)));
+    let entry = EntryId::derive(&other.call().operation, "snapshot");
+    assert!(held(node.remove_entry(other.call(), volume.clone(), entry).await));
+    assert!(node.find(&wanted(&[])).await.unwrap().is_empty(), "nothing is asked for by its id");
+    node.recover(true, Progress::default()).await.unwrap();
+    assert_eq!(node.find(&wanted(&[&volume])).await.unwrap().len(), 1);
+    // the other way round: what it has it tells, and of the rest it says nothing
+    until("it knows that the store is lost", || async {
+        let status = world.node.status(&volume).await.unwrap();
+        (status.store == "held_by_another").then_some(()).ok_or(format!("{status:?}"))
+    })
+    .await;
+    assert_eq!(world.node.find(&wanted(&[&volume])).await.unwrap().len(), 1);
+    let unknown: VolumeId = "prj-unknown".parse().unwrap();
+    assert!(held(world.node.find(&wanted(&[&volume, &unknown])).await.map(drop)));
+    world.node.stop().await;
+    other.node.stop().await;
 }

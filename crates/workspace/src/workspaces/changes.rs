@@ -647,11 +647,19 @@ async fn create(
             }
             Err(error) => {
                 take_back(&inner, std::slice::from_ref(&row), &error).await;
-                Err(about(&row.slug)(error))
+                Err(of_adopted(&row.slug, error))
             }
         }
     });
     Ok((value, saved))
+}
+
+/// Why a volume that a project is to be made of is not to be had.
+fn of_adopted(slug: &Slug, error: VolumeError) -> WorkspaceError {
+    match error {
+        VolumeError::NotHere { volume } => WorkspaceError::NoVolume { volume },
+        error => about(slug)(error),
+    }
 }
 
 /// A volume that is no project's workspace.
@@ -680,7 +688,8 @@ async fn adopt(
 ) -> Result<(wire::ProjectReply, Saving<wire::ProjectReply>), WorkspaceError> {
     let volume = bound.volume()?;
     // of a repeated call it may be the workspace already
-    let status = inner.volumes.status(&volume).await.map_err(about(&slug))?;
+    let status = inner.volumes.status(&volume).await;
+    let status = status.map_err(|error| of_adopted(&slug, error))?;
     let wanted = ProjectRow {
         id: status.document.id.clone(),
         volume: volume.clone(),
@@ -711,7 +720,7 @@ async fn adopt(
         Ok(captured) => captured,
         Err(error) => {
             give_back(&inner, &row, &error).await;
-            return Err(about(&row.slug)(error));
+            return Err(of_adopted(&row.slug, error));
         }
     };
     let status = captured.value;
@@ -731,7 +740,7 @@ async fn adopt(
             }
             Err(error) => {
                 give_back(&inner, &row, &error).await;
-                Err(about(&row.slug)(error))
+                Err(of_adopted(&row.slug, error))
             }
         }
     });
@@ -740,8 +749,13 @@ async fn adopt(
 
 /// Takes back the name of a project that a volume did not become, but not where that is not known.
 async fn give_back(inner: &Inner, row: &ProjectRow, error: &VolumeError) {
-    if matches!(error, VolumeError::Unknown { .. }) || alone(inner, &row.volume).await.is_err() {
+    if matches!(error, VolumeError::Unknown { .. }) {
         return;
+    }
+    match alone(inner, &row.volume).await {
+        // it stands alone still, or was deleted meanwhile
+        Ok(_) | Err(WorkspaceError::NoVolume { .. }) => {}
+        Err(_) => return,
     }
     if let Err(error) = inner.database.delete_projects(std::slice::from_ref(&row.id)).await {
         tracing::warn!(%error, "failed to free the name of a project that was not made");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use cove_content::volumes::{FileReader, FileView, VerifyLevel, VolumeStatus};
+use cove_content::volumes::{FileReader, FileView, VerifyLevel, VolumeError, VolumeStatus};
 use cove_database::{DatabaseError, ProjectRow, ProjectState};
 use cove_types::{
     Classify, ErrorKind, OperationId, ProjectReference, Slug, TreePath, VolumeId, wire,
@@ -13,7 +13,7 @@ use cove_types::{
 use futures::future::join_all;
 
 use super::faults::Reach;
-use super::{Workspaces, about, within};
+use super::{Inner, Workspaces, about, within};
 use crate::operations::Known;
 use crate::search::{self, LinePattern, Lines, NamePattern};
 use crate::{Failure, Listing, Request, WorkspaceError, shape, verification};
@@ -272,67 +272,44 @@ impl Workspaces {
         status.path.ok_or_else(|| WorkspaceError::NoCopy { slug: slug.clone() })
     }
 
-    /// Checks one project in the store, or all of them, those in the trash too. How it ended is shown
-    /// with the project from then on; what it found, until a check that looks at as much finds
-    /// nothing.
+    /// Checks one project in the store, or all volumes: those of projects, in the trash too, those that are no
+    /// project's, and what is kept of deleted ones. How it ended is shown with the project from then on; what it
+    /// found, until a check that looks at as much finds nothing. Of volumes that are no project's nothing is
+    /// remembered.
     pub async fn verify(
         &self,
         slug: Option<&Slug>,
         level: VerifyLevel,
     ) -> Result<wire::VerifyReply, WorkspaceError> {
         let inner = self.inner();
-        let rows = match slug {
-            Some(slug) => vec![inner.live(slug).await?],
-            None => {
-                let mut rows = inner.database.projects().await?;
-                rows.retain(|row| row.state != ProjectState::Creating);
-                rows
-            }
-        };
         let mut reply = wire::VerifyReply {
             problems: Vec::new(),
             checked: wire::Checked::default(),
             not_captured: Vec::new(),
         };
-        if slug.is_none() {
+        let Some(slug) = slug else {
             reply
                 .problems
                 .extend(inner.volumes.verify_store().await.map_err(WorkspaceError::OfStore)?);
-        }
-        for row in &rows {
-            let verified = match inner.volumes.verify(&row.volume, level).await {
-                Ok(verified) => verified,
-                Err(error) => {
-                    reply.problems.push(unverified(row, about(&row.slug)(error))?);
-                    continue;
-                }
-            };
-            let problems = verified.problems.len() as u64;
-            let at_us = inner.env.now().as_microsecond();
-            let new = verification::verified(level, at_us, problems);
-            let verifying = inner.verifying.lock().await;
-            let known = inner.database.find_project(&row.id).await?.and_then(|row| row.verified);
-            let kept = verification::remembered(known, new);
-            inner.database.set_verified(&row.id, &kept).await?;
-            drop(verifying);
-            reply.problems.extend(verified.problems.into_iter().map(|problem| {
-                wire::VerifyProblem { project: Some(row.slug.to_string()), ..problem }
-            }));
-            let checked = verified.checked;
-            reply.checked.projects += 1;
-            reply.checked.entries += checked.entries;
-            reply.checked.chunks += checked.chunks;
-            reply.checked.packs_read += checked.packs_read;
-            reply.checked.bytes_read += checked.bytes_read;
-            let status = inner.volumes.status(&row.volume).await;
-            let status: VolumeStatus = status.map_err(about(&row.slug))?;
-            reply.not_captured.extend(status.not_captured.into_iter().map(|missing| match slug {
-                Some(_) => missing,
-                None => {
-                    wire::NotCaptured { path: format!("{}:/{}", row.slug, missing.path), ..missing }
-                }
-            }));
-        }
+            let mut rows = inner.database.projects().await?;
+            rows.retain(|row| row.state != ProjectState::Creating);
+            for row in &rows {
+                let whole = |lost: wire::NotCaptured| wire::NotCaptured {
+                    path: format!("{}:/{}", row.slug, lost.path),
+                    ..lost
+                };
+                let lost = inner.verify_project(row, level, &mut reply).await?;
+                reply.not_captured.extend(lost.into_iter().map(whole));
+            }
+            let mut volumes = inner.volumes.list().await.map_err(WorkspaceError::OfStore)?;
+            volumes.retain(|status| status.is_deleted || status.spec.stands_alone);
+            for status in volumes {
+                inner.verify_volume(status, level, &mut reply).await?;
+            }
+            return Ok(reply);
+        };
+        let row = inner.live(slug).await?;
+        reply.not_captured = inner.verify_project(&row, level, &mut reply).await?;
         Ok(reply)
     }
 
@@ -357,25 +334,77 @@ impl Workspaces {
     }
 }
 
-/// The problem of a project that could not be checked, so that the others are.
+impl Inner {
+    /// Checks a project and remembers how it ended; gives what its present state could not hold.
+    async fn verify_project(
+        &self,
+        row: &ProjectRow,
+        level: VerifyLevel,
+        reply: &mut wire::VerifyReply,
+    ) -> Result<Vec<wire::NotCaptured>, WorkspaceError> {
+        let verified = match self.volumes.verify(&row.volume, level).await {
+            Ok(verified) => verified,
+            Err(error) => {
+                let project = Some(row.slug.to_string());
+                let problem = unverified(about(&row.slug)(error))?;
+                reply.problems.push(wire::VerifyProblem { project, ..problem });
+                return Ok(Vec::new());
+            }
+        };
+        let problems = verified.problems.len() as u64;
+        let new = verification::verified(level, self.env.now().as_microsecond(), problems);
+        let verifying = self.verifying.lock().await;
+        let known = self.database.find_project(&row.id).await?.and_then(|row| row.verified);
+        self.database.set_verified(&row.id, &verification::remembered(known, new)).await?;
+        drop(verifying);
+        let of_project =
+            |problem| wire::VerifyProblem { project: Some(row.slug.to_string()), ..problem };
+        reply.problems.extend(verified.problems.into_iter().map(of_project));
+        reply.checked += wire::Checked { projects: 1, ..verified.checked };
+        let status = self.volumes.status(&row.volume).await.map_err(about(&row.slug))?;
+        Ok(status.not_captured)
+    }
+
+    /// Checks a volume that is no project's. One that is deleted meanwhile is no problem.
+    async fn verify_volume(
+        &self,
+        status: VolumeStatus,
+        level: VerifyLevel,
+        reply: &mut wire::VerifyReply,
+    ) -> Result<(), WorkspaceError> {
+        let VolumeStatus { volume, not_captured, .. } = status;
+        let verified = match self.volumes.verify(&volume, level).await {
+            Ok(verified) => verified,
+            Err(VolumeError::NotHere { .. }) => return Ok(()),
+            Err(error) => {
+                let problem = unverified(WorkspaceError::OfStore(error))?;
+                let volume = Some(volume.to_string());
+                reply.problems.push(wire::VerifyProblem { volume, ..problem });
+                return Ok(());
+            }
+        };
+        let of_volume =
+            |problem| wire::VerifyProblem { volume: Some(volume.to_string()), ..problem };
+        reply.problems.extend(verified.problems.into_iter().map(of_volume));
+        reply.checked += wire::Checked { volumes: 1, ..verified.checked };
+        let of_volume = |lost: wire::NotCaptured| wire::NotCaptured {
+            path: format!("{volume}:/{}", lost.path),
+            ..lost
+        };
+        reply.not_captured.extend(not_captured.into_iter().map(of_volume));
+        Ok(())
+    }
+}
+
+/// The problem of what could not be checked, so that the others are.
 ///
 /// # Errors
 ///
-/// Its cause is none of the project's own: it would meet the others too.
-fn unverified(
-    row: &ProjectRow,
-    error: WorkspaceError,
-) -> Result<wire::VerifyProblem, WorkspaceError> {
+/// Its cause is none of its own: it would meet the others too.
+fn unverified(error: WorkspaceError) -> Result<wire::VerifyProblem, WorkspaceError> {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Denied => Err(error),
-        _ => Ok(wire::VerifyProblem {
-            what: Failure::from(&error).what,
-            project: Some(row.slug.to_string()),
-            entry: None,
-            object: None,
-            paths: Vec::new(),
-            nearest_good: None,
-        }),
+        _ => Ok(wire::VerifyProblem::new(Failure::from(&error).what)),
     }
 }
 

@@ -2,7 +2,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use cove_content::entry::ENTRIES_MAX;
-use cove_content::volumes::{FileEdit, Source, VerifyLevel};
+use cove_content::spec::VolumeSpec;
+use cove_content::volumes::{Call, FileEdit, NewVolume, Progress, Source, VerifyLevel, Volumes};
 use cove_env::{ManualClock, SeededChance};
 use cove_types::{Classify, Durability, EntryState, ErrorKind, Label, OperationId, TreePath};
 
@@ -733,6 +734,28 @@ async fn every_change_is_in_the_audit_log_once() {
         ]
     );
     assert!(server.workspaces.doctor().await.checks.iter().all(|check| check.ok));
+}
+
+#[tokio::test]
+async fn a_volume_that_goes_while_it_becomes_a_project_leaves_the_name_free() {
+    let server = Server::new().await;
+    let volume: VolumeId = "vol-a".parse().unwrap();
+    let shop = server.create("shop", "a=1").await;
+    let document = server.fake.status(&shop.volume.parse().unwrap()).await.unwrap().document;
+    let spec = VolumeSpec { stands_alone: true, ..VolumeSpec::default() };
+    let new = NewVolume { volume: volume.clone(), document, spec };
+    let call = Call {
+        operation: "00000000aabbccddeeff001122334455".parse().unwrap(),
+        principal: "owner".into(),
+        request: [0; 8],
+        progress: Progress::default(),
+    };
+    server.fake.create(call, new, Source::Empty).await.unwrap();
+    server.fake.delete_before_next(&volume);
+    let adopted = server.workspaces.adopt(&ask("one"), &slug("late"), &volume, None).await;
+    assert_eq!(told(&adopted.map(drop).unwrap_err()).1, "volume vol-a does not exist");
+    assert_eq!(server.names().await, "shop");
+    server.create("late", "b=2").await;
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! Volumes that begin as snapshots or as other volumes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
 use cove_testkit::proof::Chance;
 use cove_testkit::trees::{describe, difference};
+use serde_json::json;
 use tonic::Code;
 
 use super::{Driver, MIB, code, from_snapshot, from_volume, new, pb};
-use crate::harness::poll;
+use crate::harness::{contents, poll};
 
 /// How much a snapshot is said to need, once it is saved and that is known.
 fn size_of(driver: &Driver, snapshot: &str) -> i64 {
@@ -91,6 +93,41 @@ fn a_snapshot_outlives_its_volume_and_becomes_a_larger_one() {
     }
     assert_eq!((driver.volumes(), driver.snapshots()), (vec![], vec![]));
     assert_eq!(driver.cove.json(&["verify", "--level", "2"])["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn damage_of_what_is_no_projects_is_found() {
+    let Some(driver) = Driver::start() else { return };
+    let mut volumes = Vec::new();
+    for (name, seed) in [("live", 1), ("deleted", 2)] {
+        let volume = driver.make(name, 64);
+        let target = driver.publish(&volume, name);
+        fs::write(target.join("noise"), Chance::new(seed).bytes(1 << 20)).unwrap();
+        driver.unpublish(&volume, name);
+        let snapshot = driver.snapshot(name, &volume).unwrap();
+        size_of(&driver, &snapshot.snapshot_id);
+        volumes.push(volume);
+    }
+    driver.delete(&volumes[1]).unwrap();
+    let whole = driver.cove.json(&["verify", "--level", "2"]);
+    let found = [&whole["problems"], &whole["checked"]["projects"], &whole["checked"]["volumes"]];
+    assert_eq!(found, [&json!([]), &json!(0), &json!(2)], "{whole}");
+    let packs = contents(&driver.cove.objects_dir()).into_iter();
+    let noise = packs
+        .filter(|(path, bytes)| path.to_string_lossy().contains("packs") && bytes.len() > 1 << 20);
+    let mut found = BTreeSet::new();
+    for (pack, bytes) in noise {
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() / 2] ^= 1;
+        fs::write(&pack, damaged).unwrap();
+        let reply = driver.cove.json_with(&["verify", "--level", "2"], 8, b"");
+        for problem in reply["problems"].as_array().unwrap() {
+            assert_eq!(problem["paths"], json!(["noise"]), "{problem}");
+            found.insert(problem["volume"].as_str().unwrap().to_owned());
+        }
+        fs::write(&pack, bytes).unwrap();
+    }
+    assert_eq!(found, volumes.into_iter().collect());
 }
 
 #[test]
