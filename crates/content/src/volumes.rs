@@ -714,6 +714,12 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// Whether a look at a volume failed because it is not on this machine: nowhere, or in a store of another Cove.
+    #[must_use]
+    pub fn is_not_here(&self) -> bool {
+        matches!(self, Self::NotHere { .. } | Self::HeldByAnother)
+    }
+
     /// A failure of the kind of its cause.
     pub fn failed(
         what: impl Into<String>,

@@ -279,7 +279,7 @@ impl Inner {
     pub(crate) async fn shown(&self, row: &ProjectRow) -> Result<wire::Project, WorkspaceError> {
         match self.volumes.status(&row.volume).await {
             Ok(status) => Ok(self.shape(row, &status, &self.rescues(&status, within()).await)),
-            Err(VolumeError::NotHere { .. }) => Ok(self.absent(row)),
+            Err(error) if error.is_not_here() => Ok(self.absent(row)),
             Err(error) => Err(about(&row.slug)(error)),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cove_content::volumes::Volumes;
 use cove_database::{DatabaseError, NodeDatabase};
 use cove_env::Env;
 use cove_node::{Holding, Node, NodeOptions, StartError};
@@ -13,7 +14,7 @@ use super::home::Home;
 use super::pool::Opened;
 use super::{HELD_BY_ANOTHER, LOOK_EVERY, database_failure, disk, opening};
 use crate::args::UpArgs;
-use crate::environment;
+use crate::environment::{self, STORE_FILE};
 use crate::failure::Failure;
 
 /// A node that runs.
@@ -70,7 +71,23 @@ pub(super) async fn start(
             cove_types::escape_bytes(why.as_bytes())
         ),
     }
+    tell_of_change(home, &url, &node).await;
     Ok(OwnNode { node, id, saved_to })
+}
+
+/// Says where the last store of this home is when it goes on with another one: nothing that is saved there alone is
+/// found in this one.
+async fn tell_of_change(home: &Home, url: &str, node: &Node) {
+    let Ok(before) = std::fs::read_to_string(home.dir.join(STORE_FILE)) else { return };
+    let before = before.trim_end();
+    if before.is_empty() || before == url || node.list().await.is_ok_and(|all| all.is_empty()) {
+        return;
+    }
+    let [now, before] = [url, before].map(|url| cove_types::escape_bytes(url.as_bytes()));
+    eprintln!(
+        "the store is {now} now and was {before}: what is saved there is not in this one; to go on with \
+         that one: `cove down`, then `cove up --objects {before}`"
+    );
 }
 
 /// The URL of the store, given or in the home.

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from hub import MIB, NOWHERE, SERVICE, SOCKET, Code, Hub, ask, channel, check, equal, op, open_files, pb, refused, say, until
+from hub import MIB, NOWHERE, SERVICE, SOCKET, Code, Hub, ask, channel, check, equal, op, open_sockets, pb, refused, say, until
 
 INVALID, NOT_FOUND, RANGE = Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.OUT_OF_RANGE
 
@@ -219,7 +219,7 @@ def newer_fields(hub, volume):
 
 def a_program_that_vanishes(hub):
     """Programs that watch are killed: their streams cost nothing any more."""
-    before = open_files()
+    before = open_sockets()
     script = ("import sys; sys.argv[1:3] = ['', sys.argv[1]]\nimport hub; hub.SOCKET = sys.argv[2]\n"
               "streams = [hub.stub().WatchVolumes(hub.pb.WatchVolumesRequest()) for _ in range(5)]\n"
               "for stream in streams: next(stream)\nprint('watching', flush=True)\nimport time; time.sleep(60)\n")
@@ -227,11 +227,11 @@ def a_program_that_vanishes(hub):
                                  cwd=os.path.dirname(os.path.abspath(__file__))) for _ in range(3)]
     for program in programs:
         equal(program.stdout.readline(), b"watching\n")
-    until("each stream has a connection of its own", lambda: int(ask("open files")) >= before + 15)
+    until("each stream has a connection of its own", lambda: int(ask("open sockets")) >= before + 15)
     for program in programs:
         program.send_signal(signal.SIGKILL)
         program.wait()
-    until("what they held is let go", lambda: int(ask("open files")) <= before + 2)
+    until("what they held is let go", lambda: int(ask("open sockets")) <= before + 2)
     hub.volumes()
 
 

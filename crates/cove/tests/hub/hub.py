@@ -104,10 +104,10 @@ def until(what, look, seconds=20):
         time.sleep(0.02)
 
 
-def open_files():
-    """How many files Cove has open, once none is being opened or closed."""
+def open_sockets():
+    """How many sockets Cove has open, once none is being opened or closed."""
     last = -1
-    while last != (now := int(ask("open files"))):
+    while last != (now := int(ask("open sockets"))):
         last = now
         time.sleep(0.3)
     return now

@@ -2,7 +2,7 @@
 
 import threading
 
-from hub import Code, Hub, ask, channel, check, equal, grpc, open_files, pb, rpc, say, until, write
+from hub import Code, Hub, ask, channel, check, equal, grpc, open_sockets, pb, rpc, say, until, write
 
 
 def run():
@@ -142,17 +142,17 @@ def serves():
 
 
 def a_watcher_that_does_not_read_keeps_nobody(hub):
-    before = open_files()
+    before = open_sockets()
     channels = [channel() for _ in range(20)]
     streams = [rpc.VolumeHubStub(one).WatchVolumes(pb.WatchVolumesRequest()) for one in channels]
     for stream in streams:
         next(stream)
-    until("each has a connection", lambda: int(ask("open files")) >= before + 20)
+    until("each has a connection", lambda: int(ask("open sockets")) >= before + 20)
     hub = Hub()
     for number in range(5):
         hub.create(f"beside watchers {number}")
     # closed in the middle of the stream, as by a program that is gone
     for one in channels:
         one.close()
-    until("their connections are closed", lambda: int(ask("open files")) <= before + 2)
+    until("their connections are closed", lambda: int(ask("open sockets")) <= before + 2)
     say("watchers that vanished in the middle:", len(streams))

@@ -221,7 +221,7 @@ const VERIFIED: Is = Object(
                     ("paths", ListOf(&Text)),
                     ("nearest_good", TEXT_OR_NULL),
                 ],
-                &[],
+                &[("volume", Text)],
             )),
         ),
         (
@@ -229,6 +229,7 @@ const VERIFIED: Is = Object(
             Object(
                 &[
                     ("projects", Number),
+                    ("volumes", Number),
                     ("entries", Number),
                     ("chunks", Number),
                     ("packs_read", Number),

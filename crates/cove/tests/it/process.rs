@@ -113,6 +113,31 @@ fn a_start_tells_what_is_not_as_it_was_asked_for() {
 }
 
 #[test]
+fn a_start_with_another_store_says_where_the_last_one_is() {
+    let Some(mut first) = Cove::start(Objects::Directory) else { return };
+    first.json(&["new", "shop"]);
+    assert!(first.stop().success());
+    let elsewhere = format!("file://{}", first.dir.path().join("elsewhere").display());
+    let Some(mut other) = Cove::prepare(Settings::with(Objects::Url(elsewhere.clone()))) else {
+        return;
+    };
+    other.home = first.home.clone();
+    let told = |cove: &Cove| {
+        let started = run(cove.up_command().arg("--detach"), b"").success();
+        cove.cove(&["down"]).success();
+        started.stderr
+    };
+    let change = |now: &str, before: &str| format!("the store is {now} now and was {before}: ");
+    let said = told(&other);
+    assert!(said.starts_with(&change(&elsewhere, &first.objects)), "{said}");
+    assert!(said.contains(&format!("`cove up --objects {}`", first.objects)), "{said}");
+    let said = told(&other);
+    assert!(said.starts_with("ready on "), "it is the last one now: {said}");
+    let said = told(&first);
+    assert!(said.starts_with(&change(&first.objects, &elsewhere)), "{said}");
+}
+
+#[test]
 fn a_home_with_a_long_path_works() {
     let Some(mut cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
     cove.home = cove.dir.path().join("deep-".repeat(20)).join("er-".repeat(30)).join("home");

@@ -215,8 +215,8 @@ fn files_that_no_database_knows_any_more_are_kept() {
     assert_eq!(shown, ["it is not on this machine"]);
     let verified = cove.json_with(&["verify"], 8, b"");
     assert_eq!(verified["problems"][0]["project"], "shop", "{verified}");
-    let refused = cove.refuses(3, &["timeline", "shop"]);
-    assert!(refused.contains("project shop is not on this machine"), "{refused}");
+    let refused = cove.refuses(4, &["timeline", "shop"]);
+    assert!(refused.contains("`cove recover` takes the store over"), "{refused}");
     let doctor = cove.json_with(&["doctor"], 4, b"");
     let ill = list(&doctor["checks"]).into_iter().find(|check| check["name"] == "files here");
     assert_eq!(ill.unwrap()["ok"], false, "{doctor}");

@@ -585,7 +585,7 @@ async fn take_back(inner: &Inner, rows: &[ProjectRow], error: &VolumeError) {
     let mut gone = Vec::new();
     for row in rows {
         let status = inner.volumes.status(&row.volume).await;
-        if matches!(status, Err(VolumeError::NotHere { .. })) {
+        if status.is_err_and(|error| error.is_not_here()) {
             gone.push(row.id.clone());
         }
     }

@@ -126,9 +126,12 @@ impl Client {
             ("cove", arguments) => {
                 cove.cove(&arguments.split(' ').collect::<Vec<_>>()).success();
             }
-            ("open", "files") => {
+            ("open", "sockets") => {
                 let open = fs::read_dir(format!("/proc/{}/fd", cove.pid())).unwrap();
-                return open.count().to_string();
+                // one that is closed meanwhile leads nowhere
+                let targets = open.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+                let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
+                return targets.filter(is_socket).count().to_string();
             }
             ("log", "") => {
                 let log = cove.log();
