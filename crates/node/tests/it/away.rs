@@ -160,6 +160,10 @@ async fn the_entry_that_is_told_to_hold_the_state_before_a_restore_is_there_when
             std::fs::write(&file, format!("{text} {is_away}")).unwrap();
             let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
             let mut entry = captured.value.entry.record.id;
+            if !is_away {
+                // what is saved while a restore is being built is not known to be the files of now
+                captured.saved.await.unwrap();
+            }
             if !is_entry {
                 std::fs::write(&file, "written since").unwrap();
             }
