@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use cove_types::{NodeId, ParseError};
+use cove_unix_grpc::SOCKET_PATH_BYTES_MAX;
 use cove_workspace::FORKS_MAX;
 
 pub use self::help::{command, to_complete};
@@ -667,9 +668,6 @@ pub struct NodeFlags {
     #[command(flatten)]
     pub csi: CsiFlags,
 }
-
-/// The longest path of a socket that programs reach by its name, in bytes (`sun_path` in unix(7), less the NUL).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Reads `unix:///PATH` or `unix:/PATH`. Nothing else is taken: of `unix://run/x.sock` other programs take `run` for
 /// a host. Over the network it would need TLS with certificates of both sides, which is to come.

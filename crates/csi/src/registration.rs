@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cove_unix_grpc::{Listening, connections};
+use cove_unix_grpc::{Listening, SOCKET_PATH_BYTES_MAX, connections};
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -35,9 +35,6 @@ const PLUGIN_TYPE: &str = "CSIPlugin";
 /// The version of the interface as kubelet compares it: it looks at the major version alone, and has known this one
 /// since the interface has been stable.
 const VERSION: &str = "1.0.0";
-
-/// The longest path of a socket that others reach by its name (`sun_path` in unix(7), less the NUL).
-const PATH_BYTES_MAX: usize = 107;
 
 /// The largest message that is read, in bytes. Kubelet's texts are some hundred bytes.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -115,9 +112,9 @@ fn reachable(path: &Path) -> io::Result<String> {
     let absolute = std::path::absolute(path)?;
     let absolute = absolute.to_str().ok_or_else(|| refused("is not UTF-8".to_owned()))?;
     match absolute.len() {
-        0..=PATH_BYTES_MAX => Ok(absolute.to_owned()),
+        0..=SOCKET_PATH_BYTES_MAX => Ok(absolute.to_owned()),
         length => Err(refused(format!(
-            "is out of kubelet's reach: it has {length} bytes, and a socket's path at most {PATH_BYTES_MAX}"
+            "is out of kubelet's reach: it has {length} bytes, and a socket's path at most {SOCKET_PATH_BYTES_MAX}"
         ))),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::in_flight::Busy;
 use cove_content::volumes::VolumeError;
 use cove_types::{
     Classify, ErrorKind, NodeId, ParseError, Slug, SnapshotId, VolumeId, VolumeName, escape_bytes,
 };
+
+use crate::in_flight::Busy;
 
 /// Why a call on the Hub did not do what it was to do.
 ///

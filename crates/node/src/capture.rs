@@ -83,7 +83,6 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
             return Ok(Asked::Pending(state.end_of(&call.operation)));
         }
     }
-    refuse_other_request(inner, call)?;
     if let Some(ended) = ended_here(inner, call)? {
         return Ok(ended);
     }
@@ -101,29 +100,6 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
     }
 }
 
-/// Refuses an id under which something else was asked for, of whichever volume, as far as this node has written it down.
-pub(crate) fn refuse_other_request(inner: &Inner, call: &Call) -> Result<(), VolumeError> {
-    let is_other = |request: &[u8]| request != call.request;
-    for operation in [Some(call.operation), call.operation.twin()].into_iter().flatten() {
-        let found = inner.wait(async {
-            let ended = inner.database.find_result(&operation).await?;
-            let pending = inner.database.find_pending(&operation).await?;
-            Ok((ended, pending))
-        });
-        let (ended, pending) = found.map_err(not_looked_up)?;
-        if ended.is_some_and(|row| is_other(&row.request))
-            || pending.is_some_and(|row| is_other(&row.request))
-        {
-            return Err(VolumeError::OtherRequest);
-        }
-    }
-    Ok(())
-}
-
-fn not_looked_up(error: DatabaseError) -> VolumeError {
-    VolumeError::failed("failed to look up an operation", error)
-}
-
 /// Why work was not written down. An operation that is pending already is that of another volume, which came at once.
 pub(crate) fn not_written(what: &'static str) -> impl FnOnce(DatabaseError) -> VolumeError {
     move |error| match error.kind() {
@@ -133,12 +109,31 @@ pub(crate) fn not_written(what: &'static str) -> impl FnOnce(DatabaseError) -> V
 }
 
 /// How an operation ended, as far as this node has written it down.
+///
+/// # Errors
+///
+/// Something else was asked for under its id, or its [twin](OperationId::twin), of whichever volume
+/// (`OtherRequest`); it ended with a failure, which is told again; the database.
 pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, VolumeError> {
-    let result = inner.wait(inner.database.find_result(&call.operation)).map_err(not_looked_up)?;
-    let Some(row) = result else { return Ok(None) };
-    if row.request != call.request {
+    let (database, operation) = (&inner.database, &call.operation);
+    let found = inner.wait(async {
+        let result = database.find_result(operation).await?;
+        let mut requests = Vec::new();
+        requests.extend(result.as_ref().map(|row| row.request.clone()));
+        requests.extend(database.find_pending(operation).await?.map(|row| row.request));
+        if let Some(twin) = operation.twin() {
+            requests.extend(database.find_result(&twin).await?.map(|row| row.request));
+            requests.extend(database.find_pending(&twin).await?.map(|row| row.request));
+        }
+        Ok((result, requests))
+    });
+    let failed =
+        |error: DatabaseError| VolumeError::failed("failed to look up an operation", error);
+    let (result, requests) = found.map_err(failed)?;
+    if requests.iter().any(|request| *request != call.request) {
         return Err(VolumeError::OtherRequest);
     }
+    let Some(row) = result else { return Ok(None) };
     ended(serde_json::from_str(&row.result).unwrap_or_default()).map(Some)
 }
 

@@ -1,9 +1,10 @@
 //! Requests that name a socket's path as their authority.
 //!
 //! A gRPC client that was given the path of a socket and no name of a host sends the path as `:authority`:
-//! `/var/lib/…`, or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin manager. Neither is
-//! the name of a host, and the server here resets such a request before anybody sees it. So the bytes of a connection
-//! are looked through on their way in, and each value of `:authority` is replaced by one letter; nobody reads it.
+//! `/var/lib/…`, or `%2Fvar%2Flib…` in newer ones. So do the clients in C, Python and Ruby, and kubelet's plugin
+//! manager. Neither is the name of a host, and the server here resets such a request before anybody sees it. So the
+//! bytes of a connection are looked through on their way in, and each value of `:authority` is replaced by one letter;
+//! nobody reads it.
 //!
 //! ```text
 //! frame    0  length   u24  bytes of payload

@@ -23,5 +23,5 @@ pub use connections::{Connection, connections, is_true};
 pub use field::FieldError;
 pub use running::{Run, Running};
 pub use server::{Ending, ServeError, Served, serve};
-pub use socket::{Listening, Predecessor, SocketFile, listen, listen_as};
+pub use socket::{Listening, Predecessor, SOCKET_PATH_BYTES_MAX, SocketFile, listen, listen_as};
 pub use status::{Unanswered, code, kind, refused};

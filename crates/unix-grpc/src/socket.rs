@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::connections::may_call;
 
-/// Longer paths do not fit into an address of a unix socket with its NUL.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The longest path of a socket that programs reach by its name, in bytes (`sun_path` in unix(7), less the NUL).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
 

@@ -115,7 +115,7 @@ async fn whoever_watches_the_directory_finds_one_socket_without_a_dot_and_it_lis
 async fn paths_that_kubelet_cannot_reach_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let csi = Path::new("/csi.sock");
-    let long = PathBuf::from(format!("/{}", "x".repeat(PATH_BYTES_MAX)));
+    let long = PathBuf::from(format!("/{}", "x".repeat(SOCKET_PATH_BYTES_MAX)));
     let bytes = Path::new(std::ffi::OsStr::from_bytes(b"/\xff.sock"));
     for (directory, endpoint) in
         [(home.path(), long.as_path()), (home.path(), bytes), (long.as_path(), csi)]

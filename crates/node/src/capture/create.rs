@@ -13,7 +13,7 @@ use crate::capture::fork::remove_new;
 use crate::capture::specify::hold_to_quota;
 use crate::capture::{
     Asked, OWNER, asked, ended_here, finish_here, generation_at, not_written, path_failed,
-    pending_of, pending_row, pool_failed, refuse_other_request, unlawful,
+    pending_of, pending_row, pool_failed, unlawful,
 };
 use crate::node::Inner;
 use crate::volume::Volume;
@@ -39,7 +39,6 @@ pub(crate) fn create(
     }
     new.check().map_err(unlawful)?;
     // one that has failed for good fails as the first time, and one whose volume is gone made it then
-    refuse_other_request(inner, call)?;
     if ended_here(inner, call)?.is_some() {
         return Err(VolumeError::Exists { volume: id.clone() });
     }

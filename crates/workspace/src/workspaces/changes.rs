@@ -647,7 +647,7 @@ async fn create(
             }
             Err(error) => {
                 take_back(&inner, std::slice::from_ref(&row), &error).await;
-                Err(of_adopted(&row.slug, error))
+                Err(about(&row.slug)(error))
             }
         }
     });
