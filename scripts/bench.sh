@@ -17,4 +17,4 @@ need_weed || exit 1
 
 cargo build --release --locked -p cove -p cove-bench
 # shellcheck disable=SC2086 # a list of words
-exec "$(target_directory)/release/cove-bench" --cove "$(target_directory)/release/cove" ${BENCH:-}
+exec "$(target_directory)/release/cove-bench" ${BENCH:-}

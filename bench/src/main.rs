@@ -40,9 +40,9 @@ use crate::world::{Extent, World, say};
 #[derive(Debug, Parser)]
 #[command(name = "cove-bench")]
 struct Arguments {
-    /// The release program
-    #[arg(long, value_name = "PATH", default_value = "target/release/cove")]
-    cove: PathBuf,
+    /// The release program, instead of the one beside this
+    #[arg(long, value_name = "PATH")]
+    cove: Option<PathBuf>,
     /// Only these rows, in the order of all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROW,…")]
     rows: Vec<Row>,
@@ -84,10 +84,12 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the benchmark mounts a pool, which needs root");
     interrupt::watch()?;
-    let program = arguments
-        .cove
-        .canonicalize()
-        .with_context(|| format!("{} is not built", arguments.cove.display()))?;
+    let program = match &arguments.cove {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("where is this program?")?.with_file_name("cove"),
+    };
+    let program =
+        program.canonicalize().with_context(|| format!("{} is not built", program.display()))?;
     let commit = run(&mut command("git", &["describe", "--always", "--dirty", "--abbrev=40"]))?;
     let commit = commit.trim().to_owned();
     let mut machine = machine::look();

@@ -68,7 +68,9 @@ impl Cove {
         let mut command = settings.command();
         command.args(["up", "--listen", "127.0.0.1:0", "--store-every", settings.store_every]);
         command.arg("--pool").arg(&settings.pool);
-        command.arg("--csi-endpoint").arg(settings.home.join("csi.sock"));
+        command
+            .arg("--csi-endpoint")
+            .arg(format!("unix://{}", settings.home.join("csi.sock").display()));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child =
             child.with_context(|| format!("failed to start {}", settings.program.display()))?;

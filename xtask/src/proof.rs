@@ -126,6 +126,12 @@ fn steps(packages: &[String]) -> Vec<Step> {
         }
     }
     steps.push(Step::new("demo", &["run", "-q", "--locked", "-p", "cove-xtask", "--", "demo"]));
+    // After the demo, which builds the release. So few turns measure nothing: they show that the
+    // benchmark still drives the program.
+    let mut bench = vec!["run", "-q", "--release", "--locked", "-p", "cove-bench", "--"];
+    bench.extend(["--rows", "fork,create,volumes", "--files", "300"]);
+    bench.extend(["--reps", "1", "--short-reps", "2"]);
+    steps.push(Step::new("benchmark", &bench));
     let mut documentation = Step::new(
         "documentation",
         &["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"],
