@@ -78,7 +78,7 @@ pub enum Verb {
         /// Make it of a volume that is no project's, by id or name, as it is; `cove volume ls` lists them
         #[arg(long, value_name = "VOLUME", conflicts_with = "from")]
         volume: Option<String>,
-        /// The most that may be written to it, 1MiB to 1EiB, such as 20GiB [default: no limit]
+        /// The most that may be written to it, 1MiB to 1EiB, such as 20GiB [default: no limit, or the volume's]
         #[arg(long, value_name = "SIZE", value_parser = parse_quota)]
         quota: Option<u64>,
         #[command(flatten)]

@@ -708,6 +708,9 @@ async fn adopt(
     let rows = reserved.await?;
     let gone = || WorkspaceError::NoResult { what: id.to_string() };
     let row = rows.into_iter().next().ok_or_else(gone)?;
+    if row.slug != slug {
+        return Err(WorkspaceError::IsWorkspace { volume, slug: row.slug });
+    }
     let document =
         ProjectDocument { name: row.name.clone(), slug: row.slug.clone(), ..status.document };
     let change = SpecChange {
@@ -747,9 +750,10 @@ async fn adopt(
     Ok((value, saved))
 }
 
-/// Takes back the name of a project that a volume did not become, but not where that is not known.
+/// Takes back the name of a project that a volume did not become; not where that is not known, nor
+/// where another call is at the volume, which may make it that project.
 async fn give_back(inner: &Inner, row: &ProjectRow, error: &VolumeError) {
-    if matches!(error, VolumeError::Unknown { .. }) {
+    if matches!(error, VolumeError::Unknown { .. }) || error.kind() == ErrorKind::Conflict {
         return;
     }
     match alone(inner, &row.volume).await {

@@ -1,6 +1,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use cove_content::document::ProjectDocument;
 use cove_content::entry::ENTRIES_MAX;
 use cove_content::spec::VolumeSpec;
 use cove_content::volumes::{Call, FileEdit, NewVolume, Progress, Source, VerifyLevel, Volumes};
@@ -736,12 +737,12 @@ async fn every_change_is_in_the_audit_log_once() {
     assert!(server.workspaces.doctor().await.checks.iter().all(|check| check.ok));
 }
 
-#[tokio::test]
-async fn a_volume_that_goes_while_it_becomes_a_project_leaves_the_name_free() {
-    let server = Server::new().await;
+/// A volume that is no project's.
+async fn alone(server: &Server) -> VolumeId {
     let volume: VolumeId = "vol-a".parse().unwrap();
     let shop = server.create("shop", "a=1").await;
     let document = server.fake.status(&shop.volume.parse().unwrap()).await.unwrap().document;
+    let document = ProjectDocument { id: "prj-a".parse().unwrap(), ..document };
     let spec = VolumeSpec { stands_alone: true, ..VolumeSpec::default() };
     let new = NewVolume { volume: volume.clone(), document, spec };
     let call = Call {
@@ -751,6 +752,30 @@ async fn a_volume_that_goes_while_it_becomes_a_project_leaves_the_name_free() {
         progress: Progress::default(),
     };
     server.fake.create(call, new, Source::Empty).await.unwrap();
+    volume
+}
+
+#[tokio::test]
+async fn a_volume_that_is_becoming_one_project_does_not_become_another() {
+    let server = Server::new().await;
+    let volume = alone(&server).await;
+    let status = server.fake.status(&volume).await.unwrap();
+    let row =
+        ProjectRow { slug: slug("first"), state: ProjectState::Creating, ..row_of(None, &status) };
+    server.database.insert_projects(&[row]).await.unwrap();
+    let second =
+        server.workspaces.adopt(&ask("two"), &slug("second"), &volume, Some(1 << 30)).await;
+    let error = second.map(drop).unwrap_err();
+    assert_eq!(told(&error).1, "volume vol-a is the workspace of project first");
+    assert_eq!(server.fake.status(&volume).await.unwrap().spec, status.spec);
+    let rows = server.database.projects().await.unwrap();
+    assert!(rows.iter().any(|row| row.slug == slug("first")), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_volume_that_goes_while_it_becomes_a_project_leaves_the_name_free() {
+    let server = Server::new().await;
+    let volume = alone(&server).await;
     server.fake.delete_before_next(&volume);
     let adopted = server.workspaces.adopt(&ask("one"), &slug("late"), &volume, None).await;
     assert_eq!(told(&adopted.map(drop).unwrap_err()).1, "volume vol-a does not exist");
