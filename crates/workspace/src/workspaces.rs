@@ -6,7 +6,7 @@ mod reads;
 mod sought;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use cove_content::entry::{EntryRecord, LATE_WRITES};
 use cove_content::retention::{self, ResolveError};
@@ -70,7 +70,7 @@ pub(crate) struct Inner {
     pub(crate) database: ServerDatabase,
     pub(crate) env: Env,
     pub(crate) keep: u32,
-    pub(crate) place: Place,
+    place: RwLock<Place>,
     pub(crate) operations: Arc<Operations>,
     /// Held while names are chosen and taken.
     pub(crate) naming: tokio::sync::Mutex<()>,
@@ -119,7 +119,7 @@ impl Workspaces {
             database,
             env,
             keep: keep.clamp(1, retention::KEEP_MAX),
-            place: Place { node, saved_to },
+            place: RwLock::new(Place { node, saved_to }),
             operations,
             naming: tokio::sync::Mutex::default(),
             reserved: Mutex::default(),
@@ -130,8 +130,14 @@ impl Workspaces {
 
     /// Where saved states are: `this_disk` or the URL of the object store.
     #[must_use]
-    pub fn saved_to(&self) -> &str {
-        &self.0.place.saved_to
+    pub fn saved_to(&self) -> String {
+        self.0.place().saved_to.clone()
+    }
+
+    /// Has projects say from now on that they are on `node` and saved to `saved_to`: the node was started anew, with
+    /// another store or under another name.
+    pub fn put_place(&self, node: NodeId, saved_to: String) {
+        *self.0.place.write().unwrap_or_else(PoisonError::into_inner) = Place { node, saved_to };
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -152,6 +158,11 @@ impl Inner {
         let mut statuses = self.volumes.list().await.map_err(WorkspaceError::OfStore)?;
         statuses.retain(|status| !status.is_deleted && !status.spec.stands_alone);
         Ok(statuses)
+    }
+
+    /// Where projects are and what saves them, as of now.
+    fn place(&self) -> RwLockReadGuard<'_, Place> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reserved(&self) -> std::sync::MutexGuard<'_, HashSet<Slug>> {
@@ -308,7 +319,7 @@ impl Inner {
 
     /// A project whose volume is not here.
     pub(crate) fn absent(&self, row: &ProjectRow) -> wire::Project {
-        shape::absent(row, &self.place, self.env.now())
+        shape::absent(row, &self.place(), self.env.now())
     }
 
     /// A project that is there, with the rescues that its health names.
@@ -318,7 +329,7 @@ impl Inner {
         status: &VolumeStatus,
         rescues: &[EntryView],
     ) -> wire::Project {
-        shape::project(row, status, rescues, &self.place)
+        shape::project(row, status, rescues, &self.place())
     }
 
     /// Which moment of a project a person means.

@@ -67,7 +67,7 @@ fn shown(app: &App, report: &VolumeReport) -> Volume {
         bytes: report.bytes,
         durability: report.durability,
         saved_at: report.saved_at.map(|at| at.to_string()),
-        saved_to: app.workspaces.saved_to().to_owned(),
+        saved_to: app.workspaces.saved_to(),
         unsaved_bytes: report.unsaved_bytes,
         health: VolumeHealth {
             state: match report.health_state() {

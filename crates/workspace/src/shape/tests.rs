@@ -74,6 +74,20 @@ async fn a_project_that_verify_found_damaged_is_at_risk() {
 }
 
 #[tokio::test]
+async fn projects_are_where_their_node_came_last() {
+    let server = Server::new().await;
+    let made = server.create("shop", "a=1").await;
+    let place = |project: &wire::Project| {
+        (project.health.node.clone(), project.saved_to.clone(), server.workspaces.saved_to())
+    };
+    let [store, disk] = ["s3://bucket/cove", "this_disk"].map(str::to_owned);
+    assert_eq!(place(&made), ("n1".into(), store.clone(), store));
+    server.workspaces.put_place("n2".parse().unwrap(), disk.clone());
+    let shown = server.workspaces.list(false).await.unwrap().projects.remove(0);
+    assert_eq!(place(&shown), ("n2".into(), disk.clone(), disk));
+}
+
+#[tokio::test]
 async fn a_live_project_was_never_trashed() {
     let (mut row, status) = known().await;
     row.trashed_us = Some(1);
