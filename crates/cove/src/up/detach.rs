@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitCode, Stdio};
@@ -30,11 +31,11 @@ pub(super) fn detach(args: &UpArgs, output: Output) -> anyhow::Result<ExitCode> 
         return Err(runs_already(&args.home).into());
     }
     let log_place = args.home.join("cove.log");
-    let log = open_own(&log_place, caller, std::fs::OpenOptions::new().append(true))
+    let log = open_own(&log_place, caller, std::fs::OpenOptions::new().read(true).append(true))
         .map_err(|error| cannot_be_made(&log_place, &error))?;
     let begins = log.metadata().map_or(0, |metadata| metadata.len());
     let child = spawn(args, &log).map_err(|error| Failure::io("failed to start", &error))?;
-    wait_until_ready(child, args, &log_place, begins, output)
+    wait_until_ready(child, args, &log_place, Said::new(log, begins), output)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the program starts itself again")]
@@ -89,21 +90,40 @@ fn spawn(args: &UpArgs, log: &File) -> std::io::Result<Child> {
     command.spawn()
 }
 
+/// What a start says in the log, which earlier ones have said more in.
+struct Said {
+    log: File,
+    /// Where what is not read yet begins in it.
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Said {
+    fn new(log: File, begins: u64) -> Self {
+        Self { log, at: begins, bytes: Vec::new() }
+    }
+
+    /// All of it up to now; what cannot be read now is read the next time.
+    fn text(&mut self) -> String {
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = self.log.read_at(&mut piece, self.at) {
+            self.bytes.extend_from_slice(&piece[..length]);
+            self.at += length as u64;
+        }
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
 fn wait_until_ready(
     mut child: Child,
     args: &UpArgs,
     log: &Path,
-    begins: u64,
+    mut said: Said,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let said = || {
-        let bytes = std::fs::read(log).unwrap_or_default();
-        let from = usize::try_from(begins).unwrap_or(0).min(bytes.len());
-        String::from_utf8_lossy(&bytes[from..]).into_owned()
-    };
     let until = moment() + DETACH_WAIT;
     loop {
-        let log_text = said();
+        let log_text = said.text();
         if let Some(line) = log_text.lines().find(|line| line.starts_with("ready on ")) {
             let is_warning = |line: &&str| {
                 ["the store ", "the pool "].iter().any(|subject| line.starts_with(subject))
@@ -127,9 +147,9 @@ fn wait_until_ready(
         if let Some(status) =
             child.try_wait().map_err(|error| Failure::io("failed to start", &error))?
         {
-            let text = said();
+            let text = said.text();
             let from = text.find("error: ").unwrap_or(0);
-            eprint!("{}", &text[from..]);
+            output::warn_raw(&text[from..]);
             if status.success() {
                 return Err(Failure::new(
                     ErrorKind::Unavailable,
@@ -170,4 +190,28 @@ fn first_commands(log: &Path, is_held: bool) -> String {
         ],
     };
     format!("\nThe log is {}. {}", log.display(), commands.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_earlier_starts_have_said_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = File::options();
+        let mut log =
+            options.create(true).read(true).append(true).open(dir.path().join("log")).unwrap();
+        log.write_all(b"ready on an earlier day\n").unwrap();
+        let begins = log.metadata().unwrap().len();
+        let mut said = Said::new(log.try_clone().unwrap(), begins);
+        assert_eq!(said.text(), "");
+        log.write_all(b"the pool").unwrap();
+        assert_eq!(said.text(), "the pool");
+        let line = " is there".repeat(1000);
+        log.write_all(line.as_bytes()).unwrap();
+        assert_eq!(said.text(), format!("the pool{line}"));
+    }
 }
