@@ -4,6 +4,9 @@
 //! standard output and prose to standard error; the exit status tells the kind of
 //! failure.
 
+// they panic where nobody reads, as after a terminal was closed: `output` says things
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod completion;
 mod copy;

@@ -76,14 +76,14 @@ impl Output {
 
 /// Says something that must not be missed.
 pub fn warn(line: &str) {
-    // Where standard error is closed nobody reads it; the exit status tells.
-    drop(writeln!(io::stderr(), "{line}"));
+    // in one piece: whoever reads along sees whole lines
+    warn_raw(&format!("{line}\n"));
 }
 
 /// Says text that has its own line ends.
 pub fn warn_raw(text: &str) {
-    // As above.
-    drop(std::io::stderr().write_all(text.as_bytes()));
+    // Where standard error is closed nobody reads it; the exit status tells, and what serves goes on.
+    drop(io::stderr().write_all(text.as_bytes()));
 }
 
 /// Writes to standard output.

@@ -39,7 +39,7 @@ use self::pool::Opened;
 use crate::args::{CsiFlags, UpArgs};
 use crate::environment;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// How often changes are looked for, however seldom they are stored.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ pub fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     }
     begin();
     let home = Home::open(&args.home, Part::All)?;
-    listen::refuse_equal(&args.csi, &home)?;
+    listen::refuse_equal_csi(&args.csi, &home)?;
     // Before the pool: a port in use is known at once, and nothing has to be taken back.
     let port = listen::bind_tcp(args.listen, "--listen")?;
     // Before the pool: from now on a signal ends this in order, and what is mounted is let go of.
@@ -85,6 +85,8 @@ fn begin() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
+        // it would say so on standard error, and panic where that is what cannot be written
+        .log_internal_errors(false)
         .init();
 }
 
@@ -135,7 +137,7 @@ async fn serve(
         () = ending.wait() => None,
     };
     let Some(Started { node, hub, csi, workspaces, reserve }) = started else {
-        eprintln!("{STOPPED_EARLY}");
+        output::warn(STOPPED_EARLY);
         return Ok(());
     };
     let reconciled = tokio::select! {
@@ -158,7 +160,7 @@ async fn serve(
         }
         Some(Err(error)) => Err(database_failure("failed to start", &error, error.kind()).into()),
         None => {
-            eprintln!("{STOPPED_EARLY}");
+            output::warn(STOPPED_EARLY);
             Ok(())
         }
     };

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cove_content::volumes::Volumes;
@@ -17,7 +17,6 @@ use cove_node_grpc::NodeClient;
 use cove_types::{Classify, ErrorKind, NodeId, chain};
 use cove_workspace::Workspaces;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::ending::Ending;
 use super::home::{Home, Part};
@@ -30,6 +29,7 @@ use super::{
 use crate::args::{HubArgs, UpArgs};
 use crate::environment::STORE_FILE;
 use crate::failure::Failure;
+use crate::output;
 
 /// How often a node says that it is there.
 const REGISTER_EVERY: Duration = Duration::from_secs(2);
@@ -47,6 +47,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub fn run_hub(args: HubArgs) -> anyhow::Result<ExitCode> {
     begin();
     let home = Home::open(&args.home, Part::Hub)?;
+    listen::refuse_equal_hub(&args.socket, &home)?;
     let port = listen::bind_tcp(args.http_listen, "--http-listen")?;
     let (runtime, mut ending) = watch_for_signals()?;
     let served = runtime.block_on(serve_hub(&args, &home, port, &mut ending));
@@ -62,7 +63,7 @@ pub fn run_hub(args: HubArgs) -> anyhow::Result<ExitCode> {
 pub fn run_node(args: UpArgs, hub: PathBuf) -> anyhow::Result<ExitCode> {
     begin();
     let home = Home::open(&args.home, Part::Node)?;
-    listen::refuse_equal(&args.csi, &home)?;
+    listen::refuse_equal_csi(&args.csi, &home)?;
     let (runtime, mut ending) = watch_for_signals()?;
     let opened = pool::open_pool(&args)?;
     let served = runtime.block_on(serve_node(&args, &home, &opened, &hub, &mut ending));
@@ -74,33 +75,33 @@ pub fn run_node(args: UpArgs, hub: PathBuf) -> anyhow::Result<ExitCode> {
 /// The node that has come to a Hub.
 struct Registry {
     hub: Hub,
-    known: Mutex<Option<NodeRegistration>>,
-    /// The first that came.
-    first: watch::Sender<Option<NodeRegistration>>,
+    /// As it came last.
+    known: watch::Sender<Option<NodeRegistration>>,
 }
 
 impl NodeRegistry for Registry {
     fn register(&self, node: NodeRegistration) -> Result<(), HubError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = match admit(known.as_ref(), &node)? {
-            Admitted::Known => return Ok(()),
-            Admitted::First => None,
-            Admitted::InPlaceOf(other) => Some(other),
-        };
-        tracing::info!(node = %node.node, socket = %node.socket.display(), "a node has come");
-        let volumes: Arc<dyn Volumes> = Arc::new(NodeClient::unix(node.socket.clone()));
-        self.hub.put_node(node.node.clone(), volumes);
-        if let Some(other) = replaced.filter(|other| *other != node.node) {
-            self.hub.remove_node(&other);
-        }
-        *known = Some(node.clone());
-        drop(known);
-        self.first.send_if_modified(|first| {
-            let is_first = first.is_none();
-            first.get_or_insert(node);
-            is_first
+        let mut registered = Ok(());
+        self.known.send_if_modified(|known| {
+            let replaced = match admit(known.as_ref(), &node) {
+                Ok(Admitted::Known) => return false,
+                Ok(Admitted::First) => None,
+                Ok(Admitted::InPlaceOf(other)) => Some(other),
+                Err(error) => {
+                    registered = Err(error);
+                    return false;
+                }
+            };
+            tracing::info!(node = %node.node, socket = %node.socket.display(), "a node has come");
+            let volumes: Arc<dyn Volumes> = Arc::new(NodeClient::unix(node.socket.clone()));
+            self.hub.put_node(node.node.clone(), volumes);
+            if let Some(other) = replaced.filter(|other| *other != node.node) {
+                self.hub.remove_node(&other);
+            }
+            *known = Some(node);
+            true
         });
-        Ok(())
+        registered
     }
 }
 
@@ -139,14 +140,14 @@ async fn serve_hub(
     let database = open_server_database(home).await?;
     let reserve = database.reserve().clone();
     let hub = Hub::new(Vec::new(), env.clone());
-    let first = watch::Sender::new(None);
-    let registry =
-        Arc::new(Registry { hub: hub.clone(), known: Mutex::default(), first: first.clone() });
+    let known = watch::Sender::new(None);
+    let mut coming = known.subscribe();
+    let registry = Arc::new(Registry { hub: hub.clone(), known });
     // until a node has come, projects cannot be told; the Hub is served from now to the end
     let doors = listen::Doors::of_hub(&args.socket, hub.clone(), Some(registry))?;
-    eprintln!("the Volume Hub is at {}; waiting for a node", args.socket.display());
+    output::warn(&format!("the Volume Hub is at {}; waiting for a node", args.socket.display()));
     let node = tokio::select! {
-        node = come(first.subscribe()) => Some(node),
+        node = come(&mut coming) => Some(node),
         () = ending.wait() => None,
     };
     let started = match node {
@@ -170,10 +171,11 @@ async fn serve_hub(
     };
     let Some(workspaces) = started else {
         let _ = tokio::time::timeout(STOP_WAIT, doors.end()).await;
-        eprintln!("{STOPPED_EARLY}");
+        output::warn(STOPPED_EARLY);
         return Ok(());
     };
-    let chores = Chores::begin(None, Some(reserve));
+    let mut chores = Chores::begin(None, Some(reserve));
+    chores.0.push(tokio::spawn(follow(coming, workspaces.clone())));
     let serving = listen::Serving {
         workspaces,
         hub,
@@ -189,14 +191,22 @@ async fn serve_hub(
 }
 
 /// Waits for the first node.
-async fn come(mut first: watch::Receiver<Option<NodeRegistration>>) -> NodeRegistration {
+async fn come(coming: &mut watch::Receiver<Option<NodeRegistration>>) -> NodeRegistration {
     loop {
-        if let Some(node) = first.borrow_and_update().clone() {
+        if let Some(node) = coming.borrow_and_update().clone() {
             return node;
         }
-        if first.changed().await.is_err() {
+        if coming.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Has projects say where their node is and saves, each time it comes as another than before.
+async fn follow(mut coming: watch::Receiver<Option<NodeRegistration>>, workspaces: Workspaces) {
+    while coming.changed().await.is_ok() {
+        let NodeRegistration { node, saved_to, .. } = come(&mut coming).await;
+        workspaces.put_place(node, saved_to);
     }
 }
 
@@ -214,10 +224,6 @@ async fn reconcile(workspaces: &Workspaces) -> Result<(), Failure> {
     }
 }
 
-async fn ended(mut stopping: watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
 async fn serve_node(
     args: &UpArgs,
     home: &Home,
@@ -231,7 +237,7 @@ async fn serve_node(
         () = ending.wait() => None,
     };
     let Some(own) = started else {
-        eprintln!("{STOPPED_EARLY}");
+        output::warn(STOPPED_EARLY);
         return Ok(());
     };
     let chores = Chores::begin(Some(opened), None);
@@ -253,29 +259,23 @@ async fn serve_until(
 ) -> anyhow::Result<()> {
     let OwnNode { node, id, saved_to } = own;
     let socket = home.dir.join("node.sock");
-    let (stop, stopping) = watch::channel(false);
-    let mut doors = JoinSet::new();
-    let listening = listen::open(&socket, cove_node_grpc::listen)?;
-    let volumes: Arc<dyn Volumes> = Arc::new(node.clone());
-    let until = ended(stopping.clone());
-    doors.spawn(async move {
-        if let Err(error) = cove_node_grpc::serve(volumes, listening, until).await {
-            tracing::error!(%error, "the node is not served any more");
-        }
-    });
+    let mut doors = listen::Doors::of_node(&socket, Arc::new(node.clone()))?;
     let client = HubClient::unix(hub);
     let asked: Arc<dyn VolumeHub> = Arc::new(client.clone());
     let csi = csi_of(asked, &id, &args.csi, home, env);
-    listen::serve_csi(&mut doors, &csi, &args.csi, || ended(stopping.clone()))?;
+    listen::serve_csi(&mut doors, &csi, &args.csi)?;
     listen::write_down(home, STORE_FILE, &own_node::store_url(args));
     let registration = NodeRegistration { node: id.clone(), socket: socket.clone(), saved_to };
-    eprintln!("node {id} is ready at {}, and tells the hub at {}", socket.display(), hub.display());
+    output::warn(&format!(
+        "node {id} is ready at {}, and tells the hub at {}",
+        socket.display(),
+        hub.display()
+    ));
     let refused = tokio::select! {
         refused = register(client, registration) => Some(refused),
         () = ending.wait() => None,
     };
-    let _ = stop.send(true);
-    let mut served = std::pin::pin!(doors.join_all());
+    let mut served = std::pin::pin!(doors.end());
     if tokio::time::timeout(STOP_WAIT, &mut served).await.is_err() {
         // a store that is away may keep them for ever: what is captured is saved after the next start
         node.end_waiting();
@@ -296,7 +296,7 @@ async fn register(hub: HubClient, node: NodeRegistration) -> HubError {
                     tracing::info!("the hub knows this node");
                 }
                 if failed >= TOLD_AFTER {
-                    eprintln!("the hub answers, and knows this node");
+                    output::warn("the hub answers, and knows this node");
                 }
                 (is_known, was_known, failed) = (true, true, 0);
             }
@@ -309,10 +309,10 @@ async fn register(hub: HubClient, node: NodeRegistration) -> HubError {
                 failed = failed.saturating_add(1);
                 if failed == TOLD_AFTER {
                     let every = REGISTER_EVERY.as_secs();
-                    eprintln!(
+                    output::warn(&format!(
                         "{}; this node goes on and tries again every {every} s",
                         chain(&error)
-                    );
+                    ));
                 }
             }
         }
@@ -346,5 +346,23 @@ mod tests {
         for another in [node("b", "/b/node.sock"), node("a", "/b/node.sock")] {
             assert_eq!(admitted(&another), Err((ErrorKind::Precondition, refused.to_owned())));
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_comes_again_as_another_is_told_of_once() {
+        let known = watch::Sender::new(None);
+        let mut coming = known.subscribe();
+        let registry = Registry { hub: Hub::new(Vec::new(), Env::system()), known };
+        let first = node("a", "/a/node.sock");
+        let elsewhere = NodeRegistration { saved_to: "s3://b".into(), ..first.clone() };
+        for came in [first, elsewhere] {
+            registry.register(came.clone()).unwrap();
+            assert!(coming.has_changed().unwrap(), "{came:?}");
+            assert_eq!(come(&mut coming).await, came);
+            registry.register(came).unwrap();
+            assert!(!coming.has_changed().unwrap(), "it says again what is known");
+        }
+        registry.register(node("b", "/b/node.sock")).unwrap_err();
+        assert!(!coming.has_changed().unwrap(), "it was refused");
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cove_content::volumes::Volumes;
 use cove_csi::{Csi, Services};
 use cove_env::Env;
 use cove_hub::Hub;
@@ -24,6 +25,7 @@ use super::home::{Home, open_own};
 use crate::args::CsiFlags;
 use crate::environment::{STORE_FILE, User};
 use crate::failure::Failure;
+use crate::output;
 
 /// What is said of the Container Storage Interface before its socket.
 pub(super) const CSI_IS_AT: &str = "the Container Storage Interface is at ";
@@ -82,6 +84,10 @@ pub(super) struct Doors {
 }
 
 impl Doors {
+    fn new() -> Self {
+        Self { tasks: JoinSet::new(), stop: watch::Sender::new(false) }
+    }
+
     /// Serves a Hub at its socket, from now on until it ends with the others.
     ///
     /// `nodes` is how nodes come that are other processes.
@@ -91,10 +97,9 @@ impl Doors {
         nodes: Option<Arc<dyn NodeRegistry>>,
     ) -> Result<Self, Failure> {
         let listening = open(socket, cove_hub_grpc::listen)?;
-        let (stop, stopping) = watch::channel(false);
-        let (hub, until) = (Arc::new(hub), is_true(stopping));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        let mut doors = Self::new();
+        let (hub, until) = (Arc::new(hub), doors.ended());
+        doors.tasks.spawn(async move {
             let served = match nodes {
                 Some(nodes) => cove_hub_grpc::serve_with_nodes(hub, nodes, listening, until).await,
                 None => cove_hub_grpc::serve(hub, listening, until).await,
@@ -103,13 +108,32 @@ impl Doors {
                 tracing::error!(%error, "the Volume Hub is not served any more");
             }
         });
-        Ok(Self { tasks, stop })
+        Ok(doors)
+    }
+
+    /// Serves a node at its socket, as [`of_hub`](Self::of_hub) a Hub.
+    pub(super) fn of_node(socket: &Path, node: Arc<dyn Volumes>) -> Result<Self, Failure> {
+        let listening = open(socket, cove_node_grpc::listen)?;
+        let mut doors = Self::new();
+        let until = doors.ended();
+        doors.tasks.spawn(async move {
+            if let Err(error) = cove_node_grpc::serve(node, listening, until).await {
+                tracing::error!(%error, "the node is not served any more");
+            }
+        });
+        Ok(doors)
+    }
+
+    /// Resolves once all of it is to end.
+    fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        is_true(self.stop.subscribe())
     }
 
     /// Ends all of it, when the calls that run have ended.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
         let _ = self.stop.send(true);
-        self.tasks.join_all().await;
+        // one that has panicked, which the log has, keeps nothing else from its end
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 
@@ -149,21 +173,23 @@ pub(super) async fn listen(
         Some(doors) => doors,
         None => Doors::of_hub(hub_socket, hub.clone(), None)?,
     };
-    let ended = || is_true(doors.stop.subscribe());
     if let Some((csi, flags)) = &csi {
-        serve_csi(&mut doors.tasks, csi, flags, ended)?;
+        serve_csi(&mut doors, csi, flags)?;
     }
     let servers = (
         {
-            let (router, stopping) = (router.clone(), ended());
+            let (router, stopping) = (router.clone(), doors.ended());
             tokio::spawn(async move {
                 cove_http::serve_unix(unix, router, &users, stopping).await;
             })
         },
-        tokio::spawn(cove_http::serve_tcp(tcp, router, ended())),
+        tokio::spawn(cove_http::serve_tcp(tcp, router, doors.ended())),
     );
     let (api, hub_socket) = (home.dir.join("cove.sock"), hub_socket.display());
-    eprintln!("ready on http://{address} and {}; the Volume Hub is at {hub_socket}", api.display());
+    output::warn(&format!(
+        "ready on http://{address} and {}; the Volume Hub is at {hub_socket}",
+        api.display()
+    ));
     tokio::select! {
         () = ending.wait() => {}
         () = down.notified() => {}
@@ -184,7 +210,7 @@ pub(super) async fn listen(
 }
 
 /// Makes a socket, with the directories above it.
-pub(super) fn open(
+fn open(
     socket: &Path,
     listen: impl FnOnce(&Path) -> std::io::Result<Listening>,
 ) -> Result<Listening, Failure> {
@@ -215,15 +241,36 @@ fn not_made(socket: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-/// Refuses sockets of the Container Storage Interface that are each other's, or one in the home: the later one would
-/// take the place of the first.
-pub(super) fn refuse_equal(csi: &CsiFlags, home: &Home) -> Result<(), Failure> {
-    let own = [("cove.sock", "the API"), ("hub.sock", "the Volume Hub"), ("node.sock", "the node")];
-    let mut seen = Vec::from(own.map(|(name, what)| (whole(&home.dir.join(name)), what)));
+/// The sockets of a home, and what is served there.
+const API: (&str, &str) = ("cove.sock", "the API");
+const HUB: (&str, &str) = ("hub.sock", "the Volume Hub");
+const NODE: (&str, &str) = ("node.sock", "the node");
+
+/// Refuses sockets of the Container Storage Interface that are each other's, or one of the home.
+pub(super) fn refuse_equal_csi(csi: &CsiFlags, home: &Home) -> Result<(), Failure> {
     let wanted = [
-        ("--csi-endpoint", &csi.csi_endpoint),
-        ("--csi-controller-endpoint", &csi.csi_controller_endpoint),
+        ("--csi-endpoint", csi.csi_endpoint.as_deref()),
+        ("--csi-controller-endpoint", csi.csi_controller_endpoint.as_deref()),
     ];
+    refuse_equal(home, &[API, HUB, NODE], &wanted).map_err(|failure| {
+        failure.hint("give each a path of its own; one endpoint serves all of the interface")
+    })
+}
+
+/// Refuses a socket of the Hub that is another one of the home.
+pub(super) fn refuse_equal_hub(socket: &Path, home: &Home) -> Result<(), Failure> {
+    refuse_equal(home, &[API, NODE], &[("--listen", Some(socket))])
+        .map_err(|failure| failure.hint("leave out --listen, or give it a path of its own"))
+}
+
+/// Refuses to serve two things at one socket: the later one would take the place of the first.
+fn refuse_equal(
+    home: &Home,
+    own: &[(&str, &'static str)],
+    wanted: &[(&'static str, Option<&Path>)],
+) -> Result<(), Failure> {
+    let of_home = own.iter().map(|(name, what)| (whole(&home.dir.join(name)), *what));
+    let mut seen: Vec<(PathBuf, &str)> = of_home.collect();
     for (flag, path) in wanted {
         let Some(path) = path else { continue };
         let place = whole(path);
@@ -231,8 +278,7 @@ pub(super) fn refuse_equal(csi: &CsiFlags, home: &Home) -> Result<(), Failure> {
             let shown = cove_types::escape_bytes(path.as_os_str().as_encoded_bytes());
             let what =
                 format!("two things are to be served at the socket {shown}: {other} and {flag}");
-            return Err(Failure::new(ErrorKind::Invalid, what)
-                .hint("give each a path of its own; one endpoint serves all of the interface"));
+            return Err(Failure::new(ErrorKind::Invalid, what));
         }
         seen.push((place, flag));
     }
@@ -249,20 +295,12 @@ fn whole(path: &Path) -> PathBuf {
 }
 
 /// Serves the Container Storage Interface at its sockets, where it is asked for.
-pub(super) fn serve_csi<E>(
-    doors: &mut JoinSet<()>,
-    csi: &Csi,
-    flags: &CsiFlags,
-    ended: impl Fn() -> E,
-) -> Result<(), Failure>
-where
-    E: Future<Output = ()> + Send + 'static,
-{
+pub(super) fn serve_csi(doors: &mut Doors, csi: &Csi, flags: &CsiFlags) -> Result<(), Failure> {
     // what can fail comes first: a socket that is found is served
     let healthz = flags.csi_healthz.map(bind_healthz).transpose()?;
     for (listening, services) in csi_sockets(flags)? {
-        let (csi, until) = (csi.clone(), ended());
-        doors.spawn(async move {
+        let (csi, until) = (csi.clone(), doors.ended());
+        doors.tasks.spawn(async move {
             if let Err(error) = cove_csi::serve(csi, listening, services, until).await {
                 tracing::error!(%error, "the container storage interface is not served any more");
             }
@@ -278,19 +316,21 @@ where
     };
     let state = registration.as_ref().map(cove_csi::Registration::state);
     if let Some(listener) = healthz {
-        let (csi, until) = (csi.clone(), ended());
-        doors.spawn(async move { cove_csi::serve_healthz(listener, csi, state, until).await });
+        let (csi, until) = (csi.clone(), doors.ended());
+        let serving = async move { cove_csi::serve_healthz(listener, csi, state, until).await };
+        doors.tasks.spawn(serving);
     }
     if let Some(registration) = registration {
-        let until = ended();
-        doors.spawn(async move {
+        let until = doors.ended();
+        doors.tasks.spawn(async move {
             if let Err(error) = cove_csi::serve_registration(registration, until).await {
                 tracing::error!(%error, "kubelet is not answered any more");
             }
         });
     }
     if let Some(endpoint) = &flags.csi_endpoint {
-        eprintln!("{CSI_IS_AT}{}", places(endpoint, flags.csi_controller_endpoint.as_deref()));
+        let places = places(endpoint, flags.csi_controller_endpoint.as_deref());
+        output::warn(&format!("{CSI_IS_AT}{places}"));
     }
     Ok(())
 }
@@ -355,4 +395,23 @@ fn open_api(home: &Home) -> Result<Listening, Failure> {
     let owner = (rustix::process::geteuid().is_root() && uid != 0).then_some((uid, gid));
     cove_unix_grpc::listen_as(&home.dir.join("cove.sock"), Predecessor::GivesWay, owner)
         .map_err(|error| Failure::io("failed to make the socket", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn doors_end_also_where_one_has_panicked() {
+        let mut doors = Doors::new();
+        doors.tasks.spawn(async { panic!("as a bug does") });
+        let until = doors.ended();
+        let (told, other) = tokio::sync::oneshot::channel();
+        doors.tasks.spawn(async move {
+            until.await;
+            let _ = told.send(());
+        });
+        doors.end().await;
+        other.await.expect("the other one has ended in order");
+    }
 }

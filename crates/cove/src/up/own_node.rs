@@ -8,7 +8,7 @@ use cove_database::{DatabaseError, NodeDatabase};
 use cove_env::Env;
 use cove_node::{Holding, Node, NodeOptions, StartError};
 use cove_objects::{DirectoryStore, Location, S3Config, S3Store, Store, StoreUrl, parse_url};
-use cove_types::{Classify, ErrorKind, NodeId, StoreHolderId, TeamId};
+use cove_types::{Classify, ErrorKind, NodeId, ParseError, StoreHolderId, TeamId};
 
 use super::home::Home;
 use super::pool::Opened;
@@ -16,6 +16,7 @@ use super::{HELD_BY_ANOTHER, LOOK_EVERY, database_failure, disk, opening};
 use crate::args::UpArgs;
 use crate::environment::{self, STORE_FILE};
 use crate::failure::Failure;
+use crate::output;
 
 /// A node that runs.
 pub(super) struct OwnNode {
@@ -35,15 +36,12 @@ pub(super) async fn start(
     let state = home.dir.join("state");
     let node_database = NodeDatabase::open(&state.join("node.db")).await.map_err(opening)?;
     let store = open_store(args, env, &node_database).await?;
-    let parse = |error: cove_types::ParseError| {
-        Failure::caused("a kept name cannot be used", &error, error.kind())
-    };
     let id = node_name(args, &node_database, env).await?;
     let holder: StoreHolderId =
-        kept_name(&node_database, env, "holder", "cove-").await?.parse().map_err(parse)?;
+        kept_name(&node_database, env, "holder", "cove-").await?.parse().map_err(unusable)?;
     let pin = kept_name(&node_database, env, "pin", "").await?;
-    let pin = u64::from_str_radix(&pin, 16).unwrap_or_default().to_be_bytes();
-    let team: TeamId = "home".parse().map_err(parse)?;
+    let pin = parse_pin(&pin).map_err(unusable)?;
+    let team: TeamId = "home".parse().map_err(unusable)?;
     let url = store_url(args);
     let pool = args.pool.clone().unwrap_or_else(|| home.dir.join("pool"));
     let saved_to = saved_to(store.location(), &url, [&home.dir, pool.as_path()]);
@@ -61,15 +59,15 @@ pub(super) async fn start(
         .map_err(|error| start_failure(&error))?;
     match node.holding() {
         Holding::Held => {}
-        Holding::HeldByAnother { .. } => eprintln!(
+        Holding::HeldByAnother { .. } => output::warn(&format!(
             "the store {}{HELD_BY_ANOTHER}: nothing is written there until `cove recover`",
             cove_types::escape_bytes(url.as_bytes())
-        ),
-        Holding::Unknown { why } => eprintln!(
+        )),
+        Holding::Unknown { why } => output::warn(&format!(
             "the store {} cannot be used, nothing is saved until it can: {}",
             cove_types::escape_bytes(url.as_bytes()),
             cove_types::escape_bytes(why.as_bytes())
-        ),
+        )),
     }
     tell_of_change(home, &url, &node).await;
     Ok(OwnNode { node, id, saved_to })
@@ -84,10 +82,10 @@ async fn tell_of_change(home: &Home, url: &str, node: &Node) {
         return;
     }
     let [now, before] = [url, before].map(|url| cove_types::escape_bytes(url.as_bytes()));
-    eprintln!(
+    output::warn(&format!(
         "the store is {now} now and was {before}: what is saved there is not in this one; to go on with \
          that one: `cove down`, then `cove up --objects {before}`"
-    );
+    ));
 }
 
 /// The URL of the store, given or in the home.
@@ -181,9 +179,20 @@ async fn node_name(args: &UpArgs, database: &NodeDatabase, env: &Env) -> Result<
         }
     }
     let kept = kept_name(database, env, "node", "node-").await?;
-    kept.parse().map_err(|error: cove_types::ParseError| {
-        Failure::caused("a kept name cannot be used", &error, error.kind())
-    })
+    kept.parse().map_err(unusable)
+}
+
+fn unusable(error: ParseError) -> Failure {
+    Failure::caused("a kept name cannot be used", &error, error.kind())
+}
+
+/// The standing pin as it is kept: 16 hexadecimal digits.
+fn parse_pin(kept: &str) -> Result<[u8; 8], ParseError> {
+    let unlawful = || ParseError(format!("a pin has 16 hexadecimal digits, found {kept:?}"));
+    if kept.len() != 16 || !kept.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(unlawful());
+    }
+    u64::from_str_radix(kept, 16).map(u64::to_be_bytes).map_err(|_| unlawful())
 }
 
 /// A name that is made once and then kept in the node's database.
@@ -214,5 +223,20 @@ fn start_failure(error: &StartError) -> Failure {
              nothing away, or a directory: --objects file:///DIR",
         ),
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_pin_that_is_none_is_refused_and_not_taken_for_another() {
+        assert_eq!(parse_pin("00f1020304050607").unwrap(), [0, 0xf1, 2, 3, 4, 5, 6, 7]);
+        for kept in ["", "0", "+0f1020304050607", "00f102030405060g", "00f10203040506071"] {
+            let failure = unusable(parse_pin(kept).unwrap_err()).message();
+            assert!(failure.contains("a kept name cannot be used: a pin has 16"), "{failure}");
+            assert!(failure.contains(&format!("found {kept:?}")), "{failure}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use cove_types::{Classify, ErrorKind};
 use super::{STOP_WAIT, moment, pause};
 use crate::args::UpArgs;
 use crate::failure::Failure;
+use crate::output;
 use crate::render::size;
 
 /// The smallest pool that is made when nobody says how large.
@@ -94,7 +95,7 @@ pub(super) fn open_pool(args: &UpArgs) -> Result<Opened, Failure> {
     let image = std::fs::metadata(args.home.join("pool.img"));
     let found = image.ok().filter(|_| args.pool.is_none()).map(|image| image.len());
     if let Some(line) = unused_size(args.pool_bytes, args.pool.is_some(), found) {
-        eprintln!("{line}");
+        output::warn(&line);
     }
     if let Some(dir) = &args.pool {
         let pool = BtrfsPool::open(dir).map_err(|error| pool_failure(&error))?;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cove_testkit::{Keeps, LawlessStore};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{Output, answers, poll, run, wait_for};
+use crate::harness::{Output, answers, is_mounted, poll, run, wait_for};
 
 /// A Hub and a node, in a directory of their own.
 struct Apart {
@@ -60,19 +61,28 @@ impl Apart {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    fn start_hub(&mut self) {
+    fn hub_command(&self) -> Command {
         let mut command = self.program("hub");
         command.args(["hub", "--http-listen", "127.0.0.1:0", "--listen", &self.endpoint("h.sock")]);
-        self.hub = Some(self.spawn(command, "hub.log"));
+        command
+    }
+
+    fn start_hub(&mut self) {
+        self.hub = Some(self.spawn(self.hub_command(), "hub.log"));
     }
 
     fn start_node(&mut self) {
+        let objects = format!("file://{}", self.at("objects").display());
+        self.node = Some(self.spawn(self.node_command(&objects), "node.log"));
+    }
+
+    fn node_command(&self, objects: &str) -> Command {
         let mut command = self.program("node");
         command.args(["node", "--pool-bytes", "512MiB", "--store-every", "1h"]);
         command.args(["--hub", &self.endpoint("h.sock"), "--node-id", "n1"]);
         command.args(["--csi-endpoint", &self.endpoint("csi.sock")]);
-        command.args(["--objects", &format!("file://{}", self.at("objects").display())]);
-        self.node = Some(self.spawn(command, "node.log"));
+        command.args(["--objects", objects]);
+        command
     }
 
     fn log(&self) -> String {
@@ -243,6 +253,56 @@ fn down_ends_a_hub_that_waits_for_a_node_and_a_node_that_waits_for_a_hub() {
 }
 
 #[test]
+fn both_go_on_and_end_in_order_where_nobody_reads_what_they_say() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: this test mounts a btrfs pool, which needs root");
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("cove-apart-").tempdir().unwrap();
+    let mut cove = Apart { dir, hub: None, node: None };
+    let unread = |mut command: Command| {
+        let (reader, stderr) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+    };
+    let objects = format!("file://{}", cove.at("objects").display());
+    cove.node = Some(unread(cove.node_command(&objects)));
+    cove.hub = Some(unread(cove.hub_command()));
+    cove.ready();
+    cove.cove(&["new", "shop"]).success();
+    for child in [cove.node.take(), cove.hub.take()] {
+        let mut child = child.unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(wait_for(&mut child).success());
+    }
+    assert!(!is_mounted(&cove.at("node/pool")));
+}
+
+#[test]
+fn projects_say_which_store_their_node_has_now() {
+    let Some(mut cove) = Apart::start() else { return };
+    cove.cove(&["new", "shop"]).success();
+    let saved_to = |cove: &Apart| {
+        let shown = cove.json(&["show", "shop"])["project"]["saved_to"].clone();
+        let volumes = cove.json(&["volume", "ls"]);
+        assert_eq!(volumes["volumes"][0]["saved_to"], shown, "{volumes}");
+        shown
+    };
+    assert_eq!(saved_to(&cove), "this_disk");
+    Apart::kill(&mut cove.node);
+    let store = LawlessStore::start(Keeps::Both);
+    let mut command = cove.node_command("s3://bucket/prefix");
+    command.env("AWS_ACCESS_KEY_ID", "any").env("AWS_SECRET_ACCESS_KEY", "any");
+    command.env("AWS_REGION", "us-east-1").env("AWS_ENDPOINT_URL", &store.endpoint);
+    cove.node = Some(cove.spawn(command, "node.log"));
+    cove.ready();
+    poll("projects say where they are saved now", || match saved_to(&cove) {
+        now if now == "s3://bucket/prefix" => Ok(()),
+        now => Err(now.to_string()),
+    });
+}
+
+#[test]
 fn a_second_node_is_refused_and_says_so_and_the_first_is_well() {
     let Some(mut cove) = Apart::start() else { return };
     let mut second = cove.program("second");
@@ -314,6 +374,16 @@ fn two_sockets_at_one_path_are_refused() {
         assert!(refused.stderr.contains(taken), "{}", refused.stderr);
     }
     assert!(!home.join("pool").exists(), "nothing is mounted");
+    for (name, taken) in [("./cove.sock", "the API"), ("node.sock", "the node")] {
+        // one that serves all the same is ended after a while
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(env!("CARGO_BIN_EXE_cove"));
+        command.env("COVE_HOME", &home).args(["hub", "--http-listen", "127.0.0.1:0"]);
+        command.arg(format!("--listen=unix://{}", home.join(name).display()));
+        let refused = run(&mut command, b"");
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains(&format!("{taken} and --listen")), "{}", refused.stderr);
+    }
 }
 
 #[test]

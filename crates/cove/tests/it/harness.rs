@@ -293,6 +293,16 @@ impl Cove {
         }
     }
 
+    /// Starts it in one process and waits until it answers. What it says goes to `stderr` and not into its log.
+    pub fn up_saying(&mut self, stderr: impl Into<Stdio>) {
+        assert!(self.child.is_none(), "it runs already");
+        let mut command = self.up_command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        self.child = Some(command.spawn().expect("the program was built"));
+        let socket = self.home.join("cove.sock");
+        poll("Cove answers", || if answers(&socket) { Ok(()) } else { Err("it does not".into()) });
+    }
+
     fn log_place(&self) -> PathBuf {
         self.dir.path().join("up.log")
     }

@@ -3,9 +3,12 @@
 use std::fs;
 
 use cove_testkit::{Gate, Keeps, LawlessStore};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Cove, Objects, Settings, list, loop_devices_of, poll, run, s3, text};
+use crate::harness::{
+    Cove, Objects, Settings, is_mounted, list, loop_devices_of, poll, run, s3, text,
+};
 
 /// A Cove that saves by itself, in a bucket behind a gate.
 fn behind_a_gate() -> Option<(Cove, Gate)> {
@@ -119,6 +122,38 @@ fn a_store_that_goes_away_and_comes_back_is_caught_up_with() {
     assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "before");
     assert_eq!(cove.text(&["files", "cat", "fork:/a"]), "meanwhile");
     assert_eq!(cove.text(&["files", "cat", &format!("shop@{id}:/a")]), "meanwhile");
+}
+
+#[test]
+fn a_store_that_comes_back_is_caught_up_with_also_after_the_terminal_is_closed() {
+    let settings = Settings { store_every: "1s", ..Settings::with(Objects::Directory) };
+    let Some(mut cove) = Cove::prepare(settings) else { return };
+    let (terminal, stderr) = std::io::pipe().unwrap();
+    cove.up_saying(stderr);
+    cove.json(&["new", "shop"]);
+    let root = cove.path("shop");
+    // nobody reads any more what it says
+    drop(terminal);
+    let pid = Pid::from_raw(cove.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let (store, aside) = (cove.dir.path().join("objects"), cove.dir.path().join("aside"));
+    fs::rename(&store, &aside).unwrap();
+    fs::write(root.join("a"), "meanwhile").unwrap();
+    poll("health says that it is not saved", || {
+        let shown = cove.json(&["show", "shop"]);
+        match problems(&shown) {
+            told if told.contains("not saved: ") => Ok(()),
+            _ => Err(shown.to_string()),
+        }
+    });
+    fs::rename(&aside, &store).unwrap();
+    is_saved_by_itself(&cove, "shop");
+    let shown = cove.json(&["show", "shop"]);
+    assert_eq!(shown["project"]["health"]["problems"], json!([]), "{shown}");
+    assert!(cove.stop().success());
+    assert!(!is_mounted(&cove.home.join("pool")), "it ended in order");
+    cove.lose_and_recover();
+    assert_eq!(cove.text(&["files", "cat", "shop:/a"]), "meanwhile");
 }
 
 #[test]
