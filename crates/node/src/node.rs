@@ -40,7 +40,7 @@ pub(crate) use crate::node::hold::{ask, refresh};
 use crate::node::reread::reread_heads;
 pub(crate) use crate::node::sweep::DISCARDED_DAYS;
 use crate::node::sweep::{sweep, sweep_old};
-use crate::node::task::save_in_turn;
+use crate::node::task::{keep_saving, to_its_end};
 use crate::volume::{Ended, Known, Trouble, Volume};
 use crate::work::{Pending, Work};
 
@@ -190,7 +190,7 @@ impl Inner {
         if !self.loaded.load(Ordering::SeqCst) || volume.is_started.swap(true, Ordering::SeqCst) {
             return;
         }
-        let task = self.runtime.spawn(save_in_turn(Arc::clone(self), Arc::clone(volume)));
+        let task = self.runtime.spawn(keep_saving(Arc::clone(self), Arc::clone(volume)));
         let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tasks.retain(|task| !task.is_finished());
         tasks.push(task);
@@ -371,27 +371,12 @@ impl Node {
 
     /// Starts the loops that renew the hold and look for changes.
     fn watch(&self) {
-        let renew = tokio::spawn(renew_in_turn(Arc::clone(&self.inner)));
         let inner = Arc::clone(&self.inner);
-        let look = tokio::spawn(async move {
-            let mut swept = inner.env.since_boot();
-            loop {
-                tokio::time::sleep(pause_between_looks(&inner)).await;
-                let looking = Arc::clone(&inner);
-                let is_due = inner.env.since_boot().saturating_sub(swept) >= SWEEP;
-                if is_due {
-                    swept = inner.env.since_boot();
-                }
-                let looked = tokio::task::spawn_blocking(move || {
-                    capture::look_at_all(&looking);
-                    make_room(&looking);
-                    if is_due && let Err(error) = sweep_old(&looking) {
-                        tracing::warn!(error = chain(&error), "what is old stays for now");
-                    }
-                });
-                let _ = looked.await;
-            }
-        });
+        let renewing = move || renew_in_turn(Arc::clone(&inner));
+        let renew = tokio::spawn(to_its_end("renew", RETRY.0, renewing, || {}));
+        let inner = Arc::clone(&self.inner);
+        let looking = move || look_in_turn(Arc::clone(&inner));
+        let look = tokio::spawn(to_its_end("look", RETRY.0, looking, || {}));
         let mut tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tasks.extend([renew, look]);
     }
@@ -431,6 +416,29 @@ impl Node {
             tracing::warn!("work on this disk goes on beyond the end of the node");
         }
         self.inner.database.close().await;
+    }
+}
+
+/// Looks for changes again and again, and sweeps what is old in between.
+async fn look_in_turn(inner: Arc<Inner>) {
+    let mut swept = inner.env.since_boot();
+    loop {
+        tokio::time::sleep(pause_between_looks(&inner)).await;
+        let looking = Arc::clone(&inner);
+        let is_due = inner.env.since_boot().saturating_sub(swept) >= SWEEP;
+        if is_due {
+            swept = inner.env.since_boot();
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            capture::look_at_all(&looking);
+            make_room(&looking);
+            if is_due && let Err(error) = sweep_old(&looking) {
+                tracing::warn!(error = chain(&error), "what is old stays for now");
+            }
+        });
+        if let Err(error) = looked.await {
+            tracing::error!(%error, "a look ended without an answer");
+        }
     }
 }
 

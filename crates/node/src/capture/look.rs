@@ -1,5 +1,6 @@
 //! Looking for changes and capturing them for nobody in particular.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
         if inner.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let looked = look_at(inner, &volume, begun, at);
+        let looked = caught(|| look_at(inner, &volume, begun, at));
         // a swap file is told by itself
         if let Err(error) =
             looked.or_else(|error| if is_swap_file(&error) { Ok(()) } else { Err(error) })
@@ -78,6 +79,15 @@ pub(crate) fn look_at_all(inner: &Arc<Inner>) {
             volume.state().looking = None;
         }
     }
+}
+
+/// Looks at one volume. A look that panics, which the log has, is an error of that volume and keeps no other from being
+/// looked at.
+fn caught(look: impl FnOnce() -> Result<(), VolumeError>) -> Result<(), VolumeError> {
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+        let what = "looking ended without an answer; the log has why".to_owned();
+        Err(VolumeError::Refused { kind: ErrorKind::Internal, what })
+    })
 }
 
 /// When a look begins, and the least time since the last snapshot.
@@ -173,4 +183,17 @@ pub(crate) fn look_at_one(
         state.is_live() && !state.fenced
     };
     if goes_on { capture_changed(inner, volume, begun, true) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_panics_is_an_error_of_its_volume_alone() {
+        caught(|| Ok(())).unwrap();
+        let error = caught(|| panic!("as a bug does")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(chain(&error), "looking ended without an answer; the log has why");
+    }
 }

@@ -1,8 +1,11 @@
 //! The task of one volume.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cove_types::ErrorKind;
+use futures::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::claim::Holding;
@@ -12,8 +15,39 @@ use crate::save::SaveError;
 use crate::volume::{Ended, Trouble, Volume};
 use crate::work::{Pending, Work};
 
+/// What is said of work whose saving panicked.
+const NO_ANSWER: &str = "saving ended without an answer; the log has why";
+
+/// Runs a task of the node to its end. One that panics is told of, in the log and by `told`, and begun again after
+/// `pause`: nobody else would before the next start.
+pub(crate) async fn to_its_end<F: Future<Output = ()>>(
+    what: &'static str,
+    pause: Duration,
+    begin: impl Fn() -> F,
+    told: impl Fn(),
+) {
+    while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+        tracing::error!(what, "a task of the node has panicked, and is begun again");
+        told();
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Saves the work of a volume until nothing is left of it.
+pub(crate) async fn keep_saving(inner: Arc<Inner>, volume: Arc<Volume>) {
+    let begin = || save_in_turn(Arc::clone(&inner), Arc::clone(&volume));
+    let told = || {
+        let mut state = volume.state();
+        // where nothing waits, nothing is amiss that a user has to hear of
+        if !state.queue.is_empty() {
+            state.troubled(NO_ANSWER.to_owned(), ErrorKind::Internal, inner.env.now());
+        }
+    };
+    to_its_end("save", RETRY.1, begin, told).await;
+}
+
 /// The task of one volume: saves its work in the order in which it was captured.
-pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
+async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
     let mut wait = RETRY.0;
     loop {
         let next = volume.state().queue.front().cloned();
@@ -76,8 +110,7 @@ pub(crate) async fn save_in_turn(inner: Arc<Inner>, volume: Arc<Volume>) {
             }
             Err(error) => {
                 tracing::error!(volume = %volume.id, %error, "saving ended without an answer");
-                let what = "saving ended without an answer; the log has why".to_owned();
-                volume.state().troubled(what, ErrorKind::Internal, inner.env.now());
+                volume.state().troubled(NO_ANSWER.to_owned(), ErrorKind::Internal, inner.env.now());
                 tokio::time::sleep(RETRY.1).await;
                 continue;
             }
@@ -131,4 +164,25 @@ fn tell(waiting: Vec<oneshot::Sender<Ended>>, ended: &Ended) {
 /// is the timeline that has none.
 fn is_set_aside(pending: &Pending, kind: ErrorKind) -> bool {
     matches!(pending.work, Work::Rescue { .. }) && kind == ErrorKind::Exhausted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_of_and_begun_again() {
+        let (begun, told) = (AtomicU32::new(0), AtomicU32::new(0));
+        let begin = || async {
+            tokio::task::yield_now().await;
+            assert!(begun.fetch_add(1, Ordering::SeqCst) == 2, "as a bug does");
+        };
+        let tell = || {
+            told.fetch_add(1, Ordering::SeqCst);
+        };
+        to_its_end("save", Duration::ZERO, begin, tell).await;
+        assert_eq!((begun.into_inner(), told.into_inner()), (3, 2));
+    }
 }
