@@ -108,7 +108,7 @@ impl VolumeView {
     /// # Errors
     ///
     /// The kind is `Corrupt`.
-    fn check_read(&self, what: impl FnOnce() -> String) -> Result<(), HubError> {
+    pub(crate) fn check_read(&self, what: impl FnOnce() -> String) -> Result<(), HubError> {
         match self.unread_entries {
             0 => Ok(()),
             count => {

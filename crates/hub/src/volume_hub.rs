@@ -359,7 +359,8 @@ pub trait VolumeHub: Send + Sync + 'static {
     ) -> Result<(), HubError>;
 
     /// The snapshots that a filter names, in the order of their ids, without those that nobody can read. One that is
-    /// asked for by its id and may be among those is refused with the kind `Corrupt`.
+    /// asked for by its id and may be among those is refused with the kind `Corrupt`, and so is a group of which one
+    /// may be.
     async fn list_snapshots(
         &self,
         filter: SnapshotFilter,

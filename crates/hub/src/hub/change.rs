@@ -15,7 +15,7 @@ use crate::plan::{self, Delete, DeleteSnapshot, Modify};
 use crate::request::{PRINCIPAL, call, check_service};
 use crate::thing::Thing;
 use crate::volume_hub::{ModifyVolume, RestoreVolume, RestoredVolume, Synced, Volume};
-use crate::{HubError, words};
+use crate::{HubError, request, words};
 
 impl Inner {
     pub(super) async fn delete_volume(
@@ -59,7 +59,7 @@ impl Inner {
         let mut observed = self.observe_meant(&snapshot.volume).await?;
         self.nodes.observe_snapshot(&mut observed, snapshot).await?;
         let (node, operation) = match plan::delete_snapshot(&observed.view, snapshot, operation)? {
-            DeleteSnapshot::Gone => return Ok(()),
+            DeleteSnapshot::Gone => return self.end_of_removal(&observed, snapshot).await,
             DeleteSnapshot::Remove { node, operation } => (node, operation),
         };
         let call = call(operation, "delete_snapshot", &json!({ "snapshot": snapshot }));
@@ -68,6 +68,28 @@ impl Inner {
             Ok(()) => Ok(()),
             Err(error) => gone(HubError::of(format!("delete snapshot {snapshot}"), volume, error)),
         }
+    }
+
+    /// Waits for a deletion that another call has asked for: what is to be taken out is listed no more before that is
+    /// saved, and its node knows whether it is. What lies in the trash is no snapshot, and stays.
+    async fn end_of_removal(
+        &self,
+        observed: &Observed,
+        snapshot: &SnapshotId,
+    ) -> Result<(), HubError> {
+        let SnapshotId { volume, entry } = snapshot;
+        let Some((node, _)) = observed.statuses.get(volume) else { return Ok(()) };
+        let node = self.nodes.get(node)?;
+        let failed = |error| HubError::of(format!("delete snapshot {snapshot}"), volume, error);
+        match node.entries(volume).await {
+            Ok(all) if all.iter().any(|found| found.record.id == *entry) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return gone(failed(error)),
+        }
+        // nothing is done under this one; the caller's own may be too old to ask with
+        let operation = request::whole_of(&self.env.operation_id(0));
+        let call = call(operation, "delete_snapshot", &json!({ "snapshot": snapshot }));
+        node.remove_entry(call, volume.clone(), *entry).await.or_else(|error| gone(failed(error)))
     }
 
     pub(super) async fn modify_volume(

@@ -82,7 +82,10 @@ impl Inner {
                 self.nodes.observe_snapshot(&mut observed, snapshot).await?;
                 observed.view.find_snapshot(snapshot)?;
             }
-            _ => self.nodes.observe_entries(&mut observed, of).await?,
+            _ => self.nodes.observe_entries(&mut observed, of.clone()).await?,
+        }
+        if filter.group.is_some() {
+            self.check_read(of).await?;
         }
         let snapshots = observed.entries.iter().filter_map(|(id, entry)| {
             let is_named = entry.record.kind == EntryKind::Csi;
@@ -93,6 +96,16 @@ impl Inner {
                 .map(|snapshot| (id.clone(), snapshot))
         });
         page(snapshots, wanted)
+    }
+
+    /// Refuses to call snapshots all that a group has while one that nobody can read may be of it. To be asked after
+    /// the entries were: then it is known whether there are such.
+    async fn check_read(&self, of: Vec<VolumeId>) -> Result<(), HubError> {
+        let wanted = VolumeFilter { ids: of.into_iter().collect(), ..VolumeFilter::default() };
+        let observed = self.nodes.observe_some(&wanted).await?;
+        observed.view.volumes.iter().try_for_each(|(id, volume)| {
+            volume.check_read(|| format!("look for snapshots of the group in volume {id}"))
+        })
     }
 
     pub(super) async fn capacity(&self, node: Option<&NodeId>) -> Result<Capacity, HubError> {

@@ -108,10 +108,26 @@ async fn whoever_deletes_a_snapshot_again_waits_with_the_first_until_it_is_saved
     };
     let (first, again) = (deletes(), deletes());
     settle().await;
-    assert!(!first.is_finished(), "it is not saved");
+    // of an operation of its own, when it is listed no more
+    let (hub, id, other) = (world.hub.clone(), snapshot.clone(), world.operation());
+    let later = tokio::spawn(async move { hub.delete_snapshot(id, other).await });
+    settle().await;
+    let calls = [first, again, later];
+    assert!(calls.iter().all(|call| !call.is_finished()), "it is not saved: {calls:?}");
     world.fake.let_save(true);
-    first.await.unwrap().unwrap();
-    again.await.unwrap().unwrap();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_gone_is_deleted_also_under_an_operation_that_is_too_old() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    let snapshot = world.snapshot(&volume, "s").await.id;
+    world.hub.delete_snapshot(snapshot.clone(), world.operation()).await.unwrap();
+    world.fake.forget_operations(&volume);
+    world.hub.delete_snapshot(snapshot, world.env.operation_id(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -161,6 +177,24 @@ async fn a_group_has_an_id_together_and_is_given_in_the_order_of_the_request() {
     let alone = SnapshotVolumes { is_group: false, ..world.snapshots_of(&[&a, &b], "h") };
     let alone = world.hub.snapshot(alone).await.unwrap();
     assert!(alone.iter().all(|snapshot| snapshot.group.is_none()));
+}
+
+#[tokio::test]
+async fn a_group_is_not_listed_while_one_that_nobody_can_read_may_be_of_it() {
+    let world = World::new();
+    let (a, b, c) = (world.create("a").await, world.create("b").await, world.create("c").await);
+    let group = world.hub.snapshot(world.snapshots_of(&[&a, &b], "g")).await.unwrap();
+    world.fake.change(&c, |held| held.unread_entries = 1);
+    let list = async |volume: Option<&VolumeId>, group| {
+        let filter = SnapshotFilter { volume: volume.cloned(), group, ..Default::default() };
+        world.hub.list_snapshots(filter, PageRequest::default()).await
+    };
+    let of_it = || group[0].group.clone();
+    let refused = list(None, of_it()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    assert!(refused.to_string().contains(c.as_str()), "{refused}");
+    assert_eq!(ids(&list(Some(&a), of_it()).await.unwrap()), [group[0].id.clone()]);
+    assert_eq!(list(None, None).await.unwrap().items.len(), 2, "others are left out");
 }
 
 #[tokio::test]
@@ -229,7 +263,9 @@ async fn an_entry_in_the_trash_is_no_snapshot() {
     let trashed = world.snapshot(&a, "s").await.id;
     world.fake.trash_entry(&trashed);
     assert_eq!(listed(&world.hub, SnapshotFilter::default()).await, []);
-    world.hub.delete_snapshot(trashed, world.operation()).await.unwrap();
+    world.hub.delete_snapshot(trashed.clone(), world.operation()).await.unwrap();
+    let left = volumes::Volumes::entries(&world.fake, &a).await.unwrap();
+    assert!(left.iter().any(|entry| entry.record.id == trashed.entry), "it may come back");
     world.snapshot(&b, "s").await;
 }
 
