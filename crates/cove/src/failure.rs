@@ -62,9 +62,9 @@ impl Failure {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 ErrorKind::Exhausted
             }
-            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
-                ErrorKind::Precondition
-            }
+            std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::ResourceBusy => ErrorKind::Precondition,
             _ => ErrorKind::Internal,
         };
         Self::caused(what, error, kind)

@@ -20,9 +20,9 @@ const TIMEOUT: &str = "grpc-timeout";
 /// The most digits of a timeout.
 const DIGITS_MAX: usize = 8;
 
-/// Has calls end with their callers' deadlines.
+/// A layer that has calls end with their callers' deadlines.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadlines;
+pub struct Deadlines;
 
 impl<S> Layer<S> for Deadlines {
     type Service = WithDeadline<S>;
@@ -34,7 +34,7 @@ impl<S> Layer<S> for Deadlines {
 
 /// A service whose calls end with their callers' deadlines.
 #[derive(Debug, Clone)]
-pub(crate) struct WithDeadline<S> {
+pub struct WithDeadline<S> {
     inner: S,
 }
 

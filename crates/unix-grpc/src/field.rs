@@ -79,6 +79,9 @@ pub fn optional_message<M, T: TryFrom<M, Error = FieldError>>(
     message.map(T::try_from).transpose().map_err(|error| error.within(field))
 }
 
+/// The first second of year 1, where instants of the wire begin (`google/protobuf/timestamp.proto`).
+const FIRST_SECOND: i64 = -62_135_596_800;
+
 /// An instant that has to be there.
 pub fn instant(
     field: &str,
@@ -93,7 +96,7 @@ pub fn optional_instant(
     instant: Option<prost_types::Timestamp>,
 ) -> Result<Option<Timestamp>, FieldError> {
     let Some(prost_types::Timestamp { seconds, nanos }) = instant else { return Ok(None) };
-    let lawful = (0..1_000_000_000).contains(&nanos);
+    let lawful = seconds >= FIRST_SECOND && (0..1_000_000_000).contains(&nanos);
     let parsed = lawful.then(|| Timestamp::new(seconds, nanos).ok()).flatten();
     let unlawful = || FieldError::unlawful(field, "an instant is of the years 1 to 9999");
     parsed.map(Some).ok_or_else(unlawful)
@@ -129,4 +132,36 @@ pub fn path(field: &str, text: &str) -> Result<PathBuf, FieldError> {
 pub fn wire_path(field: &str, path: &Path) -> Result<String, FieldError> {
     let unlawful = || FieldError::unlawful(field, "the directory is not UTF-8");
     path.to_str().map(ToOwned::to_owned).ok_or_else(unlawful)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_of_the_years_1_to_9999() {
+        let read = |seconds, nanos| {
+            optional_instant("at", Some(prost_types::Timestamp { seconds, nanos }))
+        };
+        assert_eq!(optional_instant("at", None), Ok(None));
+        for (seconds, nanos, expected) in [
+            (FIRST_SECOND, 0, "0001-01-01T00:00:00Z"),
+            (-1, 750_000_000, "1969-12-31T23:59:59.75Z"),
+            (253_402_207_199, 999_999_999, "9999-12-30T21:59:59.999999999Z"),
+        ] {
+            let found = read(seconds, nanos).unwrap().unwrap();
+            assert_eq!(found.to_string(), expected);
+            assert_eq!(wire_instant(found), prost_types::Timestamp { seconds, nanos });
+        }
+        for (seconds, nanos) in [
+            (FIRST_SECOND - 1, 999_999_999),
+            (i64::MIN, 0),
+            (i64::MAX, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+        ] {
+            let refused = read(seconds, nanos).unwrap_err().to_string();
+            assert_eq!(refused, "field \"at\": an instant is of the years 1 to 9999");
+        }
+    }
 }

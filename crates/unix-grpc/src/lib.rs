@@ -20,6 +20,7 @@ mod status;
 
 pub use channel::{Windows, channel};
 pub use connections::{Connection, connections, is_true};
+pub use deadline::{Deadlines, WithDeadline};
 pub use field::FieldError;
 pub use running::{Run, Running};
 pub use server::{Ending, ServeError, Served, serve};

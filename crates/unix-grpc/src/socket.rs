@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -14,6 +15,9 @@ use crate::connections::may_call;
 
 /// The longest path of a socket that programs reach by its name, in bytes (`sun_path` in unix(7), less the NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// How often the lock of a directory is tried for, and what is waited in between: it is held for milliseconds.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -75,23 +79,47 @@ pub fn listen(path: &Path) -> io::Result<Listening> {
 ///
 /// The socket gets its mode before it has a name, and listens before it is found: it is made under another name in
 /// the same directory and renamed. What a server left there that listens no more is replaced. Those that come to one
-/// directory at once do so one after the other. Needs a runtime.
+/// directory at once do so one after the other; the thread waits for that, 5 s at most. Whoever is killed in between
+/// leaves a socket that nobody can connect to, `.NAME.PID`, which the next of that id takes away and nobody else. Needs
+/// a runtime.
 ///
 /// # Errors
 ///
 /// `AddrInUse` when a server listens there that [stays](Predecessor::Stays), `AlreadyExists` when what is there is no
-/// socket; both leave it. The directory is missing, or refuses.
+/// socket; both leave it. `ResourceBusy` when another program keeps the directory locked. The directory is missing, or
+/// refuses.
 pub fn listen_as(
     path: &Path,
     predecessor: Predecessor,
     owner: Option<(u32, u32)>,
 ) -> io::Result<Listening> {
     let (directory, name) = split(path)?;
-    rustix::fs::flock(&directory, FlockOperation::LockExclusive)?;
+    lock(&directory, path)?;
     let placed = place(&directory, &name, path, predecessor, owner);
     rustix::fs::flock(&directory, FlockOperation::Unlock)?;
     let (id, listener) = placed?;
     Ok(Listening { file: SocketFile { directory, name, id }, listener })
+}
+
+/// Locks the directory of a socket, for as long as one is made there. Whoever can open the directory can hold its lock
+/// for as long as they like: then the socket is not made.
+fn lock(directory: &OwnedFd, path: &Path) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => pause(),
+            locked => return locked.map_err(io::Error::from),
+        }
+    }
+    let shown = path.parent().unwrap_or(path).display();
+    let what = format!(
+        "another program keeps directory {shown} locked, and no socket is made there meanwhile: end that program"
+    );
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, what))
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody tells when a lock is free")]
+fn pause() {
+    std::thread::sleep(LOCK_PAUSE);
 }
 
 /// Makes a socket that listens and gives it its name. Nobody else does so in the directory meanwhile.
@@ -365,6 +393,22 @@ mod tests {
             drop(first);
             assert_eq!(names(home.path()), [""; 0]);
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_the_directory_locked_is_told_of_and_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("own.sock");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let locked = rustix::fs::open(home.path(), flags, Mode::empty()).unwrap();
+        rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let refused = listen(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy, "{refused}");
+        let place = home.path().to_str().unwrap();
+        assert!(refused.to_string().contains(&format!("directory {place} locked")), "{refused}");
+        assert_eq!(names(home.path()), [""; 0]);
+        drop(locked);
+        listen(&path).unwrap();
     }
 
     #[tokio::test]
