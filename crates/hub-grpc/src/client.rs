@@ -26,7 +26,7 @@ use crate::pb::volume_hub_client::VolumeHubClient;
 use crate::reply::{durability, event};
 use crate::request::{PAGE_MAX, wire_list_snapshots};
 use crate::server::REQUEST_BYTES_MAX;
-use crate::status::{hub_error, unlawful_reply};
+use crate::status::{Effect, hub_error, unlawful_reply};
 
 /// The longest reply that is taken, in bytes: a page of volumes as large as they can be, with the longest paths.
 const REPLY_BYTES_MAX: usize = 16 << 20;
@@ -34,8 +34,9 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 /// A Hub in another process, over its unix socket. Clones share one connection.
 ///
 /// Connects with the first call, and again with the next one after the connection was lost. A connection that cannot
-/// be made is of kind `Unavailable`: nothing was sent. One that is lost in between is of kind `TimedOut`: the same
-/// operation id finds out what became of the call.
+/// be made is of kind `Unavailable`: nothing was sent. When one is lost in between, a call with an operation id is of
+/// kind `TimedOut`: the same id finds out what became of it. The rest, which can be asked again, is of kind
+/// `Unavailable`.
 #[derive(Debug, Clone)]
 pub struct HubClient {
     rpc: VolumeHubClient<Channel>,
@@ -70,16 +71,29 @@ impl HubClient {
             saved_to: node.saved_to.clone(),
         };
         let mut rpc = self.nodes.clone();
-        self.reply(rpc.register_node(request).await).map(drop)
+        self.answer(rpc.register_node(request).await).map(drop)
     }
 
     fn rpc(&self) -> VolumeHubClient<Channel> {
         self.rpc.clone()
     }
 
-    /// The reply to a call.
+    /// The reply to a call with an operation id.
     fn reply<T>(&self, answered: Result<Response<T>, Status>) -> Result<T, HubError> {
-        answered.map(Response::into_inner).map_err(|status| hub_error(&self.at, &status))
+        self.reply_of(Effect::OfOperation, answered)
+    }
+
+    /// The reply to a call that may be asked again.
+    fn answer<T>(&self, answered: Result<Response<T>, Status>) -> Result<T, HubError> {
+        self.reply_of(Effect::Nothing, answered)
+    }
+
+    fn reply_of<T>(
+        &self,
+        effect: Effect,
+        answered: Result<Response<T>, Status>,
+    ) -> Result<T, HubError> {
+        answered.map(Response::into_inner).map_err(|status| hub_error(&self.at, effect, &status))
     }
 }
 
@@ -148,13 +162,13 @@ impl VolumeHub for HubClient {
 
     async fn ensure_cached(&self, request: EnsureCached) -> Result<Placement, HubError> {
         let request = sendable(pb::EnsureCachedRequest::from(request))?;
-        let reply = self.reply(self.rpc().ensure_cached(request).await)?;
+        let reply = self.answer(self.rpc().ensure_cached(request).await)?;
         lawful(reply.try_into())
     }
 
     async fn trigger_sync(&self, volume: VolumeId) -> Result<Synced, HubError> {
         let request = pb::TriggerSyncRequest { volume: volume.to_string() };
-        let reply = self.reply(self.rpc().trigger_sync(request).await)?;
+        let reply = self.answer(self.rpc().trigger_sync(request).await)?;
         lawful(reply.try_into())
     }
 
@@ -165,13 +179,13 @@ impl VolumeHub for HubClient {
     ) -> Result<PathBuf, HubError> {
         let volume = volume.to_string();
         let request = sendable(pb::CreateServiceVolumeRequest { volume, service })?;
-        let reply = self.reply(self.rpc().create_service_volume(request).await)?;
+        let reply = self.answer(self.rpc().create_service_volume(request).await)?;
         lawful(path("path", &reply.path))
     }
 
     async fn volume_status(&self, volume: VolumeId) -> Result<VolumeReport, HubError> {
         let request = pb::VolumeStatusRequest { volume: volume.to_string() };
-        let reply = self.reply(self.rpc().volume_status(request).await)?;
+        let reply = self.answer(self.rpc().volume_status(request).await)?;
         lawful(reply.try_into())
     }
 
@@ -213,7 +227,7 @@ impl VolumeHub for HubClient {
         let filter = &filter;
         pages(page, |page| async move {
             let request = sendable(wire_list_snapshots(filter.clone(), page)?)?;
-            let reply = self.reply(self.rpc().list_snapshots(request).await)?;
+            let reply = self.answer(self.rpc().list_snapshots(request).await)?;
             let items = reply.snapshots.into_iter().map(Snapshot::try_from);
             let items = items.collect::<Result<_, _>>();
             let items = lawful(items.map_err(|error| error.within("snapshots")))?;
@@ -230,7 +244,7 @@ impl VolumeHub for HubClient {
 
     async fn resolve_volume(&self, what: Resolve) -> Result<Volume, HubError> {
         let request = sendable(pb::ResolveVolumeRequest::from(what))?;
-        let reply = self.reply(self.rpc().resolve_volume(request).await)?;
+        let reply = self.answer(self.rpc().resolve_volume(request).await)?;
         lawful(message("volume", reply.volume))
     }
 
@@ -238,7 +252,7 @@ impl VolumeHub for HubClient {
         pages(page, |page| async move {
             let (page_size, page_token) = (page.size, page.token);
             let request = sendable(pb::ListVolumesRequest { page_size, page_token })?;
-            let reply = self.reply(self.rpc().list_volumes(request).await)?;
+            let reply = self.answer(self.rpc().list_volumes(request).await)?;
             let items = reply.volumes.into_iter().map(Volume::try_from);
             let items = items.collect::<Result<_, _>>();
             let items = lawful(items.map_err(|error| error.within("volumes")))?;
@@ -250,12 +264,12 @@ impl VolumeHub for HubClient {
     async fn watch_volumes(
         &self,
     ) -> Result<BoxStream<'static, Result<VolumeEvent, HubError>>, HubError> {
-        let events = self.reply(self.rpc().watch_volumes(pb::WatchVolumesRequest {}).await)?;
+        let events = self.answer(self.rpc().watch_volumes(pb::WatchVolumesRequest {}).await)?;
         let at = Arc::clone(&self.at);
         let events = events.filter_map(move |reply| {
             let parsed = match reply {
                 Ok(reply) => lawful(event(reply)).transpose(),
-                Err(status) => Some(Err(hub_error(&at, &status))),
+                Err(status) => Some(Err(hub_error(&at, Effect::Nothing, &status))),
             };
             std::future::ready(parsed)
         });
@@ -264,7 +278,7 @@ impl VolumeHub for HubClient {
 
     async fn capacity(&self, node: Option<NodeId>) -> Result<Capacity, HubError> {
         let node = node.map(|node| node.to_string()).unwrap_or_default();
-        let reply = self.reply(self.rpc().get_capacity(pb::GetCapacityRequest { node }).await)?;
+        let reply = self.answer(self.rpc().get_capacity(pb::GetCapacityRequest { node }).await)?;
         Ok(reply.into())
     }
 }

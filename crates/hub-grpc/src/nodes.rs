@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cove_hub::HubError;
 use cove_types::NodeId;
+use cove_unix_grpc::refused;
 use tonic::{Request, Response, Status};
 
 use crate::field::{FieldError, required};
@@ -46,8 +47,7 @@ impl Nodes for NodesService {
         &self,
         request: Request<pb::RegisterNodeRequest>,
     ) -> Result<Response<pb::RegisterNodeResponse>, Status> {
-        let refused = |error: FieldError| Status::invalid_argument(error.to_string());
-        let node = registration(request.into_inner()).map_err(refused)?;
+        let node = registration(request.into_inner()).map_err(|error| refused(&error))?;
         self.0.register(node).map_err(|error| status("RegisterNode", &error))?;
         Ok(Response::new(pb::RegisterNodeResponse {}))
     }

@@ -2,7 +2,7 @@
 
 use cove_hub::HubError;
 use cove_types::{Classify, ErrorKind, chain};
-use cove_unix_grpc::{Unanswered, code, kind};
+use cove_unix_grpc::{MESSAGE_BYTES_MAX, Unanswered, code, cut, kind};
 use tonic::{Code, Status};
 
 use crate::field::FieldError;
@@ -10,18 +10,19 @@ use crate::field::FieldError;
 /// What a caller is told of an error of `rpc`; what is internal goes to the log instead.
 pub(crate) fn status(rpc: &'static str, error: &HubError) -> Status {
     let text = chain(&error);
+    let told = |code, text| Status::new(code, cut(text, MESSAGE_BYTES_MAX));
     if let HubError::QuotaOutOfRange { .. } = error {
-        return Status::out_of_range(text);
+        return told(Code::OutOfRange, text);
     }
     match error.kind() {
         ErrorKind::Internal => internal(rpc, &text),
         ErrorKind::Corrupt => {
             tracing::error!(rpc, error = text, "a call found damage");
-            Status::data_loss(text)
+            told(Code::DataLoss, text)
         }
         kind => {
             tracing::debug!(rpc, error = text, ?kind, "a call was refused");
-            Status::new(code(kind), text)
+            told(code(kind), text)
         }
     }
 }
@@ -32,11 +33,30 @@ pub(crate) fn internal(rpc: &'static str, error: &str) -> Status {
     Status::internal("internal error")
 }
 
+/// What a call may have done when its connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing that matters: it may be asked again.
+    Nothing,
+    /// What its operation id tells.
+    OfOperation,
+}
+
+impl Effect {
+    /// The kind of an error, of which one leaves open what happened.
+    fn kind(self, kind: ErrorKind) -> ErrorKind {
+        match (self, kind) {
+            (Self::Nothing, ErrorKind::TimedOut) => ErrorKind::Unavailable,
+            (_, kind) => kind,
+        }
+    }
+}
+
 /// What the Hub, or the way to it, answered instead of a reply.
 ///
 /// A status without a source came over the wire. One with a source was made here: the connection could not be
 /// made, and nothing was sent, or it broke off.
-pub(crate) fn hub_error(at: &str, status: &Status) -> HubError {
+pub(crate) fn hub_error(at: &str, effect: Effect, status: &Status) -> HubError {
     if let Some(unanswered) = Unanswered::read(status) {
         return match unanswered {
             Unanswered::Unmade(why) => HubError::Remote {
@@ -44,7 +64,7 @@ pub(crate) fn hub_error(at: &str, status: &Status) -> HubError {
                 message: format!("no hub answers at {at}: {why}"),
             },
             Unanswered::Lost => HubError::Remote {
-                kind: ErrorKind::TimedOut,
+                kind: effect.kind(ErrorKind::TimedOut),
                 message: format!("the connection to the hub at {at} was lost"),
             },
         };
@@ -53,7 +73,7 @@ pub(crate) fn hub_error(at: &str, status: &Status) -> HubError {
     if status.code() == Code::OutOfRange {
         return HubError::QuotaOutOfRange { what: message };
     }
-    HubError::Remote { kind: kind(status.code()), message }
+    HubError::Remote { kind: effect.kind(kind(status.code())), message }
 }
 
 /// A reply that is none.
@@ -74,9 +94,13 @@ mod tests {
     #[test]
     fn a_connection_that_broke_off_leaves_open_what_happened() {
         let lost = Status::from_error(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-        assert_eq!(hub_error("s", &lost).kind(), ErrorKind::TimedOut);
+        assert_eq!(hub_error("s", Effect::OfOperation, &lost).kind(), ErrorKind::TimedOut);
+        assert_eq!(hub_error("s", Effect::Nothing, &lost).kind(), ErrorKind::Unavailable);
+        let given_up = Status::cancelled("by whoever is in between");
+        assert_eq!(hub_error("s", Effect::OfOperation, &given_up).kind(), ErrorKind::TimedOut);
+        assert_eq!(hub_error("s", Effect::Nothing, &given_up).kind(), ErrorKind::Unavailable);
         let unmade = tonic::ConnectError("refused".into());
-        let unmade = hub_error("s", &Status::from_error(Box::new(unmade)));
+        let unmade = hub_error("s", Effect::OfOperation, &Status::from_error(Box::new(unmade)));
         assert_eq!(unmade.kind(), ErrorKind::Unavailable);
         assert_eq!(unmade.to_string(), "no hub answers at s: refused");
     }

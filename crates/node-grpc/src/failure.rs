@@ -6,7 +6,7 @@ use std::{fmt, io};
 use cove_content::read::{ForeignReadError, kind_of_io};
 use cove_content::volumes::VolumeError;
 use cove_types::{Classify, ErrorKind, chain};
-use cove_unix_grpc::code;
+use cove_unix_grpc::{MESSAGE_BYTES_MAX, code, cut};
 use prost::Message;
 use tonic::Status;
 
@@ -18,9 +18,6 @@ use crate::word::{io_kind, kind, path_word, wire_io_kind, wire_kind};
 /// The most bytes of one text of an error. An error has to fit into the heads of a message, where its bytes
 /// have four digits each three, and its message up to three each.
 const TEXT_BYTES_MAX: usize = 8 << 10;
-
-/// The most bytes of a status's message, which is for people who look at the wire.
-const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// The most causes of an error that are told.
 const CAUSES_MAX: usize = 8;
@@ -74,15 +71,6 @@ pub(crate) fn broken(broken: pb::Broken) -> io::Error {
         Some(kind) => io::Error::new(io_kind, ForeignReadError { kind, text: first.text, source }),
         None => io::Error::new(io_kind, Told { text: first.text, source }),
     }
-}
-
-/// A text of at most so many bytes.
-fn cut(mut text: String, bytes_max: usize) -> String {
-    if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
-        text.push('…');
-    }
-    text
 }
 
 fn text(text: impl ToString) -> String {

@@ -25,4 +25,4 @@ pub use field::FieldError;
 pub use running::{Run, Running};
 pub use server::{Ending, ServeError, Served, serve};
 pub use socket::{Listening, Predecessor, SOCKET_PATH_BYTES_MAX, SocketFile, listen, listen_as};
-pub use status::{Unanswered, code, kind, refused};
+pub use status::{MESSAGE_BYTES_MAX, Unanswered, code, cut, kind, refused};

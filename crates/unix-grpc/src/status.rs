@@ -44,10 +44,24 @@ pub fn kind(code: Code) -> ErrorKind {
     }
 }
 
+/// The most bytes of a status's message. It is sent as a header, in which each byte may have three, and one of some
+/// kilobytes breaks the connection.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 10;
+
+/// A text of at most so many bytes, and a mark where there was more.
+#[must_use]
+pub fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+    text
+}
+
 /// A refusal at the door.
 #[must_use]
 pub fn refused(error: &FieldError) -> Status {
-    Status::invalid_argument(error.to_string())
+    Status::invalid_argument(cut(error.to_string(), MESSAGE_BYTES_MAX))
 }
 
 /// Why the other side did not answer.
@@ -95,6 +109,16 @@ mod tests {
         for each in KINDS {
             assert_eq!(kind(code(each)), each);
         }
+    }
+
+    #[test]
+    fn a_text_is_cut_between_two_letters() {
+        assert_eq!(cut("ая".into(), 4), "ая");
+        assert_eq!(cut("ая".into(), 3), "а…");
+        assert_eq!(cut("ая".into(), 0), "…");
+        let long = FieldError::unlawful("path", "я".repeat(1350));
+        let message = refused(&long).message().to_owned();
+        assert!(message.len() <= MESSAGE_BYTES_MAX + '…'.len_utf8(), "{message}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Callers that vanish, and a Hub that stops.
 
 use cove_hub::VolumeHub;
-use cove_hub::volume_hub::{CreateVolume, QuotaRange, VolumeEvent};
+use cove_hub::volume_hub::{CreateVolume, PageRequest, QuotaRange, VolumeEvent};
 use cove_types::{Classify, ErrorKind, OperationId};
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
@@ -156,14 +156,18 @@ async fn a_connection_that_is_lost_in_between_leaves_open_what_happened() {
     let socket = home.path().join("hub.sock");
     let listener = cove_hub_grpc::listen(&socket).unwrap();
     let client = cove_hub_grpc::HubClient::unix(&socket);
-    let lose = async {
+    let lose = async || {
         let mut stream = listener.accept().await.unwrap();
         let mut bytes = [0; 512];
         assert!(stream.read(&mut bytes).await.unwrap() > 0);
     };
-    let (error, ()) = tokio::join!(client.create_volume(create(1)), lose);
+    let (error, ()) = tokio::join!(client.create_volume(create(1)), lose());
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    assert!(error.to_string().starts_with("the connection to the hub at /"), "{error}");
+    let (error, ()) = tokio::join!(client.list_volumes(PageRequest::default()), lose());
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "a read has no id that finds out: {error}");
     assert!(error.to_string().starts_with("the connection to the hub at /"), "{error}");
 }
 

@@ -2,7 +2,7 @@
 
 use cove_content::volumes::VolumeError;
 use cove_hub::{HubError, VolumeHub};
-use cove_types::{Classify, ErrorKind, ParseError};
+use cove_types::{Classify, ErrorKind, OperationId, ParseError};
 use tonic::Code;
 
 use crate::pb;
@@ -40,7 +40,9 @@ async fn every_kind_has_its_code_and_comes_back() {
         let status = world.raw().volume_status(request).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (code, told));
         world.hub.fail(failed(kind));
-        let error = world.client().trigger_sync("v".parse().unwrap()).await.unwrap_err();
+        let operation = OperationId([1; 16]);
+        let error =
+            world.client().delete_volume("v".parse().unwrap(), operation).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (kind, told));
     }
 }
@@ -64,4 +66,21 @@ async fn what_the_hub_calls_invalid_is_invalid_there_too() {
     world.hub.fail(HubError::Invalid(ParseError("a law is broken".into())));
     let error = world.client().volume_status("v".parse().unwrap()).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Invalid, "a law is broken"));
+}
+
+#[tokio::test]
+async fn the_longest_path_does_not_break_the_connection() {
+    let world = World::start();
+    let path = "/дом".repeat(386);
+    assert_eq!(path.len(), 2702);
+    for kind in [ErrorKind::Precondition, ErrorKind::Corrupt] {
+        let what = format!("sh (pid 7) has {path} open for writing");
+        let source = VolumeError::Refused { kind, what };
+        world.hub.fail(HubError::Volumes { what: "restore volume v".into(), source });
+        let error = world.client().volume_status("v".parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let told = error.to_string();
+        assert!(told.starts_with("failed to restore volume v: sh (pid 7) has /дом/"), "{told}");
+        assert!(told.ends_with('…') && told.len() < 1100, "{told}");
+    }
 }
