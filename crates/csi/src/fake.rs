@@ -160,7 +160,8 @@ impl VolumeHub for FakeHub {
         let volume = self.volume_status(request.volume).await?.volume;
         let asked = request.candidates.len();
         if asked > 0 && !request.candidates.contains(&volume.node) {
-            return Err(HubError::NoCandidate { asked });
+            let (volume, owner) = (volume.id, volume.node);
+            return Err(HubError::OwnedElsewhere { volume, owner, asked });
         }
         Ok(Placement { node: volume.node, path: volume.path.unwrap() })
     }

@@ -61,8 +61,6 @@ pub enum HubError {
          that one and start the hub again", .socket.display()
     )]
     AnotherNode { known: NodeId, socket: PathBuf },
-    #[error("of {asked} candidates none is a node that answers")]
-    NoCandidate { asked: usize },
     #[error("of {asked} candidates none is node {owner}, which owns volume {volume}")]
     OwnedElsewhere { volume: VolumeId, owner: NodeId, asked: usize },
     /// The same operation id was used for another request.
@@ -102,7 +100,6 @@ impl Classify for HubError {
             Self::IsWorkspace { .. }
             | Self::IsPublished { .. }
             | Self::AnotherNode { .. }
-            | Self::NoCandidate { .. }
             | Self::OwnedElsewhere { .. }
             | Self::SeveralCalled { .. } => ErrorKind::Precondition,
             Self::Volumes { source, .. } => source.kind(),

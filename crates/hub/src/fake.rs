@@ -57,6 +57,8 @@ struct State {
     lists: usize,
     mounted: BTreeSet<VolumeId>,
     is_silent: bool,
+    /// Whether another Cove holds the store.
+    is_foreign: bool,
     free_bytes: u64,
 }
 
@@ -71,6 +73,8 @@ pub(crate) struct Fake {
     goes_on: Arc<Sender<bool>>,
     /// Whether it says what it has.
     answers: Arc<Sender<bool>>,
+    /// Whether the store says what older entries there are.
+    reads: Arc<Sender<bool>>,
 }
 
 impl Fake {
@@ -78,7 +82,7 @@ impl Fake {
         let state = State { free_bytes: 1 << 30, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let open = || Arc::new(Sender::new(true));
-        Self { state, env, saves: open(), goes_on: open(), answers: open() }
+        Self { state, env, saves: open(), goes_on: open(), answers: open(), reads: open() }
     }
 
     /// Whether what is captured is saved.
@@ -112,6 +116,16 @@ impl Fake {
     /// Whether it gives no answer at all, not even that it does not.
     pub(crate) fn hang(&self, hangs: bool) {
         self.answers.send_replace(!hangs);
+    }
+
+    /// Whether its store gives no answer when it is asked for older entries.
+    pub(crate) fn hang_store(&self, hangs: bool) {
+        self.reads.send_replace(!hangs);
+    }
+
+    /// Whether another Cove holds its store: what is here can be looked at, and nothing is made.
+    pub(crate) fn let_another_hold(&self, is_foreign: bool) {
+        self.state().is_foreign = is_foreign;
     }
 
     /// Has a head forget all operations: those of callers that have not seen it as it is are too old.

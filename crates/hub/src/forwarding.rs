@@ -16,7 +16,7 @@ use cove_content::volumes::{
 use cove_types::{Classify, EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
-use crate::nodes::Node;
+use crate::nodes::{Node, in_time};
 use crate::thing::Thing;
 use crate::{Hub, HubError, plan, words};
 
@@ -180,12 +180,20 @@ impl Volumes for Hub {
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
         let home = self.home(&volume).await?;
-        if trashed {
-            let status = home.status(&volume).await?;
+        if !trashed {
+            return home.set_trashed(call, volume, trashed).await;
+        }
+        // a program that publishes it meanwhile would have it published in the trash
+        let under_way = self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())]);
+        let under_way = under_way.map_err(|busy| refused(&HubError::from(busy)))?;
+        let call = async move {
+            let _under_way = under_way;
+            let status = in_time(home.status(&volume)).await?;
             let planned = plan::trash(&volume, words::state(&status), &status.spec);
             planned.map_err(|error| refused(&error))?;
-        }
-        home.set_trashed(call, volume, trashed).await
+            home.set_trashed(call, volume, trashed).await
+        };
+        self.to_its_end(call).await.unwrap_or(Err(VolumeError::Stopping))
     }
 
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {
@@ -244,18 +252,18 @@ impl Volumes for Hub {
 
     async fn list(&self) -> Result<Vec<VolumeStatus>, VolumeError> {
         let nodes = self.nodes()?;
-        let asked = nodes.iter().map(|node| node.volumes.list());
+        let asked = nodes.iter().map(|node| in_time(node.volumes.list()));
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
         let nodes = self.nodes()?;
-        let asked = nodes.iter().map(|node| node.volumes.find(wanted));
+        let asked = nodes.iter().map(|node| in_time(node.volumes.find(wanted)));
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     async fn status(&self, volume: &VolumeId) -> Result<VolumeStatus, VolumeError> {
-        self.home(volume).await?.status(volume).await
+        in_time(self.home(volume).await?.status(volume)).await
     }
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {

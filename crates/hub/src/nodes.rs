@@ -49,7 +49,7 @@ impl Node {
 }
 
 /// What a node answers within [`ANSWER_WAIT`].
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     answer: impl Future<Output = Result<T, VolumeError>>,
 ) -> Result<T, VolumeError> {
     tokio::time::timeout(ANSWER_WAIT, answer).await.unwrap_or_else(|_| {
@@ -108,10 +108,16 @@ impl Nodes {
         nodes.retain(|node| node.id != *id);
     }
 
-    /// A node's volumes.
+    /// The volumes of a node that was there just now.
+    ///
+    /// # Errors
+    ///
+    /// It has gone since, with what it has, which is not absent for that: the kind is `Unavailable`.
     pub(crate) fn get(&self, node: &NodeId) -> Result<Arc<dyn Volumes>, HubError> {
         let found = self.all().into_iter().find(|other| other.id == *node);
-        found.map(|node| node.volumes).ok_or_else(|| HubError::NoNode { node: node.clone() })
+        found
+            .map(|node| node.volumes)
+            .ok_or_else(|| unavailable(format!("reach node {node}"), "it has just gone"))
     }
 
     /// Looks at all volumes.

@@ -2,9 +2,8 @@
 
 use cove_content::head::RequestHash;
 use cove_content::json::canonical;
-use cove_content::spec::{SERVICE_LAW, is_service};
 use cove_content::volumes::{Call, Progress};
-use cove_types::{OperationId, ParseError, VolumeId, VolumeName, escape_bytes, unescape_text};
+use cove_types::{OperationId, VolumeId, VolumeName, escape_bytes, unescape_text};
 use serde_json::{Value, json};
 
 use crate::volume_hub::{CreateVolume, VolumeSource};
@@ -99,17 +98,6 @@ pub(crate) fn name_in(message: &str) -> String {
     bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_else(|| message.to_owned())
 }
 
-/// Looks at the name of a service, which is a directory's.
-pub(crate) fn check_service(service: &str) -> Result<(), ParseError> {
-    match is_service(service) {
-        true => Ok(()),
-        false => Err(ParseError(format!(
-            "{SERVICE_LAW}, found \"{}\"",
-            escape_bytes(&service.as_bytes()[..service.len().min(80)])
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,15 +151,5 @@ mod tests {
         let group = group_of(&operation);
         assert!(group.starts_with("grp-") && group.len() == 28, "{group}");
         assert_ne!(group[4..], volume_of(&operation).as_str()[4..]);
-    }
-
-    #[test]
-    fn a_service_is_a_directory_of_40_plain_characters_at_most() {
-        for lawful in ["db", "0", "a-b-", &"x".repeat(40)] {
-            check_service(lawful).unwrap();
-        }
-        for refused in ["", "-a", "a/b", "..", "A", "é", &"x".repeat(41)] {
-            check_service(refused).unwrap_err();
-        }
     }
 }

@@ -212,7 +212,11 @@ impl VolumeHub for Fake {
         state.called(None, format!("{request:?}"))?;
         state.volume(&request.volume)?;
         if !request.candidates.is_empty() && !request.candidates.contains(&node()) {
-            return Err(HubError::NoCandidate { asked: request.candidates.len() });
+            return Err(HubError::OwnedElsewhere {
+                volume: request.volume,
+                owner: node(),
+                asked: request.candidates.len(),
+            });
         }
         Ok(Placement { node: node(), path: "/pool/volumes/x".into() })
     }

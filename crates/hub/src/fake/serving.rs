@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use cove_content::document::ProjectDocument;
-use cove_content::spec::SpecChange;
+use cove_content::spec::{SERVICE_LAW, SpecChange, is_service};
 use cove_content::volumes::{
     Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView, Moment,
     NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Snapshot, Source, Verified,
@@ -66,6 +66,9 @@ impl Volumes for Fake {
         let NewVolume { volume, document, spec } = new;
         {
             let mut state = self.answering()?;
+            if state.is_foreign {
+                return Err(VolumeError::HeldByAnother);
+            }
             state.check_same(&call)?;
             let first = state.volumes.get(&volume).map(|held| held.first(&call)).transpose()?;
             if first.flatten().is_none() {
@@ -213,6 +216,7 @@ impl Volumes for Fake {
         volume: VolumeId,
         trashed: bool,
     ) -> Result<VolumeStatus, VolumeError> {
+        Self::wait(&self.goes_on).await;
         let at = self.env.now();
         self.once(&call, &volume, |held| {
             held.trashed_at = trashed.then_some(at);
@@ -301,6 +305,9 @@ impl Volumes for Fake {
     ) -> Result<PathBuf, VolumeError> {
         let mut state = self.answering()?;
         state.get(volume)?.check_live(volume)?;
+        if !is_service(service) {
+            return Err(refuse(ErrorKind::Invalid, SERVICE_LAW));
+        }
         state.services.insert((volume.clone(), service.to_owned()));
         Ok(format!("/pool/volumes/{volume}/services/{service}").into())
     }
@@ -332,6 +339,7 @@ impl Volumes for Fake {
 
     async fn entries(&self, volume: &VolumeId) -> Result<Vec<EntryView>, VolumeError> {
         Self::wait(&self.answers).await;
+        Self::wait(&self.reads).await;
         let mut state = self.answering()?;
         let held = state.get_mut(volume)?;
         held.is_read = true;

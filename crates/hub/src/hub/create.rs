@@ -30,12 +30,9 @@ impl Inner {
             .in_flight
             .begin(vec![Thing::Name(wanted.name.clone()), Thing::Volume(made.clone())])?;
         let mut observed = self.nodes.observe_some(&plan::looked_for(&wanted)).await?;
-        match &wanted.source {
-            None => self.nodes.observe_room(&mut observed).await,
-            Some(VolumeSource::Snapshot(id)) => {
-                self.nodes.observe_snapshot(&mut observed, id).await?;
-            }
-            Some(VolumeSource::Volume(_) | VolumeSource::Template(_)) => {}
+        self.nodes.observe_room(&mut observed).await;
+        if let Some(VolumeSource::Snapshot(id)) = &wanted.source {
+            self.nodes.observe_snapshot(&mut observed, id).await?;
         }
         match plan::create(&observed.view, &wanted)? {
             Create::Answer(volume) => {
@@ -81,7 +78,9 @@ impl Inner {
     }
 
     /// Refuses another request than the one that made the volume, which differs in the size alone: a node that is asked
-    /// to make once more what is there tells what became of the operation. One that has forgotten it does not refuse.
+    /// to make once more what is there tells what became of the operation. One that has forgotten it says only that the
+    /// volume is there, and does not refuse. One that cannot say leaves open which request this is: then it is neither
+    /// answered nor refused as another.
     async fn check_same(
         &self,
         wanted: &CreateVolume,
@@ -96,8 +95,10 @@ impl Inner {
         };
         let call = call(whole_of(&wanted.operation), "create", &request::wanted(wanted));
         match self.nodes.get(node)?.create(call, again, Source::Empty).await {
-            Err(VolumeError::OtherRequest) => Err(HubError::OtherRequest),
-            Ok(_) | Err(_) => Ok(()),
+            Ok(_) | Err(VolumeError::Exists { .. }) => Ok(()),
+            Err(error) => {
+                Err(HubError::of(format!("look how volume {volume} was made"), volume, error))
+            }
         }
     }
 

@@ -113,8 +113,8 @@ impl Inner {
         if all.is_empty() {
             return Err(plan::unavailable("look what room there is", NONE_HAS_COME));
         }
-        if let Some(node) = node {
-            self.nodes.get(node)?;
+        if let Some(node) = node.filter(|node| all.iter().all(|other| other.id != **node)) {
+            return Err(HubError::NoNode { node: node.clone() });
         }
         let mut sum = Capacity { available_bytes: 0, total_bytes: 0 };
         for node in all.iter().filter(|other| node.is_none_or(|node| other.id == *node)) {

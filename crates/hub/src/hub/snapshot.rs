@@ -21,9 +21,7 @@ impl Inner {
         self: Arc<Self>,
         wanted: SnapshotVolumes,
     ) -> Result<Rest<Vec<Snapshot>>, HubError> {
-        let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
-        let things: Vec<_> = volumes.chain([Thing::SnapshotName(wanted.name.clone())]).collect();
-        let under_way = self.in_flight.begin(things)?;
+        let of_name = self.in_flight.begin(vec![Thing::SnapshotName(wanted.name.clone())])?;
         let ids = wanted.volumes.iter().cloned().collect();
         let these = VolumeFilter { ids, ..VolumeFilter::default() };
         // a node that does not answer is not asked for what may take as long as its store does
@@ -33,6 +31,9 @@ impl Inner {
             .view
             .check_whole("look for a snapshot of that name")?;
         let called = self.nodes.snapshots_called(&wanted.name).await?;
+        // only now, since that may take as long as a store does
+        let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
+        let under_way = (of_name, self.in_flight.begin(volumes.collect::<Vec<_>>())?);
         // again: whether a volume has entries that nobody can read is known only once they were asked for
         let mut observed = self.nodes.observe_some(&these).await?;
         called.into_iter().for_each(|(volume, entry)| observed.insert(volume, entry));

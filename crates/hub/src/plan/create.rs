@@ -1,6 +1,6 @@
 //! Where a new volume begins, as what, and how large it may become.
 
-use cove_content::spec::{SpecSource, VolumeSpec};
+use cove_content::spec::{QUOTA_BYTES, SpecSource, VolumeSpec};
 use cove_content::volumes::{Moment, VolumeFilter};
 use cove_types::{ErrorKind, NodeId, OperationId, VolumeId, escape_bytes};
 
@@ -81,17 +81,17 @@ pub fn create(view: &View, wanted: &CreateVolume) -> Result<Create, HubError> {
         ..VolumeSpec::default()
     };
     spec.check()?;
-    check_range(&wanted.quota)?;
+    let range = lawful(&wanted.quota)?;
     let volume = request::volume_of(&wanted.operation);
     if let Some(answer) = existing(view, wanted, &volume, &spec)? {
         return Ok(Create::Answer(answer));
     }
     view.check_whole(&format!("look for a volume called \"{}\"", shown(&wanted.name)))?;
     let source = wanted.source.as_ref().map(|source| resolve_source(view, source)).transpose()?;
-    let quota_bytes = quota(&wanted.quota, source.as_ref().map(|source| source.held))?;
+    let quota_bytes = quota(&range, source.as_ref().map(|source| source.held))?;
     let node = match &source {
-        Some(source) => source.of.node.clone(),
-        None => place(view, wanted.quota.required_bytes)?,
+        Some(source) => place_beside(view, source, range.required_bytes)?,
+        None => place(view, range.required_bytes)?,
     };
     let origin = source.as_ref().map(|source| Origin {
         volume: source.volume.clone(),
@@ -231,25 +231,32 @@ fn is_within(range: &QuotaRange, quota_bytes: Option<u64>) -> bool {
     least && most
 }
 
-fn check_range(range: &QuotaRange) -> Result<(), HubError> {
+/// The part of a range that volumes can have.
+fn lawful(range: &QuotaRange) -> Result<QuotaRange, HubError> {
     let QuotaRange { required_bytes, limit_bytes } = *range;
     if let Some((required, limit)) = required_bytes.zip(limit_bytes).filter(|(r, l)| r > l) {
         let what =
             format!("a quota of at least {required} bytes is more than the limit of {limit} bytes");
         return Err(HubError::QuotaOutOfRange { what });
     }
-    required_bytes.map_or(Ok(()), |bytes| check_quota(bytes).map(drop))
+    let (least, most) = (*QUOTA_BYTES.start(), *QUOTA_BYTES.end());
+    let below = limit_bytes.filter(|limit| *limit < least);
+    let above = required_bytes.filter(|required| *required > most);
+    below.or(above).map_or(Ok(()), check_quota)?;
+    Ok(QuotaRange {
+        required_bytes: required_bytes.map(|required| required.max(least)),
+        limit_bytes: limit_bytes.map(|limit| limit.min(most)),
+    })
 }
 
 /// The quota of a new volume: what is required, else the source's as far as the limit allows, else the limit.
 ///
-/// It has to hold what the source holds.
+/// `range` is [lawful]. It has to hold what the source holds.
 fn quota(range: &QuotaRange, source: Option<Held>) -> Result<Option<u64>, HubError> {
     let inherited = source.and_then(|source| source.quota_bytes);
     let within = |bytes: u64| range.limit_bytes.map_or(bytes, |limit| bytes.min(limit));
     let chosen = range.required_bytes.or(inherited.map(within)).or(range.limit_bytes);
     let Some(bytes) = chosen else { return Ok(None) };
-    check_quota(bytes)?;
     let Some(source) = source else { return Ok(Some(bytes)) };
     match bytes >= source.needs_bytes {
         true => Ok(Some(bytes)),
@@ -279,5 +286,30 @@ fn place(view: &View, required_bytes: Option<u64>) -> Result<NodeId, HubError> {
         return Ok(node.clone());
     }
     let why = format!("no node has {least} bytes free: the most are {free} bytes");
+    Err(refused(ErrorKind::Exhausted, what, why))
+}
+
+/// The node for a volume that begins as another: its source's, when that has room for what may be written beside what
+/// the two share. Nothing is kept free for it afterwards, either.
+fn place_beside(
+    view: &View,
+    source: &Resolved<'_>,
+    required_bytes: Option<u64>,
+) -> Result<NodeId, HubError> {
+    let node = &source.of.node;
+    let least = required_bytes.unwrap_or(0).saturating_sub(source.held.needs_bytes);
+    if least == 0 {
+        return Ok(node.clone());
+    }
+    let what = "place the volume";
+    let free = view.nodes.iter().find(|view| view.node == *node).and_then(|view| view.free_bytes);
+    let free = free
+        .ok_or_else(|| unavailable(what, format!("node {node} does not say what room it has")))?;
+    if free >= least {
+        return Ok(node.clone());
+    }
+    let why = format!(
+        "it needs {least} bytes beside what it shares with its source, and node {node} has {free} bytes free"
+    );
     Err(refused(ErrorKind::Exhausted, what, why))
 }

@@ -14,15 +14,11 @@ use crate::volume_hub::{EnsureCached, Placement};
 /// [`HubError`].
 pub fn ensure_cached(view: &View, wanted: &EnsureCached) -> Result<Placement, HubError> {
     let volume = view.get_live(&wanted.volume)?;
-    let answers = view.nodes.iter().any(|node| node.answers && node.node == volume.node);
     let asked = wanted.candidates.len();
     let node = volume.node.clone();
     if asked > 0 && !wanted.candidates.contains(&node) {
         let volume = wanted.volume.clone();
         return Err(HubError::OwnedElsewhere { volume, owner: node, asked });
-    }
-    if !answers {
-        return Err(HubError::NoCandidate { asked });
     }
     match volume.path.clone() {
         Some(path) => Ok(Placement { node, path }),

@@ -268,3 +268,19 @@ async fn a_service_has_a_directory_in_its_volume() {
     let absent = world.hub.create_service_volume("vol-never".parse().unwrap(), "db".into()).await;
     assert!(matches!(absent, Err(HubError::NoVolume { .. })), "{absent:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_whose_node_goes_in_between_is_not_called_gone() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.hang(true);
+    let (hub, of, operation) = (world.hub.clone(), volume.clone(), world.operation());
+    let deletes = tokio::spawn(async move { hub.delete_volume(of, operation).await });
+    settle().await;
+    world.hub.remove_node(&"a".parse().unwrap());
+    world.fake.hang(false);
+    let refused = deletes.await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert_eq!(cove_types::chain(&refused), "failed to reach node a: it has just gone");
+    world.fake.look(&volume);
+}

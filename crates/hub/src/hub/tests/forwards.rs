@@ -1,5 +1,5 @@
 use cove_content::spec::SpecChange;
-use cove_content::volumes::{Moment, NewEntry, VolumeError, Volumes};
+use cove_content::volumes::{Moment, NewEntry, VolumeError, VolumeFilter, Volumes};
 use cove_types::EntryKind;
 
 use super::*;
@@ -122,6 +122,62 @@ async fn a_project_whose_volume_is_published_does_not_go_to_the_trash() {
     });
     world.hub.set_trashed(ask(2), shop.clone(), true).await.expect("it lies there");
     world.hub.set_trashed(ask(3), shop.clone(), false).await.expect("it comes back all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_does_not_go_to_the_trash_while_its_volume_is_being_published() {
+    let world = World::new();
+    let shop = world.workspace("shop").await;
+    let publish = || ModifyVolume {
+        volume: shop.clone(),
+        operation: world.operation(),
+        quota_bytes: None,
+        labels: Some(labels([("published-ro.cove.csi.storage", "a")])),
+        parameters: BTreeMap::new(),
+    };
+    let ask = |n: u8| call(OperationId::new(1, [n; 12]), "trash", &json!(n));
+    world.fake.let_go_on(false);
+    let (hub, wanted) = (world.hub.clone(), publish());
+    let publishes = tokio::spawn(async move { hub.modify_volume(wanted).await });
+    settle().await;
+    let refused = at_once(world.hub.set_trashed(ask(1), shop.clone(), true)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    world.fake.let_go_on(true);
+    publishes.await.unwrap().unwrap();
+    let refused = world.hub.set_trashed(ask(2), shop.clone(), true).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition, "{refused}");
+    // nor the other way round
+    world.fake.change(&shop, |held| held.spec.labels.clear());
+    world.fake.let_go_on(false);
+    let (hub, of) = (world.hub.clone(), shop.clone());
+    let call = ask(3);
+    let trashes = tokio::spawn(async move { hub.set_trashed(call, of, true).await.map(drop) });
+    settle().await;
+    trashes.abort();
+    settle().await;
+    let refused = at_once(world.hub.modify_volume(publish())).await;
+    assert!(matches!(refused, Err(HubError::Busy { .. })), "it goes on: {refused:?}");
+    world.fake.let_go_on(true);
+    world.hub.wait_idle().await;
+    let refused = world.hub.modify_volume(publish()).await;
+    assert!(matches!(refused, Err(HubError::NoVolume { .. })), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn projects_do_not_wait_for_a_node_that_hangs() {
+    let world = World::new();
+    let shop = world.workspace("shop").await;
+    world.fake.hang(true);
+    let called = VolumeFilter { ids: [shop.clone()].into(), ..VolumeFilter::default() };
+    for refused in [
+        at_once(world.hub.list()).await.map(drop),
+        at_once(world.hub.find(&called)).await.map(drop),
+        at_once(world.hub.status(&shop)).await.map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        assert_eq!(refused.to_string(), "it does not answer within 10 s");
+    }
 }
 
 impl Hub {

@@ -172,3 +172,20 @@ async fn another_quota_is_another_request_although_the_volume_has_that_quota_now
         assert_eq!(again.id, made.id, "whoever has forgotten refuses nobody");
     }
 }
+
+#[tokio::test]
+async fn whether_a_repetition_is_another_request_is_not_guessed_while_another_holds_the_store() {
+    let world = World::new();
+    let wanted = CreateVolume { quota: QuotaRange::exact(Some(5 << 20)), ..world.wanted("pvc-1") };
+    let (made, _) = world.hub.create_volume(wanted.clone()).await.unwrap();
+    let other = CreateVolume { quota: QuotaRange::exact(Some(9 << 20)), ..wanted.clone() };
+    world.fake.let_another_hold(true);
+    for wanted in [&wanted, &other] {
+        let unknown = world.hub.create_volume(wanted.clone()).await;
+        assert_eq!(kind(unknown), ErrorKind::Precondition);
+    }
+    world.fake.let_another_hold(false);
+    let refused = world.hub.create_volume(other).await;
+    assert!(matches!(refused, Err(HubError::OtherRequest)), "{refused:?}");
+    assert_eq!(world.hub.create_volume(wanted).await.unwrap().0.id, made.id);
+}

@@ -309,3 +309,29 @@ async fn a_volume_that_is_being_snapshotted_is_kept_from_other_calls() {
     first.await.unwrap().unwrap();
     world.snapshot(&a, "t").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_nobody_from_the_volumes_of_a_snapshot() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.hang_store(true);
+    let take = || {
+        let (hub, wanted) = (world.hub.clone(), world.snapshots_of(&[&volume], "s"));
+        tokio::spawn(async move { hub.snapshot(wanted).await })
+    };
+    let first = take();
+    settle().await;
+    assert!(!first.is_finished());
+    let refused = at_once(world.hub.snapshot(world.snapshots_of(&[&volume], "s"))).await;
+    assert!(matches!(refused, Err(HubError::Busy { .. })), "of one name there is one: {refused:?}");
+    let larger = ModifyVolume {
+        volume: volume.clone(),
+        operation: world.operation(),
+        quota_bytes: Some(Some(9 << 20)),
+        labels: None,
+        parameters: BTreeMap::new(),
+    };
+    at_once(world.hub.modify_volume(larger)).await.unwrap();
+    world.fake.hang_store(false);
+    assert_eq!(first.await.unwrap().unwrap()[0].id.volume, volume);
+}

@@ -372,9 +372,10 @@ fn a_new_volume_gets_what_is_required_or_its_sources_quota_or_the_limit() {
 fn a_quota_that_no_volume_can_have_is_refused() {
     let law = |bytes: u64| format!("refused: a quota is 1 MiB to 1 EiB, found {bytes} bytes");
     for bytes in [0, MIB - 1, (1 << 60) + 1] {
-        assert_eq!(quota_of(Some(bytes), None, None), law(bytes));
-        assert_eq!(quota_of(None, Some(bytes), None), law(bytes));
+        assert_eq!(quota_of(Some(bytes), Some(bytes), None), law(bytes));
     }
+    assert_eq!(quota_of(Some((1 << 60) + 1), None, None), law((1 << 60) + 1));
+    assert_eq!(quota_of(None, Some(MIB - 1), None), law(MIB - 1));
     for bytes in [MIB, 1 << 60] {
         assert_eq!(quota_of(Some(bytes), None, None), bytes.to_string());
     }
@@ -382,6 +383,49 @@ fn a_quota_that_no_volume_can_have_is_refused() {
         quota_of(Some(3 * MIB), Some(2 * MIB), None),
         "refused: a quota of at least 3145728 bytes is more than the limit of 2097152 bytes"
     );
+}
+
+#[test]
+fn of_a_range_that_reaches_further_than_quotas_do_a_volume_gets_one_that_it_can_have() {
+    let (mib, eib) = (MIB.to_string(), (1_u64 << 60).to_string());
+    assert_eq!(quota_of(Some(1), Some(1 << 30), None), mib);
+    assert_eq!(quota_of(Some(0), None, None), mib);
+    assert_eq!(quota_of(None, Some(1 << 61), None), eib);
+    assert_eq!(quota_of(Some(1 << 60), Some(u64::MAX), None), eib);
+}
+
+#[test]
+fn a_clone_that_its_node_has_no_room_for_is_not_made() {
+    let mut view = with([("src", alone("src"))]);
+    view.snapshots.insert("src@abcdefghij23".parse().unwrap(), named("s"));
+    let sized = |source: &VolumeSource, bytes: u64| CreateVolume {
+        quota: QuotaRange { required_bytes: Some(bytes), limit_bytes: None },
+        ..from(source.clone())
+    };
+    let sources = [
+        (VolumeSource::Volume(id("src")), 2 * MIB),
+        (VolumeSource::Snapshot("src@abcdefghij23".parse().unwrap()), 3 * MIB),
+    ];
+    for (source, shared) in sources {
+        let fits = (20 << 30) + shared;
+        assert!(planned(&view, &sized(&source, fits)).starts_with("make on a of src"));
+        let refused = planned(&view, &sized(&source, fits + 1));
+        assert_eq!(
+            refused,
+            "Exhausted: failed to place the volume: it needs 21474836481 bytes beside what it shares with its source, \
+             and node a has 21474836480 bytes free"
+        );
+        let mut unsaid = view.clone();
+        unsaid.nodes[1].free_bytes = None;
+        assert_eq!(
+            planned(&unsaid, &sized(&source, fits)),
+            "Unavailable: failed to place the volume: node a does not say what room it has"
+        );
+        assert!(
+            planned(&unsaid, &from(source)).starts_with("make on a of src"),
+            "it grows to no size"
+        );
+    }
 }
 
 #[test]
