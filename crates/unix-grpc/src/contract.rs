@@ -124,6 +124,63 @@ pub fn complaints(package: &str, file: &FileDescriptorProto) -> Vec<String> {
     lint.complaints
 }
 
+/// What a call can end with.
+const CODES: [&str; 12] = [
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "DATA_LOSS",
+    "INTERNAL",
+];
+
+/// What is wrong with what the calls say of their codes. The last paragraph of each is
+/// `Codes: <CODE>, <when>; <CODE>, <when>.`, and what carries an operation id, in a request that `has_id`, says when it
+/// is ABORTED.
+#[must_use]
+pub fn unsaid_codes(
+    file: &FileDescriptorProto,
+    has_id: impl Fn(&DescriptorProto) -> bool,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (service, at) in file.service.iter().zip(0..) {
+        for (rpc, method) in service.method.iter().zip(0..) {
+            let (name, path) = (rpc.name(), [6, at, 2, method]);
+            let mut locations = file.source_code_info.iter().flat_map(|source| &source.location);
+            let comment = locations.find(|location| location.path == path);
+            let comment = comment.map(|location| location.leading_comments()).unwrap_or_default();
+            let comment = comment.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+            let codes = comment.rsplit("\n\n").next().and_then(|last| last.strip_prefix("Codes: "));
+            let Some(codes) = codes.and_then(|codes| codes.trim_end().strip_suffix('.')) else {
+                complaints.push(format!("{name} does not say its codes"));
+                continue;
+            };
+            let codes = codes.replace('\n', " ");
+            let said: Vec<(&str, &str)> =
+                codes.split("; ").map(|one| one.split_once(", ").unwrap_or((one, ""))).collect();
+            for (code, when) in &said {
+                if !CODES.contains(code) || when.is_empty() {
+                    complaints.push(format!("{name} does not say when it is {code}"));
+                }
+            }
+            let is_request = |message: &&DescriptorProto| {
+                rpc.input_type().ends_with(&format!(".{}", message.name()))
+            };
+            let request = file.message_type.iter().find(is_request);
+            if request.is_some_and(&has_id) && said.iter().all(|(code, _)| *code != "ABORTED") {
+                complaints.push(format!("{name} does not say when it is ABORTED"));
+            }
+        }
+    }
+    complaints
+}
+
 struct Lint<'a> {
     file: &'a FileDescriptorProto,
     complaints: Vec<String>,

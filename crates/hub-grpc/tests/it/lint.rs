@@ -1,26 +1,11 @@
 //! How the wire is written.
 
-use cove_unix_grpc::contract::complaints;
+use cove_unix_grpc::contract::{self, complaints};
 use prost_types::FileDescriptorProto;
 
 use crate::descriptors::{FILES, file, hub};
 
 const PACKAGE: &str = "cove.hub.v1";
-
-/// What a call can end with.
-const CODES: [&str; 11] = [
-    "INVALID_ARGUMENT",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "RESOURCE_EXHAUSTED",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "INTERNAL",
-];
 
 #[test]
 fn the_wire_is_written_as_all_are() {
@@ -31,40 +16,11 @@ fn the_wire_is_written_as_all_are() {
     }
 }
 
-/// What is wrong with what the calls say of their codes. The last paragraph of each is
-/// `Codes: <CODE>, <when>; <CODE>, <when>.`, and what carries an operation id says when it is ABORTED.
+/// What is wrong with what the calls say of their codes.
 fn unsaid_codes(file: &FileDescriptorProto) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (service, at) in file.service.iter().zip(0..) {
-        for (rpc, method) in service.method.iter().zip(0..) {
-            let (name, path) = (rpc.name(), [6, at, 2, method]);
-            let mut locations = file.source_code_info.iter().flat_map(|source| &source.location);
-            let comment = locations.find(|location| location.path == path);
-            let comment = comment.map(|location| location.leading_comments()).unwrap_or_default();
-            let comment = comment.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-            let codes = comment.rsplit("\n\n").next().and_then(|last| last.strip_prefix("Codes: "));
-            let Some(codes) = codes.and_then(|codes| codes.trim_end().strip_suffix('.')) else {
-                complaints.push(format!("{name} does not say its codes"));
-                continue;
-            };
-            let codes = codes.replace('\n', " ");
-            let said: Vec<(&str, &str)> =
-                codes.split("; ").map(|one| one.split_once(", ").unwrap_or((one, ""))).collect();
-            for (code, when) in &said {
-                if !CODES.contains(code) || when.is_empty() {
-                    complaints.push(format!("{name} does not say when it is {code}"));
-                }
-            }
-            let is_request = |name: &&str| rpc.input_type().ends_with(&format!(".{name}"));
-            let request = file.message_type.iter().find(|message| is_request(&message.name()));
-            let has_id = request
-                .is_some_and(|request| request.field.iter().any(|field| field.name() == "op_id"));
-            if has_id && said.iter().all(|(code, _)| *code != "ABORTED") {
-                complaints.push(format!("{name} does not say when it is ABORTED"));
-            }
-        }
-    }
-    complaints
+    contract::unsaid_codes(file, |request| {
+        request.field.iter().any(|field| field.name() == "op_id")
+    })
 }
 
 #[test]
