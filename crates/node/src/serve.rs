@@ -611,7 +611,14 @@ impl Volumes for Node {
             // what was written since the last look is not lost with the copy
             self.look_at(&volume).await?;
         }
-        let asked = self.change(call, &volume, Work::SetTrashed { trashed }).await?;
+        let turn = volume.turn().await;
+        if trashed {
+            // what was to be saved first may have waited for long, and somebody have mounted it meanwhile
+            self.refuse_mounted(&volume, &call).await?;
+        }
+        let (inner, of) = (Arc::clone(&self.inner), Arc::clone(&volume));
+        let work = Work::SetTrashed { trashed };
+        let asked = blocking(move || capture::change(&inner, &of, &call, work, turn)).await?;
         end(&self.inner, asked).await?;
         self.status_of(volume).await
     }

@@ -97,9 +97,14 @@ pub(crate) fn restore(
     };
     let pending = pending_of(call, &volume.id, work);
     let row = pending_row(inner, &pending)?;
-    if let Err(error) = inner.wait(inner.database.insert_pending(&row)) {
+    // once more: from the row on the swap is not refused
+    let written = refuse_mounted(inner, volume, restore).and_then(|()| {
+        let written = inner.wait(inner.database.insert_pending(&row));
+        written.map_err(not_written("failed to write down what is to be restored"))
+    });
+    if let Err(error) = written {
         inner.pool.delete(&incoming).map_err(pool_failed("failed to clear what was built"))?;
-        return Err(not_written("failed to write down what is to be restored")(error));
+        return Err(error);
     }
     finish_here(inner, volume, pending).map(Asked::Pending)
 }
@@ -188,12 +193,17 @@ fn refuse_small(volume: &Volume, entry: &EntryId) -> Result<(), VolumeError> {
 /// Refuses what would not come with a swap of the whole, unless it is forced: what is mounted of the live subvolume
 /// stays on what is swapped out, and subvolumes that are nested in it go with that.
 fn refuse_swap(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
+    refuse_mounted(inner, volume, restore)?;
+    if restore.force { Ok(()) } else { refuse_nested(inner, volume) }
+}
+
+/// Refuses while something of the volume is mounted by itself, unless the restore is forced.
+fn refuse_mounted(inner: &Inner, volume: &Volume, restore: &Restore) -> Result<(), VolumeError> {
     if restore.force {
         return Ok(());
     }
     let (but, or) = (", which would stay on the state before", ", or restore with --force");
-    refuse_mounts(&*inner.pool, &volume.id, but, or)?;
-    refuse_nested(inner, volume)
+    refuse_mounts(&*inner.pool, &volume.id, but, or)
 }
 
 /// Refuses while another subvolume is nested in the files: what is in there is in no entry, and would go with what is

@@ -440,6 +440,40 @@ async fn what_is_mounted_is_neither_deleted_nor_trashed_nor_restored() {
     home.down().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_while_its_project_waits_to_go_to_the_trash_stays() {
+    if !crate::world::is_root("what_is_mounted_while_its_project_waits_to_go_to_the_trash_stays") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, true);
+    home.up().await;
+    let volume = home.create("shop").await;
+    let target = tempfile::tempdir().unwrap();
+    store.fail_when(|request| request.is_write().then_some(Fault::BeforeEffect));
+    home.write(&volume, "file", "text").await;
+    drop(home.capture_or_not(&home.call(u32::MAX), &volume).await.unwrap());
+    let (node, call) = (home.node(), home.call(u32::MAX));
+    let mut trashing = Box::pin(node.set_trashed(call.clone(), volume.clone(), true));
+    let brief = std::time::Duration::from_millis(500);
+    tokio::time::timeout(brief, &mut trashing).await.expect_err("it waits until that is saved");
+    rustix::mount::mount_bind(home.files(&volume).await, target.path()).unwrap();
+    store.heal();
+    let refused = tokio::time::timeout(crate::world::DEADLINE, trashing).await.unwrap();
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(refused.to_string().contains(target.path().to_str().unwrap()), "{refused}");
+    assert_eq!(node.status(&volume).await.unwrap().trashed_at, None);
+    rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+    // nothing was done under that operation
+    let trashed = node.set_trashed(call.clone(), volume.clone(), true).await.unwrap();
+    assert!(trashed.trashed_at.is_some());
+    rustix::mount::mount_bind(home.files(&volume).await, target.path()).unwrap();
+    node.set_trashed(call, volume.clone(), true).await.expect("a repetition finds it done");
+    rustix::mount::unmount(target.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+    home.down().await;
+}
+
 /// Each time the process ends at another point of saving: before the head, after it, and after what is in it.
 async fn a_volume_that_is_deleted_before_it_is_saved_is_gone_after_a_restart(is_real: bool) {
     let store = memory();
