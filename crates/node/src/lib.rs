@@ -15,6 +15,7 @@ mod capture;
 mod claim;
 mod ending_store;
 mod files;
+mod in_making;
 mod in_use;
 mod node;
 mod recover;

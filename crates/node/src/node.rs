@@ -33,6 +33,7 @@ use crate::capture;
 use crate::claim::{Holding, SignsOfLife, claim_store};
 use crate::ending_store::EndingStore;
 use crate::files::Flushes;
+use crate::in_making::InMaking;
 use crate::node::evict::make_room;
 pub(crate) use crate::node::evict::make_room_in;
 use crate::node::hold::{Hold, claim_within, renew_in_turn};
@@ -100,6 +101,8 @@ pub(crate) struct Inner {
     pub pool_fault_since: std::sync::Mutex<Option<jiff::Timestamp>>,
     /// The flushes of files that are put.
     pub flushes: Flushes,
+    /// What calls are making that no volume knows of yet.
+    pub in_making: Arc<InMaking>,
     pub stopping: AtomicBool,
     /// Permits for calls that may wait for the store on a thread.
     pub asking: Arc<Semaphore>,
@@ -252,6 +255,7 @@ impl Node {
             unread: std::sync::Mutex::default(),
             pool_fault_since: std::sync::Mutex::default(),
             flushes: Flushes::default(),
+            in_making: Arc::default(),
             stopping: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING_MAX as usize)),
             saving: Arc::new(Semaphore::new(SAVING_MAX as usize)),

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::capture::{Asked, ForkSource};
 use crate::claim::Holding;
 use crate::files::Place;
+use crate::in_making::Thing;
 use crate::in_use::refuse_mounts;
 use crate::node::{Inner, Node, ask, refresh};
 use crate::save::{SaveError, bring_older};
@@ -83,9 +84,16 @@ async fn found(
     }
     let inner = Arc::clone(inner);
     blocking(move || {
-        let volumes =
-            volumes.iter().map(|volume| status(&inner, volume)).collect::<Result<Vec<_>, _>>()?;
-        Ok(FoundLost { volumes, lost, rebuilt })
+        let mut found = Vec::new();
+        for volume in &volumes {
+            match status(&inner, volume) {
+                Ok(status) => found.push(status),
+                // what was to be deleted is
+                Err(VolumeError::NotHere { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(FoundLost { volumes: found, lost, rebuilt })
     })
     .await
 }
@@ -139,7 +147,17 @@ impl Node {
         if volume.state().fenced { Err(VolumeError::HeldByAnother) } else { Ok(()) }
     }
 
+    /// Refuses to say anything of a volume whose head could not be read here and has not come from the store again
+    /// yet: it is there, and little is known of it.
+    fn refuse_unread(&self, id: &VolumeId) -> Result<(), VolumeError> {
+        if !self.inner.unread().contains(id) {
+            return Ok(());
+        }
+        self.refuse_foreign().and(Err(not_read(id, "")))
+    }
+
     fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
+        self.refuse_unread(id)?;
         self.inner.get_volume(id).or_else(|error| match error {
             VolumeError::NotHere { .. } => self.refuse_foreign().and(Err(error)),
             _ => Err(error),
@@ -315,9 +333,14 @@ impl Node {
         let (inner, of, asked, wanted) =
             (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
         let prepared = self.asking(move || prepare(&inner, &of, &asked, &wanted)).await?;
+        let making = self.inner.in_making.begin([Thing::Operation(call.operation)]).await;
         let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || carry_out(&inner, &volume, &call, &restore, prepared, turn)).await
+        blocking(move || {
+            let _making = making;
+            carry_out(&inner, &volume, &call, &restore, prepared, turn)
+        })
+        .await
     }
 
     /// The entry that holds the state before a restore, which is under way or has ended; none where it is in a list
@@ -390,6 +413,16 @@ impl Node {
     }
 }
 
+/// What is told while it is not known again what a volume is.
+fn not_read(id: &VolumeId, so: &str) -> VolumeError {
+    VolumeError::Refused {
+        kind: ErrorKind::Unavailable,
+        what: format!(
+            "what this machine remembers of volume {id} is damaged and not read from the store again yet{so}"
+        ),
+    }
+}
+
 fn find_view(volume: &Volume, id: &EntryId) -> Result<EntryView, VolumeError> {
     let views = volume.state().entries();
     views.into_iter().find(|view| view.record.id == *id).ok_or(VolumeError::NoEntry { entry: *id })
@@ -411,9 +444,12 @@ impl Volumes for Node {
         source: Source,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
         self.refuse_foreign()?;
+        self.refuse_unread(&new.volume)?;
         let inner = Arc::clone(&self.inner);
+        let things = [Thing::Operation(call.operation), Thing::Volume(new.volume.clone())];
+        let making = inner.in_making.begin(things).await;
         blocking(move || {
-            let (volume, asked) = capture::create(&inner, &call, new, source)?;
+            let (volume, asked) = capture::create(&inner, &call, new, source, making)?;
             let remarks = match volume.state().queue.front().map(|pending| pending.work.clone()) {
                 Some(Work::Create { remarks, .. }) => remarks,
                 _ => Vec::new(),
@@ -452,10 +488,13 @@ impl Volumes for Node {
                         .await?
                 }
             };
-            let turn = volume.turn().await;
+            let made = targets.iter().map(|new| Thing::Volume(new.volume.clone()));
+            let things = made.chain([Thing::Operation(call.operation)]);
+            let making = inner.in_making.begin(things).await;
+            let turns = (making, volume.turn().await);
             let (inner, targets) = (Arc::clone(&inner), targets.clone());
             asked = blocking(move || {
-                capture::fork(&inner, &volume, &call, &moment, &targets, from, turn)
+                capture::fork(&inner, &volume, &call, &moment, &targets, from, turns)
             })
             .await?;
         }
@@ -624,6 +663,7 @@ impl Volumes for Node {
     }
 
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {
+        self.refuse_unread(&volume)?;
         let inner = Arc::clone(&self.inner);
         let Some(volume) = inner.find_volume(&volume) else {
             // one of which nothing is left
@@ -652,6 +692,7 @@ impl Volumes for Node {
         volume: VolumeId,
         entry: EntryId,
     ) -> Result<(), VolumeError> {
+        self.refuse_unread(&volume)?;
         let Some(volume) = self.inner.find_volume(&volume) else { return self.refuse_foreign() };
         self.refuse_lost(&volume)?;
         match self.known_entry(&volume, &entry).await {
@@ -764,9 +805,24 @@ impl Volumes for Node {
     }
 
     async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
+        // before the look: one that comes back meanwhile is found
+        let unread = self.inner.unread().clone();
         let found = self.statuses(Some(wanted.clone())).await?;
-        if !wanted.ids.iter().all(|id| found.iter().any(|status| status.volume == *id)) {
+        let is_found = |id: &&VolumeId| found.iter().any(|status| status.volume == **id);
+        if !wanted.ids.iter().all(|id| is_found(&id)) {
             self.refuse_foreign()?;
+        }
+        if let Some(id) = wanted.ids.iter().find(|id| unread.contains(*id) && !is_found(id)) {
+            return Err(not_read(id, ""));
+        }
+        let is_called = |status: &VolumeStatus, name: &String| {
+            status.spec.name.as_ref().is_some_and(|own| own.as_str() == name)
+                || status.document.slug.as_str() == name
+                || status.volume.as_str() == name
+        };
+        let is_free = |name: &&String| !found.iter().any(|status| is_called(status, name));
+        if let (Some(id), Some(name)) = (unread.iter().min(), wanted.names.iter().find(is_free)) {
+            return Err(not_read(id, &format!(": it may be the one called {name}")));
         }
         Ok(found)
     }
@@ -783,6 +839,8 @@ impl Volumes for Node {
     }
 
     async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
+        // before the look: one that comes back meanwhile is looked into
+        let unread = self.inner.unread().clone();
         let asked = self.inner.all_volumes().into_iter().map(|volume| async move {
             self.all_entries(&volume).await?;
             let entries = volume.state().entries_asked_for(message);
@@ -795,7 +853,12 @@ impl Volumes for Node {
             let (volume, entries) = answer?;
             found.extend(entries.into_iter().map(|entry| (volume.id.clone(), entry)));
         }
-        Ok(found)
+        match unread.iter().min() {
+            Some(id) if found.is_empty() => {
+                Err(not_read(id, ": it may have the snapshot that is looked for"))
+            }
+            _ => Ok(found),
+        }
     }
 
     async fn diff(

@@ -15,6 +15,7 @@ use crate::capture::{
     Asked, OWNER, asked, ended_here, finish_here, generation_at, not_written, path_failed,
     pending_of, pending_row, pool_failed, unlawful,
 };
+use crate::in_making::Making;
 use crate::node::Inner;
 use crate::volume::Volume;
 use crate::work::{Pending, Work};
@@ -22,12 +23,14 @@ use crate::work::{Pending, Work};
 /// What one archive may bring: as many files and bytes as a large workspace has, sparse ones included.
 pub(crate) const LIMITS: Limits = Limits { entries: 20_000_000, bytes: 1 << 60, depth: 255 };
 
-/// Builds a new volume beside the others and moves it to its place.
+/// Builds a new volume beside the others and moves it to its place. The volume and the operation are this call's to
+/// make: the same call that comes meanwhile waits, and finds what this one did.
 pub(crate) fn create(
     inner: &Arc<Inner>,
     call: &Call,
     new: NewVolume,
     source: Source,
+    _making: Making,
 ) -> Result<(Arc<Volume>, Asked), VolumeError> {
     let id = &new.volume;
     if let Some(volume) = inner.find_volume(id) {

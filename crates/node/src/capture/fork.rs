@@ -16,6 +16,7 @@ use crate::capture::{
     Asked, asked, finish_here, generation_at, not_written, pending_of, pending_row, pool_failed,
     refuse_trashed, unlawful,
 };
+use crate::in_making::Making;
 use crate::node::Inner;
 use crate::volume::{Turn, Volume};
 use crate::work::{Pending, Work};
@@ -43,7 +44,8 @@ pub(crate) fn prepare_fork(
     }
 }
 
-/// Makes forks: their subvolumes now, their heads when the source is saved.
+/// Makes forks: their subvolumes now, their heads when the source is saved. The operation and the targets are this
+/// call's to make.
 pub(crate) fn fork(
     inner: &Arc<Inner>,
     volume: &Arc<Volume>,
@@ -51,7 +53,7 @@ pub(crate) fn fork(
     moment: &Moment,
     targets: &[NewVolume],
     source: Source,
-    _turn: Turn,
+    (_making, _turn): (Making, Turn),
 ) -> Result<Asked, VolumeError> {
     // the same call may have come twice
     if let asked @ (Asked::Pending(_) | Asked::Ended(_)) = asked(inner, volume, call)? {

@@ -4,6 +4,7 @@
 
 mod acts;
 mod archives;
+mod at_once;
 mod away;
 mod come_back;
 mod deleting;

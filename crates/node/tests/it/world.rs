@@ -269,9 +269,18 @@ impl World {
         call: &Call,
         volume: &VolumeId,
     ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
+        self.create_from(call, volume, Source::Empty).await
+    }
+
+    pub(crate) async fn create_from(
+        &self,
+        call: &Call,
+        volume: &VolumeId,
+        source: Source,
+    ) -> Result<Captured<(VolumeStatus, Vec<String>)>, VolumeError> {
         let document = document(&call.operation, 0, None);
         let new = NewVolume { volume: volume.clone(), document, spec: VolumeSpec::default() };
-        self.node.create(call.clone(), new, Source::Empty).await
+        self.node.create(call.clone(), new, source).await
     }
 
     pub(crate) async fn snapshot_as(
