@@ -113,7 +113,8 @@ pub(crate) fn not_written(what: &'static str) -> impl FnOnce(DatabaseError) -> V
 /// # Errors
 ///
 /// Something else was asked for under its id, or its [twin](OperationId::twin), of whichever volume
-/// (`OtherRequest`); it ended with a failure, which is told again; the database.
+/// (`OtherRequest`); it ended with a failure, which is told again; how it ended cannot be read (`Corrupt`), which says
+/// nothing of whether it took effect; the database.
 pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, VolumeError> {
     let (database, operation) = (&inner.database, &call.operation);
     let found = inner.wait(async {
@@ -134,7 +135,14 @@ pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, Vo
         return Err(VolumeError::OtherRequest);
     }
     let Some(row) = result else { return Ok(None) };
-    ended(serde_json::from_str(&row.result).unwrap_or_default()).map(Some)
+    let end = serde_json::from_str(&row.result).map_err(|error| VolumeError::Refused {
+        kind: ErrorKind::Corrupt,
+        what: format!(
+            "how operation {operation} of volume {} ended is written down on this node and cannot be read: {error}",
+            row.volume
+        ),
+    })?;
+    ended(end).map(Some)
 }
 
 /// An end, for a call that comes again: one that failed fails as the first time.

@@ -140,7 +140,7 @@ pub(crate) fn finish_deleted(
         heads: left.iter().map(|known| head_row(inner, known)).collect::<Result<_, _>>()?,
         heads_gone: if left.is_some() { Vec::new() } else { vec![volume.id.clone()] },
         copies_gone: vec![volume.id.clone()],
-        results: vec![result_row(inner, pending, seq, &ended)],
+        results: vec![result_row(inner, pending, seq, &ended)?],
         ..Finished::default()
     };
     inner

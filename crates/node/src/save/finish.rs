@@ -19,15 +19,24 @@ use crate::work::{Pending, Work};
 /// How much of why work failed stands in the head, in bytes.
 const FAILURE_BYTES: usize = 190;
 
-pub(crate) fn result_row(inner: &Inner, pending: &Pending, seq: u32, ended: &Ended) -> ResultRow {
-    ResultRow {
+pub(crate) fn result_row(
+    inner: &Inner,
+    pending: &Pending,
+    seq: u32,
+    ended: &Ended,
+) -> Result<ResultRow, SaveError> {
+    let result = serde_json::to_string(ended).map_err(|error| SaveError::Later {
+        kind: ErrorKind::Internal,
+        what: format!("failed to write down how it ended: {error}"),
+    })?;
+    Ok(ResultRow {
         operation: pending.operation,
         volume: pending.volume.clone(),
         request: pending.request.to_vec(),
-        result: serde_json::to_string(ended).unwrap_or_default(),
+        result,
         seq,
         at_us: inner.now_us(),
-    }
+    })
 }
 
 /// Writes down, in one transaction, that work is saved, and lets go of the snapshot before.
@@ -95,7 +104,7 @@ pub(crate) fn finish(
         }
     }
     if !matches!(pending.work, Work::Background) {
-        finished.results.push(result_row(inner, pending, known.head.seq, &ended));
+        finished.results.push(result_row(inner, pending, known.head.seq, &ended)?);
     }
     inner
         .wait(inner.database.finish(&finished))
@@ -241,7 +250,7 @@ fn record_failed_create(
         .map_err(|error| SaveError::later("failed to take a new volume away", &error))?;
     let finished = Finished {
         operations: vec![pending.operation],
-        results: vec![result_row(inner, pending, 0, ended)],
+        results: vec![result_row(inner, pending, 0, ended)?],
         ..Finished::default()
     };
     inner

@@ -144,7 +144,7 @@ pub(crate) fn fork(
             capture_now(inner, &fork);
         }
     }
-    finished.results.push(result_row(inner, pending, known.head.seq, &Ended::default()));
+    finished.results.push(result_row(inner, pending, known.head.seq, &Ended::default())?);
     inner
         .wait(inner.database.finish(&finished))
         .map_err(|error| SaveError::later("failed to write down a fork", &error))?;

@@ -1,9 +1,12 @@
-//! A change that took effect in the store without an answer, and what comes before it is asked for again.
+//! A change that took effect without an answer that anybody has, and what comes before it is asked for again.
 
+use cove_content::volumes::Volumes;
+use cove_database::Finished;
 use cove_objects::{Fault, Request};
+use cove_types::{Classify, ErrorKind};
 
 use crate::home::{Home, head_key, on_both_pools};
-use crate::world::{memory, until};
+use crate::world::{World, is_root, memory, until};
 
 on_both_pools!(a_copy_that_saves_on_a_lost_answer_keeps_nobody_waiting_and_loses_nothing);
 
@@ -53,4 +56,27 @@ async fn a_copy_that_saves_on_a_lost_answer_keeps_nobody_waiting_and_loses_nothi
     }
     a.assert_whole(&volume).await;
     a.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_written_down_and_cannot_be_read_is_not_told_as_success() {
+    if !is_root("an_end_that_is_written_down_and_cannot_be_read…") {
+        return;
+    }
+    let world = World::fake("a", &memory()).await;
+    let volume = world.create().await;
+    let call = world.call();
+    world.snapshot_as(&call, &volume).await.unwrap().saved.await.unwrap();
+    let database = world.database().await;
+    let mut row = database.find_result(&call.operation).await.unwrap().unwrap();
+    // as a newer version writes it, which has failed in a way that this one does not know
+    row.result = r#"{"failure":["of_a_newer_version","it did not take effect"]}"#.into();
+    database.delete_results(row.at_us + 1).await.unwrap();
+    database.finish(&Finished { results: vec![row], ..Finished::default() }).await.unwrap();
+    let told = world.snapshot_as(&call, &volume).await.err().unwrap();
+    assert_eq!(told.kind(), ErrorKind::Corrupt, "{told}");
+    assert!(told.to_string().contains(&call.operation.to_string()), "{told}");
+    assert_eq!(world.node.entries(&volume).await.unwrap().len(), 1);
+    world.snapshot(&volume).await;
+    world.node.stop().await;
 }
