@@ -163,6 +163,27 @@ impl Work {
         }
     }
 
+    /// Whether it changes no more of its volume than the head: the files are as captured as they were before it. A
+    /// fork of now has a snapshot of its own, and of what is deleted there are no files.
+    #[must_use]
+    pub fn is_of_head_alone(&self) -> bool {
+        match self {
+            Self::EditEntry { .. }
+            | Self::Describe { .. }
+            | Self::Specify { .. }
+            | Self::RemoveEntry { .. }
+            | Self::SetTrashed { .. } => true,
+            Self::Fork { entry, .. } => entry.is_some(),
+            Self::Create { .. }
+            | Self::Background
+            | Self::Snapshot { .. }
+            | Self::Delete
+            | Self::Restore { .. }
+            | Self::RestorePaths { .. }
+            | Self::Rescue { .. } => false,
+        }
+    }
+
     /// The word for it in the head and the log.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -12,7 +12,6 @@ use crate::node::Inner;
 use crate::save::{Cause, is_head_lost};
 use crate::serve::pool::PoolFault;
 use crate::volume::{Known, State, Trouble, Volume};
-use crate::work::Work;
 
 /// Where more is to be read of what is lost.
 const LOST_HINT: &str = "the log in Cove's home says which operation it was";
@@ -116,15 +115,7 @@ fn problem(what: String, since: Timestamp, who: &str, hint: Option<&str>) -> wir
 /// it is that state, none when it is not known.
 fn unsaved_bytes(state: &State) -> Option<u64> {
     let head = state.known.as_ref().map(|known| &known.head)?;
-    let captured = state.queue.iter().rfind(|pending| {
-        !matches!(
-            pending.work,
-            Work::EditEntry { .. }
-                | Work::Fork { .. }
-                | Work::Describe { .. }
-                | Work::Specify { .. }
-        )
-    });
+    let captured = state.queue.iter().rfind(|pending| !pending.work.is_of_head_alone());
     if let Some(captured) = captured {
         // a change without bytes, of a name or a mode, is one nevertheless
         let (_, bytes) = state.measured.filter(|(of, _)| *of == captured.operation)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cove_content::volumes::{Moment, Progress, Volumes};
+use cove_content::volumes::{FileEdit, Moment, Progress, Volumes};
 use cove_objects::Store;
 use cove_testkit::proof::figure;
 use cove_testkit::trees::describe;
@@ -247,5 +247,61 @@ async fn the_older_entries_of_several_volumes_are_asked_for_at_once() {
     .await;
     drop(opened);
     assert!(looking.await.unwrap().unwrap().is_empty());
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_volume_is_called_saved_while_a_change_of_its_head_alone_waits() {
+    if !is_root("a_saved_volume_is_called_saved_while_a_change_of_its_head_alone_waits") {
+        return;
+    }
+    for kind in ["remove_entry", "set_trashed"] {
+        let store = memory();
+        let world = World::fake("a", &store).await;
+        let volume = world.create().await;
+        let entry = world.snapshot(&volume).await;
+        let saved = world.node.status(&volume).await.unwrap();
+        assert_eq!((saved.durability, saved.unsaved_bytes), (Durability::Saved, Some(0)));
+        store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+        let (node, call, of) = (world.node.clone(), world.call(), volume.clone());
+        let waiting = tokio::spawn(async move {
+            match kind {
+                "remove_entry" => node.remove_entry(call, of, entry).await,
+                _ => node.set_trashed(call, of, true).await.map(drop),
+            }
+        });
+        let database = world.database().await;
+        until("it is captured", || async {
+            let pending = database.pending().await.unwrap();
+            let is_there = pending.iter().any(|row| row.kind == kind);
+            is_there.then_some(()).ok_or(format!("{pending:?}"))
+        })
+        .await;
+        let waits = world.node.status(&volume).await.unwrap();
+        assert_eq!((waits.durability, waits.unsaved_bytes), (Durability::Saved, Some(0)), "{kind}");
+        store.heal();
+        waiting.await.unwrap().unwrap();
+        world.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fork_of_now_has_captured_is_not_called_saved_before_it_is() {
+    if !is_root("what_a_fork_of_now_has_captured_is_not_called_saved_before_it_is") {
+        return;
+    }
+    let store = memory();
+    let world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+    let directory = FileEdit::MakeDirectory(TreePath::from_bytes(b"made").unwrap());
+    world.node.edit(&volume, directory).await.unwrap();
+    let forked = world.fork_as(&world.call(), &volume, Moment::Now, 1).await.unwrap();
+    let status = world.node.status(&volume).await.unwrap();
+    assert_eq!((status.durability, status.unsaved_bytes), (Durability::OnThisNode, None));
+    store.heal();
+    forked.saved.await.unwrap();
+    let status = world.node.status(&volume).await.unwrap();
+    assert_eq!((status.durability, status.unsaved_bytes), (Durability::Saved, Some(0)));
     world.node.stop().await;
 }
