@@ -518,11 +518,10 @@ impl Volumes for Node {
         &self,
         call: Call,
         volume: VolumeId,
-        mut entry: NewEntry,
+        entry: NewEntry,
     ) -> Result<Captured<Snapshot>, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.live_volume(&volume)?);
         self.refuse_lost(&volume)?;
-        entry.keep = volume.state().keep(entry.keep);
         if entry.label.is_some() {
             self.all_entries(&volume).await?;
         }

@@ -10,7 +10,7 @@ use cove_content::entry::{ENTRIES_MAX, EntryRecord};
 use cove_content::head::{Head, HeadState, OlderEntries, OpResult, TransitionError};
 use cove_content::root::{NotCaptured, NotCapturedPath, Root};
 use cove_content::spec::VolumeSpec;
-use cove_content::volumes::{EntryView, VolumeError};
+use cove_content::volumes::{EntryView, NewEntry, VolumeError};
 use cove_database::{CopyRow, StoredRow};
 use cove_objects::Version;
 use cove_types::{
@@ -283,6 +283,15 @@ impl State {
     /// How many counted entries stay: what its own parameter says, else `unsaid`.
     pub fn keep(&self, unsaid: u32) -> u32 {
         self.spec().retention().unwrap_or(unsaid)
+    }
+
+    /// How many counted entries stay beside a new one, which says how many where the volume does not. A VolumeSnapshot
+    /// does not count, and what does gives way to none, whatever the volume says by now.
+    pub fn keep_beside(&self, new: &NewEntry) -> u32 {
+        match new.kind {
+            EntryKind::Csi => new.keep,
+            _ => self.keep(new.keep),
+        }
     }
 
     /// What is asked of it, with what waits to be saved.

@@ -111,7 +111,7 @@ impl Inner {
             message: Some(message_of(&wanted.name)),
             label: None,
             cause: taken.group,
-            // it counts itself not, and nothing of a timeline gives way to it
+            // it counts itself not, and nothing that counts gives way to it, whatever the volume's retention is
             keep: KEEP_MAX,
         };
         let mut calls: Vec<_> = taken

@@ -160,6 +160,32 @@ pub(crate) fn refuse_full(volume: &Volume, kind: EntryKind, keep: u32) -> Result
     }
 }
 
+/// The work of a call that names the present state, of which no snapshot is taken yet.
+///
+/// # Errors
+///
+/// The entry could not be saved.
+pub(crate) fn drafted(
+    inner: &Inner,
+    volume: &Volume,
+    call: &Call,
+    entry: &NewEntry,
+) -> Result<Pending, VolumeError> {
+    entry.check().map_err(unlawful)?;
+    refuse_trashed(volume)?;
+    let keep = volume.state().keep_beside(entry);
+    refuse_full(volume, entry.kind, keep)?;
+    if let Some(label) = &entry.label {
+        refuse_label(volume, label, None)?;
+    }
+    let id = EntryId::derive(&call.operation, "snapshot");
+    let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
+    record.message.clone_from(&entry.message);
+    record.label.clone_from(&entry.label);
+    record.quota_bytes = holding_quota(inner, volume);
+    Ok(pending_of(call, &volume.id, Work::Snapshot { entry: record, keep }))
+}
+
 /// Captures the present state as an entry.
 pub(crate) fn snapshot(
     inner: &Inner,
@@ -172,19 +198,7 @@ pub(crate) fn snapshot(
         Asked::New => {}
         asked => return Ok(asked),
     }
-    entry.check().map_err(unlawful)?;
-    refuse_trashed(volume)?;
-    refuse_full(volume, entry.kind, entry.keep)?;
-    if let Some(label) = &entry.label {
-        refuse_label(volume, label, None)?;
-    }
-    let id = EntryId::derive(&call.operation, "snapshot");
-    let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
-    record.message.clone_from(&entry.message);
-    record.label.clone_from(&entry.label);
-    record.quota_bytes = holding_quota(inner, volume);
-    let mut pending =
-        pending_of(call, &volume.id, Work::Snapshot { entry: record, keep: entry.keep });
+    let mut pending = drafted(inner, volume, call, entry)?;
     let _held = volume.hold([call.operation]);
     let frozen = freeze(inner, volume, &mut pending)?;
     if let Work::Snapshot { entry, .. } = &mut pending.work {

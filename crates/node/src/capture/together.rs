@@ -10,13 +10,10 @@ use std::sync::{Arc, PoisonError};
 use cove_btrfs::SubvolumePath;
 use cove_content::volumes::{Call, NewEntry, VolumeError};
 use cove_database::Finished;
-use cove_types::{Consistency, EntryId, ErrorKind};
+use cove_types::{Consistency, ErrorKind};
 
-use crate::capture::snapshot::{Frozen, draft, freeze, holding_quota, refuse_full, refuse_label};
-use crate::capture::{
-    Asked, asked, generation, hand_over, not_written, pending_of, pending_row, pool_failed,
-    refuse_trashed, unlawful,
-};
+use crate::capture::snapshot::{Frozen, drafted, freeze};
+use crate::capture::{Asked, asked, generation, hand_over, not_written, pending_row, pool_failed};
 use crate::in_use::writers;
 use crate::node::Inner;
 use crate::standstill::Standstill;
@@ -48,27 +45,13 @@ pub(crate) fn snapshot_together(
             Err(VolumeError::OtherRequest)
         };
     }
-    entry.check().map_err(unlawful)?;
-    let mut all = Vec::new();
-    for (volume, call) in volumes {
-        refuse_trashed(volume)?;
-        let keep = volume.state().keep(entry.keep);
-        refuse_full(volume, entry.kind, keep)?;
-        if let Some(label) = &entry.label {
-            refuse_label(volume, label, None)?;
-        }
-        let id = EntryId::derive(&call.operation, "snapshot");
-        let mut record = draft(inner, id, entry.kind, &entry.author, entry.cause.clone());
-        record.message.clone_from(&entry.message);
-        record.label.clone_from(&entry.label);
-        record.quota_bytes = holding_quota(inner, volume);
-        record.consistency = Consistency::Frozen;
-        let work = Work::Snapshot { entry: record, keep };
-        all.push(pending_of(call, &volume.id, work));
-    }
+    let drafts = volumes.iter().map(|(volume, call)| drafted(inner, volume, call, entry));
+    let mut all = drafts.collect::<Result<Vec<_>, _>>()?;
     let _held: Vec<_> =
         volumes.iter().map(|(volume, call)| volume.hold([call.operation])).collect();
-    let frozen = match freeze_all(inner, volumes, &mut all) {
+    let frozen = freeze_all(inner, volumes, &mut all);
+    let written = frozen.and_then(|frozen| write_all(inner, &all).map(|()| frozen));
+    let frozen = match written {
         Ok(frozen) => frozen,
         Err(error) => {
             // nothing is written down of them, and nobody else would let go of them before the next start
@@ -79,14 +62,18 @@ pub(crate) fn snapshot_together(
             return Err(error);
         }
     };
+    volumes.iter().zip(frozen).for_each(|((volume, _), frozen)| frozen.written(volume));
+    let each = volumes.iter().zip(all);
+    Ok(each.map(|((volume, _), pending)| Asked::Pending(hand_over(volume, pending))).collect())
+}
+
+/// Writes all of the work down, or nothing.
+fn write_all(inner: &Inner, all: &[Pending]) -> Result<(), VolumeError> {
     let rows = all.iter().map(|pending| pending_row(inner, pending)).collect::<Result<_, _>>()?;
     let finished = Finished { pending: rows, ..Finished::default() };
     inner
         .wait(inner.database.finish(&finished))
-        .map_err(not_written("failed to write down what is to be saved"))?;
-    volumes.iter().zip(frozen).for_each(|((volume, _), frozen)| frozen.written(volume));
-    let each = volumes.iter().zip(all);
-    Ok(each.map(|((volume, _), pending)| Asked::Pending(hand_over(volume, pending))).collect())
+        .map_err(not_written("failed to write down what is to be saved"))
 }
 
 /// Takes a snapshot of each volume until none of them has changed by the time that the last is taken.
@@ -116,6 +103,7 @@ fn freeze_all(
             let now = inner.env.now();
             if let Work::Snapshot { entry, .. } = &mut pending.work {
                 (entry.captured_ms, entry.time) = (frozen.taken_ms, now);
+                entry.consistency = Consistency::Frozen;
             }
             all_frozen.push(frozen);
         }

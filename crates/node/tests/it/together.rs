@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use cove_btrfs::Pool;
 use cove_content::spec::SpecChange;
 use cove_content::volumes::{FileEdit, Moment, NewEntry, VolumeError, Volumes};
+use cove_database::PendingRow;
 use cove_types::{Classify, Consistency, Durability, EntryKind, ErrorKind, TreePath, VolumeId};
 
 use crate::home::Home;
@@ -237,4 +238,65 @@ async fn what_cannot_be_taken_together_leaves_nothing() {
     }
     assert!(failed > 3, "{failed} steps can fail");
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_down_together_leaves_nothing() {
+    let world = World::fake("together-not-written", &memory()).await;
+    let (a, b) = (world.create().await, world.create().await);
+    let (pool, database) = (world.pool.get(), world.database().await);
+    let before = (pool.list().unwrap(), database.all_stored().await.unwrap());
+    let calls = vec![(world.call(), a.clone()), (world.call(), b)];
+    // the second operation is pending already, so that none of the rows is written
+    let row = PendingRow {
+        operation: calls[1].0.operation,
+        volume: a.clone(),
+        kind: "background".into(),
+        principal: "tester".into(),
+        request: calls[1].0.request.to_vec(),
+        body: "{}".into(),
+        created_us: 0,
+    };
+    database.insert_pending(&row).await.unwrap();
+    let refused = world.node.snapshot_together(calls.clone(), entry()).await.err().unwrap();
+    assert!(matches!(refused, VolumeError::OtherRequest), "{refused}");
+    assert_eq!((pool.list().unwrap(), database.all_stored().await.unwrap()), before);
+    assert!(world.node.entries(&a).await.unwrap().is_empty());
+    database.delete_pending(&row.operation).await.unwrap();
+    world.node.snapshot_together(calls, entry()).await.unwrap().saved.await.unwrap();
+    assert_eq!(world.node.entries(&a).await.unwrap().len(), 1);
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_entry_gives_way_to_a_volume_snapshot_whatever_retention_is_by_now() {
+    if !crate::world::is_root("no_entry_gives_way_to_a_volume_snapshot…") {
+        return;
+    }
+    let mut home = Home::new(&memory(), false);
+    home.up().await;
+    let (a, b) = (home.create("a").await, home.create("b").await);
+    let manual = NewEntry { kind: EntryKind::Manual, keep: 5, ..entry() };
+    let csi = NewEntry { keep: 200, ..entry() };
+    let take = async |entry: &NewEntry| {
+        let taken = home.node().snapshot(home.call(u32::MAX), a.clone(), entry.clone()).await;
+        taken.unwrap().saved.await.unwrap().rolled_off.len()
+    };
+    for _ in 0..4 {
+        assert_eq!(take(&manual).await, 0);
+    }
+    let one = SpecChange {
+        parameters: [("retention".to_owned(), "1".to_owned())].into(),
+        ..SpecChange::default()
+    };
+    let asked = home.node().specify(home.call(u32::MAX), a.clone(), one, None).await.unwrap();
+    asked.saved.await.unwrap();
+    assert_eq!(take(&csi).await, 0, "by itself");
+    let calls = vec![(home.call(u32::MAX), a.clone()), (home.call(u32::MAX), b)];
+    let taken = home.node().snapshot_together(calls, csi).await.unwrap().saved.await.unwrap();
+    assert_eq!(taken[0].rolled_off, [], "with another");
+    assert_eq!(home.status(&a).await.entries, 6);
+    assert_eq!(take(&manual).await, 4, "to one that counts they do");
+    assert_eq!(home.status(&a).await.entries, 3);
+    home.down().await;
 }
