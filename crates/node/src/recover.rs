@@ -21,11 +21,10 @@ use cove_database::DatabaseError;
 use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, chain, wire};
 
-use crate::capture::hold_to_quota;
 use crate::claim::{Holding, claim_store};
 use crate::node::Inner;
 use crate::recover::adopt::adopt_local;
-use crate::recover::copy::copy_here;
+use crate::recover::copy::{copy_here, hold_to_its_quota};
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
 use crate::recover::rebuild::{Damaged, Seen};
@@ -337,18 +336,19 @@ impl Recovery {
             false => Ok(false),
         };
         let made = made.and_then(|is_made| match is_made {
-            true => Ok(Vec::new()),
+            true => Ok(hold_to_its_quota(inner, &volume, &subject).into_iter().collect()),
             false => copy_here(inner, &volume, sealing, &subject),
         });
         // files that could be neither kept nor replaced are never saved over the store's state
         volume.state().fenced = made.is_err() && is_foreign;
         match made {
             Ok(lost) => self.recovered.lost.extend(lost),
-            Err(why) => self.recovered.lost.push(subject.lost_part("its files", why)),
-        }
-        let spec = volume.state().spec();
-        if let Err(error) = hold_to_quota(inner, id, &spec) {
-            self.recovered.lost.push(subject.lost_part("its quota", chain(&error)));
+            Err(why) => {
+                self.recovered.lost.push(subject.lost_part("its files", why));
+                if is_here {
+                    self.recovered.lost.extend(hold_to_its_quota(inner, &volume, &subject));
+                }
+            }
         }
         inner.adopt(&volume);
         Ok(volume)

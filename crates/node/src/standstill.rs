@@ -27,8 +27,9 @@ pub(crate) struct Standstill {
 }
 
 impl Standstill {
-    /// Has programs stand still, as far as they can be held: one that ends, that another debugger holds or that
-    /// does not come to stand within 0.2 s goes on. Never this process. Costs some 0.1 ms a thread.
+    /// Has programs stand still, as far as they can be held: one that ends or that another debugger holds goes on. One
+    /// that does not come to stand within 0.2 s, since it waits in the kernel, is not waited for: it goes on until that
+    /// ends, and stands from then on as the others do. Never this process. Costs some 0.1 ms a thread.
     pub fn of(pids: Vec<u32>) -> Self {
         let own = std::process::id();
         let pids: Vec<u32> = pids.into_iter().filter(|pid| *pid != own).collect();
@@ -70,6 +71,7 @@ fn hold(pids: &[u32], stand: &Sender<()>, released: &Receiver<()>) {
     }
     let _ = stand.send(());
     let _ = released.recv();
+    // a thread that was not waited for goes on when this one ends, with whatever signal it was about to get
     for (thread, signal) in held {
         let _ = ptrace::detach(Pid::from_raw(thread), signal);
     }
@@ -80,7 +82,7 @@ fn threads(pid: u32) -> Vec<i32> {
     tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Has a thread stand still, and tells what it is to be sent when it goes on.
+/// Has a thread stand still, and tells what it is to be sent when it goes on; none where it does not stand yet.
 fn seize(thread: i32) -> Option<(i32, Option<Signal>)> {
     let pid = Pid::from_raw(thread);
     ptrace::seize(pid, ptrace::Options::empty()).ok()?;

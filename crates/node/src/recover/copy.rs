@@ -7,7 +7,7 @@ use cove_content::volumes::{Progress, VolumeError};
 use cove_database::{CopyRow, Finished, StoredRow};
 use cove_types::{Classify, Digest, EntryId, ErrorKind, OperationId, chain, wire};
 
-use crate::capture::furnish;
+use crate::capture::{furnish, hold_to_quota};
 use crate::node::Inner;
 use crate::recover::lost::Subject;
 use crate::recover::said;
@@ -85,6 +85,8 @@ pub(crate) fn copy_here(
         ..Finished::default()
     };
     inner.wait(inner.database.finish(&finished)).map_err(|error| chain(&error))?;
+    // what was saved is brought back whatever the quota is by now; what is written there comes after it
+    let unheld = hold_to_its_quota(inner, volume, subject);
     inner.pool.rename(&incoming, &live).map_err(|error| chain(&error))?;
     let mut state = volume.state();
     state.copy = finished.copies.into_iter().next();
@@ -98,7 +100,19 @@ pub(crate) fn copy_here(
         lost.push(subject.lost_part("its present state", why));
     }
     lost.extend(subject.lost_paths(&readable.unreadable));
+    lost.extend(unheld);
     Ok(lost)
+}
+
+/// Holds a volume to the quota that is asked of it; tells what is missing when it is not.
+pub(crate) fn hold_to_its_quota(
+    inner: &Inner,
+    volume: &Volume,
+    subject: &Subject,
+) -> Option<wire::Lost> {
+    let spec = volume.state().spec();
+    let held = hold_to_quota(inner, &volume.id, &spec);
+    held.err().map(|error| subject.lost_part("its quota", chain(&error)))
 }
 
 /// Why there are no files.
