@@ -14,7 +14,7 @@ use crate::proto::controller_service_capability::rpc::Type;
 use crate::proto::controller_service_capability::{self, Rpc};
 use crate::status::{CallError, answer};
 
-/// Does something to its end although the caller goes: the next call finds it done, and not under way.
+/// Does something to its end although the caller goes. A retry is ABORTED until then, and finds it done afterwards.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, CallError>> + Send + 'static,
 ) -> Result<T, CallError> {
@@ -57,7 +57,9 @@ fn capabilities(compat: Compat) -> Vec<pb::ControllerServiceCapability> {
     CAPABILITIES.iter().chain(newer).map(capability).collect()
 }
 
-/// Hands each call to the function of its name. Those that take a turn go on to their end although the caller goes.
+/// Hands each call to the function of its name. Those that take a turn (to delete, publish, unpublish or expand) go on to
+/// their end although the caller goes, and keep the turn until then. Others end with their callers, unless the Hub goes on
+/// with what it was asked for.
 #[tonic::async_trait]
 impl pb::controller_server::Controller for Controller {
     async fn create_volume(

@@ -1,19 +1,20 @@
 //! The driver, and how it is served.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cove_env::Env;
 use cove_hub::VolumeHub;
 use cove_hub::in_flight::InFlight;
 use cove_hub::volume_hub::{PageRequest, Volume, VolumeReport};
 use cove_types::{NodeId, OperationId, ParseError, VolumeId};
-use cove_unix_grpc::{Listening, connections};
+use cove_unix_grpc::{Deadlines, Listening, connections};
 use tonic::transport::Server;
 
 use crate::controller::Controller;
@@ -105,8 +106,10 @@ pub(crate) struct Driver {
     pub(crate) changing: InFlight<Thing>,
     /// Who mounts or unmounts a volume, or at a place, or deletes it.
     pub(crate) mounting: InFlight<Thing>,
-    /// Held while the volumes that are published on a node are counted and one is added.
+    /// Held while the volumes that are published on a node are counted.
     pub(crate) counting: tokio::sync::Mutex<()>,
+    /// The volumes that were counted and are being published, with their nodes.
+    pub(crate) publishing: Mutex<BTreeMap<VolumeId, NodeId>>,
     /// Held while the Hub is asked what room the node has.
     pub(crate) asking: Arc<tokio::sync::Mutex<()>>,
 }
@@ -122,6 +125,7 @@ impl Csi {
             changing: InFlight::default(),
             mounting: InFlight::default(),
             counting: tokio::sync::Mutex::new(()),
+            publishing: Mutex::default(),
             asking: Arc::default(),
         }))
     }
@@ -197,6 +201,7 @@ pub async fn serve(
         .node
         .then(|| NodeServer::new(Node(driver)).max_decoding_message_size(REQUEST_BYTES_MAX));
     Server::builder()
+        .layer(Deadlines)
         .add_service(identity)
         .add_optional_service(controller)
         .add_optional_service(group)

@@ -1,6 +1,6 @@
 //! A Hub in memory, whose volumes are directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use cove_hub::volume_hub::{
 };
 use cove_hub::{HubError, VolumeHub};
 use cove_types::wire::Bytes;
-use cove_types::{Durability, EntryId, NodeId, OperationId, SnapshotId, VolumeId};
+use cove_types::{Durability, EntryId, ErrorKind, NodeId, OperationId, SnapshotId, VolumeId};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -68,6 +68,8 @@ struct State {
     made: u32,
     volumes: BTreeMap<VolumeId, VolumeReport>,
     snapshots: BTreeMap<SnapshotId, Snapshot>,
+    /// Volumes that have an entry that nobody can read.
+    unread: BTreeSet<VolumeId>,
 }
 
 impl FakeHub {
@@ -77,6 +79,14 @@ impl FakeHub {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Damages the entry that a snapshot is: nobody can read it any more.
+    pub(crate) fn damage(&self, snapshot: &str) {
+        let id: SnapshotId = snapshot.parse().unwrap();
+        let mut state = self.state();
+        state.snapshots.remove(&id);
+        state.unread.insert(id.volume);
     }
 
     pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut VolumeReport)) {
@@ -225,7 +235,10 @@ impl VolumeHub for FakeHub {
     }
 
     async fn delete_snapshot(&self, snapshot: SnapshotId, _: OperationId) -> Result<(), HubError> {
+        // it is listed no more, and what is behind the door is that this is saved
         self.state().snapshots.remove(&snapshot);
+        self.at_door.notify_one();
+        let _through = self.door.lock().await;
         Ok(())
     }
 
@@ -242,6 +255,14 @@ impl VolumeHub for FakeHub {
                 && (!filter.only_named || found.name.is_some())
         };
         let state = self.state();
+        let may_be_unread = match &filter.snapshot {
+            Some(id) => state.unread.contains(&id.volume) && !state.snapshots.contains_key(id),
+            None => filter.group.is_some() && !state.unread.is_empty(),
+        };
+        if may_be_unread {
+            let message = "entries are lost or damaged".to_owned();
+            return Err(HubError::Remote { kind: ErrorKind::Corrupt, message });
+        }
         let found = state.snapshots.values().filter(is_wanted);
         page(found.map(|found| (found.id.to_string(), found.clone())).collect(), &request)
     }

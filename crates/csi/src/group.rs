@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use cove_hub::volume_hub::{GROUP_MAX, PageRequest, Snapshot, SnapshotFilter, SnapshotVolumes};
-use cove_types::{Classify, ErrorKind};
-use tonic::{Request, Response, Status};
+use cove_types::{Classify, ErrorKind, SnapshotId};
+use cove_unix_grpc::field::wire_instant;
+use tonic::{Code, Request, Response, Status};
 
-use crate::controller::snapshots::{Sources, check_parameters, find_snapshot, snapshot, timestamp};
+use crate::controller::snapshots::{
+    Sources, check_parameters, delete_snapshot, find_snapshot, snapshot,
+};
 use crate::csi::Driver;
 use crate::paging;
 use crate::proto as pb;
@@ -23,21 +26,23 @@ fn group(id: String, snapshots: &[Snapshot], sources: &Sources) -> pb::VolumeGro
     pb::VolumeGroupSnapshot {
         group_snapshot_id: id,
         snapshots: snapshots.iter().map(|member| snapshot(member, sources)).collect(),
-        creation_time: snapshots.first().map(|first| timestamp(first.created_at)),
+        creation_time: snapshots.first().map(|first| wire_instant(first.created_at)),
         ready_to_use: true,
     }
 }
 
-/// Looks whether the snapshots that are named are the group's.
-fn check_members(named: &[String], group: &[Snapshot]) -> Result<(), CallError> {
-    let is_member = |named: &String| group.iter().any(|member| member.id.to_string() == *named);
-    match named.iter().find(|named| !is_member(named)) {
-        None => Ok(()),
-        Some(other) => {
-            let why = format!("snapshot \"{}\" is not of this group", excerpt(other));
-            Err(CallError::Invalid { field: "snapshot_ids", why })
-        }
-    }
+/// The snapshots of a group, and what beside those is named as one of it.
+#[derive(Debug, Default)]
+struct Members {
+    found: Vec<Snapshot>,
+    /// Those that are in no list: they are gone, or will be once that is saved.
+    gone: Vec<SnapshotId>,
+}
+
+/// Why a snapshot that is named is refused.
+fn not_of_group(named: &str) -> CallError {
+    let why = format!("snapshot \"{}\" is not of this group", excerpt(named));
+    CallError::Invalid { field: "snapshot_ids", why }
 }
 
 impl GroupController {
@@ -77,8 +82,9 @@ impl GroupController {
         Ok(pb::CreateVolumeGroupSnapshotResponse { group_snapshot })
     }
 
-    /// The snapshots of a group; none when there is no such group, whether its id is well formed or not.
-    async fn members(&self, group: &str) -> Result<Vec<Snapshot>, CallError> {
+    /// The snapshots that are listed as those of a group; none when there is no such group, whether its id is well
+    /// formed or not.
+    async fn listed(&self, group: &str) -> Result<Vec<Snapshot>, CallError> {
         let filter = SnapshotFilter { group: Some(group.to_owned()), ..SnapshotFilter::default() };
         let fetch = |request: PageRequest| {
             let filter = filter.clone();
@@ -95,38 +101,61 @@ impl GroupController {
         }
     }
 
+    /// The snapshots of a group, of which some are named. Refused where one that is named is of another group, or of
+    /// none, and where one may be among those that nobody can read.
+    async fn members(&self, group: &str, named: &[String]) -> Result<Members, CallError> {
+        let found = match self.listed(group).await {
+            // somewhere is what nobody can read: whoever names the members needs no list to tell that it is whole
+            Err(error) if error.code() == Code::DataLoss && !named.is_empty() => Vec::new(),
+            listed => listed?,
+        };
+        let mut members = Members { found, gone: Vec::new() };
+        for named in named {
+            // a malformed id is that of no snapshot
+            let Ok(id) = named.parse::<SnapshotId>() else { continue };
+            if members.found.iter().any(|member| member.id == id) {
+                continue;
+            }
+            match find_snapshot(&self.0, &id).await? {
+                Some(member) if member.group.as_deref() == Some(group) => {
+                    members.found.push(member);
+                }
+                Some(_) => return Err(not_of_group(named)),
+                None => members.gone.push(id),
+            }
+        }
+        Ok(members)
+    }
+
     async fn get(
         &self,
         request: pb::GetVolumeGroupSnapshotRequest,
     ) -> Result<pb::GetVolumeGroupSnapshotResponse, CallError> {
         let id = required("group_snapshot_id", &request.group_snapshot_id)?;
-        let members = self.members(id).await?;
-        if members.is_empty() {
+        let Members { found, .. } = self.members(id, &request.snapshot_ids).await?;
+        if found.is_empty() {
             let what = format!("group snapshot \"{}\"", excerpt(id));
             return Err(CallError::Unknown { what });
         }
-        check_members(&request.snapshot_ids, &members)?;
-        let sources = Sources::find(&self.0, &members).await?;
-        let group = group(id.to_owned(), &members, &sources);
+        let is_member = |named: &&String| found.iter().any(|found| found.id.to_string() == **named);
+        if let Some(other) = request.snapshot_ids.iter().find(|named| !is_member(named)) {
+            return Err(not_of_group(other));
+        }
+        let sources = Sources::find(&self.0, &found).await?;
+        let group = group(id.to_owned(), &found, &sources);
         Ok(pb::GetVolumeGroupSnapshotResponse { group_snapshot: Some(group) })
     }
 
-    /// Deletes the members one after the other; interrupted, a repetition deletes the others.
+    /// Deletes the members one after the other; interrupted, a repetition deletes the others. Those that are named and
+    /// listed no more are asked for too: an earlier call may wait until that they are gone is saved.
     async fn delete(
         &self,
         request: pb::DeleteVolumeGroupSnapshotRequest,
     ) -> Result<pb::DeleteVolumeGroupSnapshotResponse, CallError> {
         let id = required("group_snapshot_id", &request.group_snapshot_id)?;
-        let members = self.members(id).await?;
-        for named in request.snapshot_ids.iter().filter_map(|named| named.parse().ok()) {
-            // one that is gone was a member, as far as anybody knows
-            if find_snapshot(&self.0, &named).await?.is_some() {
-                check_members(&[named.to_string()], &members)?;
-            }
-        }
-        for member in members {
-            let operation = self.0.operation(std::slice::from_ref(&member.id.volume)).await?;
-            self.0.hub.delete_snapshot(member.id, operation).await?;
+        let Members { found, gone } = self.members(id, &request.snapshot_ids).await?;
+        for member in found.into_iter().map(|member| member.id).chain(gone) {
+            delete_snapshot(&self.0, member).await?;
         }
         Ok(pb::DeleteVolumeGroupSnapshotResponse {})
     }

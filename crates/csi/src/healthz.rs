@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -16,8 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::csi::Csi;
 use crate::registration::{Registered, RegistrationState};
@@ -31,7 +31,8 @@ const CONNECTION_WITHIN: Duration = Duration::from_secs(9);
 /// The longest head that is read, in bytes. It is the least that the parser can be told.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// The most connections at once; others wait in the system's queue.
+/// The most connections at once. The next one takes the place of the oldest that has not sent a whole head; where all
+/// have, it waits for the first of them to end.
 const CONNECTIONS_MAX: usize = 64;
 
 /// What is waited after a connection was not accepted, for descriptors to come free.
@@ -44,8 +45,8 @@ struct Health {
 }
 
 impl Health {
-    /// Why the driver is not well, in words that anybody may read; nothing when it is.
-    async fn problem(&self) -> Result<(), &'static str> {
+    /// Looks whether the driver is well; if not it says why, in words that anybody may read.
+    async fn check(&self) -> Result<(), &'static str> {
         if let Some(Registered::Failed(_)) = self.registration.as_ref().map(RegistrationState::get)
         {
             return Err("kubelet has not registered the driver: the log says why");
@@ -55,7 +56,7 @@ impl Health {
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         let (status, line) = match (request.uri().path(), request.method()) {
-            ("/healthz", &Method::GET) => match self.problem().await {
+            ("/healthz", &Method::GET) => match self.check().await {
                 Ok(()) => (StatusCode::OK, "ok"),
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
             },
@@ -73,9 +74,10 @@ impl Health {
         response
     }
 
-    /// Answers one request, in the time that there is.
-    async fn serve(self: Arc<Self>, connection: TcpStream) {
+    /// Answers one request, in the time that there is, and notes when its head is there.
+    async fn serve(self: Arc<Self>, connection: TcpStream, has_asked: Arc<AtomicBool>) {
         let answer = service_fn(|request| {
+            has_asked.store(true, Ordering::Relaxed);
             let health = Arc::clone(&self);
             async move { Ok::<_, Infallible>(health.answer(&request).await) }
         });
@@ -93,6 +95,23 @@ impl Health {
     }
 }
 
+/// A connection that was accepted. The oldest comes first.
+struct Open {
+    task: AbortHandle,
+    /// Whether a whole head has come.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Open {
+    fn is_open(&self) -> bool {
+        !self.task.is_finished()
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.has_asked.load(Ordering::Relaxed)
+    }
+}
+
 /// Answers probes until `shutdown` ends, and closes the connections that are open then.
 ///
 /// `GET /healthz` is 200 and `ok` when the Hub tells the room of the driver's node within 3 s, and kubelet has not said
@@ -105,25 +124,32 @@ pub async fn serve_healthz(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let health = Arc::new(Health { csi, registration });
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
+    let mut open: Vec<Open> = Vec::new();
     let accept = async {
-        // the semaphore is never closed
-        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    let health = Arc::clone(&health);
-                    connections.spawn(async move {
-                        health.serve(connection).await;
-                        drop(place);
-                    });
-                }
+        loop {
+            let connection = match listener.accept().await {
+                Ok((connection, _)) => connection,
                 Err(error) => {
                     tracing::warn!(%error, "a probe was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            while tasks.try_join_next().is_some() {}
+            open.retain(Open::is_open);
+            while open.len() >= CONNECTIONS_MAX {
+                if let Some(silent) = open.iter().position(Open::is_silent) {
+                    open.remove(silent).task.abort();
+                    tracing::debug!("a probe that asked for nothing has given way");
+                } else {
+                    tasks.join_next().await;
+                    open.retain(Open::is_open);
                 }
             }
-            while connections.try_join_next().is_some() {}
+            let has_asked = Arc::new(AtomicBool::new(false));
+            let task = tasks.spawn(Arc::clone(&health).serve(connection, Arc::clone(&has_asked)));
+            open.push(Open { task, has_asked });
         }
     };
     tokio::select! {

@@ -28,13 +28,14 @@ mod target;
 mod thing;
 mod unwell;
 
+pub use cove_unix_grpc::listen;
 pub use csi::{Compat, Csi, DRIVER, Options, Services, serve};
 pub use healthz::serve_healthz;
 pub use registration::{
     Registered, Registration, RegistrationState, registration_socket, serve_registration,
 };
 pub use request::TOPOLOGY_NODE;
-pub use socket::{listen, parse_endpoint};
+pub use socket::parse_endpoint;
 
 #[cfg(test)]
 mod fake;

@@ -16,7 +16,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use cove_types::{OperationId, VolumeId};
@@ -25,7 +25,7 @@ use rustix::mount::MountFlags;
 
 use crate::capability::flag;
 
-/// What a mount shows.
+/// What a mount shows, as far as its root tells: of which pool it is, that of the file system does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     /// The files of a volume.
@@ -39,7 +39,7 @@ pub(crate) enum Content {
 /// A mount of this process's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    id: u64,
+    pub(crate) id: u64,
     /// The file system: two mounts of one have the same.
     device: String,
     /// What of the file system is mounted.
@@ -48,6 +48,13 @@ pub(crate) struct Mount {
     pub(crate) content: Content,
     /// Those of its options that a caller may ask for.
     pub(crate) flags: MountFlags,
+}
+
+impl Mount {
+    /// Whether this shows what is at a place now. What was moved away from there since, or removed, is elsewhere.
+    pub(crate) fn is_at(&self, place: &Place) -> bool {
+        self.device == place.device && self.root == place.path
+    }
 }
 
 impl Content {
@@ -85,16 +92,27 @@ impl Place {
         Ok(Self::through(mounts, about.stx_mnt_id, path))
     }
 
-    fn through(mounts: &[Mount], id: u64, path: &Path) -> Option<Self> {
+    /// Where what is at `path` through the mount of an id is.
+    pub(crate) fn through(mounts: &[Mount], id: u64, path: &Path) -> Option<Self> {
         let mount = mounts.iter().find(|mount| mount.id == id)?;
         let inside = path.strip_prefix(&mount.point).ok()?;
-        Some(Self { device: mount.device.clone(), path: mount.root.join(inside) })
+        let path = match inside.as_os_str().is_empty() {
+            true => mount.root.clone(),
+            false => mount.root.join(inside),
+        };
+        Some(Self { device: mount.device.clone(), path })
     }
 
     /// What is called so in this directory.
     pub(crate) fn join(mut self, name: &Path) -> Self {
         self.path.push(name);
         self
+    }
+
+    /// Whether this is the files of a volume, or below them, as pools are laid out; another directory that is laid out
+    /// so is taken for one.
+    pub(crate) fn is_in_volume(&self) -> bool {
+        self.path.ancestors().any(|at| Content::of(at.as_os_str().as_bytes()) != Content::Other)
     }
 
     /// Whether this is `other`, or below it.
@@ -245,6 +263,38 @@ mod tests {
         assert!(!place(3, "/pods/a").unwrap().is_within(&part));
         assert_eq!(place(9, "/pods"), None);
         assert_eq!(place(3, "/elsewhere"), None);
+    }
+
+    #[test]
+    fn a_mount_shows_the_files_of_one_pool_for_as_long_as_they_are_there() {
+        let mounts = |device: &str, root: &str| {
+            let line = format!(
+                "1 0 8:1 / / rw - ext4 d rw\n2 1 0:42 / /pool rw - btrfs d rw\n3 1 {device} {root} /p rw - btrfs d rw\n"
+            );
+            parse(line.as_bytes())
+        };
+        let is_at = |device: &str, root: &str| {
+            let mounts = mounts(device, root);
+            let files = Place::through(&mounts, 2, Path::new("/pool/volumes/a/files")).unwrap();
+            mounts[2].is_at(&files)
+        };
+        assert!(is_at("0:42", "/volumes/a/files"));
+        assert!(!is_at("0:43", "/volumes/a/files"), "another pool");
+        assert!(!is_at("0:42", "/old/volumes/a/files"), "another pool of the file system");
+        assert!(!is_at("0:42", "/volumes/b/files"));
+        assert!(!is_at("0:42", "/volumes/a/files//deleted"));
+        assert!(!is_at("0:42", "/trash/00000000000000000000000000000001/files"));
+        for (root, expected) in [
+            ("/volumes/a/files", true),
+            ("/volumes/a/files/sub/more", true),
+            ("/trash/00000000000000000000000000000001/files/sub", true),
+            ("/volumes/a", false),
+            ("/pods/volumes/kubernetes.io~csi/pvc-1/mount", false),
+        ] {
+            let mounts = mounts("0:42", root);
+            let place = Place::through(&mounts, 3, Path::new("/p")).unwrap();
+            assert_eq!(place.is_in_volume(), expected, "{root}");
+        }
     }
 
     #[test]

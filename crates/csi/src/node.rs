@@ -15,7 +15,6 @@ use crate::capability::access;
 use crate::controller::publishing::READONLY_CONTEXT;
 use crate::csi::{Compat, Driver};
 use crate::health::{as_field, health};
-use crate::mounts::Content;
 use crate::proto as pb;
 use crate::proto::node_get_storage_health_response::StorageBackendHealth;
 use crate::proto::node_service_capability::rpc::Type;
@@ -190,22 +189,24 @@ impl Node {
         Ok(pb::NodeUnpublishVolumeResponse {})
     }
 
-    /// Whether a volume is at a path: mounted, or a directory on which nothing is mounted when that will do.
+    /// Whether a volume, whose files are at `files`, is at a path: mounted, or a directory on which nothing is mounted
+    /// when that will do.
     async fn is_at(
         &self,
-        volume: &VolumeId,
+        files: Option<PathBuf>,
         path: String,
         or_staged: bool,
     ) -> Result<bool, CallError> {
-        let content = Content::Volume(volume.clone());
+        // one that has none here is mounted nowhere
+        let Some(files) = files else { return Ok(false) };
         blocking(None, move || {
             let target = match Target::find("volume_path", &path) {
                 Ok(Some(target)) => target,
                 Ok(None) | Err(CallError::Invalid { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             };
-            match target.content()? {
-                Some(found) => Ok(found == content),
+            match target.shows(&files)? {
+                Some(is_there) => Ok(is_there),
                 None => Ok(or_staged && target.is_directory()?),
             }
         })
@@ -221,7 +222,8 @@ impl Node {
         required("volume_path", &request.volume_path)?;
         let volume = volume_id("volume_id", &request.volume_id)?;
         let report = self.0.report(&volume).await?;
-        if !self.is_at(&volume, request.volume_path.clone(), false).await? {
+        let files = report.volume.path.clone();
+        if !self.is_at(files, request.volume_path.clone(), false).await? {
             return Err(not_at(&volume, &request.volume_path));
         }
         let available = match report.volume.quota_bytes {
@@ -243,7 +245,8 @@ impl Node {
         required("volume_path", &request.volume_path)?;
         let volume = volume_id("volume_id", &request.volume_id)?;
         let report = self.0.report(&volume).await?;
-        if !self.is_at(&volume, request.volume_path.clone(), true).await? {
+        let files = report.volume.path.clone();
+        if !self.is_at(files, request.volume_path.clone(), true).await? {
             return Err(not_at(&volume, &request.volume_path));
         }
         let capacity_bytes = report.volume.quota_bytes.map_or(0, signed);
@@ -276,7 +279,8 @@ fn not_at(volume: &VolumeId, path: &str) -> CallError {
     CallError::Unknown { what: format!("a mount of volume {volume} at {}", excerpt(path)) }
 }
 
-/// Hands each call to the function of its name.
+/// Hands each call to the function of its name. A call gives its turn up when the caller goes while the Hub is asked; once
+/// it works with files and mounts it goes on to its end, and keeps it until then.
 #[tonic::async_trait]
 impl pb::node_server::Node for Node {
     async fn node_stage_volume(

@@ -25,9 +25,9 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use crate::csi::DRIVER;
+use crate::listen;
 use crate::proto::registration as pb;
 use crate::proto::registration::registration_server::RegistrationServer;
-use crate::socket::listen;
 
 /// What kubelet calls a driver of this interface.
 const PLUGIN_TYPE: &str = "CSIPlugin";

@@ -1,10 +1,8 @@
-//! The socket that the driver is called through.
+//! Where the driver is called.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cove_types::ParseError;
-use cove_unix_grpc::Listening;
 
 /// Reads where to listen: `unix:///run/csi.sock`, `unix:run/csi.sock` or a path alone.
 ///
@@ -32,19 +30,10 @@ pub fn parse_endpoint(text: &str) -> Result<PathBuf, ParseError> {
     Ok(PathBuf::from(path))
 }
 
-/// Listens at `path`, for the user of this process alone. What a driver left there that was killed is replaced; one that
-/// runs has volumes that the next one does not know. Must be called within a runtime.
-///
-/// # Errors
-///
-/// Somebody listens there (`AddrInUse`); what is there is no socket (`AlreadyExists`); the directory is missing, or
-/// refuses.
-pub fn listen(path: &Path) -> io::Result<Listening> {
-    cove_unix_grpc::listen(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -1,10 +1,12 @@
 //! Why a call is refused, and the code that says so.
 
 use std::io;
+use std::path::Path;
 
 use cove_hub::HubError;
 use cove_hub::in_flight::Busy;
-use cove_types::{Classify, ErrorKind, chain};
+use cove_types::{Classify, chain};
+use cove_unix_grpc::code;
 use tonic::{Code, Response, Status};
 
 /// What callers are told of an error that only the log explains.
@@ -17,9 +19,21 @@ const SHOWN_BYTES_MAX: usize = 128;
 /// The longest text of a refusal, in bytes; what is written here never is as long.
 const REFUSAL_BYTES_MAX: usize = 1000;
 
+/// How much of a path is shown, in bytes: that of a volume in a pod's directory has some 130.
+const PATH_BYTES_MAX: usize = 160;
+
 /// A caller's text on one line, as far as a person reads it.
 pub(crate) fn excerpt(text: &str) -> String {
-    let start = &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)];
+    beginning(text, SHOWN_BYTES_MAX)
+}
+
+/// A path on one line, as far as a person reads it.
+pub(crate) fn excerpt_path(path: &Path) -> String {
+    beginning(&path.to_string_lossy(), PATH_BYTES_MAX)
+}
+
+fn beginning(text: &str, bytes_max: usize) -> String {
+    let start = &text[..text.floor_char_boundary(bytes_max)];
     let more = if start.len() < text.len() { "…" } else { "" };
     format!("{}{more}", start.escape_debug())
 }
@@ -116,23 +130,6 @@ impl CallError {
     }
 }
 
-/// The code of a kind of error.
-pub(crate) fn code(kind: ErrorKind) -> Code {
-    match kind {
-        ErrorKind::Invalid => Code::InvalidArgument,
-        ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::AlreadyExists => Code::AlreadyExists,
-        ErrorKind::Conflict => Code::Aborted,
-        ErrorKind::Precondition => Code::FailedPrecondition,
-        ErrorKind::Exhausted => Code::ResourceExhausted,
-        ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::Corrupt => Code::DataLoss,
-        ErrorKind::Denied => Code::PermissionDenied,
-        ErrorKind::TimedOut => Code::DeadlineExceeded,
-        ErrorKind::Internal => Code::Internal,
-    }
-}
-
 /// An error stops travelling here, so that here it is logged. Details stay empty, as the interface wants it.
 impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
@@ -158,25 +155,15 @@ pub(crate) fn signed(bytes: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use cove_types::ErrorKind;
+
     use super::*;
 
     #[test]
-    fn each_kind_of_error_has_its_code() {
-        for (kind, expected) in [
-            (ErrorKind::Invalid, Code::InvalidArgument),
-            (ErrorKind::NotFound, Code::NotFound),
-            (ErrorKind::AlreadyExists, Code::AlreadyExists),
-            (ErrorKind::Conflict, Code::Aborted),
-            (ErrorKind::Precondition, Code::FailedPrecondition),
-            (ErrorKind::Exhausted, Code::ResourceExhausted),
-            (ErrorKind::Unavailable, Code::Unavailable),
-            (ErrorKind::Corrupt, Code::DataLoss),
-            (ErrorKind::Denied, Code::PermissionDenied),
-            (ErrorKind::TimedOut, Code::DeadlineExceeded),
-            (ErrorKind::Internal, Code::Internal),
-        ] {
+    fn an_error_of_the_hub_has_the_code_of_its_kind_and_a_quota_one_of_its_own() {
+        for kind in [ErrorKind::Conflict, ErrorKind::Corrupt, ErrorKind::TimedOut] {
             let error = HubError::Remote { kind, message: "why".into() };
-            assert_eq!(CallError::from(error).code(), expected, "{kind:?}");
+            assert_eq!(CallError::from(error).code(), code(kind), "{kind:?}");
         }
         let quota = HubError::QuotaOutOfRange { what: "too small".into() };
         assert_eq!(CallError::from(quota).code(), Code::OutOfRange);

@@ -16,13 +16,13 @@ use std::path::{Component, Path, PathBuf};
 
 use cove_btrfs::add_mount_flags;
 use cove_types::VolumeId;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::capability::Access;
 use crate::mounts::{self, Content, Mount, Place, path_of, shown};
-use crate::status::{CallError, excerpt};
+use crate::status::{CallError, excerpt, excerpt_path};
 use crate::thing::Thing;
 
 /// The permissions of directories that are made here.
@@ -116,13 +116,13 @@ impl Target {
                 Found::Directory => Ok(false),
                 Found::Nothing | Found::Other => Err(CallError::Invalid {
                     field,
-                    why: format!("{} is not a directory", self.point.display()),
+                    why: format!("{} is not a directory", excerpt_path(&self.point)),
                 }),
             },
             // a file system of the kernel's, one that is read-only, a directory that was removed
             Err(error @ (Errno::NOENT | Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
                 let what = "no directory can be made at";
-                Err(unfit(field, &format!("{what} {}: {error}", self.point.display())))
+                Err(unfit(field, &format!("{what} {}: {error}", excerpt_path(&self.point))))
             }
             Err(error) => Err(failed("create", &self.point)(error)),
         }
@@ -134,28 +134,38 @@ impl Target {
         field: &'static str,
         own: &[&Path],
     ) -> Result<(), CallError> {
-        let look = |source| io_failed("look up", &self.point, source);
         let mounts = self.mounts()?;
-        let directory = self.point.parent().unwrap_or(&self.point);
-        let place = Place::of(&mounts, &self.directory, directory).map_err(look)?;
-        let place = place.map(|place| place.join(Path::new(&self.name)));
+        let place = self.place(&mounts)?;
         for directory in own {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let opened = match rustix::fs::open(*directory, flags, Mode::empty()) {
-                Ok(opened) => opened,
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
-                Err(error) => return Err(failed("open", directory)(error)),
-            };
-            let path = path_of(&opened).map_err(look)?;
-            let others = Place::of(&mounts, &opened, &path).map_err(look)?;
-            let is_in_it = place.as_ref().zip(others).is_some_and(|(at, own)| at.is_within(&own));
+            let Some((path, own)) = opened(&mounts, directory)? else { continue };
+            let is_in_it = place.as_ref().zip(own).is_some_and(|(at, own)| at.is_within(&own));
             if is_in_it || self.point.starts_with(&path) {
-                let (point, path) = (self.point.display(), path.display());
+                let (point, path) = (excerpt_path(&self.point), excerpt_path(&path));
                 let why = format!("{point} is in {path}, where Cove keeps its own");
                 return Err(CallError::Invalid { field, why });
             }
         }
         Ok(())
+    }
+
+    /// Refuses a place in the files of a volume, of whichever pool and by whichever mount they are reached.
+    fn refuse_in_volume(&self, field: &'static str) -> Result<(), CallError> {
+        let is_in_one = self.place(&self.mounts()?)?.is_some_and(|place| place.is_in_volume());
+        match is_in_one {
+            true => {
+                let why = format!("{} is in a volume", excerpt_path(&self.point));
+                Err(CallError::Invalid { field, why })
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Where this is; none when no mount of this namespace leads there.
+    fn place(&self, mounts: &[Mount]) -> Result<Option<Place>, CallError> {
+        let directory = self.point.parent().unwrap_or(&self.point);
+        let place = Place::of(mounts, &self.directory, directory)
+            .map_err(|source| io_failed("look up", &self.point, source))?;
+        Ok(place.map(|place| place.join(Path::new(&self.name))))
     }
 
     /// Refuses a directory with files, which nobody would see while something is mounted there.
@@ -167,7 +177,7 @@ impl Target {
         for entry in found {
             let entry = entry.map_err(failed("list", &self.point))?;
             if ![&b"."[..], b".."].contains(&entry.file_name().to_bytes()) {
-                let point = self.point.display();
+                let point = excerpt_path(&self.point);
                 return Err(unfit(
                     field,
                     &format!("{point} has files, and a volume is mounted on an empty directory"),
@@ -190,7 +200,10 @@ impl Target {
     ) -> Result<(), CallError> {
         self.refuse_within(field, own)?;
         let mounts = self.mounts()?;
-        if is_published(&mounts, &self.point, volume, access)? {
+        // deleted since the Hub told where they are
+        let gone = || CallError::no_volume(volume.as_str());
+        let place = place_of(&mounts, files)?.ok_or_else(gone)?;
+        if is_published(&mounts, &self.point, volume, &place, access)? {
             return Ok(());
         }
         let is_new = self.ensure_directory(field)?;
@@ -198,6 +211,7 @@ impl Target {
             self.refuse_files(field)?;
         }
         let mounted = self.mount(volume, files, access.flags);
+        let mounted = mounted.and_then(|mount| self.confirm(volume, &place, mount));
         if mounted.is_err() && is_new {
             // it was empty a moment ago; a directory that is not stays
             let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR);
@@ -205,9 +219,22 @@ impl Target {
         mounted
     }
 
-    /// Attaches a mount that has its flags already. To change it afterwards would be too late: where the place is
-    /// shared, attaching makes copies of the mount for others, which would keep what it had.
-    fn mount(&self, volume: &VolumeId, files: &Path, flags: MountFlags) -> Result<(), CallError> {
+    /// Looks whether what was mounted just now is the volume's still. A restore or a deletion that looked for mounts
+    /// before this one was there may have moved it away; then it is unmounted, and the call to be repeated.
+    fn confirm(&self, volume: &VolumeId, files: &Place, mount: u64) -> Result<(), CallError> {
+        let mounts = self.mounts()?;
+        if mounts.iter().any(|found| found.id == mount && found.is_at(files)) {
+            return Ok(());
+        }
+        if shown(&mounts, &self.point).is_some_and(|top| top.id == mount) {
+            self.unmount()?;
+        }
+        Err(CallError::Busy { what: format!("volume {volume}") })
+    }
+
+    /// Attaches a mount that has its flags already, and tells its id. To change it afterwards would be too late: where
+    /// the place is shared, attaching makes copies of the mount for others, which would keep what it had.
+    fn mount(&self, volume: &VolumeId, files: &Path, flags: MountFlags) -> Result<u64, CallError> {
         let clone = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
@@ -223,7 +250,11 @@ impl Target {
             .map_err(failed("open", &self.point))?;
         let both =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &at, "", both).map_err(failed("mount", &self.point))
+        let about = rustix::fs::statx(&tree, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .map_err(failed("look up a mount for", &self.point))?;
+        rustix::mount::move_mount(&tree, "", &at, "", both)
+            .map_err(failed("mount", &self.point))?;
+        Ok(about.stx_mnt_id)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, CallError> {
@@ -231,9 +262,12 @@ impl Target {
         mounts::read().map_err(|source| io_failed("read", place, source))
     }
 
-    /// What shows here.
-    pub(crate) fn content(&self) -> Result<Option<Content>, CallError> {
-        Ok(shown(&self.mounts()?, &self.point).map(|mount| mount.content.clone()))
+    /// Whether these files show here; none when nothing is mounted.
+    pub(crate) fn shows(&self, files: &Path) -> Result<Option<bool>, CallError> {
+        let mounts = self.mounts()?;
+        let Some(mount) = shown(&mounts, &self.point) else { return Ok(None) };
+        let place = place_of(&mounts, files)?;
+        Ok(Some(place.is_some_and(|place| mount.is_at(&place))))
     }
 
     /// Takes the mount of the topmost file system away, as long as nobody uses it.
@@ -242,7 +276,7 @@ impl Target {
         match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
             Ok(()) => Ok(()),
             Err(Errno::BUSY) => Err(CallError::Precondition {
-                what: format!("the mount at {} is in use", self.point.display()),
+                what: format!("the mount at {} is in use", excerpt_path(&self.point)),
             }),
             Err(error) => Err(failed("unmount", &self.point)(error)),
         }
@@ -250,8 +284,8 @@ impl Target {
 
     /// Takes the mounts of a volume away, however often it is mounted here, and those of states that a restore has
     /// replaced; then the directory. Something else that is here stays, and so does what is in a directory. With no
-    /// volume, an id that is none was named: then nothing is unmounted. A directory in one of `own`, those of Cove,
-    /// is not removed unless a volume was mounted there.
+    /// volume, an id that is none was named: then nothing is unmounted. A directory in a volume, or in one of `own`,
+    /// those of Cove, is not removed unless a volume was mounted there.
     pub(crate) fn unpublish(
         &self,
         field: &'static str,
@@ -269,16 +303,17 @@ impl Target {
         }
         if !was_mounted && self.is_directory()? {
             self.refuse_within(field, own)?;
+            self.refuse_in_volume(field)?;
         }
         match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::REMOVEDIR) {
             // of what is no directory nothing was made here
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(CallError::Precondition {
-                what: format!("{} has files that are of no volume", self.point.display()),
+                what: format!("{} has files that are of no volume", excerpt_path(&self.point)),
             }),
             // a file system of the kernel's, one that is read-only, a place where something was mounted just now
             Err(error @ (Errno::PERM | Errno::ACCESS | Errno::ROFS | Errno::BUSY)) => {
-                let why = format!("{} cannot be removed: {error}", self.point.display());
+                let why = format!("{} cannot be removed: {error}", excerpt_path(&self.point));
                 Err(unfit(field, &why))
             }
             Err(error) => Err(failed("remove", &self.point)(error)),
@@ -288,8 +323,33 @@ impl Target {
 
 impl From<&Target> for Thing {
     fn from(target: &Target) -> Self {
-        Self::Place(target.point.clone())
+        Self::Point(target.point.clone())
     }
+}
+
+/// A directory: its path without links, and where that is, unless no mount of this namespace leads there. None when
+/// it does not exist.
+fn opened(
+    mounts: &[Mount],
+    directory: &Path,
+) -> Result<Option<(PathBuf, Option<Place>)>, CallError> {
+    let look = |source| io_failed("look up", directory, source);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(directory, flags, Mode::empty()) {
+        Ok(opened) => opened,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(failed("open", directory)(error)),
+    };
+    let path = path_of(&opened).map_err(look)?;
+    let place = Place::of(mounts, &opened, &path).map_err(look)?;
+    Ok(Some((path, place)))
+}
+
+/// Where the files of a volume are; none when they do not exist.
+fn place_of(mounts: &[Mount], files: &Path) -> Result<Option<Place>, CallError> {
+    let unseen = || io_failed("look up", files, io::Error::other("no mount leads there"));
+    let found = opened(mounts, files)?;
+    found.map(|(_, place)| place.ok_or_else(unseen)).transpose()
 }
 
 /// The path of what a descriptor is open on.
@@ -321,24 +381,28 @@ fn step(mounts: &[Mount], point: &Path, volume: Option<&VolumeId>) -> Result<Ste
     }
     match (volume, mounts.iter().any(|mount| mount.point == point && is_its(mount))) {
         (Some(volume), true) => Err(CallError::Precondition {
-            what: format!("volume {volume} is mounted at {} under something else", point.display()),
+            what: format!(
+                "volume {volume} is mounted at {} under something else",
+                excerpt_path(point)
+            ),
         }),
         _ => Ok(Step::Leave),
     }
 }
 
-/// Whether a volume is mounted at `point` as is asked; refused when something else is, when it is mounted otherwise,
-/// and when it may be in one place alone and is in another.
+/// Whether a volume, whose files are at `files`, is mounted at `point` as is asked; refused when something else is, when
+/// it is mounted otherwise, and when it may be in one place alone and is in another. A volume of its id that is of
+/// another pool is something else: what is written there is not saved here.
 fn is_published(
     mounts: &[Mount],
     point: &Path,
     volume: &VolumeId,
+    files: &Place,
     access: Access,
 ) -> Result<bool, CallError> {
-    let content = Content::Volume(volume.clone());
-    let place = point.display();
+    let place = excerpt_path(point);
     match shown(mounts, point) {
-        Some(mount) if mount.content != content => Err(CallError::Exists {
+        Some(mount) if !mount.is_at(files) => Err(CallError::Exists {
             what: format!("something other than volume {volume} is mounted at {place}"),
         }),
         Some(mount) => {
@@ -348,9 +412,9 @@ fn is_published(
             let what = || format!("volume {volume} is mounted at {place} with other options");
             is_so.then_some(true).ok_or_else(|| CallError::Exists { what: what() })
         }
-        None => match mounts.iter().find(|mount| mount.content == content) {
+        None => match mounts.iter().find(|mount| mount.is_at(files)) {
             Some(mount) if access.is_exclusive => {
-                let other = mount.point.display();
+                let other = excerpt_path(&mount.point);
                 let what = format!("volume {volume} is for one workload and is mounted at {other}");
                 Err(CallError::Precondition { what })
             }
@@ -365,7 +429,7 @@ fn unfit(field: &'static str, why: &str) -> CallError {
 }
 
 fn io_failed(verb: &'static str, path: &Path, source: io::Error) -> CallError {
-    CallError::Io { verb, path: path.display().to_string(), source }
+    CallError::Io { verb, path: excerpt_path(path), source }
 }
 
 /// Makes a refusal of the kernel an error about a path.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cove_types::VolumeId;
 
-use crate::status::excerpt;
+use crate::status::excerpt_path;
 
 /// What only one call at a time works on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub(crate) enum Thing {
     /// A volume.
     Volume(VolumeId),
     /// A place where something is mounted, as its path is without links.
-    Place(PathBuf),
+    Point(PathBuf),
 }
 
 impl From<&VolumeId> for Thing {
@@ -26,7 +26,7 @@ impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Volume(volume) => write!(f, "volume {volume}"),
-            Self::Place(path) => f.write_str(&excerpt(&path.to_string_lossy())),
+            Self::Point(path) => f.write_str(&excerpt_path(path)),
         }
     }
 }

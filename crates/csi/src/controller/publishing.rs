@@ -2,11 +2,12 @@
 //!
 //! Publishing makes a volume current on a node and notes that in a label of the volume (`cove_hub::published`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use cove_hub::published::Published;
 use cove_hub::volume_hub::{EnsureCached, ModifyVolume, Volume};
-use cove_types::NodeId;
+use cove_types::{NodeId, VolumeId};
 use rustix::mount::MountFlags;
 
 use super::Controller;
@@ -35,6 +36,32 @@ fn is_published(volume: &Volume, wanted: Published<'_>) -> Result<bool, CallErro
     Ok(true)
 }
 
+/// A volume that is counted as published until this is dropped: by then its label says so, or it is not.
+struct Counted<'d> {
+    publishing: &'d Mutex<BTreeMap<VolumeId, NodeId>>,
+    volume: VolumeId,
+}
+
+impl<'d> Counted<'d> {
+    fn of(
+        publishing: &'d Mutex<BTreeMap<VolumeId, NodeId>>,
+        volume: VolumeId,
+        node: NodeId,
+    ) -> Self {
+        let mut counted = publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.insert(volume.clone(), node);
+        drop(counted);
+        Self { publishing, volume }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut counted = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.remove(&self.volume);
+    }
+}
+
 impl Controller {
     /// Makes a volume current on a node and notes that it is used there.
     pub(super) async fn publish(
@@ -49,24 +76,20 @@ impl Controller {
         let node = node_id("node_id", &request.node_id)?;
         // a node that does not exist is told from one that will not do
         self.0.hub.capacity(Some(node.clone())).await?;
-        let counting = match self.0.options.volumes_per_node_max {
-            Some(_) => Some(self.0.counting.lock().await),
-            None => None,
-        };
         let found = self.0.report(&id).await?.volume;
         let read_only = request.readonly || access.flags.contains(MountFlags::RDONLY);
         let wanted = Published { node: node.as_str(), read_only };
         let is_so = is_published(&found, wanted)?;
-        if !is_so {
-            self.check_count(&node).await?;
-        }
+        let _counted = match is_so {
+            true => None,
+            false => self.count_in(&id, &node).await?,
+        };
         let candidates = vec![node.clone()];
-        let place = EnsureCached { volume: id, candidates, budget_bytes: None };
+        let place = EnsureCached { volume: id.clone(), candidates, budget_bytes: None };
         self.0.hub.ensure_cached(place).await?;
         if !is_so {
             self.note(&found, Some(wanted)).await?;
         }
-        drop(counting);
         let context = read_only.then(|| (READONLY_CONTEXT.to_owned(), "true".to_owned()));
         let publish_context: HashMap<_, _> = context.into_iter().collect();
         Ok(pb::ControllerPublishVolumeResponse { publish_context })
@@ -94,18 +117,34 @@ impl Controller {
         Ok(unpublished)
     }
 
-    /// Looks whether one more volume may be published on a node.
-    async fn check_count(&self, node: &NodeId) -> Result<(), CallError> {
-        let Some(most) = self.0.options.volumes_per_node_max else { return Ok(()) };
-        let volumes = self.0.list_volumes().await?;
-        let is_there = |volume: &&Volume| {
-            Published::of(&volume.labels).is_some_and(|published| published.node == node.as_str())
-        };
-        if u32::try_from(volumes.iter().filter(is_there).count()).is_ok_and(|n| n < most.get()) {
-            return Ok(());
+    /// Looks whether one more volume may be published on a node, and counts this one as such from then on. Held up by
+    /// others who are counted, and not by what they do then.
+    async fn count_in(
+        &self,
+        volume: &VolumeId,
+        node: &NodeId,
+    ) -> Result<Option<Counted<'_>>, CallError> {
+        let Some(most) = self.0.options.volumes_per_node_max else { return Ok(None) };
+        let _counting = self.0.counting.lock().await;
+        // before the list: who is in it no more by then is noted there
+        let mut there: BTreeSet<VolumeId> = self
+            .0
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|(_, on)| *on == node)
+            .map(|(other, _)| other.clone())
+            .collect();
+        there.extend(self.0.list_volumes().await?.into_iter().filter_map(|volume| {
+            let published = Published::of(&volume.labels);
+            published.is_some_and(|on| on.node == node.as_str()).then_some(volume.id)
+        }));
+        if u32::try_from(there.len()).map_or(true, |count| count >= most.get()) {
+            let what = format!("node {node} has {most} volumes published, and may have no more");
+            return Err(CallError::Exhausted { what });
         }
-        let what = format!("node {node} has {most} volumes published, and may have no more");
-        Err(CallError::Exhausted { what })
+        Ok(Some(Counted::of(&self.0.publishing, volume.clone(), node.clone())))
     }
 
     async fn note(

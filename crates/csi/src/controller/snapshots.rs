@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cove_hub::volume_hub::{Page, PageRequest, Snapshot, SnapshotFilter, SnapshotVolumes, Volume};
 use cove_types::{SnapshotId, VolumeId};
-use jiff::Timestamp;
+use cove_unix_grpc::field::wire_instant;
 
 use super::Controller;
 use crate::csi::Driver;
@@ -19,15 +19,6 @@ use crate::paging;
 use crate::proto as pb;
 use crate::request::{labels, name, required, snapshot_id, volume_id};
 use crate::status::{CallError, signed};
-
-/// A moment, as it is sent.
-pub(crate) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
-    let nanos = i64::from(moment.subsec_nanosecond());
-    prost_types::Timestamp {
-        seconds: moment.as_second() - i64::from(nanos < 0),
-        nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
-    }
-}
 
 /// The volumes that snapshots are of, as far as they are there still.
 #[derive(Debug, Default)]
@@ -62,7 +53,7 @@ pub(crate) fn snapshot(snapshot: &Snapshot, sources: &Sources) -> pb::Snapshot {
         size_bytes: signed(sources.size_bytes(snapshot)),
         snapshot_id: snapshot.id.to_string(),
         source_volume_id: snapshot.id.volume.to_string(),
-        creation_time: Some(timestamp(snapshot.created_at)),
+        creation_time: Some(wire_instant(snapshot.created_at)),
         ready_to_use: true,
         group_snapshot_id: snapshot.group.clone().unwrap_or_default(),
         accessible_topology: Vec::new(),
@@ -84,6 +75,15 @@ pub(crate) async fn find_snapshot(
         Ok(page) => Ok(page.items.into_iter().find(|found| found.id == *id)),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Deletes a snapshot, to where that is saved. One that is gone is success.
+pub(crate) async fn delete_snapshot(driver: &Driver, id: SnapshotId) -> Result<(), CallError> {
+    let operation = driver.operation(std::slice::from_ref(&id.volume)).await?;
+    match driver.hub.delete_snapshot(id, operation).await.map_err(CallError::from) {
+        Err(error) if !error.is_absence() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -132,11 +132,8 @@ impl Controller {
             Err(error) if error.is_absence() => return Ok(deleted),
             id => id?,
         };
-        let operation = self.0.operation(std::slice::from_ref(&id.volume)).await?;
-        match self.0.hub.delete_snapshot(id, operation).await.map_err(CallError::from) {
-            Err(error) if !error.is_absence() => Err(error),
-            _ => Ok(deleted),
-        }
+        delete_snapshot(&self.0, id).await?;
+        Ok(deleted)
     }
 
     /// The snapshots that were asked for by name, in the order of their ids; of one volume or one id when that is said.
@@ -182,6 +179,7 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use cove_types::Durability;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::fake::report;
@@ -215,18 +213,6 @@ mod tests {
     #[test]
     fn what_a_snapshot_of_a_deleted_volume_needs_is_not_known() {
         assert_eq!(Sources::default().size_bytes(&of("vol-a", 40)), 0);
-    }
-
-    #[test]
-    fn a_moment_is_seconds_and_a_part_of_the_next() {
-        for (text, seconds, nanos) in [
-            ("2026-11-26T16:00:00.25Z", 1_795_708_800, 250_000_000),
-            ("1969-12-31T23:59:59.75Z", -1, 750_000_000),
-            ("1970-01-01T00:00:00Z", 0, 0),
-        ] {
-            let moment = timestamp(text.parse().unwrap());
-            assert_eq!((moment.seconds, moment.nanos), (seconds, nanos), "{text}");
-        }
     }
 
     #[test]

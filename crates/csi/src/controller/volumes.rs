@@ -22,7 +22,7 @@ use crate::request::{
     TOPOLOGY_NODE, is_reached, labels, mutable_parameters, name, node_id, quota_range, required,
     source, topology, volume_id,
 };
-use crate::status::{CallError, signed};
+use crate::status::{CallError, excerpt, signed};
 use crate::thing::Thing;
 
 /// A volume, as it is sent. One that nothing limits has no known capacity.
@@ -59,17 +59,41 @@ enum Expansion {
     Grow(u64),
 }
 
-/// A volume that is larger already stays as it is, and so does one that nothing limits.
+/// A volume that is larger already stays as it is, and so does one that nothing limits: it is larger than anything, and
+/// than any limit, too.
 fn expansion(present: Option<u64>, wanted: QuotaRange) -> Result<Expansion, CallError> {
     let least = wanted.required_bytes.or(wanted.limit_bytes).unwrap_or(*QUOTA_BYTES.start());
     match (present, wanted.limit_bytes) {
-        (None, _) => Ok(Expansion::Done(least)),
+        (None, None) => Ok(Expansion::Done(least)),
+        (None, Some(limit)) => Err(CallError::OutOfRange {
+            what: format!("nothing limits it, and limit_bytes are {limit}"),
+        }),
         (Some(present), Some(limit)) if present > limit => Err(CallError::OutOfRange {
             what: format!("it has {present} bytes, more than limit_bytes, which are {limit}"),
         }),
         (Some(present), _) if present >= least => Ok(Expansion::Done(present)),
         (Some(_), _) => Ok(Expansion::Grow(least)),
     }
+}
+
+/// Looks whether a volume has what it is said to have.
+fn check_same(
+    request: &pb::ValidateVolumeCapabilitiesRequest,
+    volume: &Volume,
+) -> Result<(), CallError> {
+    if let Some(key) = request.volume_context.keys().min() {
+        let why = format!("the volume's context is empty, found \"{}\"", excerpt(key));
+        return Err(CallError::Invalid { field: "volume_context", why });
+    }
+    for (key, value) in mutable_parameters(&request.mutable_parameters)? {
+        let present = volume.parameters.get(&key);
+        if present != Some(&value) {
+            let present = present.map_or("not set", |present| present.as_str());
+            let why = format!("\"{key}\" of the volume is {present}, found {value}");
+            return Err(CallError::Invalid { field: "mutable_parameters", why });
+        }
+    }
+    Ok(())
 }
 
 impl Controller {
@@ -141,10 +165,10 @@ impl Controller {
         if request.volume_capabilities.is_empty() {
             return Err(CallError::Missing { field: "volume_capabilities" });
         }
-        self.report(&request.volume_id).await?;
+        let found = self.report(&request.volume_id).await?.volume;
         let checked = check_all(&request.volume_capabilities)
             .and_then(|()| labels(&request.parameters).map(|_| ()))
-            .and_then(|()| mutable_parameters(&request.mutable_parameters).map(|_| ()));
+            .and_then(|()| check_same(&request, &found));
         match checked {
             Ok(()) => Ok(pb::ValidateVolumeCapabilitiesResponse {
                 confirmed: Some(pb::validate_volume_capabilities_response::Confirmed {
@@ -360,5 +384,9 @@ mod tests {
     fn a_volume_does_not_shrink() {
         let refused = expansion(Some(9), wanted(Some(5), Some(8))).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::OutOfRange);
+        for least in [None, Some(5)] {
+            let refused = expansion(None, wanted(least, Some(8))).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+        }
     }
 }

@@ -146,13 +146,46 @@ async fn a_head_of_more_than_8_kib_is_refused_and_a_body_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_who_are_silent_do_not_keep_a_probe_out_for_ever() {
+async fn many_who_are_silent_do_not_keep_a_probe_out() {
     let served = Served::start("n1", None).await;
     let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS_MAX {
-        silent.push(served.connect().await);
+    for n in 0..2 * CONNECTIONS_MAX {
+        let mut connection = served.connect().await;
+        // some send a part of a head
+        connection.write_all(&b"GET /healthz HTTP/1.1\r\n"[..n % 20]).await.unwrap();
+        silent.push(connection);
     }
-    assert_eq!(served.probe().await.0, 200);
+    let begun = Instant::now();
+    assert_eq!(served.probe().await, (200, "ok\n".to_owned()));
+    assert!(begun.elapsed() < HEAD_WITHIN, "nobody is waited for");
+    // the first has given way, and the last has not
+    assert!(matches!(silent[0].read(&mut [0]).await, Ok(0) | Err(_)));
+    let last = silent.last_mut().unwrap();
+    last.write_all(&b"GET /healthz HTTP/1.1\r\n"[(2 * CONNECTIONS_MAX - 1) % 20..]).await.unwrap();
+    last.write_all(b"host: x\r\n\r\n").await.unwrap();
+    let mut came = String::new();
+    last.read_to_string(&mut came).await.unwrap();
+    assert!(came.starts_with("HTTP/1.1 200 "), "{came}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_asked_keeps_its_place_and_whoever_comes_then_waits() {
+    let served = Served::start("n1", None).await;
+    served.hub.is_silent.store(true, Relaxed);
+    let mut asked = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut connection = served.connect().await;
+        connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        asked.push(connection);
+    }
+    // of this clock, which goes on only when nothing is left to be read
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(served.probe().await.0, 503);
+    for mut connection in asked {
+        let mut came = String::new();
+        connection.read_to_string(&mut came).await.unwrap();
+        assert!(came.starts_with("HTTP/1.1 503 "), "{came}");
+    }
 }
 
 #[tokio::test]

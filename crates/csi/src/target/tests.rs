@@ -79,6 +79,12 @@ fn nothing_is_mounted_over_files_or_in_a_directory_of_coves() {
     let unpublish = |name: &str| target(&home, name).unpublish("target_path", Some(&volume), &own);
     assert_eq!(unpublish("own/below").unwrap_err().code(), tonic::Code::InvalidArgument);
     assert!(home.join("own/below").exists());
+    let inside = home.join("pool/volumes/vol-b/files/empty");
+    std::fs::create_dir_all(&inside).unwrap();
+    let refused = unpublish("pool/volumes/vol-b/files/empty").unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.to_string().ends_with("/files/empty is in a volume"), "{refused}");
+    assert!(inside.exists());
     // what is gone is gone
     unpublish("own/new").unwrap();
     unpublish("empty").unwrap();
@@ -105,10 +111,12 @@ fn what_the_kernel_does_not_let_be_made_or_removed_is_the_callers_to_change() {
 
 /// Asks for `vol-a` at `/a`.
 fn ask(mounted: &str, flags: MountFlags, is_exclusive: bool) -> Result<bool, tonic::Code> {
-    let mounts = parse(mounted.as_bytes());
+    let pool = "9 1 0:1 / /pool rw - btrfs d rw\n";
+    let mounts = parse(format!("{pool}{mounted}").as_bytes());
     let volume = "vol-a".parse().unwrap();
+    let files = Place::through(&mounts, 9, Path::new("/pool/volumes/vol-a/files")).unwrap();
     let access = Access { flags, is_exclusive };
-    is_published(&mounts, Path::new("/a"), &volume, access).map_err(|error| error.code())
+    is_published(&mounts, Path::new("/a"), &volume, &files, access).map_err(|error| error.code())
 }
 
 fn at(volume: &str, point: &str, options: &str) -> String {
@@ -129,6 +137,12 @@ fn a_volume_is_published_as_it_is_mounted() {
     let elsewhere = Err(tonic::Code::FailedPrecondition);
     assert_eq!(ask(&at("vol-a", "/b", "rw"), none, true), elsewhere);
     assert_eq!(ask(&at("vol-b", "/b", "rw"), none, true), Ok(false));
+    // of the same id, and of another pool
+    let other = at("vol-a", "/a", "rw").replace("0:1", "0:2");
+    assert_eq!(ask(&other, none, false), there);
+    assert_eq!(ask(&other.replace("/a ", "/b "), none, true), Ok(false));
+    let deleted = at("vol-a", "/a", "rw").replace("/files", "/files//deleted");
+    assert_eq!(ask(&deleted, none, false), there);
 }
 
 /// What is next for `vol-a` to be gone from `/a`, or for an id that is none.
@@ -161,4 +175,82 @@ fn an_id_that_is_none_unmounts_nothing() {
     assert_eq!(next(&[&replaced], false), Ok(Step::Leave));
     assert_eq!(next(&[&at("vol-a", "/a", "rw")], false), Ok(Step::Leave));
     assert_eq!(next(&[], false), Ok(Step::Remove));
+}
+
+/// A place whose path breaks a line, and one that is longer than a refusal.
+fn awkward(home: &Path) -> [PathBuf; 2] {
+    [home.join("a\nb"), (0..5).fold(home.to_owned(), |path, _| path.join("d".repeat(250)))]
+}
+
+#[test]
+fn a_refusal_that_names_a_place_is_one_line_and_has_its_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let volume = "vol-a".parse().unwrap();
+    let access = Access { flags: MountFlags::empty(), is_exclusive: false };
+    for path in awkward(&home) {
+        std::fs::create_dir_all(path.join("mine")).unwrap();
+        let target = Target::get("target_path", path.to_str().unwrap()).unwrap();
+        let nowhere = target.publish("target_path", &volume, &home, access, &[]).unwrap_err();
+        let full = target.unpublish("target_path", Some(&volume), &[]).unwrap_err();
+        let own = target.refuse_within("target_path", &[&home]).unwrap_err();
+        for (refused, why) in [
+            (nowhere, "has files, and a volume is mounted on an empty directory"),
+            (full, "has files that are of no volume"),
+            (own, "where Cove keeps its own"),
+        ] {
+            let told = tonic::Status::from(refused);
+            assert!(told.message().ends_with(why), "{}", told.message());
+            assert!(!told.message().contains('\n'), "{}", told.message());
+        }
+    }
+}
+
+mod live {
+    use super::*;
+
+    /// Takes away what a test that fails leaves mounted.
+    struct Unmount(PathBuf);
+
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            while rustix::mount::unmount(&self.0, UnmountFlags::DETACH).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_or_deleted_while_it_is_mounted_does_not_stay_mounted() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: a live test needs root");
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let volume: VolumeId = "vol-a".parse().unwrap();
+        let files = home.join("volumes/vol-a/files");
+        let moved = home.join("trash/00000000000000000000000000000001");
+        std::fs::create_dir(home.join("trash")).unwrap();
+        let target = target(&home, "target");
+        target.ensure_directory("target_path").unwrap();
+        let _unmount = Unmount(home.join("target"));
+        let replace = || std::fs::rename(home.join("volumes/vol-a"), &moved).unwrap();
+        let delete = || std::fs::remove_dir(&files).unwrap();
+        let leave = || {};
+        let changes: [&dyn Fn(); 3] = [&leave, &delete, &replace];
+        for (n, change) in changes.into_iter().enumerate() {
+            std::fs::create_dir_all(&files).unwrap();
+            let place = place_of(&target.mounts().unwrap(), &files).unwrap().unwrap();
+            let mount = target.mount(&volume, &files, MountFlags::empty()).unwrap();
+            change();
+            let confirmed = target.confirm(&volume, &place, mount);
+            if n == 0 {
+                confirmed.unwrap();
+                assert_eq!(target.shows(&files).unwrap(), Some(true));
+                target.unmount().unwrap();
+            } else {
+                assert_eq!(confirmed.unwrap_err().code(), tonic::Code::Aborted);
+            }
+            assert_eq!(target.shows(&files).unwrap(), None);
+        }
+    }
 }

@@ -201,6 +201,37 @@ async fn a_volume_is_published_once_and_a_node_has_so_many() {
 }
 
 #[tokio::test]
+async fn a_volume_that_is_slow_holds_up_no_other_and_is_counted() {
+    let served = Served::all().await;
+    for name in ["a", "b", "c"] {
+        served.create(name).await;
+    }
+    let call = |volume: &str| {
+        let (mut controller, request) = (served.controller(), publish(volume, "n1", false));
+        async move { controller.controller_publish_volume(request).await }
+    };
+    let shut = served.hub.door.lock().await;
+    let mut under_way = Vec::new();
+    for volume in ["vol-0001", "vol-0002"] {
+        under_way.push(tokio::spawn(call(volume)));
+        let at_door = served.hub.at_door.notified();
+        let came = tokio::time::timeout(std::time::Duration::from_secs(20), at_door).await;
+        came.expect("nobody waits for another volume");
+    }
+    assert_eq!(code(call("vol-0003").await), Code::ResourceExhausted);
+    drop(shut);
+    for call in under_way {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(code(call("vol-0003").await), Code::ResourceExhausted);
+    // one that fails counts no more
+    let unpublished = unpublish("vol-0002", "n1");
+    served.controller().controller_unpublish_volume(unpublished).await.unwrap();
+    assert_eq!(code(call("vol-none").await), Code::NotFound);
+    call("vol-0003").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_volume_is_expanded_to_exactly_what_is_asked_for() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;
@@ -329,6 +360,31 @@ async fn capabilities_are_confirmed_or_it_is_said_why_not() {
     let told = controller.validate_volume_capabilities(ask(&volume, many)).await.unwrap();
     let told = told.into_inner();
     assert!(told.confirmed.is_none() && !told.message.is_empty());
+    served.hub.change(&volume, |report| {
+        report.volume.parameters.insert("retention".to_owned(), "20".to_owned());
+    });
+    let map = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
+    let context = map("x", "y");
+    let asked = |volume_context: &HashMap<_, _>, mutable_parameters| {
+        pb::ValidateVolumeCapabilitiesRequest {
+            volume_context: volume_context.clone(),
+            mutable_parameters,
+            ..ask(&volume, vec![writer()])
+        }
+    };
+    let none = HashMap::new();
+    for (request, why) in [
+        (asked(&none, map("retention", "20")), ""),
+        (asked(&context, HashMap::new()), "the volume's context is empty, found \"x\""),
+        (asked(&none, map("retention", "21")), "\"retention\" of the volume is 20, found 21"),
+        (
+            asked(&none, map("storingInterval", "5")),
+            "\"storingInterval\" of the volume is not set, found 5",
+        ),
+    ] {
+        let told = controller.validate_volume_capabilities(request).await.unwrap().into_inner();
+        assert_eq!((told.confirmed.is_some(), told.message.as_str()), (why.is_empty(), why));
+    }
     for (request, expected) in [
         (ask("", vec![writer()]), Code::InvalidArgument),
         (ask(&volume, Vec::new()), Code::InvalidArgument),
@@ -461,6 +517,86 @@ async fn a_group_is_snapshotted_found_and_deleted_together() {
     let missing = group.delete_volume_group_snapshot(delete("", Vec::new())).await;
     assert_eq!(code(missing), Code::InvalidArgument);
     assert_eq!(code(group.get_volume_group_snapshot(get(&id, Vec::new())).await), Code::NotFound);
+}
+
+/// A group of two volumes, and its id and those of its snapshots.
+async fn group_of_two(served: &Served, name: &str) -> (String, Vec<String>) {
+    let volumes = [
+        served.create(&format!("{name}-a")).await.volume_id,
+        served.create(&format!("{name}-b")).await.volume_id,
+    ];
+    let made = served.group().create_volume_group_snapshot(group_of(name, &volumes)).await.unwrap();
+    let made = made.into_inner().group_snapshot.unwrap();
+    let ids = made.snapshots.into_iter().map(|one| one.snapshot_id).collect();
+    (made.group_snapshot_id, ids)
+}
+
+fn get_group(id: &str, snapshot_ids: &[String]) -> pb::GetVolumeGroupSnapshotRequest {
+    pb::GetVolumeGroupSnapshotRequest {
+        group_snapshot_id: id.to_owned(),
+        snapshot_ids: snapshot_ids.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn delete_group(id: &str, snapshot_ids: &[String]) -> pb::DeleteVolumeGroupSnapshotRequest {
+    pb::DeleteVolumeGroupSnapshotRequest {
+        group_snapshot_id: id.to_owned(),
+        snapshot_ids: snapshot_ids.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn whoever_deletes_a_group_again_waits_until_it_is_saved() {
+    let served = Served::all().await;
+    let (id, members) = group_of_two(&served, "g").await;
+    let call = || {
+        let (mut group, request) = (served.group(), delete_group(&id, &members));
+        async move { group.delete_volume_group_snapshot(request).await }
+    };
+    let shut = served.hub.door.lock().await;
+    let mut first = tokio::spawn(call());
+    served.hub.at_door.notified().await;
+    // what the first has not come to is deleted beside what it waits for; the last is listed no more
+    let mut again = Vec::new();
+    for _ in 0..2 {
+        again.push(tokio::spawn(call()));
+        tokio::select! {
+            ended = again.last_mut().unwrap() => panic!("it is not saved: {ended:?}"),
+            ended = &mut first => panic!("it is not saved: {ended:?}"),
+            () = served.hub.at_door.notified() => {}
+        }
+    }
+    drop(shut);
+    first.await.unwrap().unwrap();
+    for again in again {
+        again.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_group_that_nobody_can_read_is_not_called_gone() {
+    let served = Served::all().await;
+    let mut group = served.group();
+    let (id, members) = group_of_two(&served, "g").await;
+    let (other, others) = group_of_two(&served, "h").await;
+    served.hub.damage(&members[0]);
+    for named in [&members[..], &members[..1], &[]] {
+        let found = group.get_volume_group_snapshot(get_group(&id, named)).await;
+        assert_eq!(code(found), Code::DataLoss, "{named:?}");
+        let deleted = group.delete_volume_group_snapshot(delete_group(&id, named)).await;
+        assert_eq!(code(deleted), Code::DataLoss, "{named:?}");
+    }
+    // whoever names the members needs no list of all
+    let found = group.get_volume_group_snapshot(get_group(&other, &others)).await.unwrap();
+    assert_eq!(found.into_inner().group_snapshot.unwrap().snapshots.len(), 2);
+    let mixed = [others[0].clone(), members[1].clone()];
+    let refused = group.get_volume_group_snapshot(get_group(&other, &mixed)).await;
+    assert_eq!(code(refused), Code::InvalidArgument);
+    group.delete_volume_group_snapshot(delete_group(&other, &others)).await.unwrap();
+    let found = group.get_volume_group_snapshot(get_group(&other, &others)).await;
+    assert_eq!(code(found), Code::NotFound);
 }
 
 fn group_of(name: &str, ids: &[String]) -> pb::CreateVolumeGroupSnapshotRequest {

@@ -143,7 +143,7 @@ async fn one_call_at_a_time_works_at_a_place_whatever_its_volume() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;
     let place = served.home.path().canonicalize().unwrap().join("target");
-    let turn = served.csi.0.mounting.begin([Thing::Place(place.clone())]).unwrap();
+    let turn = served.csi.0.mounting.begin([Thing::Point(place.clone())]).unwrap();
     // by another path, too
     std::os::unix::fs::symlink(".", served.path("link")).unwrap();
     for target in [served.text("target"), served.text("link/target")] {

@@ -2,6 +2,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::Instant;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use super::*;
 use crate::proto::controller_service_capability as controller;
 use crate::proto::node_service_capability as node;
@@ -101,4 +103,27 @@ async fn a_request_of_more_than_4_mib_is_refused() {
         ..pb::DeleteVolumeRequest::default()
     };
     assert_eq!(code(served.controller().delete_volume(request).await), Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn a_call_whose_callers_deadline_is_over_is_told_so() {
+    let served = Served::all().await;
+    served.hub.is_silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    // by hand: the generated clients end such a call themselves, in their own words
+    let stream = tokio::net::UnixStream::connect(served.path("csi.sock")).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::post("http://localhost/csi.v1.Controller/GetCapacity")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", "50m")
+        // a message of 0 bytes, which is not compressed
+        .body("\0\0\0\0\0".to_owned())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = Status::from_header_map(response.headers()).unwrap();
+    assert_eq!((status.code(), status.details()), (Code::DeadlineExceeded, &b""[..]));
 }
