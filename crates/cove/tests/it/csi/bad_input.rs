@@ -698,6 +698,19 @@ fn nothing_is_mounted_where_it_is_not_lawful() {
     fs::create_dir(pods.join("occupied")).unwrap();
     run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(pods.join("occupied")), b"")
         .success();
+    // one breaks a line, and one is longer than a refusal
+    let deep = (0..5).fold(pods.clone(), |path, _| path.join("d".repeat(250)));
+    let awkward = [pods.join("a\nb"), deep];
+    for path in &awkward {
+        fs::create_dir_all(path.join("mine")).unwrap();
+    }
+    fs::create_dir(pods.join("pod/empty")).unwrap();
+    // as a pod has it that another Cove gave a volume of that id
+    let other = driver.cove.make_dir("other").join("volumes").join(&world.volume).join("files");
+    for directory in [&other, &pods.join("old")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    run(Command::new("mount").arg("--bind").args([&other, &pods.join("old")]), b"").success();
     let mut table = Table::new(driver);
     use Code::{AlreadyExists, FailedPrecondition, InvalidArgument, NotFound};
     let volume = world.volume.clone();
@@ -921,10 +934,23 @@ fn nothing_is_mounted_where_it_is_not_lawful() {
     table.refused("unpublish of the kernel's", call, FailedPrecondition, says);
     let call = publish(&volume, &text(&pods));
     table.refused("on a directory with files", call, FailedPrecondition, "has files");
+    for path in awkward.each_ref().map(|path| text(path)) {
+        table.refused("on files", publish(&volume, &path), FailedPrecondition, "has files");
+        table.refused("of files", unpublish(&volume, &path), FailedPrecondition, "has files");
+    }
+    let call = unpublish(&world.beside, &at("pod/empty"));
+    table.refused("unpublish in a volume", call, InvalidArgument, "is in a volume");
     table.refused("on another mount", publish(&volume, &at("occupied")), AlreadyExists, "occupied");
     table.refused("on another volume", publish(&world.beside, &published), AlreadyExists, "pod");
+    let call = publish(&volume, &at("old"));
+    table.refused("on one of another pool", call, AlreadyExists, "something other than volume");
+    let call = stats(&volume, &at("old"));
+    table.refused("usage of one of another pool", call, NotFound, "mount of volume");
     table.answered("where it is", publish(&volume, &published));
     table.answered("unpublish another mount", unpublish(&volume, &at("occupied")));
+    // a pod of then ends all the same
+    unpublish(&volume, &at("old")).unwrap();
+    assert!(!pods.join("old").exists());
     assert_eq!(fs::read(pods.join("file")).unwrap(), b"own");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     table.end();
