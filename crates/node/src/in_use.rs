@@ -40,8 +40,18 @@ pub(crate) fn refuse_mounts(
     but: &str,
     or: &str,
 ) -> Result<(), VolumeError> {
-    let live = SubvolumePath::Volume(volume.clone());
-    let mounts = pool.mounts(&live).map_err(pool_failed("failed to look for mounts"))?;
+    refuse_mounts_of(pool, volume, &SubvolumePath::Volume(volume.clone()), but, or)
+}
+
+/// The same of what was a volume's: a state that a restore has swapped out.
+pub(crate) fn refuse_mounts_of(
+    pool: &dyn Pool,
+    volume: &VolumeId,
+    place: &SubvolumePath,
+    but: &str,
+    or: &str,
+) -> Result<(), VolumeError> {
+    let mounts = pool.mounts(place).map_err(pool_failed("failed to look for mounts"))?;
     let Some(first) = mounts.first() else { return Ok(()) };
     let at = escape_bytes(first.as_os_str().as_bytes());
     Err(VolumeError::Refused {
@@ -51,6 +61,16 @@ pub(crate) fn refuse_mounts(
              pod){or}"
         ),
     })
+}
+
+/// Whether this machine may be swapping to a file, wherever that is.
+pub(crate) fn may_swap_to_files() -> bool {
+    fs::read_to_string("/proc/swaps").map_or(true, |swaps| has_swap_files(&swaps))
+}
+
+/// Whether one of the areas of `/proc/swaps` (proc_swaps(5)) is no partition.
+fn has_swap_files(swaps: &str) -> bool {
+    swaps.lines().skip(1).any(|area| area.split_ascii_whitespace().nth(1) != Some("partition"))
 }
 
 /// Refuses when a process has a file below `top` open for writing or mapped shared and writable.
@@ -376,6 +396,16 @@ mod tests {
         assert_eq!(Mapping::parse(b"7f00-7f10 rw-p 00000000 00:00 0        [heap]"), None);
         let private = Mapping::parse(b"7f00-7f10 rw-p 0 00:2d 261 /a").unwrap();
         assert!(!private.is_shared_writable);
+    }
+
+    #[test]
+    fn a_swap_file_is_told_apart_from_a_partition() {
+        let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        let partition = "/dev/vda2                               partition\t8188\t\t0\t\t-2\n";
+        let file = "/pool/volumes/v/files/a\\040b             file\t\t8188\t\t0\t\t-3\n";
+        assert!(!has_swap_files(head));
+        assert!(!has_swap_files(&[head, partition].concat()));
+        assert!(has_swap_files(&[head, partition, file].concat()));
     }
 
     #[test]

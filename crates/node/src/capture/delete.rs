@@ -2,10 +2,11 @@
 
 use cove_btrfs::SubvolumePath;
 use cove_content::volumes::{Call, VolumeError};
-use cove_types::{EntryId, chain};
+use cove_types::{Classify, EntryId, OperationId, chain};
 
-use crate::capture::{Asked, asked, enqueue, pending_of, pool_failed};
-use crate::in_use::refuse_mounts;
+use crate::capture::restore::refuse_swap_file;
+use crate::capture::{Asked, asked, enqueue, is_swap_file, pending_of, pool_failed};
+use crate::in_use::{may_swap_to_files, refuse_mounts, refuse_mounts_of};
 use crate::node::Inner;
 use crate::save::unread;
 use crate::volume::{Turn, Volume};
@@ -32,6 +33,8 @@ pub(crate) fn delete(
         return Err(VolumeError::EntriesUnread { count });
     }
     refuse_mounts(&*inner.pool, &volume.id, "", "")?;
+    refuse_mounts_before(inner, volume)?;
+    refuse_swapping(inner, volume, &call.operation)?;
     // nobody is in the middle of a change of files that would be left
     let _place = volume.place.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let end = enqueue(inner, volume, pending_of(call, &volume.id, Work::Delete))?;
@@ -39,6 +42,41 @@ pub(crate) fn delete(
         tracing::warn!(volume = %volume.id, error = chain(&error), "the files of a deleted volume stay for now");
     }
     Ok(Asked::Pending(end))
+}
+
+/// Refuses while a state that a restore has swapped out is mounted: it goes with the volume.
+fn refuse_mounts_before(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
+    let discarded = inner
+        .wait(inner.database.discarded())
+        .map_err(|error| VolumeError::failed("failed to look for states before restores", error))?;
+    for row in discarded.into_iter().filter(|row| row.volume == volume.id) {
+        let place = SubvolumePath::Trash(row.operation);
+        refuse_mounts_of(&*inner.pool, &volume.id, &place, " with a state before a restore", "")?;
+    }
+    Ok(())
+}
+
+/// Refuses while a swap file in the volume is active: the kernel would not take its files. Costs a snapshot where this
+/// machine swaps to files.
+fn refuse_swapping(
+    inner: &Inner,
+    volume: &Volume,
+    operation: &OperationId,
+) -> Result<(), VolumeError> {
+    if !may_swap_to_files() {
+        return Ok(());
+    }
+    match refuse_swap_file(inner, volume, operation) {
+        Err(error) if is_swap_file(&error) => Err(VolumeError::Refused {
+            kind: error.kind(),
+            what: format!(
+                "volume {} is in use: a swap file in it is active; `swapoff` it first",
+                volume.id
+            ),
+        }),
+        // what else keeps a snapshot from being taken, such as a pool that is full, keeps no files from going
+        _ => Ok(()),
+    }
 }
 
 /// Captures that an entry is taken out, also of a volume that is deleted. One that is gone by the time of its turn, or

@@ -231,7 +231,7 @@ fn refuse_nested(inner: &Inner, volume: &Volume) -> Result<(), VolumeError> {
 
 /// Refuses while a swap file in the volume is active: of what is swapped out no snapshot could be made.
 /// Costs a snapshot.
-fn refuse_swap_file(
+pub(crate) fn refuse_swap_file(
     inner: &Inner,
     volume: &Volume,
     operation: &OperationId,

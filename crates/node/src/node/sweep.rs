@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use cove_btrfs::SubvolumePath;
+use cove_content::head::HeadState;
 use cove_database::StoredRow;
 use cove_types::{OperationId, VolumeId, chain};
 
@@ -18,8 +19,8 @@ pub(crate) const DISCARDED_DAYS: i64 = 7;
 /// How long the answer of a call is known under its id, besides what the head tells.
 const RESULTS_FOR_S: i64 = 30 * 24 * 3600;
 
-/// Removes what was kept for a time that is over: subvolumes that restores swapped out, and answers of
-/// calls. May be repeated.
+/// Removes what was kept for a time that is over: subvolumes that restores swapped out, those of deleted volumes
+/// whenever that was, and answers of calls. May be repeated.
 ///
 /// # Errors
 ///
@@ -28,20 +29,48 @@ pub(crate) fn sweep_old(inner: &Inner) -> Result<(), StartError> {
     let now_us = inner.now_us();
     let old_us = now_us - DISCARDED_DAYS * 24 * 3600 * 1_000_000;
     for row in inner.wait(inner.database.discarded())? {
-        let place = SubvolumePath::Trash(row.operation);
-        match inner.pool.find(&place)? {
-            // what was written late and is in no rescue entry yet is kept until it is
-            Some(found) if row.moved_us > old_us || found.generation != row.generation => continue,
-            Some(_) => {
-                inner.pool.delete(&place)?;
-                inner.pool.flush()?;
-            }
-            None => {}
+        // what was written late and is in no rescue entry yet is kept until it is, in a volume that can have one
+        let found = inner.pool.find(&SubvolumePath::Trash(row.operation))?;
+        let is_kept =
+            found.is_some_and(|found| row.moved_us > old_us || found.generation != row.generation);
+        if !is_kept || is_of_deleted(inner, &row.volume)? {
+            drop_discarded(inner, &row.operation)?;
         }
-        inner.wait(inner.database.delete_discarded(&row.operation))?;
     }
     inner.wait(inner.database.delete_results(now_us - RESULTS_FOR_S * 1_000_000))?;
     Ok(())
+}
+
+/// Whether a volume is deleted, and its files are gone.
+fn is_of_deleted(inner: &Inner, id: &VolumeId) -> Result<bool, StartError> {
+    if let Some(volume) = inner.find_volume(id) {
+        let state = volume.state();
+        let head = state.known.as_ref().map(|known| known.head.state);
+        return Ok(head == Some(HeadState::Deleted) && state.copy.is_none());
+    }
+    // one that is being recovered, or whose head cannot be read, has a row before it is listed
+    Ok(inner.wait(inner.database.find_head(id))?.is_none())
+}
+
+/// Removes what a restore swapped out, and its row.
+fn drop_discarded(inner: &Inner, operation: &OperationId) -> Result<(), StartError> {
+    if inner.pool.delete(&SubvolumePath::Trash(*operation))? {
+        inner.pool.flush()?;
+    }
+    Ok(inner.wait(inner.database.delete_discarded(operation))?)
+}
+
+/// Removes what restores swapped out of a volume that is deleted for ever, however young it is and whatever was written
+/// there late. What cannot be removed now is at a later sweep.
+pub(crate) fn drop_discarded_of(inner: &Inner, volume: &VolumeId) {
+    let dropped =
+        inner.wait(inner.database.discarded()).map_err(StartError::from).and_then(|rows| {
+            let of_volume = rows.iter().filter(|row| row.volume == *volume);
+            of_volume.map(|row| drop_discarded(inner, &row.operation)).fold(Ok(()), Result::and)
+        });
+    if let Err(error) = dropped {
+        tracing::warn!(%volume, error = chain(&error), "what a restore swapped out stays for now");
+    }
 }
 
 /// Removes what no row knows: what was being built, snapshots of attempts that never became work; and

@@ -7,7 +7,7 @@ use cove_database::Finished;
 use cove_types::{EntryId, ErrorKind, OperationId};
 
 use crate::capture::take_files;
-use crate::node::Inner;
+use crate::node::{Inner, drop_discarded_of};
 use crate::save::SaveError;
 use crate::save::edit::spill_head;
 use crate::save::finish::{finish, needed_by_others, result_row};
@@ -100,7 +100,8 @@ fn take_out(
     })
 }
 
-/// Lets go of all that is not left of a deleted volume (the snapshots but those of the entries that are left), and
+/// Lets go of all that is not left of a deleted volume (the snapshots but those of the entries that are left, and what
+/// restores had swapped out), and
 /// writes down, in one transaction, what is left; with nothing left the volume is forgotten. A crash in between leaves
 /// the work to be finished again: nothing that no row knows stays on the disk.
 pub(crate) fn finish_deleted(
@@ -130,6 +131,7 @@ pub(crate) fn finish_deleted(
     for operation in unneeded.iter().chain(&aside) {
         inner.drop_stored(&volume.id, operation);
     }
+    drop_discarded_of(inner, &volume.id);
     // until then a power cut brings back what was deleted, which no row would know
     inner
         .pool

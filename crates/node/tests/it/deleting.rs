@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use cove_btrfs::SubvolumePath;
 use cove_content::head::{HeadObject, HeadState};
 use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Captured, Moment, NewEntry, Restore, Snapshot, VolumeError, VolumeFilter, Volumes,
 };
+use cove_database::{DiscardedRow, NodeDatabase};
 use cove_objects::{Fault, Request};
 use cove_types::{Classify, EntryId, EntryKind, ErrorKind, VolumeId};
 
@@ -23,6 +25,7 @@ on_both_pools!(
     what_is_asked_while_a_volume_is_deleted_ends_before_it_or_is_refused,
     what_is_kept_alone_is_found_by_its_message_wherever_it_is,
     what_is_deleted_is_told_as_deleted_until_it_is_gone,
+    what_restores_swapped_out_goes_with_its_volume,
 );
 
 /// An entry of the kind that is kept alone.
@@ -119,6 +122,58 @@ async fn what_is_deleted_is_told_as_deleted_until_it_is_gone(is_real: bool) {
         }
         deleted.saved.await.unwrap();
     }
+    home.down().await;
+}
+
+/// However young it is, and whatever a program has written there since; at a start, where an earlier version left it.
+async fn what_restores_swapped_out_goes_with_its_volume(is_real: bool) {
+    let mut home = Home::new(&memory(), is_real);
+    home.up().await;
+    let is_trash = |place: &SubvolumePath| matches!(place, SubvolumePath::Trash(_));
+    let trash = |home: &Home| -> usize {
+        home.pool().list().unwrap().iter().filter(|place| is_trash(place)).count()
+    };
+    for is_kept in [false, true] {
+        let volume = home.create("shop").await;
+        home.write(&volume, "file", "old").await;
+        let entry = home.snapshot(&volume).await;
+        if is_kept {
+            kept_alone(&home, &volume, "kept").await;
+        }
+        home.write(&volume, "file", "new").await;
+        let mut late = std::fs::File::options()
+            .append(true)
+            .open(home.files(&volume).await.join("file"))
+            .unwrap();
+        home.restore(&volume, entry).await;
+        std::io::Write::write_all(&mut late, b"written late").unwrap();
+        late.sync_all().unwrap();
+        drop(late);
+        assert_eq!(trash(&home), 1);
+        delete(&home, &volume).await;
+        assert_eq!(trash(&home), 0, "{is_kept}");
+    }
+    let live = home.create("live").await;
+    let gone = "vol-gone".parse().unwrap();
+    let mut places = Vec::new();
+    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
+    for volume in [&live, &gone] {
+        let operation = home.env.operation_id(0);
+        let place = SubvolumePath::Trash(operation);
+        home.pool().create(&place, volume).unwrap();
+        places.push(place);
+        let moved_us = home.env.now().as_microsecond();
+        let volume = volume.clone();
+        let row = DiscardedRow { operation, volume, generation: 0, entry: None, moved_us };
+        database.put_discarded(&row).await.unwrap();
+    }
+    home.down().await;
+    home.up().await;
+    let find = |place| home.pool().find(place).unwrap().is_some();
+    let is_there: Vec<bool> = places.iter().map(find).collect();
+    assert_eq!(is_there, [true, false]);
+    assert_eq!(database.discarded().await.unwrap().len(), 1);
+    database.close().await;
     home.down().await;
 }
 
@@ -431,6 +486,12 @@ async fn what_is_mounted_is_neither_deleted_nor_trashed_nor_restored() {
     home.write(&volume, "file", "text").await;
     whole(true).await.unwrap().saved.await.unwrap();
     assert_eq!(there(), "text", "it stays on the state before");
+    let refused = home.node().delete(home.call(u32::MAX), volume.clone()).await.err().unwrap();
+    let told = format!(
+        "volume {volume} is in use: it is mounted at {place} with a state before a restore; unmount it there first \
+         (if by a pod, end the pod)"
+    );
+    assert_eq!((refused.kind(), refused.to_string()), (ErrorKind::Precondition, told));
     // what is mounted is none of its files any more
     let trash = |trashed| home.node().set_trashed(home.call(u32::MAX), volume.clone(), trashed);
     trash(true).await.unwrap();

@@ -167,8 +167,18 @@ async fn a_swap_file_in_use_is_told_at_once_and_until_it_is_not() {
     };
     assert_eq!(error.kind(), ErrorKind::Precondition);
     assert_eq!(std::fs::read_to_string(files.join("text")).unwrap(), "now");
+    // nor are files deleted that the kernel keeps
+    let Err(error) = world.node.delete(world.call(), volume.clone()).await else {
+        panic!("deleted")
+    };
+    assert_eq!(error.kind(), ErrorKind::Precondition);
+    assert!(error.to_string().contains("a swap file in it is active"), "{error}");
+    assert!(!world.node.status(&volume).await.unwrap().is_deleted);
     drop(swap);
     world.snapshot(&volume).await;
     assert_eq!(told(&world.node.status(&volume).await.unwrap()), None, "gone when it works");
+    let deleted = world.node.delete(world.call(), volume.clone()).await.unwrap();
+    assert!(!files.exists());
+    deleted.saved.await.unwrap();
     world.node.stop().await;
 }
