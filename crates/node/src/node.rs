@@ -38,7 +38,7 @@ use crate::node::evict::make_room;
 pub(crate) use crate::node::evict::make_room_in;
 use crate::node::hold::{Hold, claim_within, renew_in_turn};
 pub(crate) use crate::node::hold::{ask, refresh};
-use crate::node::reread::reread_heads;
+pub(crate) use crate::node::reread::reread_heads;
 pub(crate) use crate::node::sweep::{DISCARDED_DAYS, drop_discarded_of};
 use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::{keep_saving, to_its_end};

@@ -22,7 +22,7 @@ use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, chain, wire};
 
 use crate::claim::{Holding, claim_store};
-use crate::node::Inner;
+use crate::node::{Inner, reread_heads};
 use crate::recover::adopt::adopt_local;
 use crate::recover::copy::{copy_here, hold_to_its_quota};
 use crate::recover::found::{Rescue, remember_with_found, unknown};
@@ -64,6 +64,7 @@ pub(crate) fn recover(
             ),
         });
     }
+    reread_heads(inner);
     let mut named = list_heads(inner)
         .map_err(|error| VolumeError::failed("failed to list the volumes in the store", error))?;
     // of two heads that name one project, the one that is in use here keeps it
@@ -186,7 +187,10 @@ impl Recovery {
                 return None;
             }
         };
-        let complete = known.filter(|volume| is_here && volume.state().copy.is_some());
+        // where a head could not be read, what is here is looked at
+        let is_unread = self.inner.unread().contains(id);
+        let is_complete = |volume: &Arc<Volume>| is_here && volume.state().copy.is_some();
+        let complete = known.filter(|volume| is_complete(volume) && !is_unread);
         let recovered = match complete {
             _ if head.state == HeadState::Deleted => {
                 if is_here {
@@ -203,7 +207,10 @@ impl Recovery {
             _ => self.take(id, (head, version), &document, is_here),
         };
         match recovered {
-            Ok(volume) => Some(volume),
+            Ok(volume) => {
+                self.inner.unread().remove(id);
+                Some(volume)
+            }
             Err(why) => {
                 self.recovered.lost.push(subject.lost(why));
                 None

@@ -19,7 +19,7 @@ mod snapshot;
 
 pub(crate) use error::SaveError;
 pub(crate) use finish::{needed_by_others, record_failure};
-pub(crate) use head_put::{head_row, is_head_lost, put_head, read_head, remember};
+pub(crate) use head_put::{find_head, head_row, is_head_lost, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older, unread};
 pub(crate) use rescue::{Cause, keep_unknown, put_beside, rescue_draft, rescue_id, rescue_of};

@@ -473,6 +473,7 @@ impl Volumes for Node {
     ) -> Result<Captured<Vec<VolumeStatus>>, VolumeError> {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
         self.refuse_lost(&volume)?;
+        targets.iter().try_for_each(|new| self.refuse_unread(&new.volume))?;
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
             if let Moment::Now = moment {

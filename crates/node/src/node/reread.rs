@@ -6,7 +6,7 @@ use cove_types::{ErrorKind, VolumeId};
 
 use crate::claim::Holding;
 use crate::node::Inner;
-use crate::save::{SaveError, keep_unknown, read_head, read_older, remember};
+use crate::save::{SaveError, find_head, keep_unknown, read_older, remember};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::Work;
 
@@ -21,7 +21,7 @@ pub(crate) fn reread_heads(inner: &Arc<Inner>) {
         match reread(inner, &id) {
             Ok(()) => {
                 inner.unread().remove(&id);
-                tracing::warn!(volume = %id, "a head was read from the store again");
+                tracing::warn!(volume = %id, "what the store says of a head was read again");
             }
             Err(
                 SaveError::Later { what, .. }
@@ -34,8 +34,21 @@ pub(crate) fn reread_heads(inner: &Arc<Inner>) {
     }
 }
 
+/// Forgets one that is deleted: of its head nothing comes back, and no name is kept for it. Files that are here stay.
+fn forget(inner: &Inner, id: &VolumeId) -> Result<(), SaveError> {
+    let volume = inner.find_volume(id);
+    if volume.is_some_and(|volume| !volume.state().queue.is_empty()) {
+        return Err(SaveError::Fenced { what: format!("volume {id} is deleted") });
+    }
+    inner
+        .wait(inner.database.delete_head(id))
+        .map_err(|error| SaveError::later("failed to forget a head", &error))?;
+    inner.forget(id);
+    Ok(())
+}
+
 fn reread(inner: &Arc<Inner>, id: &VolumeId) -> Result<(), SaveError> {
-    let (head, version) = read_head(inner, id)?;
+    let Some((head, version)) = find_head(inner, id)? else { return forget(inner, id) };
     if head.volume != *id {
         let what = format!("the object there is the head of volume {}", head.volume);
         return Err(SaveError::Refused { kind: ErrorKind::Corrupt, what });

@@ -124,16 +124,23 @@ pub(crate) fn put_or_begin_again(
 }
 
 pub(crate) fn read_head(inner: &Inner, volume: &VolumeId) -> Result<(Head, Version), SaveError> {
+    let deleted = || SaveError::Fenced { what: format!("volume {volume} is deleted") };
+    find_head(inner, volume)?.ok_or_else(deleted)
+}
+
+/// The head in the store; `None` for a tombstone.
+pub(crate) fn find_head(
+    inner: &Inner,
+    volume: &VolumeId,
+) -> Result<Option<(Head, Version)>, SaveError> {
     let key = inner.remote.head_key(volume);
     let object = inner
         .remote
         .get(&key)
         .map_err(|error| SaveError::later("failed to read a head", &error))?;
     match HeadObject::decode_of(volume, &object.bytes) {
-        Ok(HeadObject::Head(head)) => Ok((*head, object.version)),
-        Ok(HeadObject::Tombstone(_)) => {
-            Err(SaveError::Fenced { what: format!("volume {volume} is deleted") })
-        }
+        Ok(HeadObject::Head(head)) => Ok(Some((*head, object.version))),
+        Ok(HeadObject::Tombstone(_)) => Ok(None),
         // one that is whole and not for this version has another owner
         Err(error) if error.kind() != ErrorKind::Corrupt => {
             Err(SaveError::Fenced { what: chain(&error) })

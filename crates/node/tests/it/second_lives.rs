@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cove_content::head::{Head, HeadObject};
-use cove_content::volumes::{Moment, Progress, Volumes};
+use cove_content::volumes::{Moment, Progress, VolumeFilter, Volumes};
 use cove_database::NodeDatabase;
 use cove_objects::{Fault, Key, MemoryStore, Request};
 use cove_types::{Classify, EntryKind, ErrorKind, VolumeId};
@@ -307,11 +307,39 @@ async fn a_kept_head_that_cannot_be_read_comes_from_the_store_again() {
             let ills = home.ills().await;
             assert!(ills.iter().any(|what| what.contains(volume.as_str())), "{ills:?}");
             assert!(home.node().list().await.unwrap().is_empty());
+            // it is there, and little is known of it
+            let (node, call) = (home.node(), || home.call(u32::MAX));
+            let find = |ids: &[&VolumeId], names: &[&str]| {
+                let ids = ids.iter().map(|id| (*id).clone()).collect();
+                let names = names.iter().map(|name| (*name).to_owned()).collect();
+                async move { node.find(&VolumeFilter { ids, names }).await.map(drop) }
+            };
+            let entry = cove_types::EntryId::derive(&call().operation, "snapshot");
+            for answer in [
+                node.status(&volume).await.map(drop),
+                node.entries(&volume).await.map(drop),
+                node.delete(call(), volume.clone()).await.map(drop),
+                node.remove_entry(call(), volume.clone(), entry).await,
+                find(&[&volume], &[]).await,
+                find(&[], &["shop"]).await,
+                node.find_entries("wanted").await.map(drop),
+            ] {
+                let refused = answer.unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+                assert!(refused.to_string().contains(volume.as_str()), "{refused}");
+            }
             store.heal();
             until("the head is read again", || async {
                 home.node().status(&volume).await.map_err(|error| error.to_string())
             })
             .await;
+            let called = |name: &str| VolumeFilter {
+                names: [name.into()].into(),
+                ..VolumeFilter::default()
+            };
+            assert_eq!(home.node().find(&called("shop")).await.unwrap().len(), 1);
+            assert!(home.node().find(&called("other")).await.unwrap().is_empty());
+            assert!(home.node().find_entries("wanted").await.unwrap().is_empty());
         }
         let problems = home.problems(&volume).await;
         assert!(problems.iter().any(|what| what.contains("read from the store")), "{problems:?}");
@@ -322,6 +350,39 @@ async fn a_kept_head_that_cannot_be_read_comes_from_the_store_again() {
         home.assert_whole(&volume).await;
         home.down().await;
     }
+}
+
+/// Another Cove has deleted it: of its name nothing is known here, and nothing need be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_head_that_cannot_be_read_keeps_no_name_once_its_volume_is_deleted() {
+    if !is_root("a_kept_head_that_cannot_be_read_keeps_no_name_once_its_volume_is_deleted") {
+        return;
+    }
+    let store = memory();
+    let (mut home, mut other) = (Home::new(&store, false), Home::new(&store, false));
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.down().await;
+    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
+    let row = database.find_head(&volume).await.unwrap().unwrap();
+    database.put_head(&cove_database::HeadRow { body: b"{}".to_vec(), ..row }).await.unwrap();
+    database.close().await;
+    other.up().await;
+    other.recover().await;
+    let deleted = other.node().delete(other.call(u32::MAX), volume.clone()).await.unwrap();
+    deleted.saved.await.unwrap();
+    other.down().await;
+    home.up().await;
+    home.recover().await;
+    for _ in ["while it runs", "after a restart"] {
+        let filter = VolumeFilter { ids: [volume.clone()].into(), names: ["shop".into()].into() };
+        assert!(home.node().find(&filter).await.unwrap().is_empty());
+        let gone = home.node().status(&volume).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+        home.down().await;
+        home.up().await;
+    }
+    home.down().await;
 }
 
 async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
