@@ -15,9 +15,11 @@ use std::sync::Arc;
 use cove_btrfs::SubvolumePath;
 use cove_content::claim::Take;
 use cove_content::document::ProjectDocument;
-use cove_content::head::{Head, HeadObject, HeadState, Nonce, OlderEntries, Stamp};
+use cove_content::head::{
+    Head, HeadObject, HeadState, Nonce, OlderEntries, OpAnswer, RequestHash, Stamp,
+};
 use cove_content::volumes::{Progress, Rebuilt, VolumeError};
-use cove_database::DatabaseError;
+use cove_database::{DatabaseError, Finished};
 use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, chain, wire};
 
@@ -28,9 +30,11 @@ use crate::recover::copy::{copy_here, hold_to_its_quota};
 use crate::recover::found::{Rescue, remember_with_found, unknown};
 use crate::recover::lost::Subject;
 use crate::recover::rebuild::{Damaged, Seen};
-use crate::save::{SaveError, bring_older, keep_unknown, put_head, read_older, remember, unread};
-use crate::volume::{Known, Volume};
-use crate::work::Work;
+use crate::save::{
+    SaveError, bring_older, keep_unknown, put_head, read_older, remember, result_row, unread,
+};
+use crate::volume::{Ended, Known, Volume};
+use crate::work::{Pending, Work};
 
 /// How often a head is sealed anew that changes meanwhile.
 const SEALS_MAX: u32 = 4;
@@ -305,6 +309,10 @@ impl Recovery {
         let capture = Arc::clone(&volume.capture);
         let _turn = capture.blocking_lock();
         volume.state().fenced |= is_foreign;
+        if is_foreign {
+            // before the head is this node's again: from then on what waits here is done to it, also after a crash
+            end_overtaken(inner, &volume, &head).map_err(said)?;
+        }
         let (mut known, sealing) = self.seal(id, (head, version))?;
         if is_foreign {
             // before this node remembers the head as its own: from then on a crash, or a step below that
@@ -344,6 +352,8 @@ impl Recovery {
         };
         let made = made.and_then(|is_made| match is_made {
             true => Ok(hold_to_its_quota(inner, &volume, &subject).into_iter().collect()),
+            // nobody reaches the files any more
+            false if volume.state().will_be_deleted() => Ok(Vec::new()),
             false => copy_here(inner, &volume, sealing, &subject),
         });
         // files that could be neither kept nor replaced are never saved over the store's state
@@ -390,6 +400,66 @@ fn drop_background(inner: &Inner, volume: &Volume) -> Result<(), DatabaseError> 
         volume.state().queue.retain(|work| work.operation != operation);
     }
     Ok(())
+}
+
+/// Ends what would take away what another Cove has saved, of which nobody knew who asked for it: a head that moved on
+/// wins. Whoever waits for it is told so, and whoever asks again. Of what the head says that it took effect, the end is
+/// found there.
+fn end_overtaken(inner: &Inner, volume: &Volume, head: &Head) -> Result<(), SaveError> {
+    let is_done = |work: &Pending| {
+        let answer = head.find_op(&work.operation, &RequestHash(work.request));
+        matches!(answer, OpAnswer::First(_))
+    };
+    let overtaken: Vec<Pending> = {
+        let state = volume.state();
+        let takes_away = state.queue.iter().filter(|work| takes_away(&work.work));
+        takes_away.filter(|work| !is_done(work)).cloned().collect()
+    };
+    if overtaken.is_empty() {
+        return Ok(());
+    }
+    let ended = Ended::overtaken(&volume.id);
+    let results = overtaken.iter().map(|work| result_row(inner, work, head.seq, &ended));
+    let finished = Finished {
+        operations: overtaken.iter().map(|work| work.operation).collect(),
+        results: results.collect::<Result<_, _>>()?,
+        ..Finished::default()
+    };
+    inner
+        .wait(inner.database.finish(&finished))
+        .map_err(|error| SaveError::later("failed to write down what is not done", &error))?;
+    for operation in &finished.operations {
+        tracing::warn!(volume = %volume.id, %operation, "what was not saved before another Cove came is not done");
+        let waiting = {
+            let mut state = volume.state();
+            state.queue.retain(|work| work.operation != *operation);
+            state.waiting.remove(operation).unwrap_or_default()
+        };
+        for waiter in waiting {
+            let _ = waiter.send(ended.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Whether work takes a volume away from whoever uses it. All else leaves what was saved, or makes it an entry before.
+fn takes_away(work: &Work) -> bool {
+    match work {
+        Work::Delete | Work::SetTrashed { trashed: true } => true,
+        Work::Create { .. }
+        | Work::Background
+        | Work::Snapshot { .. }
+        | Work::EditEntry { .. }
+        | Work::Describe { .. }
+        | Work::Specify { .. }
+        // by its id an entry is the same wherever it is, and whoever removes it waits until it is gone
+        | Work::RemoveEntry { .. }
+        | Work::SetTrashed { trashed: false }
+        | Work::Restore { .. }
+        | Work::RestorePaths { .. }
+        | Work::Fork { .. }
+        | Work::Rescue { .. } => false,
+    }
 }
 
 /// Whether the store knows no other owner of a volume whose copy is here.

@@ -18,7 +18,7 @@ mod restore;
 mod snapshot;
 
 pub(crate) use error::SaveError;
-pub(crate) use finish::{needed_by_others, record_failure};
+pub(crate) use finish::{needed_by_others, record_failure, result_row};
 pub(crate) use head_put::{find_head, head_row, is_head_lost, put_head, read_head, remember};
 pub(crate) use lacks::{bring_lacks, read_lacks};
 pub(crate) use older::{bring_entry, bring_older, chunks_of, read_older, unread};
@@ -66,6 +66,10 @@ pub(crate) fn save(
         catch_up(inner, volume, &pending)?;
     }
     let saved = attempt(inner, volume, &pending).map_err(|error| kept(&pending, error));
+    if saved.is_err() && !volume.is_queued(&pending.operation) {
+        // a recovery has ended it
+        return Ok(Ended::default());
+    }
     if let Err(SaveError::Refused { kind, what }) = &saved
         && let Work::Fork { .. } = pending.work
     {
@@ -79,6 +83,9 @@ pub(crate) fn save(
         let found = read_head(inner, &volume.id)?;
         // bound apart: taking the head locks the state
         let known = volume.state().known.clone();
+        if !volume.is_queued(&pending.operation) {
+            return Ok(Ended::default());
+        }
         if let Some(known) = known {
             take_head(inner, volume, &known.head, found, Some(&pending.operation))?;
         }

@@ -127,6 +127,16 @@ impl Ended {
                     and what is not saved is kept on this node";
         Self { failure: Some((ErrorKind::Precondition, what.to_owned())), ..Self::default() }
     }
+
+    /// What is told of work that is not done any more, since it would take away what another owner of the volume has
+    /// saved. Whoever asked for it looks again.
+    pub fn overtaken(volume: &VolumeId) -> Self {
+        let what = format!(
+            "another Cove has taken volume {volume} over since this was asked for, and what it saved there stays: \
+             this is not done"
+        );
+        Self { failure: Some((ErrorKind::Conflict, what)), ..Self::default() }
+    }
 }
 
 impl From<OpResult> for Ended {
@@ -349,6 +359,11 @@ impl Volume {
         }
         drop(state);
         Held { volume: Arc::clone(self), operations }
+    }
+
+    /// Whether work is still to be done: what it would change may have gone on without it meanwhile.
+    pub fn is_queued(&self, operation: &OperationId) -> bool {
+        self.state().queue.iter().any(|pending| pending.operation == *operation)
     }
 
     /// The work in the queue besides one operation.

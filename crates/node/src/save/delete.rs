@@ -25,6 +25,10 @@ pub(crate) fn delete(
     {
         // the call that deletes it may be at it
         let _turn = volume.capture.blocking_lock();
+        if !volume.is_queued(&pending.operation) {
+            // a recovery had the turn: the files are those of another owner by now
+            return Ok(Ended::default());
+        }
         take_files(inner, volume)
             .map_err(|error| SaveError::later("failed to delete the files", &error))?;
     }
@@ -69,6 +73,10 @@ fn take_out(
     let operation = &pending.operation;
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
+        // after the head: a recovery takes this out of the queue before it makes another owner's head this node's
+        if !volume.is_queued(operation) {
+            return Ok(Ended::default());
+        }
         let unread = known.unread();
         if unread > 0 {
             return Err(SaveError::Later {

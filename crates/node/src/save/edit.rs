@@ -77,6 +77,10 @@ pub(crate) fn change_head(
 ) -> Result<Ended, SaveError> {
     for _ in 0..PUT_ATTEMPTS {
         let known = known_of(volume)?;
+        // after the head: a recovery takes this out of the queue before it makes another owner's head this node's
+        if !volume.is_queued(&pending.operation) {
+            return Ok(Ended::default());
+        }
         let made = ended.entry.into_iter().collect();
         let (next, older) = transition(&known, stamp(inner), op(pending, made))?;
         let (next, older) = spill_head(inner, volume, &known, next, older)?;
