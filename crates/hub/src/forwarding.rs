@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 
 use async_trait::async_trait;
 use cove_content::document::ProjectDocument;
@@ -16,6 +16,8 @@ use cove_content::volumes::{
 use cove_types::{Classify, EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::future::try_join_all;
 
+use crate::hub::whoever_waits;
+use crate::in_flight::{Busy, Guard};
 use crate::nodes::{Node, in_time};
 use crate::thing::Thing;
 use crate::{Hub, HubError, plan, words};
@@ -74,6 +76,19 @@ impl Hub {
             }
         }
         best.map(|(_, volumes)| volumes).ok_or_else(no_node)
+    }
+
+    /// Keeps others from a volume that is to go to the trash. Those who move it there, too, share that: they wait for one
+    /// end.
+    fn hold_for_trash(&self, volume: &VolumeId) -> Result<Arc<Guard<Thing>>, Busy> {
+        let mut held = self.inner.trashing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = held.get(volume).and_then(Weak::upgrade) {
+            return Ok(shared);
+        }
+        let new = Arc::new(self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())])?);
+        held.retain(|_, guard| guard.strong_count() > 0);
+        held.insert(volume.clone(), Arc::downgrade(&new));
+        Ok(new)
     }
 
     /// The node that keeps the store for all: the first.
@@ -184,7 +199,7 @@ impl Volumes for Hub {
             return home.set_trashed(call, volume, trashed).await;
         }
         // a program that publishes it meanwhile would have it published in the trash
-        let under_way = self.inner.in_flight.begin(vec![Thing::Volume(volume.clone())]);
+        let under_way = self.hold_for_trash(&volume);
         let under_way = under_way.map_err(|busy| refused(&HubError::from(busy)))?;
         let call = async move {
             let _under_way = under_way;
@@ -193,7 +208,8 @@ impl Volumes for Hub {
             planned.map_err(|error| refused(&error))?;
             home.set_trashed(call, volume, trashed).await
         };
-        self.to_its_end(call).await.unwrap_or(Err(VolumeError::Stopping))
+        // it ends when it is saved: nobody who stops waits for that
+        whoever_waits(call).await.unwrap_or(Err(VolumeError::Stopping))
     }
 
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {

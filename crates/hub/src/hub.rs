@@ -7,8 +7,9 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use cove_content::volumes::{self, Capacity};
@@ -19,7 +20,7 @@ use futures::stream::BoxStream;
 use tokio::sync::watch::Sender;
 use tracing::Instrument;
 
-use crate::in_flight::InFlight;
+use crate::in_flight::{Guard, InFlight};
 use crate::nodes::{Node, Nodes};
 use crate::thing::Thing;
 use crate::volume_hub::{
@@ -47,6 +48,8 @@ pub(crate) type Rest<T> = BoxFuture<'static, Result<T, HubError>>;
 pub(crate) struct Inner {
     pub(crate) nodes: Nodes,
     pub(crate) in_flight: InFlight<Thing>,
+    /// What keeps others from volumes that are to go to the trash, while anybody moves them there.
+    pub(crate) trashing: Mutex<BTreeMap<VolumeId, Weak<Guard<Thing>>>>,
     /// Whether it is stopping.
     pub(crate) ending: Sender<bool>,
     /// What those who watch have seen.
@@ -72,6 +75,18 @@ impl Drop for Run {
     }
 }
 
+/// Runs a call on, whoever still waits for it; none when the runtime ends before.
+pub(crate) async fn whoever_waits<F>(call: F) -> Option<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    match tokio::spawn(call.in_current_span()).await {
+        Ok(ended) => Some(ended),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Hub")
@@ -86,6 +101,7 @@ impl Hub {
         let inner = Inner {
             nodes: Nodes::new(nodes),
             in_flight: InFlight::default(),
+            trashing: Mutex::default(),
             ending: Sender::new(false),
             looks: Looks::default(),
             running: Sender::new(0),
@@ -119,11 +135,7 @@ impl Hub {
             let _run = run;
             call.await
         };
-        match tokio::spawn(task.in_current_span()).await {
-            Ok(ended) => Some(ended),
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => None,
-        }
+        whoever_waits(task).await
     }
 
     /// Has a call capture what it does, whoever still waits for it, and does the rest for as long as its caller waits.

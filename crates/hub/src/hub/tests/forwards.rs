@@ -157,8 +157,16 @@ async fn a_project_does_not_go_to_the_trash_while_its_volume_is_being_published(
     settle().await;
     let refused = at_once(world.hub.modify_volume(publish())).await;
     assert!(matches!(refused, Err(HubError::Busy { .. })), "it goes on: {refused:?}");
+    at_once(world.hub.wait_idle()).await;
+    // whoever wants it there, too, waits with the first
+    let (hub, of) = (world.hub.clone(), shop.clone());
+    let call = ask(4);
+    let again = tokio::spawn(async move { hub.set_trashed(call, of, true).await.map(drop) });
+    settle().await;
+    assert!(!again.is_finished());
     world.fake.let_go_on(true);
-    world.hub.wait_idle().await;
+    again.await.unwrap().unwrap();
+    settle().await;
     let refused = world.hub.modify_volume(publish()).await;
     assert!(matches!(refused, Err(HubError::NoVolume { .. })), "{refused:?}");
 }
