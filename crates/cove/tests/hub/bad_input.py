@@ -36,8 +36,8 @@ def cases():
                    (pb.Source(volume=NOWHERE), NOT_FOUND), (pb.Source(snapshot=f"{NOWHERE}@aaaaaaaaaaaa"), NOT_FOUND),
                    (pb.Source(template="none"), NOT_FOUND), (pb.Source(template="bad"), NOT_FOUND)],
         "quota_range": [(pb.QuotaRange(**range), RANGE) for range in [
-            dict(required_bytes=2 * MIB, limit_bytes=MIB), dict(required_bytes=0), dict(required_bytes=(1 << 60) + 1),
-            dict(limit_bytes=5), dict(limit_bytes=0), dict(required_bytes=0, limit_bytes=0)]]}
+            dict(required_bytes=2 * MIB, limit_bytes=MIB), dict(required_bytes=(1 << 60) + 1),
+            dict(required_bytes=1, limit_bytes=MIB - 1), dict(limit_bytes=5), dict(limit_bytes=0), dict(required_bytes=0, limit_bytes=0)]]}
     yield "DeleteVolume", pb.DeleteVolumeRequest(volume="{volume}", op_id=op_id), {
         "volume": [id for id in VOLUMES if isinstance(id, str)], "op_id": OPERATIONS}
     yield "EnsureCached", pb.EnsureCachedRequest(volume="{volume}"), {

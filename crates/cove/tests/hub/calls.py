@@ -243,7 +243,8 @@ def a_template_and_a_range(hub):
         equal((files(made), made.source.volume), ({"readme": b"begin here"}, template.id))
         equal(made.quota_bytes, 24 * MIB, "as its source has it")
     sizes = [(dict(required_bytes=5 * MIB), 5 * MIB), (dict(limit_bytes=6 * MIB), 6 * MIB),
-             (dict(required_bytes=5 * MIB, limit_bytes=9 * MIB), 5 * MIB), (dict(), None)]
+             (dict(required_bytes=5 * MIB, limit_bytes=9 * MIB), 5 * MIB), (dict(), None),
+             (dict(required_bytes=1, limit_bytes=9 * MIB), MIB), (dict(required_bytes=1), MIB)]
     for number, (quota, wanted) in enumerate(sizes):
         made = hub.create(f"range {number}", quota_range=pb.QuotaRange(**quota))
         equal(made.quota_bytes if made.HasField("quota_bytes") else None, wanted, quota)

@@ -29,6 +29,7 @@ def run():
     aborted_by_every_other_call(hub)
     aborted_by_another_call(hub)
     out_of_range(hub)
+    more_than_there_is(hub)
     deadline_exceeded(hub)
     held_by_no_smaller_quota(hub)
     resource_exhausted(hub)
@@ -255,7 +256,7 @@ def out_of_range(hub):
                     pb.ForkVolumeRequest(volume=volume.id, snapshot=snapshot.id, name="small", op_id=op(), quota_bytes=2 * MIB)]:
         refused(Code.OUT_OF_RANGE, told, stub.ForkVolume, request)
     for quota, told in [(dict(limit_bytes=2 * MIB), told), (dict(required_bytes=9, limit_bytes=8), "more than the limit"),
-                        (dict(required_bytes=1), "1 MiB to 1 EiB"), (dict(limit_bytes=1), "1 MiB to 1 EiB")]:
+                        (dict(required_bytes=1), told), (dict(limit_bytes=1), "1 MiB to 1 EiB")]:
         request = pb.CreateVolumeRequest(name="small", op_id=op(), quota_range=pb.QuotaRange(**quota),
                                          source=pb.Source(volume=volume.id))
         refused(Code.OUT_OF_RANGE, told, stub.CreateVolume, request)
@@ -265,6 +266,16 @@ def out_of_range(hub):
     # what the source may hold is always enough
     made = hub.fork(volume.id, "as small", quota_bytes=4 * MIB)
     equal(len(files(made)["f"]), 3 * MIB)
+
+
+def more_than_there_is(hub):
+    """An empty volume and one that begins as another are made on no node that has not the room for them."""
+    volume = hub.create("small beginning")
+    for source in [None, pb.Source(volume=volume.id)]:
+        request = pb.CreateVolumeRequest(name="vast", op_id=op(), source=source, quota_bytes=100 << 40)
+        refused(Code.RESOURCE_EXHAUSTED, "failed to place the volume: ", hub.stub.CreateVolume, request)
+    refused(Code.RESOURCE_EXHAUSTED, "failed to place the volume: ", hub.stub.ForkVolume,
+            pb.ForkVolumeRequest(volume=volume.id, name="vast", op_id=op(), quota_bytes=100 << 40))
 
 
 def held_by_no_smaller_quota(hub):
