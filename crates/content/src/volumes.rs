@@ -526,8 +526,8 @@ pub trait Volumes: Send + Sync + 'static {
     /// reaches its files; its head is gone when it is saved. What was not saved goes with it.
     ///
     /// One of which only entries are left is success, and so is a call that has deleted its volume before. One of which
-    /// nothing is left is not here for any other call. One whose files are mounted in the node's mount namespace is
-    /// refused.
+    /// nothing is left is not here for any other call. One whose files are mounted in the node's mount namespace, or
+    /// swapped to, is refused.
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError>;
 
     /// Takes an entry out of its volume for ever, without the trash; with the last entry of a deleted volume, what
