@@ -24,7 +24,7 @@ pub(crate) use complete::{
     asks_store, complete, finish_here, give_up, is_lasting, is_unfinished, undo,
 };
 pub(crate) use create::{LIMITS, create};
-pub(crate) use delete::{delete, remove_entry, take_files};
+pub(crate) use delete::{delete, end_of_removal, remove_entry, take_files};
 pub(crate) use entry::{furnish, local_entry, strip_volume};
 pub(crate) use fork::{Source as ForkSource, fork, prepare_fork, refuse_source};
 pub(crate) use look::{background, look_at_all, look_at_one};

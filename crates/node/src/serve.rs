@@ -695,15 +695,16 @@ impl Volumes for Node {
         self.refuse_unread(&volume)?;
         let Some(volume) = self.inner.find_volume(&volume) else { return self.refuse_foreign() };
         self.refuse_lost(&volume)?;
-        match self.known_entry(&volume, &entry).await {
-            Ok(()) => {}
-            Err(VolumeError::NoEntry { .. }) => return Ok(()),
+        let known = self.known_entry(&volume, &entry).await;
+        let asked = match known {
+            Ok(()) => {
+                let (inner, turn) = (Arc::clone(&self.inner), volume.turn().await);
+                blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?
+            }
+            // gone, or so new that its removal waits in the queue behind it
+            Err(VolumeError::NoEntry { .. }) => capture::end_of_removal(&volume, &entry),
             Err(error) => return Err(error),
-        }
-        let turn = volume.turn().await;
-        let inner = Arc::clone(&self.inner);
-        let asked =
-            blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?;
+        };
         end(&self.inner, asked).await.map(drop)
     }
 

@@ -94,11 +94,15 @@ pub(crate) fn remove_entry(
     }
     let is_there = volume.state().entries().iter().any(|view| view.record.id == entry);
     if !is_there {
-        let is_same = |work: &Work| matches!(work, Work::RemoveEntry { entry: of } if *of == entry);
-        return Ok(end_of_queued(volume, is_same));
+        return Ok(end_of_removal(volume, &entry));
     }
     let work = Work::RemoveEntry { entry };
     enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
+}
+
+/// How the removal of an entry stands that is not there any more.
+pub(crate) fn end_of_removal(volume: &Volume, entry: &EntryId) -> Asked {
+    end_of_queued(volume, |work| matches!(work, Work::RemoveEntry { entry: of } if of == entry))
 }
 
 /// How work stands that another call has asked for: on its way, or ended where it is no longer queued.

@@ -286,6 +286,41 @@ async fn a_saved_volume_is_called_saved_while_a_change_of_its_head_alone_waits()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_out_again_an_entry_that_no_head_has_yet_waits_too() {
+    if !is_root("whoever_takes_out_again_an_entry_that_no_head_has_yet_waits_too") {
+        return;
+    }
+    let store = memory();
+    let world = World::fake("a", &store).await;
+    let volume = world.create().await;
+    store.fail_when(|request| request.is_write().then_some(cove_objects::Fault::BeforeEffect));
+    let captured = world.snapshot_as(&world.call(), &volume).await.unwrap();
+    let entry = captured.value.entry.record.id;
+    let remove = || {
+        let (node, call, of) = (world.node.clone(), world.call(), volume.clone());
+        let entry = entry.clone();
+        tokio::spawn(async move { node.remove_entry(call, of, entry).await })
+    };
+    let first = remove();
+    let database = world.database().await;
+    until("the removal is captured", || async {
+        let pending = database.pending().await.unwrap();
+        let is_there = pending.iter().any(|row| row.kind == "remove_entry");
+        is_there.then_some(()).ok_or(format!("{pending:?}"))
+    })
+    .await;
+    let mut again = remove();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut again).await;
+    assert!(early.is_err(), "nothing says yet that it is gone: {early:?}");
+    store.heal();
+    first.await.unwrap().unwrap();
+    again.await.unwrap().unwrap();
+    let left = world.node.entries(&volume).await.unwrap();
+    assert!(left.iter().all(|view| view.record.id != entry), "{left:?}");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_fork_of_now_has_captured_is_not_called_saved_before_it_is() {
     if !is_root("what_a_fork_of_now_has_captured_is_not_called_saved_before_it_is") {
         return;
