@@ -298,7 +298,6 @@ async fn whoever_takes_out_again_an_entry_that_no_head_has_yet_waits_too() {
     let entry = captured.value.entry.record.id;
     let remove = || {
         let (node, call, of) = (world.node.clone(), world.call(), volume.clone());
-        let entry = entry.clone();
         tokio::spawn(async move { node.remove_entry(call, of, entry).await })
     };
     let first = remove();
