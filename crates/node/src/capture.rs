@@ -118,13 +118,14 @@ pub(crate) fn not_written(what: &'static str) -> impl FnOnce(DatabaseError) -> V
 pub(crate) fn ended_here(inner: &Inner, call: &Call) -> Result<Option<Asked>, VolumeError> {
     let (database, operation) = (&inner.database, &call.operation);
     let found = inner.wait(async {
-        let result = database.find_result(operation).await?;
+        // what is pending ends as a result: looked for the other way round it might be found as neither
         let mut requests = Vec::new();
-        requests.extend(result.as_ref().map(|row| row.request.clone()));
         requests.extend(database.find_pending(operation).await?.map(|row| row.request));
+        let result = database.find_result(operation).await?;
+        requests.extend(result.as_ref().map(|row| row.request.clone()));
         if let Some(twin) = operation.twin() {
-            requests.extend(database.find_result(&twin).await?.map(|row| row.request));
             requests.extend(database.find_pending(&twin).await?.map(|row| row.request));
+            requests.extend(database.find_result(&twin).await?.map(|row| row.request));
         }
         Ok((result, requests))
     });
