@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use cove_content::head::Head;
 use cove_content::locations::PACKS_MAX;
@@ -223,6 +224,7 @@ mod live {
             assert!(recovered.lost.is_empty(), "{:?}", recovered.lost);
             world.restart_with_an_empty_cache().await;
             log.take();
+            log.each_takes(Duration::from_millis(50));
             let number = chunks / 2;
             let text = read(&world, &volume, entry, number).await;
             assert_eq!(text, format!("of {chunks}: {number}"));

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,11 +24,19 @@ pub(crate) struct Asked {
 pub(crate) struct Watched {
     store: Arc<dyn Store>,
     asked: Mutex<Asked>,
+    /// How long each request takes at least.
+    takes: Mutex<Duration>,
 }
 
 impl Watched {
     pub(crate) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, asked: Mutex::default() })
+        Arc::new(Self { store, asked: Mutex::default(), takes: Mutex::default() })
+    }
+
+    /// Has each request take so long at least. Those that are under way at once end at once then, and none is counted
+    /// as a trip more because one beside it was slow.
+    pub(crate) fn each_takes(&self, takes: Duration) {
+        *self.takes.lock().unwrap() = takes;
     }
 
     /// What was asked since the last call.
@@ -54,7 +63,8 @@ impl Watched {
             asked.lines.push(format!("{verb} {kind}"));
             asked.trips + 1
         };
-        let answer = request.await;
+        let takes = *self.takes.lock().unwrap();
+        let (answer, ()) = tokio::join!(request, tokio::time::sleep(takes));
         let mut asked = self.asked.lock().unwrap();
         asked.trips = asked.trips.max(trips);
         answer
