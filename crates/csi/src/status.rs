@@ -6,7 +6,7 @@ use std::path::Path;
 use cove_hub::HubError;
 use cove_hub::in_flight::Busy;
 use cove_types::{Classify, chain};
-use cove_unix_grpc::code;
+use cove_unix_grpc::{MESSAGE_BYTES_MAX, code, cut};
 use tonic::{Code, Response, Status};
 
 /// What callers are told of an error that only the log explains.
@@ -15,9 +15,6 @@ const INTERNAL: &str = "internal error: the log of the driver says more";
 /// How much of a caller's text is shown, in bytes. A refusal is sent as a header, and one of some kilobytes breaks
 /// the connection.
 const SHOWN_BYTES_MAX: usize = 128;
-
-/// The longest text of a refusal, in bytes; what is written here never is as long.
-const REFUSAL_BYTES_MAX: usize = 1000;
 
 /// How much of a path is shown, in bytes: that of a volume in a pod's directory has some 130.
 const PATH_BYTES_MAX: usize = 160;
@@ -114,11 +111,9 @@ impl CallError {
         }
     }
 
-    /// What the log has: the error with its causes, on one line.
+    /// What the log has: the error with its causes, on one line, as far as a status has room.
     pub(crate) fn text(&self) -> String {
-        let mut text = chain(self);
-        text.truncate(text.floor_char_boundary(REFUSAL_BYTES_MAX));
-        text
+        cut(chain(self), MESSAGE_BYTES_MAX)
     }
 
     /// What callers are told: the same, unless only the log explains it.
@@ -187,6 +182,9 @@ mod tests {
         let long = CallError::no_volume(&"\n".repeat(20_000));
         assert_eq!(long.to_string(), format!("volume \"{}…\" does not exist", "\\n".repeat(128)));
         let what = "é".repeat(20_000);
-        assert_eq!(Status::from(CallError::Exists { what }).message(), "é".repeat(500));
+        assert_eq!(
+            Status::from(CallError::Exists { what }).message(),
+            format!("{}…", "é".repeat(512))
+        );
     }
 }

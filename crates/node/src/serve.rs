@@ -695,15 +695,18 @@ impl Volumes for Node {
         self.refuse_unread(&volume)?;
         let Some(volume) = self.inner.find_volume(&volume) else { return self.refuse_foreign() };
         self.refuse_lost(&volume)?;
-        let known = self.known_entry(&volume, &entry).await;
-        let asked = match known {
-            Ok(()) => {
-                let (inner, turn) = (Arc::clone(&self.inner), volume.turn().await);
-                blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?
-            }
+        let ended = match self.known_entry(&volume, &entry).await {
+            Ok(()) => None,
             // gone, or so new that its removal waits in the queue behind it
             Err(VolumeError::NoEntry { .. }) => capture::end_of_removal(&volume, &entry),
             Err(error) => return Err(error),
+        };
+        let asked = match ended {
+            Some(asked) => asked,
+            None => {
+                let (inner, turn) = (Arc::clone(&self.inner), volume.turn().await);
+                blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?
+            }
         };
         end(&self.inner, asked).await.map(drop)
     }

@@ -9,7 +9,7 @@ use crate::capture::{Asked, asked, enqueue, is_swap_file, pending_of, pool_faile
 use crate::in_use::{may_swap_to_files, refuse_mounts, refuse_mounts_of};
 use crate::node::Inner;
 use crate::save::unread;
-use crate::volume::{Turn, Volume};
+use crate::volume::{State, Turn, Volume};
 use crate::work::Work;
 
 /// Deletes a volume whose older entries are here. From the row on nobody reaches its files; what is left of them
@@ -21,7 +21,7 @@ pub(crate) fn delete(
     _turn: Turn,
 ) -> Result<Asked, VolumeError> {
     if volume.state().will_be_deleted() {
-        return Ok(end_of_queued(volume, |work| matches!(work, Work::Delete)));
+        return Ok(end_of_queued(&mut volume.state(), |work| matches!(work, Work::Delete)));
     }
     match asked(inner, volume, call)? {
         Asked::New => {}
@@ -92,22 +92,26 @@ pub(crate) fn remove_entry(
         Asked::New => {}
         asked => return Ok(asked),
     }
-    let is_there = volume.state().entries().iter().any(|view| view.record.id == entry);
-    if !is_there {
-        return Ok(end_of_removal(volume, &entry));
+    if let Some(asked) = end_of_removal(volume, &entry) {
+        return Ok(asked);
     }
     let work = Work::RemoveEntry { entry };
     enqueue(inner, volume, pending_of(call, &volume.id, work)).map(Asked::Pending)
 }
 
-/// How the removal of an entry stands that is not there any more.
-pub(crate) fn end_of_removal(volume: &Volume, entry: &EntryId) -> Asked {
-    end_of_queued(volume, |work| matches!(work, Work::RemoveEntry { entry: of } if of == entry))
+/// How the removal of an entry stands; `None` when it is there. Both are looked at as of one moment, since a removal
+/// that fails puts its entry back.
+pub(crate) fn end_of_removal(volume: &Volume, entry: &EntryId) -> Option<Asked> {
+    let mut state = volume.state();
+    if state.entries().iter().any(|view| view.record.id == *entry) {
+        return None;
+    }
+    let is_it = |work: &Work| matches!(work, Work::RemoveEntry { entry: of } if of == entry);
+    Some(end_of_queued(&mut state, is_it))
 }
 
 /// How work stands that another call has asked for: on its way, or ended where it is no longer queued.
-fn end_of_queued(volume: &Volume, is_it: impl Fn(&Work) -> bool) -> Asked {
-    let mut state = volume.state();
+fn end_of_queued(state: &mut State, is_it: impl Fn(&Work) -> bool) -> Asked {
     let queued = state.queue.iter().find(|pending| is_it(&pending.work));
     match queued.map(|pending| pending.operation) {
         Some(operation) => Asked::Pending(state.end_of(&operation)),

@@ -25,7 +25,7 @@ impl Live {
             return None;
         }
         let home = tempfile::tempdir().unwrap();
-        let pool = Some(LoopPool::open(home.path(), 4 << 30).unwrap());
+        let pool = Some(LoopPool::open(home.path(), 1 << 30).unwrap());
         Some(Self { pool, _home: home })
     }
 
