@@ -38,7 +38,7 @@ use crate::node::evict::make_room;
 pub(crate) use crate::node::evict::make_room_in;
 use crate::node::hold::{Hold, claim_within, renew_in_turn};
 pub(crate) use crate::node::hold::{ask, refresh};
-pub(crate) use crate::node::reread::reread_heads;
+pub(crate) use crate::node::reread::{is_other_state, reread_heads, reread_heads_alone};
 pub(crate) use crate::node::sweep::{DISCARDED_DAYS, drop_discarded_of};
 use crate::node::sweep::{sweep, sweep_old};
 use crate::node::task::{keep_saving, to_its_end};
@@ -97,6 +97,7 @@ pub(crate) struct Inner {
     pub hold: Hold,
     pub signs: SignsOfLife,
     unread: std::sync::Mutex<HashSet<VolumeId>>,
+    given_up: std::sync::Mutex<HashSet<VolumeId>>,
     /// Since when something is wrong with the pool.
     pub pool_fault_since: std::sync::Mutex<Option<jiff::Timestamp>>,
     /// The flushes of files that are put.
@@ -182,6 +183,20 @@ impl Inner {
         self.unread.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Has no name kept for a volume whose head does not come back, as the store or a recovery has told, until the
+    /// next start.
+    pub fn give_up(&self, id: &VolumeId) {
+        let mut given_up = self.given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        given_up.insert(id.clone());
+    }
+
+    /// Those of the [unread](Self::unread) whose heads may come back: nobody knows their names and snapshots until then.
+    pub fn awaited(&self) -> HashSet<VolumeId> {
+        let unread = self.unread().clone();
+        let given_up = self.given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        unread.difference(&given_up).cloned().collect()
+    }
+
     pub fn now_us(&self) -> i64 {
         self.env.now().as_microsecond()
     }
@@ -253,6 +268,7 @@ impl Node {
             hold,
             signs,
             unread: std::sync::Mutex::default(),
+            given_up: std::sync::Mutex::default(),
             pool_fault_since: std::sync::Mutex::default(),
             flushes: Flushes::default(),
             in_making: Arc::default(),

@@ -24,7 +24,7 @@ use cove_objects::{ReadError, Version};
 use cove_types::{Classify, ErrorKind, OperationId, ProjectId, VolumeId, chain, wire};
 
 use crate::claim::{Holding, claim_store};
-use crate::node::{Inner, reread_heads};
+use crate::node::{Inner, is_other_state, reread_heads_alone};
 use crate::recover::adopt::adopt_local;
 use crate::recover::copy::{copy_here, hold_to_its_quota};
 use crate::recover::found::{Rescue, remember_with_found, unknown};
@@ -68,7 +68,7 @@ pub(crate) fn recover(
             ),
         });
     }
-    reread_heads(inner);
+    reread_heads_alone(inner);
     let mut named = list_heads(inner)
         .map_err(|error| VolumeError::failed("failed to list the volumes in the store", error))?;
     // of two heads that name one project, the one that is in use here keeps it
@@ -304,6 +304,10 @@ impl Recovery {
         let is_new = remembered.is_none();
         let is_foreign =
             remembered.as_ref().is_some_and(|volume| !is_still_ours(inner, &head, volume));
+        // a kept head that could not be read: nothing tells whether this copy's next state comes after the head's
+        let is_unread = inner.unread().contains(id);
+        let is_other =
+            is_unread && remembered.as_ref().is_some_and(|volume| is_other_state(volume, &head));
         let volume = remembered.unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
         // nothing looks at its files or saves what waits for it until they are those of the store
         let capture = Arc::clone(&volume.capture);
@@ -314,7 +318,7 @@ impl Recovery {
             end_overtaken(inner, &volume, &head).map_err(said)?;
         }
         let (mut known, sealing) = self.seal(id, (head, version))?;
-        if is_foreign {
+        if is_foreign || is_other {
             // before this node remembers the head as its own: from then on a crash, or a step below that
             // fails, leaves files here that would be saved over this state
             known.older = read_older(inner, &known.head).map_err(said)?;

@@ -811,6 +811,7 @@ impl Volumes for Node {
     async fn find(&self, wanted: &VolumeFilter) -> Result<Vec<VolumeStatus>, VolumeError> {
         // before the look: one that comes back meanwhile is found
         let unread = self.inner.unread().clone();
+        let awaited = self.inner.awaited();
         let found = self.statuses(Some(wanted.clone())).await?;
         let is_found = |id: &&VolumeId| found.iter().any(|status| status.volume == **id);
         if !wanted.ids.iter().all(|id| is_found(&id)) {
@@ -825,7 +826,7 @@ impl Volumes for Node {
                 || status.volume.as_str() == name
         };
         let is_free = |name: &&String| !found.iter().any(|status| is_called(status, name));
-        if let (Some(id), Some(name)) = (unread.iter().min(), wanted.names.iter().find(is_free)) {
+        if let (Some(id), Some(name)) = (awaited.iter().min(), wanted.names.iter().find(is_free)) {
             return Err(not_read(id, &format!(": it may be the one called {name}")));
         }
         Ok(found)
@@ -844,7 +845,7 @@ impl Volumes for Node {
 
     async fn find_entries(&self, message: &str) -> Result<Vec<(VolumeId, EntryView)>, VolumeError> {
         // before the look: one that comes back meanwhile is looked into
-        let unread = self.inner.unread().clone();
+        let awaited = self.inner.awaited();
         let asked = self.inner.all_volumes().into_iter().map(|volume| async move {
             self.all_entries(&volume).await?;
             let entries = volume.state().entries_asked_for(message);
@@ -857,7 +858,7 @@ impl Volumes for Node {
             let (volume, entries) = answer?;
             found.extend(entries.into_iter().map(|entry| (volume.id.clone(), entry)));
         }
-        match unread.iter().min() {
+        match awaited.iter().min() {
             Some(id) if found.is_empty() => {
                 Err(not_read(id, ": it may have the snapshot that is looked for"))
             }

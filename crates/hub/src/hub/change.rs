@@ -10,6 +10,7 @@ use futures::future::ready;
 use serde_json::json;
 
 use crate::hub::{Inner, Rest};
+use crate::in_flight::Busy;
 use crate::nodes::Observed;
 use crate::plan::{self, Delete, DeleteSnapshot, Modify};
 use crate::request::{PRINCIPAL, call};
@@ -82,8 +83,14 @@ impl Inner {
         let node = self.nodes.get(node)?;
         let failed = |error| HubError::of(format!("delete snapshot {snapshot}"), volume, error);
         match node.entries(volume).await {
-            Ok(all) if all.iter().any(|found| found.record.id == *entry) => return Ok(()),
-            Ok(_) => {}
+            Ok(all) => match all.iter().find(|found| found.record.id == *entry) {
+                // the other call has failed, and the entry is back
+                Some(found) if found.record.is_live() => {
+                    return Err(Busy(format!("snapshot {snapshot}")).into());
+                }
+                Some(_) => return Ok(()),
+                None => {}
+            },
             Err(error) => return gone(failed(error)),
         }
         // nothing is done under this one; the caller's own may be too old to ask with

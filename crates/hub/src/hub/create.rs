@@ -79,7 +79,7 @@ impl Inner {
 
     /// Refuses another request than the one that made the volume, which differs in the size alone: a node that is asked
     /// to make once more what is there tells what became of the operation. One that has forgotten it says only that the
-    /// volume is there, and does not refuse. One that cannot say leaves open which request this is: then it is neither
+    /// volume is there, or that the id is too old to be known, and does not refuse. One that cannot say leaves open which request this is: then it is neither
     /// answered nor refused as another.
     async fn check_same(
         &self,
@@ -95,7 +95,7 @@ impl Inner {
         };
         let call = call(whole_of(&wanted.operation), "create", &request::wanted(wanted));
         match self.nodes.get(node)?.create(call, again, Source::Empty).await {
-            Ok(_) | Err(VolumeError::Exists { .. }) => Ok(()),
+            Ok(_) | Err(VolumeError::Exists { .. } | VolumeError::TooOld) => Ok(()),
             Err(error) => {
                 Err(HubError::of(format!("look how volume {volume} was made"), volume, error))
             }

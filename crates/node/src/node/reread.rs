@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cove_content::head::Head;
 use cove_types::{ErrorKind, VolumeId};
 
 use crate::claim::Holding;
@@ -10,9 +11,16 @@ use crate::save::{SaveError, find_head, keep_unknown, read_older, remember};
 use crate::volume::{Known, Trouble, Volume};
 use crate::work::Work;
 
-/// Reads the heads again that were kept and could not be read; what the store does not give now is asked
-/// for another time. Blocks.
+/// As [`reread_heads_alone`], unless a recovery is running, which does the same first. Blocks.
 pub(crate) fn reread_heads(inner: &Arc<Inner>) {
+    if let Ok(_only) = inner.recovering.try_lock() {
+        reread_heads_alone(inner);
+    }
+}
+
+/// Reads the heads again that were kept and could not be read; what the store does not give now is asked
+/// for another time. Its caller is the only one that takes volumes from the store. Blocks.
+pub(crate) fn reread_heads_alone(inner: &Arc<Inner>) {
     let unread: Vec<VolumeId> = inner.unread().iter().cloned().collect();
     for id in unread {
         if inner.holding() != Holding::Held {
@@ -36,6 +44,7 @@ pub(crate) fn reread_heads(inner: &Arc<Inner>) {
 
 /// Forgets one that is deleted: of its head nothing comes back, and no name is kept for it. Files that are here stay.
 fn forget(inner: &Inner, id: &VolumeId) -> Result<(), SaveError> {
+    inner.give_up(id);
     let volume = inner.find_volume(id);
     if volume.is_some_and(|volume| !volume.state().queue.is_empty()) {
         return Err(SaveError::Fenced { what: format!("volume {id} is deleted") });
@@ -45,6 +54,14 @@ fn forget(inner: &Inner, id: &VolumeId) -> Result<(), SaveError> {
         .map_err(|error| SaveError::later("failed to forget a head", &error))?;
     inner.forget(id);
     Ok(())
+}
+
+/// Whether the copy here is known to be of another state than a head's, and not because a restore is being made.
+pub(crate) fn is_other_state(volume: &Volume, head: &Head) -> bool {
+    let state = volume.state();
+    let restores = |work: &Work| matches!(work, Work::Restore { .. });
+    let is_between = state.queue.iter().any(|pending| restores(&pending.work));
+    !is_between && state.copy.as_ref().is_some_and(|copy| copy.tree != head.now.tree)
 }
 
 fn reread(inner: &Arc<Inner>, id: &VolumeId) -> Result<(), SaveError> {
@@ -57,14 +74,7 @@ fn reread(inner: &Arc<Inner>, id: &VolumeId) -> Result<(), SaveError> {
     let mut known = Known { head, older, version };
     let volume = inner.find_volume(id).unwrap_or_else(|| Arc::new(Volume::new(id.clone())));
     let is_ours = known.head.holder == inner.options.node;
-    let is_other_state = {
-        let state = volume.state();
-        let restores = |work: &Work| matches!(work, Work::Restore { .. });
-        let is_between = state.queue.iter().any(|pending| restores(&pending.work));
-        let tree = known.head.now.tree;
-        !is_between && state.copy.as_ref().is_some_and(|copy| copy.tree != tree)
-    };
-    if is_ours && is_other_state {
+    if is_ours && is_other_state(&volume, &known.head) {
         // nothing tells any more whether this copy's next state comes after it
         known = keep_unknown(inner, id, &known)?;
     }

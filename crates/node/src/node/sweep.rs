@@ -29,10 +29,11 @@ pub(crate) fn sweep_old(inner: &Inner) -> Result<(), StartError> {
     let now_us = inner.now_us();
     let old_us = now_us - DISCARDED_DAYS * 24 * 3600 * 1_000_000;
     for row in inner.wait(inner.database.discarded())? {
-        // what was written late and is in no rescue entry yet is kept until it is, in a volume that can have one
+        // what was written late and is in no rescue entry yet is kept until it is, in a volume that can have one; the
+        // row of what is being put aside comes first
         let found = inner.pool.find(&SubvolumePath::Trash(row.operation))?;
         let is_kept =
-            found.is_some_and(|found| row.moved_us > old_us || found.generation != row.generation);
+            row.moved_us > old_us || found.is_some_and(|found| found.generation != row.generation);
         if !is_kept || is_of_deleted(inner, &row.volume)? {
             drop_discarded(inner, &row.operation)?;
         }

@@ -212,6 +212,10 @@ impl Recovery {
         let named = &*std::mem::take(&mut self.named);
         let remains = match remains {
             Ok(mut remains) => {
+                // what becomes of them has other ids, and what cannot be read is named below
+                let is_gone = |id: &&VolumeId| !named.contains(id) || damaged.contains_key(*id);
+                let unread = inner.unread().clone();
+                unread.iter().filter(is_gone).for_each(|id| inner.give_up(id));
                 self.put_remembered(&mut remains, &mut damaged, named);
                 remains
             }

@@ -294,11 +294,7 @@ async fn a_kept_head_that_cannot_be_read_comes_from_the_store_again() {
     home.write(&volume, "version", "not saved yet").await;
     home.down().await;
     for is_away in [false, true] {
-        let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
-        let row = database.find_head(&volume).await.unwrap().unwrap();
-        let row = cove_database::HeadRow { body: b"{}".to_vec(), ..row };
-        database.put_head(&row).await.unwrap();
-        database.close().await;
+        damage_kept_head(&home, &volume).await;
         if is_away {
             store.fail_when(|_| Some(Fault::BeforeEffect));
         }
@@ -363,10 +359,7 @@ async fn a_kept_head_that_cannot_be_read_keeps_no_name_once_its_volume_is_delete
     home.up().await;
     let volume = home.create("shop").await;
     home.down().await;
-    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
-    let row = database.find_head(&volume).await.unwrap().unwrap();
-    database.put_head(&cove_database::HeadRow { body: b"{}".to_vec(), ..row }).await.unwrap();
-    database.close().await;
+    damage_kept_head(&home, &volume).await;
     other.up().await;
     other.recover().await;
     let deleted = other.node().delete(other.call(u32::MAX), volume.clone()).await.unwrap();
@@ -383,6 +376,85 @@ async fn a_kept_head_that_cannot_be_read_keeps_no_name_once_its_volume_is_delete
         home.up().await;
     }
     home.down().await;
+}
+
+/// Of neither Cove's nor the store's record of it anything is left: what it was called is free, once all was looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_damaged_here_and_in_the_store_keeps_no_name_after_a_recovery() {
+    if !is_root("a_head_that_is_damaged_here_and_in_the_store_keeps_no_name_after_a_recovery") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "version", "saved").await;
+    home.look(&volume).await;
+    home.down().await;
+    damage_kept_head(&home, &volume).await;
+    store.set(&head_key(&volume), &b"{"[..]);
+    home.up().await;
+    let other = VolumeFilter { names: ["other".into()].into(), ..VolumeFilter::default() };
+    let refused = home.node().find(&other).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    let (found, lost) = home.recover().await;
+    assert_eq!(found.len(), 1, "{lost:?}");
+    assert_eq!(home.text(&found[0], &Moment::Now, "version").await.unwrap(), "saved");
+    assert!(home.node().find(&other).await.unwrap().is_empty());
+    assert!(home.node().find_entries("wanted").await.unwrap().is_empty());
+    // it is no less in doubt itself
+    let refused = home.node().status(&volume).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    home.down().await;
+}
+
+/// A recovery that fails to read a head again, and then takes the volume over, keeps the state that another copy saved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_another_copy_is_kept_where_a_kept_head_cannot_be_read() {
+    if !is_root("a_state_of_another_copy_is_kept_where_a_kept_head_cannot_be_read") {
+        return;
+    }
+    let store = memory();
+    let mut home = Home::new(&store, false);
+    home.up().await;
+    let volume = home.create("shop").await;
+    home.write(&volume, "version", "one").await;
+    home.look(&volume).await;
+    home.down().await;
+    let mut old = home.copy();
+    home.up().await;
+    home.snapshot(&volume).await;
+    home.write(&volume, "version", "the second").await;
+    home.look(&volume).await;
+    home.down().await;
+    damage_kept_head(&old, &volume).await;
+    store.fail_when(|_| Some(Fault::BeforeEffect));
+    old.up().await;
+    store.heal();
+    // its first put, and the one that follows when it is found not to have arrived
+    let (head, mut failures) = (head_key(&volume), 0);
+    store.fail_when(move |request| {
+        let fails = failures < 2 && request.is_write() && request.key() == head.as_str();
+        failures += u32::from(fails);
+        fails.then_some(Fault::BeforeEffect)
+    });
+    old.recover().await;
+    old.write(&volume, "version", "three").await;
+    old.look(&volume).await;
+    old.assert_whole(&volume).await;
+    assert_eq!(old.text(&volume, &Moment::Now, "version").await.unwrap(), "three");
+    let texts = old.texts(&volume, "version").await;
+    assert!(texts.contains(&"the second".to_owned()), "{texts:?}");
+    old.down().await;
+}
+
+/// Has what a home remembers of a volume's head be no head.
+async fn damage_kept_head(home: &Home, volume: &VolumeId) {
+    let database = NodeDatabase::open(&home.path("node.db")).await.unwrap();
+    let row = database.find_head(volume).await.unwrap().unwrap();
+    let row = cove_database::HeadRow { body: b"{}".to_vec(), ..row };
+    database.put_head(&row).await.unwrap();
+    database.close().await;
 }
 
 async fn a_pool_that_is_gone_is_said_and_mended(is_real: bool) {
