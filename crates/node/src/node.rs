@@ -109,7 +109,7 @@ pub(crate) struct Inner {
     pub asking: Arc<Semaphore>,
     /// Permits for saving.
     pub saving: Arc<Semaphore>,
-    /// Held by the one recovery that may run.
+    /// Held by the one recovery that may run, or by the one that reads heads again.
     pub recovering: tokio::sync::Mutex<()>,
     /// Held by the one recovery that may look for lost volumes, before the other.
     pub looking_for_lost: tokio::sync::Mutex<()>,

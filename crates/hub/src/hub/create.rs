@@ -79,8 +79,8 @@ impl Inner {
 
     /// Refuses another request than the one that made the volume, which differs in the size alone: a node that is asked
     /// to make once more what is there tells what became of the operation. One that has forgotten it says only that the
-    /// volume is there, or that the id is too old to be known, and does not refuse. One that cannot say leaves open which request this is: then it is neither
-    /// answered nor refused as another.
+    /// volume is there, or that the id is too old to be known, and does not refuse. One that cannot say leaves open
+    /// which request this is: then it is neither answered nor refused as another.
     async fn check_same(
         &self,
         wanted: &CreateVolume,
