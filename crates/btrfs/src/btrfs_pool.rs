@@ -55,6 +55,8 @@ const OPEN_BYTES_MAX: usize = 4000;
 pub struct BtrfsPool {
     path: PathBuf,
     root: OwnedFd,
+    /// What sysfs shows of the file system; `None` where sysfs is not mounted.
+    shown: Option<OwnedFd>,
     /// Whether simple quotas are on, so that groups can be made and joined.
     has_quotas: bool,
 }
@@ -66,7 +68,7 @@ fn failed(verb: &'static str, place: impl ToString) -> impl Fn(Errno) -> PoolErr
 }
 
 /// The quota group of a volume: level 1 and 48 bits of the digest of its id.
-fn group_of(volume: &VolumeId) -> u64 {
+pub(crate) fn group_of(volume: &VolumeId) -> u64 {
     let Digest(bytes) = Digest::of(volume.as_str().as_bytes());
     let number = bytes[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     1 << 48 | number
@@ -109,7 +111,8 @@ impl BtrfsPool {
         }
         rustix::fs::fsync(&root).map_err(&made)?;
 
-        let mut pool = Self { path: dir.to_owned(), root, has_quotas: false };
+        let shown_at = shown_of(&root);
+        let mut pool = Self { path: dir.to_owned(), root, shown: shown_at, has_quotas: false };
         pool.has_quotas = pool.look_for_quotas()?;
         if !pool.has_quotas && pool.is_whole_file_system().map_err(failed("look up", &shown))? {
             match ioctl::enable_simple_quotas(&pool.root) {
@@ -368,18 +371,53 @@ impl BtrfsPool {
 
     /// A number that sysfs shows of this file system; `None` when sysfs does not know it.
     fn shown(&self, name: &str) -> Option<u64> {
-        let fsid = ioctl::file_system_id(&self.root).ok()?;
-        let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
-        let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        let path = format!("/sys/fs/btrfs/{fsid}/{name}");
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.shown.as_ref()?, name, flags, Mode::empty()).ok()?;
+        // the longest number and its end of line
+        let mut text = [0; 24];
+        let length = rustix::io::read(&fd, &mut text).ok()?;
+        str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
     }
 
-    /// The same of a quota group.
-    fn shown_of_group(&self, id: u64, name: &str) -> Option<u64> {
+    /// What a quota group is charged and may be, as of now; `None` when sysfs does not know it. Costs two or three
+    /// reads of what the kernel has in memory, whatever the number of groups.
+    pub(crate) fn shown_of_group(&self, id: u64) -> Option<Usage> {
         let (level, number) = (id >> 48, id & ((1 << 48) - 1));
-        self.shown(&format!("qgroups/{level}_{number}/{name}"))
+        let shown = |name: &str| self.shown(&format!("qgroups/{level}_{number}/{name}"));
+        let is_limited = shown("limit_flags")? & LIMITS_REFERENCED != 0;
+        Some(Usage {
+            charged_bytes: shown("referenced")?,
+            limit_bytes: if is_limited { Some(shown("max_referenced")?) } else { None },
+        })
     }
+
+    /// What the quota tree says of a group, which is as of the last commit. Costs two searches, each of which looks at
+    /// its leaf to the end.
+    pub(crate) fn usage_by_tree(&self, volume: &VolumeId, id: u64) -> Result<Usage, PoolError> {
+        let find = |kind| {
+            ioctl::find_item(&self.root, QUOTA_TREE, (0, kind, id), &[QGROUP_INFO, QGROUP_LIMIT])
+                .map_err(failed("read the quota of volume", volume))
+        };
+        // Both begin with generation or flags and then what is referenced (u64 each).
+        let field = |item: &Item, at: usize| {
+            let bytes = item.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let limit = find(QGROUP_LIMIT)?.filter(|item| field(item, 0) & LIMITS_REFERENCED != 0);
+        Ok(Usage {
+            charged_bytes: find(QGROUP_INFO)?.map_or(0, |item| field(&item, 8)),
+            limit_bytes: limit.map(|item| field(&item, 8)),
+        })
+    }
+}
+
+/// Where sysfs shows a file system.
+fn shown_of(root: &OwnedFd) -> Option<OwnedFd> {
+    let fsid = ioctl::file_system_id(root).ok()?;
+    let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/sys/fs/btrfs/{fsid}"), flags, Mode::empty()).ok()
 }
 
 impl Pool for BtrfsPool {
@@ -507,25 +545,10 @@ impl Pool for BtrfsPool {
             return Ok(Usage::default());
         }
         let id = group_of(volume);
-        let find = |kind| {
-            ioctl::find_item(&self.root, QUOTA_TREE, (0, kind, id), &[QGROUP_INFO, QGROUP_LIMIT])
-                .map_err(failed("read the quota of volume", volume))
-        };
-        // Both begin with generation or flags and then what is referenced (u64 each).
-        let field = |item: &Item, at: usize| {
-            let bytes = item.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
-        let limit = find(QGROUP_LIMIT)?.filter(|item| field(item, 0) & LIMITS_REFERENCED != 0);
-        let mut usage = Usage {
-            charged_bytes: find(QGROUP_INFO)?.map_or(0, |item| field(&item, 8)),
-            limit_bytes: limit.map(|item| field(&item, 8)),
-        };
-        // The tree is as of the last commit; sysfs, where it is mounted, is as of now.
-        if let Some(charged) = self.shown_of_group(id, "referenced") {
-            usage.charged_bytes = charged;
+        if let Some(usage) = self.shown_of_group(id) {
+            return Ok(usage);
         }
-        Ok(usage)
+        self.usage_by_tree(volume, id)
     }
 
     fn set_limit(&self, volume: &VolumeId, limit_bytes: Option<u64>) -> Result<(), PoolError> {

@@ -184,6 +184,30 @@ fn a_quota_holds_for_the_volume_and_its_snapshots() {
 }
 
 #[test]
+fn what_sysfs_shows_of_a_group_is_what_the_tree_says_after_a_commit() {
+    let Some(test) = Live::new() else { return };
+    let (pool, v) = (test.pool(), volume("v"));
+    let both = || {
+        pool.reclaim().unwrap();
+        let id = crate::btrfs_pool::group_of(&v);
+        (pool.inner().shown_of_group(id), pool.inner().usage_by_tree(&v, id).unwrap())
+    };
+    assert_eq!(both(), (None, crate::Usage::default()), "there is no group yet");
+    assert_eq!(pool.usage(&v).unwrap(), crate::Usage::default());
+    pool.create(&live("v"), &v).unwrap();
+    for limit_bytes in [None, Some(64 << 20), Some(1 << 62), None, Some(8 << 20)] {
+        pool.set_limit(&v, limit_bytes).unwrap();
+        let name = path(&format!("{limit_bytes:?}"));
+        pool.open(&live("v")).unwrap().write_file(&name, None, &mut &[7; 100_000][..]).unwrap();
+        let (shown, kept) = both();
+        assert_eq!(shown, Some(kept));
+        assert_eq!(kept.limit_bytes, limit_bytes);
+        assert!(kept.charged_bytes > 0, "{kept:?}");
+        assert_eq!(pool.usage(&v).unwrap(), kept);
+    }
+}
+
+#[test]
 fn what_is_deleted_and_waited_for_is_charged_no_longer() {
     let Some(test) = Live::new() else { return };
     let (pool, v) = (test.pool(), volume("v"));

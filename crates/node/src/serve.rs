@@ -375,7 +375,9 @@ impl Node {
         blocking(move || {
             let around = Around::look(&inner);
             let mut found = Vec::new();
-            for volume in inner.all_volumes() {
+            let mut volumes = inner.all_volumes();
+            volumes.sort_by(|a, b| a.id.cmp(&b.id));
+            for volume in volumes {
                 let is_meant = {
                     let state = volume.state();
                     // what could not be read again yet is named by the doctor
@@ -395,7 +397,6 @@ impl Node {
                     }
                 }
             }
-            found.sort_by(|a, b| a.volume.cmp(&b.volume));
             Ok(found)
         })
         .await

@@ -310,9 +310,13 @@ pub(crate) fn status_as_held(
     around: &Around,
 ) -> Result<VolumeStatus, VolumeError> {
     let live = SubvolumePath::Volume(volume.id.clone());
-    let found = inner.pool.find(&live);
+    // what the kernel has in memory is there; else it is looked for
+    let found = match inner.pool.open_cached(&live) {
+        Some(_) => Ok(true),
+        None => inner.pool.find(&live).map(|found| found.is_some()),
+    };
     // where it could not be looked for, nothing is missing as far as is known
-    let here = !matches!(found, Ok(None));
+    let here = !matches!(found, Ok(false));
     let path = here.then(|| inner.pool.absolute(&live).join("files"));
     let used = inner.pool.usage(&volume.id);
     let uncounted = used.as_ref().err().map(|error| (chain(error), inner.env.now()));
