@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cove_types::{Digest, TreePath, VolumeId};
@@ -55,8 +56,8 @@ const OPEN_BYTES_MAX: usize = 4000;
 pub struct BtrfsPool {
     path: PathBuf,
     root: OwnedFd,
-    /// What sysfs shows of the file system; `None` where sysfs is not mounted.
-    shown: Option<OwnedFd>,
+    /// The file system's directory in sysfs, once it has been found.
+    sysfs: OnceLock<OwnedFd>,
     /// Whether simple quotas are on, so that groups can be made and joined.
     has_quotas: bool,
 }
@@ -111,8 +112,8 @@ impl BtrfsPool {
         }
         rustix::fs::fsync(&root).map_err(&made)?;
 
-        let shown_at = shown_of(&root);
-        let mut pool = Self { path: dir.to_owned(), root, shown: shown_at, has_quotas: false };
+        let sysfs = OnceLock::new();
+        let mut pool = Self { path: dir.to_owned(), root, sysfs, has_quotas: false };
         pool.has_quotas = pool.look_for_quotas()?;
         if !pool.has_quotas && pool.is_whole_file_system().map_err(failed("look up", &shown))? {
             match ioctl::enable_simple_quotas(&pool.root) {
@@ -369,29 +370,42 @@ impl BtrfsPool {
         )
     }
 
-    /// A number that sysfs shows of this file system; `None` when sysfs does not know it.
-    fn shown(&self, name: &str) -> Option<u64> {
+    /// A number that sysfs has of this file system; `None` when it has none, or is not mounted.
+    fn sysfs_number(&self, name: &str) -> Option<u64> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.shown.as_ref()?, name, flags, Mode::empty()).ok()?;
+        let fd = rustix::fs::openat(self.sysfs()?, name, flags, Mode::empty()).ok()?;
         // the longest number and its end of line
         let mut text = [0; 24];
         let length = rustix::io::read(&fd, &mut text).ok()?;
         str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
     }
 
-    /// What a quota group is charged and may be, as of now; `None` when sysfs does not know it. Costs two or three
-    /// reads of what the kernel has in memory, whatever the number of groups.
-    pub(crate) fn shown_of_group(&self, id: u64) -> Option<Usage> {
-        let (level, number) = (id >> 48, id & ((1 << 48) - 1));
-        let shown = |name: &str| self.shown(&format!("qgroups/{level}_{number}/{name}"));
-        let is_limited = shown("limit_flags")? & LIMITS_REFERENCED != 0;
-        Some(Usage {
-            charged_bytes: shown("referenced")?,
-            limit_bytes: if is_limited { Some(shown("max_referenced")?) } else { None },
-        })
+    /// The directory, which is looked for again as long as it was not found.
+    fn sysfs(&self) -> Option<&OwnedFd> {
+        if let Some(found) = self.sysfs.get() {
+            return Some(found);
+        }
+        let fsid = ioctl::file_system_id(&self.root).ok()?;
+        let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(format!("/sys/fs/btrfs/{fsid}"), flags, Mode::empty()).ok()?;
+        Some(self.sysfs.get_or_init(|| fd))
     }
 
-    /// What the quota tree says of a group, which is as of the last commit. Costs two searches, each of which looks at
+    /// What sysfs says of a group; `None` when it does not know it, or is just being told another limit. Costs two or
+    /// three reads of what the kernel has in memory, whatever the number of groups.
+    pub(crate) fn usage_by_sysfs(&self, id: u64) -> Option<Usage> {
+        let (level, number) = (id >> 48, id & ((1 << 48) - 1));
+        let read = |name: &str| self.sysfs_number(&format!("qgroups/{level}_{number}/{name}"));
+        let is_limited = read("limit_flags")? & LIMITS_REFERENCED != 0;
+        // A limit that is taken away between the two reads leaves 0; whether it is 0, the tree tells at once.
+        let limit = || read("max_referenced").filter(|most| *most != 0);
+        let limit_bytes = if is_limited { Some(limit()?) } else { None };
+        Some(Usage { charged_bytes: read("referenced")?, limit_bytes })
+    }
+
+    /// What the quota tree says of a group, its charge as of the last commit. Costs two searches, each of which looks at
     /// its leaf to the end.
     pub(crate) fn usage_by_tree(&self, volume: &VolumeId, id: u64) -> Result<Usage, PoolError> {
         let find = |kind| {
@@ -409,15 +423,6 @@ impl BtrfsPool {
             limit_bytes: limit.map(|item| field(&item, 8)),
         })
     }
-}
-
-/// Where sysfs shows a file system.
-fn shown_of(root: &OwnedFd) -> Option<OwnedFd> {
-    let fsid = ioctl::file_system_id(root).ok()?;
-    let hex: String = fsid.iter().map(|byte| format!("{byte:02x}")).collect();
-    let fsid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(format!("/sys/fs/btrfs/{fsid}"), flags, Mode::empty()).ok()
 }
 
 impl Pool for BtrfsPool {
@@ -545,7 +550,7 @@ impl Pool for BtrfsPool {
             return Ok(Usage::default());
         }
         let id = group_of(volume);
-        if let Some(usage) = self.shown_of_group(id) {
+        if let Some(usage) = self.usage_by_sysfs(id) {
             return Ok(usage);
         }
         self.usage_by_tree(volume, id)
@@ -574,7 +579,7 @@ impl Pool for BtrfsPool {
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            promised: self.shown("allocation/data/bytes_may_use").unwrap_or(0),
+            promised: self.sysfs_number("allocation/data/bytes_may_use").unwrap_or(0),
             is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
             // where that cannot be asked it is not known to be
             is_metadata_full: MetadataRoom::of(&self.root).is_ok_and(|room| room.is_full()),

@@ -184,13 +184,13 @@ fn a_quota_holds_for_the_volume_and_its_snapshots() {
 }
 
 #[test]
-fn what_sysfs_shows_of_a_group_is_what_the_tree_says_after_a_commit() {
+fn what_sysfs_says_of_a_group_is_what_the_tree_says_after_a_commit() {
     let Some(test) = Live::new() else { return };
     let (pool, v) = (test.pool(), volume("v"));
     let both = || {
         pool.reclaim().unwrap();
         let id = crate::btrfs_pool::group_of(&v);
-        (pool.inner().shown_of_group(id), pool.inner().usage_by_tree(&v, id).unwrap())
+        (pool.inner().usage_by_sysfs(id), pool.inner().usage_by_tree(&v, id).unwrap())
     };
     assert_eq!(both(), (None, crate::Usage::default()), "there is no group yet");
     assert_eq!(pool.usage(&v).unwrap(), crate::Usage::default());
@@ -199,12 +199,17 @@ fn what_sysfs_shows_of_a_group_is_what_the_tree_says_after_a_commit() {
         pool.set_limit(&v, limit_bytes).unwrap();
         let name = path(&format!("{limit_bytes:?}"));
         pool.open(&live("v")).unwrap().write_file(&name, None, &mut &[7; 100_000][..]).unwrap();
-        let (shown, kept) = both();
-        assert_eq!(shown, Some(kept));
+        let (now, kept) = both();
+        assert_eq!(now, Some(kept));
         assert_eq!(kept.limit_bytes, limit_bytes);
         assert!(kept.charged_bytes > 0, "{kept:?}");
         assert_eq!(pool.usage(&v).unwrap(), kept);
     }
+    // a limit of 0 may be one that is just being taken away: there the tree has the word
+    pool.set_limit(&v, Some(0)).unwrap();
+    let (now, kept) = both();
+    assert_eq!((now, kept.limit_bytes), (None, Some(0)));
+    assert_eq!(pool.usage(&v).unwrap(), kept);
 }
 
 #[test]
@@ -578,6 +583,27 @@ fn what_is_in_memory_is_read_at_once_and_nothing_that_is_no_file() {
         assert_eq!(read(other, None, 100), None, "{other}");
     }
     assert!(pool.open_cached(&live("missing")).is_none());
+}
+
+#[test]
+fn what_is_in_memory_is_what_is_there() {
+    let Some(live_pool) = Live::new() else { return };
+    let pool = live_pool.pool();
+    let names = |place: &crate::SubvolumePath| {
+        let dir = pool.open_cached(place)?;
+        Some(["a", "b"].map(|name| dir.open_file(&path(name)).is_ok()))
+    };
+    for name in ["a", "b"] {
+        pool.create(&live(name), &volume(name)).unwrap();
+        pool.open(&live(name)).unwrap().create_file(&path(name), 0o600).unwrap();
+    }
+    assert_eq!(names(&live("a")), Some([true, false]));
+    pool.exchange(&live("a"), &live("b")).unwrap();
+    assert_eq!(names(&live("a")), Some([false, true]));
+    pool.rename(&live("a"), &live("c")).unwrap();
+    assert_eq!((names(&live("a")), names(&live("c"))), (None, Some([false, true])));
+    pool.delete(&live("c")).unwrap();
+    assert_eq!(names(&live("c")), None);
 }
 
 #[test]

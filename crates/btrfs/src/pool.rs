@@ -125,8 +125,8 @@ pub trait Pool: Send + Sync + 'static {
     /// It is not there or could not be opened.
     fn open(&self, place: &SubvolumePath) -> Result<Dir, PoolError>;
 
-    /// The same if the kernel has in its memory all that it takes to open it; `None` says nothing
-    /// about what is there. Does not wait for a disk.
+    /// The same if the kernel has in its memory all that it takes to open it; `None` says nothing about what is there,
+    /// and `Some` nothing about whether it can be read. Does not wait for a disk.
     fn open_cached(&self, place: &SubvolumePath) -> Option<Dir>;
 
     /// The paths of the subvolumes nested in one, relative to its top, in order; only
