@@ -342,7 +342,8 @@ pub trait VolumeHub: Send + Sync + 'static {
         service: String,
     ) -> Result<PathBuf, HubError>;
 
-    /// Everything that is known of a volume. Costs no request to the store.
+    /// Everything that is known of a volume. Its node asks the store when that was some seconds ago, and waits only a
+    /// moment for it.
     async fn volume_status(&self, volume: VolumeId) -> Result<VolumeReport, HubError>;
 
     /// Changes what a volume was made with.
