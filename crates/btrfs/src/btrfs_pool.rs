@@ -69,7 +69,7 @@ fn failed(verb: &'static str, place: impl ToString) -> impl Fn(Errno) -> PoolErr
 }
 
 /// The quota group of a volume: level 1 and 48 bits of the digest of its id.
-pub(crate) fn group_of(volume: &VolumeId) -> u64 {
+fn group_of(volume: &VolumeId) -> u64 {
     let Digest(bytes) = Digest::of(volume.as_str().as_bytes());
     let number = bytes[..6].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     1 << 48 | number
@@ -393,9 +393,10 @@ impl BtrfsPool {
         Some(self.sysfs.get_or_init(|| fd))
     }
 
-    /// What sysfs says of a group; `None` when it does not know it, or is just being told another limit. Costs two or
+    /// What sysfs says of a volume's group; `None` when it does not know it, or is just being told another limit. Costs two or
     /// three reads of what the kernel has in memory, whatever the number of groups.
-    pub(crate) fn usage_by_sysfs(&self, id: u64) -> Option<Usage> {
+    pub(crate) fn usage_by_sysfs(&self, volume: &VolumeId) -> Option<Usage> {
+        let id = group_of(volume);
         let (level, number) = (id >> 48, id & ((1 << 48) - 1));
         let read = |name: &str| self.sysfs_number(&format!("qgroups/{level}_{number}/{name}"));
         let is_limited = read("limit_flags")? & LIMITS_REFERENCED != 0;
@@ -405,9 +406,14 @@ impl BtrfsPool {
         Some(Usage { charged_bytes: read("referenced")?, limit_bytes })
     }
 
-    /// What the quota tree says of a group, its charge as of the last commit. Costs two searches, each of which looks at
-    /// its leaf to the end.
-    pub(crate) fn usage_by_tree(&self, volume: &VolumeId, id: u64) -> Result<Usage, PoolError> {
+    /// What the quota tree says of a volume's group, its charge as of the last commit. Costs two searches, each of which
+    /// looks at its leaf to the end.
+    ///
+    /// # Errors
+    ///
+    /// The tree could not be read.
+    pub(crate) fn usage_by_tree(&self, volume: &VolumeId) -> Result<Usage, PoolError> {
+        let id = group_of(volume);
         let find = |kind| {
             ioctl::find_item(&self.root, QUOTA_TREE, (0, kind, id), &[QGROUP_INFO, QGROUP_LIMIT])
                 .map_err(failed("read the quota of volume", volume))
@@ -549,11 +555,10 @@ impl Pool for BtrfsPool {
         if !self.has_quotas {
             return Ok(Usage::default());
         }
-        let id = group_of(volume);
-        if let Some(usage) = self.usage_by_sysfs(id) {
-            return Ok(usage);
+        match self.usage_by_sysfs(volume) {
+            Some(usage) => Ok(usage),
+            None => self.usage_by_tree(volume),
         }
-        self.usage_by_tree(volume, id)
     }
 
     fn set_limit(&self, volume: &VolumeId, limit_bytes: Option<u64>) -> Result<(), PoolError> {

@@ -189,8 +189,7 @@ fn what_sysfs_says_of_a_group_is_what_the_tree_says_after_a_commit() {
     let (pool, v) = (test.pool(), volume("v"));
     let both = || {
         pool.reclaim().unwrap();
-        let id = crate::btrfs_pool::group_of(&v);
-        (pool.inner().usage_by_sysfs(id), pool.inner().usage_by_tree(&v, id).unwrap())
+        (pool.inner().usage_by_sysfs(&v), pool.inner().usage_by_tree(&v).unwrap())
     };
     assert_eq!(both(), (None, crate::Usage::default()), "there is no group yet");
     assert_eq!(pool.usage(&v).unwrap(), crate::Usage::default());

@@ -408,8 +408,8 @@ async fn a_head_that_is_damaged_here_and_in_the_store_keeps_no_name_after_a_reco
     home.down().await;
 }
 
-/// A recovery whose first puts of the head do not arrive keeps the state that another copy saved, whether it reads the
-/// head again or takes the volume over.
+/// A recovery whose first puts of the head do not arrive, and which reads the head once more for that, keeps the state
+/// that another copy saved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_of_another_copy_is_kept_where_a_kept_head_cannot_be_read() {
     if !is_root("a_state_of_another_copy_is_kept_where_a_kept_head_cannot_be_read") {
