@@ -22,6 +22,8 @@ use serde_json::Value;
 const OWNER: u32 = 1000;
 /// How long what was told to end may take.
 const END_WAIT: Duration = Duration::from_secs(20);
+/// How long a process that becomes another program may be without a command line.
+const EXEC_WAIT: Duration = Duration::from_secs(1);
 /// How wide the demo is, in columns.
 const WIDTH: usize = 78;
 
@@ -442,10 +444,33 @@ fn take_notice() {
     }
 }
 
-/// The parent of a process (the fourth field of `stat` in proc(5), behind a name in brackets).
-fn parent(pid: i32) -> Option<i32> {
+/// The state and the parent of a process (the fields of `stat` in proc(5) behind a name in brackets).
+fn state_and_parent(pid: i32) -> Option<(String, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    state_and_parent(pid).map(|(_, parent)| parent)
+}
+
+/// The command line of a process, its arguments apart by spaces, or none where it has ended.
+///
+/// One that runs is without a line for a moment while it becomes another program, after `spawn` has returned
+/// already: it is waited for, for as long as such a moment may last on a busy machine.
+fn command_line(pid: i32) -> Option<String> {
+    let until = Instant::now() + EXEC_WAIT;
+    loop {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        if !line.is_empty() || Instant::now() > until {
+            return Some(String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned());
+        }
+        if state_and_parent(pid)?.0 == "Z" {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The processes whose command line names a path below a directory, or that run in one, as far as this
@@ -455,13 +480,11 @@ fn processes(inside: &str) -> Vec<(i32, String)> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let named = entries.filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let is_ours = std::iter::successors(parent(pid), |pid| parent(*pid)).any(|pid| pid == own);
+        let line = if pid != own && is_ours { command_line(pid)? } else { return None };
         let place = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         let is_inside = line.contains(inside) || place.to_string_lossy().starts_with(inside);
-        let is_ours =
-            || std::iter::successors(parent(pid), |pid| parent(*pid)).any(|pid| pid == own);
-        (pid != own && is_inside && is_ours()).then(|| (pid, line.trim().to_owned()))
+        is_inside.then_some((pid, line))
     });
     named.collect()
 }
