@@ -1,11 +1,14 @@
 //! [`Volumes`] for the volumes of this node.
 
+mod changing;
 mod doctor;
+mod lookup;
 mod pool;
 mod status;
 mod verify;
+mod waiting;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,62 +19,27 @@ use cove_content::read;
 use cove_content::spec::SpecChange;
 use cove_content::volumes::{
     Call, Capacity, Captured, Edited, EntryEdit, EntryView, FileEdit, FileReader, FileView,
-    FoundLost, Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Saving,
-    Snapshot, Source, Verified, VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
+    FoundLost, Moment, NewEntry, NewVolume, Progress, Recovered, Restore, Restored, Snapshot,
+    Source, Verified, VerifyLevel, VolumeError, VolumeFilter, VolumeStatus, Volumes,
 };
 use cove_types::{EntryId, ErrorKind, TreePath, VolumeId, wire};
 use futures::stream::{self, StreamExt};
-use tokio::sync::oneshot;
 
 use crate::capture::{Asked, ForkSource};
-use crate::claim::Holding;
 use crate::files::Place;
 use crate::in_making::Thing;
-use crate::in_use::refuse_mounts;
 use crate::node::{Inner, Node, ask, refresh};
-use crate::save::{SaveError, bring_older};
 use crate::serve::doctor::doctor;
-use crate::serve::status::{Around, status, status_as_held, status_in};
+use crate::serve::lookup::{find_view, not_read};
+use crate::serve::status::{Around, status, status_as_held};
 use crate::serve::verify::{check, check_record, unsaved_problem};
-use crate::volume::{Ended, Known, Turn, Volume};
+use crate::serve::waiting::{blocking, end, end_of, saving};
+use crate::volume::{Ended, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
 
 /// How many volumes the store is asked for the older entries of at once: a part of the calls that may ask it.
 const ASKED_AT_ONCE: usize = 16;
-
-/// Runs blocking work of a call.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
-) -> Result<T, VolumeError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(VolumeError::Stopping),
-    }
-}
-
-/// The end of captured work.
-async fn end(inner: &Inner, asked: Asked) -> Result<Ended, VolumeError> {
-    let ended = match asked {
-        Asked::New => Ended::default(),
-        Asked::Pending(receiver) => end_of(inner, receiver).await?,
-        Asked::Ended(ended) => *ended,
-    };
-    match ended.failure {
-        Some((kind, what)) => Err(VolumeError::Refused { kind, what }),
-        None => Ok(ended),
-    }
-}
-
-/// Waits for the end of work, or of the node.
-async fn end_of(inner: &Inner, end: oneshot::Receiver<Ended>) -> Result<Ended, VolumeError> {
-    let mut ending = inner.ending.subscribe();
-    tokio::select! {
-        ended = end => ended.map_err(|_| VolumeError::Stopping),
-        _ = ending.wait_for(|ending| *ending) => Err(VolumeError::Stopping),
-    }
-}
 
 /// What a recovery has found, once its rescues are saved or wait.
 async fn found(
@@ -98,102 +66,7 @@ async fn found(
     .await
 }
 
-/// The future that ends when captured work is saved.
-fn saving<T: Send + 'static>(
-    inner: &Arc<Inner>,
-    asked: Asked,
-    value: impl FnOnce(&Ended) -> Result<T, VolumeError> + Send + 'static,
-) -> Saving<T> {
-    let inner = Arc::clone(inner);
-    Box::pin(async move {
-        let ended = end(&inner, asked).await?;
-        value(&ended)
-    })
-}
-
 impl Node {
-    /// Waits until all that is captured of a volume and can be saved is.
-    async fn saved(&self, volume: &Volume) -> Result<(), VolumeError> {
-        // the head of a fork comes when its source is saved, and its own work after that
-        while volume.state().is_empty_handed() {
-            let Some(receiver) = self.inner.end_of_fork(&volume.id) else { break };
-            end(&self.inner, Asked::Pending(receiver)).await?;
-        }
-        let waiting = volume.state().end_of_all();
-        for receiver in waiting {
-            end(&self.inner, Asked::Pending(receiver)).await?;
-        }
-        match volume.state().known {
-            Some(_) => Ok(()),
-            None => Err(VolumeError::Refused {
-                kind: ErrorKind::Unavailable,
-                what: "nothing of it is saved, and nothing is on its way".to_owned(),
-            }),
-        }
-    }
-
-    /// Refuses what would wait for a store that another Cove holds, and to say of what is not here that there is
-    /// no such thing: it may be in that store.
-    fn refuse_foreign(&self) -> Result<(), VolumeError> {
-        match self.inner.holding() {
-            Holding::HeldByAnother { .. } => Err(VolumeError::HeldByAnother),
-            Holding::Held | Holding::Unknown { .. } => Ok(()),
-        }
-    }
-
-    /// Refuses a change that would wait for a store, or for a volume, that another Cove holds.
-    fn refuse_lost(&self, volume: &Volume) -> Result<(), VolumeError> {
-        self.refuse_foreign()?;
-        if volume.state().fenced { Err(VolumeError::HeldByAnother) } else { Ok(()) }
-    }
-
-    /// Refuses to say anything of a volume whose head could not be read here and has not come from the store again
-    /// yet: it is there, and little is known of it.
-    fn refuse_unread(&self, id: &VolumeId) -> Result<(), VolumeError> {
-        if !self.inner.unread().contains(id) {
-            return Ok(());
-        }
-        self.refuse_foreign().and(Err(not_read(id, "")))
-    }
-
-    fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
-        self.refuse_unread(id)?;
-        self.inner.get_volume(id).or_else(|error| match error {
-            VolumeError::NotHere { .. } => self.refuse_foreign().and(Err(error)),
-            _ => Err(error),
-        })
-    }
-
-    /// A volume that has files: one of which only entries are left is not here.
-    fn live_volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
-        let volume = self.volume(id)?;
-        let is_deleted = volume.state().will_be_deleted();
-        if is_deleted { Err(VolumeError::NotHere { volume: id.clone() }) } else { Ok(volume) }
-    }
-
-    /// What is read at a moment: of a deleted volume its entries alone.
-    fn volume_at(&self, id: &VolumeId, moment: &Moment) -> Result<Arc<Volume>, VolumeError> {
-        match moment {
-            Moment::Now => self.live_volume(id),
-            Moment::Entry(_) => self.volume(id),
-        }
-    }
-
-    /// Runs blocking work of a call that may ask the store: not many at once, since each may wait as
-    /// long as the store lets it.
-    async fn asking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
-    ) -> Result<T, VolumeError> {
-        let asking = Arc::clone(&self.inner.asking).acquire_owned();
-        let permit = asking.await.map_err(|_| VolumeError::Stopping)?;
-        blocking(move || {
-            let _permit = permit;
-            work()
-        })
-        .await
-    }
-
     /// Does something where a moment can be read.
     async fn at<T: Send + 'static>(
         &self,
@@ -219,214 +92,6 @@ impl Node {
             }
         }
     }
-
-    /// Makes sure that an entry can be had: it is on this disk, saved or not, or known to be in the store.
-    /// Asks the store for those that the head only names.
-    async fn usable_entry(&self, volume: &Arc<Volume>, entry: &EntryId) -> Result<(), VolumeError> {
-        let (inner, of, wanted) = (Arc::clone(&self.inner), Arc::clone(volume), *entry);
-        if blocking(move || Ok(capture::local_entry(&inner, &of, &wanted).is_some())).await? {
-            return Ok(());
-        }
-        let end = volume.state().end_of_entry(entry);
-        if let Some(end) = end {
-            end_of(&self.inner, end).await?;
-        }
-        self.known_entry(volume, entry).await?;
-        let state = volume.state();
-        let missing = VolumeError::NoEntry { entry: *entry };
-        state.known.as_ref().map_or(Err(missing), |known| known.get_entry(entry).map(drop))
-    }
-
-    /// Asks the store for the older entries when this one is not among those that are here.
-    async fn known_entry(&self, volume: &Arc<Volume>, entry: &EntryId) -> Result<(), VolumeError> {
-        let is_here = || volume.state().entries().iter().any(|view| view.record.id == *entry);
-        if is_here() {
-            return Ok(());
-        }
-        self.all_entries(volume).await?;
-        let known = volume.state().known.clone();
-        match known {
-            Some(known) if !is_here() => known.get_entry(entry).map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    /// Asks the store for the older entries, unless they are here. What cannot be read is left out.
-    async fn all_entries(&self, volume: &Arc<Volume>) -> Result<(), VolumeError> {
-        if volume.state().known.as_ref().is_none_or(Known::is_loaded) {
-            return Ok(());
-        }
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        self.asking(move || bring_older(&inner, &volume).map_err(SaveError::for_caller)).await
-    }
-
-    /// Captures a change of the head alone.
-    async fn change(
-        &self,
-        call: Call,
-        volume: &Arc<Volume>,
-        work: Work,
-    ) -> Result<Asked, VolumeError> {
-        let turn = volume.turn().await;
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
-    }
-
-    /// Extracts an archive, all of it or nothing. However long its stream takes, the turn to capture is
-    /// taken only when it has ended.
-    async fn extract(
-        &self,
-        volume: &Arc<Volume>,
-        path: TreePath,
-        mut stream: Box<dyn Read + Send>,
-    ) -> Result<Edited, VolumeError> {
-        let (inner, of) = (Arc::clone(&self.inner), Arc::clone(volume));
-        let staged = blocking(move || files::stage(&inner, &of, path, &mut *stream)).await?;
-        let turn = volume.turn().await;
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || {
-            let merged = files::merge(&inner, &volume, &staged, turn);
-            volume.state().changes.edited();
-            merged
-        })
-        .await
-    }
-
-    /// Refuses to move a volume to the trash that somebody has mounted. One that lies there, or is on its way, is as
-    /// good.
-    async fn refuse_mounted(&self, volume: &Arc<Volume>, call: &Call) -> Result<(), VolumeError> {
-        let is_asked = !matches!(self.asked(volume, call).await?, Asked::New);
-        if is_asked || volume.state().will_be_trashed() {
-            return Ok(());
-        }
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || refuse_mounts(&*inner.pool, &volume.id, "", "")).await
-    }
-
-    /// Captures what was written before this call, for whoever needs it in the store.
-    async fn look_at(&self, volume: &Arc<Volume>) -> Result<(), VolumeError> {
-        let turn = volume.turn().await;
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || capture::look_at_one(&inner, &volume, turn)).await
-    }
-
-    /// Prepares a restore, for which the store may be asked, and carries it out in its turn.
-    async fn restore_by<T: Send + 'static>(
-        &self,
-        volume: &Arc<Volume>,
-        call: Call,
-        restore: Restore,
-        prepare: impl FnOnce(&Arc<Inner>, &Arc<Volume>, &Call, &Restore) -> Result<T, VolumeError>
-        + Send
-        + 'static,
-        carry_out: impl FnOnce(
-            &Arc<Inner>,
-            &Arc<Volume>,
-            &Call,
-            &Restore,
-            T,
-            Turn,
-        ) -> Result<Asked, VolumeError>
-        + Send
-        + 'static,
-    ) -> Result<Asked, VolumeError> {
-        let (inner, of, asked, wanted) =
-            (Arc::clone(&self.inner), Arc::clone(volume), call.clone(), restore.clone());
-        let prepared = self.asking(move || prepare(&inner, &of, &asked, &wanted)).await?;
-        let making = self.inner.in_making.begin([Thing::Operation(call.operation)]).await;
-        let turn = volume.turn().await;
-        let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || {
-            let _making = making;
-            carry_out(&inner, &volume, &call, &restore, prepared, turn)
-        })
-        .await
-    }
-
-    /// The entry that holds the state before a restore, which is under way or has ended; none where it is in a list
-    /// that the store does not give now.
-    async fn state_before(
-        &self,
-        volume: &Arc<Volume>,
-        call: &Call,
-        asked: &Asked,
-    ) -> Option<EntryView> {
-        let ended = |asked: &Asked| match asked {
-            Asked::Ended(ended) => ended.entry,
-            Asked::New | Asked::Pending(_) => None,
-        };
-        let expected = ended(asked).unwrap_or_else(|| volume.state().entry_before(&call.operation));
-        if let Ok(view) = find_view(volume, &expected) {
-            return Some(view);
-        }
-        // it has ended since it was looked for in the queue, or its entry is one of the older ones
-        let again = self.asked(volume, call).await.ok();
-        let told = again.as_ref().and_then(ended).unwrap_or(expected);
-        self.known_entry(volume, &told).await.ok()?;
-        find_view(volume, &told).ok()
-    }
-
-    /// The volumes that a filter takes in, or all, in the order of their ids.
-    async fn statuses(
-        &self,
-        wanted: Option<VolumeFilter>,
-    ) -> Result<Vec<VolumeStatus>, VolumeError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            let around = Around::look(&inner);
-            let mut found = Vec::new();
-            let mut volumes = inner.all_volumes();
-            volumes.sort_by(|a, b| a.id.cmp(&b.id));
-            for volume in volumes {
-                let is_meant = {
-                    let state = volume.state();
-                    // what could not be read again yet is named by the doctor
-                    state.document.as_ref().is_some_and(|document| {
-                        let is_in = |wanted: &VolumeFilter| {
-                            wanted.includes(&volume.id, state.name(), &document.slug)
-                        };
-                        wanted.as_ref().is_none_or(is_in)
-                    })
-                };
-                if is_meant {
-                    match status_in(&inner, &volume, &around) {
-                        Ok(status) => found.push(status),
-                        // it went meanwhile
-                        Err(VolumeError::NotHere { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-            Ok(found)
-        })
-        .await
-    }
-
-    async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || status(&inner, &volume)).await
-    }
-
-    /// What became of an operation under this id before.
-    async fn asked(&self, volume: &Arc<Volume>, call: &Call) -> Result<Asked, VolumeError> {
-        let (inner, volume, call) = (Arc::clone(&self.inner), Arc::clone(volume), call.clone());
-        blocking(move || capture::asked(&inner, &volume, &call)).await
-    }
-}
-
-/// What is told while it is not known again what a volume is.
-fn not_read(id: &VolumeId, so: &str) -> VolumeError {
-    VolumeError::Refused {
-        kind: ErrorKind::Unavailable,
-        what: format!(
-            "what this machine remembers of volume {id} is damaged and not read from the store again yet{so}"
-        ),
-    }
-}
-
-fn find_view(volume: &Volume, id: &EntryId) -> Result<EntryView, VolumeError> {
-    let views = volume.state().entries();
-    views.into_iter().find(|view| view.record.id == *id).ok_or(VolumeError::NoEntry { entry: *id })
 }
 
 fn snapshot_of(volume: &Volume, ended: &Ended, id: &EntryId) -> Result<Snapshot, VolumeError> {

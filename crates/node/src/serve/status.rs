@@ -1,16 +1,19 @@
 //! A volume as this node knows it.
 
+use std::sync::Arc;
+
 use cove_btrfs::{SubvolumePath, Usage};
 use cove_content::entry::EntryRecord;
-use cove_content::volumes::{VolumeError, VolumeStatus};
+use cove_content::volumes::{VolumeError, VolumeFilter, VolumeStatus};
 use cove_types::{Durability, EntryId, ErrorKind, chain, wire};
 use jiff::Timestamp;
 
 use crate::capture::SWAP_FILE;
 use crate::claim::Holding;
-use crate::node::Inner;
+use crate::node::{Inner, Node};
 use crate::save::{Cause, is_head_lost};
 use crate::serve::pool::PoolFault;
+use crate::serve::waiting::blocking;
 use crate::volume::{Known, State, Trouble, Volume};
 
 /// Where more is to be read of what is lost.
@@ -289,7 +292,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
 }
 
 /// The same for one of many volumes that are looked at together.
-pub(crate) fn status_in(
+fn status_in(
     inner: &Inner,
     volume: &Volume,
     around: &Around,
@@ -367,4 +370,47 @@ pub(crate) fn status_as_held(
         problems: problems(state, around, &Unseen { files: unseen, quota: uncounted }),
         store: store(state, around).to_owned(),
     })
+}
+
+impl Node {
+    /// The volumes that a filter takes in, or all, in the order of their ids.
+    pub(super) async fn statuses(
+        &self,
+        wanted: Option<VolumeFilter>,
+    ) -> Result<Vec<VolumeStatus>, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let around = Around::look(&inner);
+            let mut found = Vec::new();
+            let mut volumes = inner.all_volumes();
+            volumes.sort_by(|a, b| a.id.cmp(&b.id));
+            for volume in volumes {
+                let is_meant = {
+                    let state = volume.state();
+                    // what could not be read again yet is named by the doctor
+                    state.document.as_ref().is_some_and(|document| {
+                        let is_in = |wanted: &VolumeFilter| {
+                            wanted.includes(&volume.id, state.name(), &document.slug)
+                        };
+                        wanted.as_ref().is_none_or(is_in)
+                    })
+                };
+                if is_meant {
+                    match status_in(&inner, &volume, &around) {
+                        Ok(status) => found.push(status),
+                        // it went meanwhile
+                        Err(VolumeError::NotHere { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    pub(super) async fn status_of(&self, volume: Arc<Volume>) -> Result<VolumeStatus, VolumeError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || status(&inner, &volume)).await
+    }
 }
