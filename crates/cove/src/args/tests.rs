@@ -1,5 +1,9 @@
-use super::*;
+use std::time::Duration;
+
 use clap::error::ErrorKind;
+
+use super::values::parse_duration;
+use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("cove").chain(line.split(' ')))
