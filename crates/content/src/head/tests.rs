@@ -326,7 +326,7 @@ fn the_largest_entries_are_a_chunk() {
     for n in 0..256 {
         entries.push(EntryRecord { id: entry_id(n), ..largest().entries[0].clone() });
     }
-    assert!(json::canonical(&entries).len() <= CHUNK_BYTES_MAX as usize);
+    assert!(json::canonical(&entries).len() <= crate::chunk::CHUNK_BYTES_MAX as usize);
 }
 
 #[test]

@@ -292,11 +292,7 @@ pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, Vol
 }
 
 /// The same for one of many volumes that are looked at together.
-fn status_in(
-    inner: &Inner,
-    volume: &Volume,
-    around: &Around,
-) -> Result<VolumeStatus, VolumeError> {
+fn status_in(inner: &Inner, volume: &Volume, around: &Around) -> Result<VolumeStatus, VolumeError> {
     let status = status_as_held(inner, volume, around)?;
     // one that is deleted is taken out before the work that deletes it leaves the queue: what was seen while it was
     // not taken out yet says that it is deleted
