@@ -133,15 +133,7 @@ impl LoopPool {
         }
         drop(pool);
         let mount = home.join("pool");
-        let mut tries = 0;
-        while let Err(errno) = rustix::mount::unmount(&mount, UnmountFlags::NOFOLLOW) {
-            tries += 1;
-            if errno != Errno::BUSY || tries == UNMOUNT_TRIES {
-                return Err(refused("unmount", &mount)(errno));
-            }
-            #[expect(clippy::disallowed_methods, reason = "nothing tells when it is let go of")]
-            std::thread::sleep(UNMOUNT_PAUSE);
-        }
+        unmount(&mount).map_err(refused("unmount", &mount))?;
         ioctl::detach_loop_device(&device).map_err(refused("detach", &home.join("pool.img")))
     }
 
@@ -216,9 +208,23 @@ fn make_image(home: &Path, image: &Path, bytes: u64) -> Result<File, PoolError> 
 }
 
 /// How often a pool in use is tried to be unmounted, and the pause between: a program that is just being
-/// started has all descriptors of the one that starts it for a moment.
-const UNMOUNT_TRIES: u32 = 20;
+/// started has all descriptors of the one that starts it for a moment, on a busy machine for a longer one.
+const UNMOUNT_TRIES: u32 = 200;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Unmounts a pool; one that is in use still after 2 s stays.
+fn unmount(mount: &Path) -> Result<(), Errno> {
+    let mut tries = 0;
+    while let Err(errno) = rustix::mount::unmount(mount, UnmountFlags::NOFOLLOW) {
+        tries += 1;
+        if errno != Errno::BUSY || tries == UNMOUNT_TRIES {
+            return Err(errno);
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells when it is let go of")]
+        std::thread::sleep(UNMOUNT_PAUSE);
+    }
+    Ok(())
+}
 
 /// How often it is tried: it looks at all loop devices of the machine first, and fails when one of them
 /// is let go of just then ("cannot check mount status").
@@ -337,7 +343,7 @@ fn ensure_mounted(device: &LoopDevice, mount: &Path) -> Result<(), PoolError> {
             return Ok(());
         }
         tracing::warn!("the pool was made read-only when its disk failed, and is mounted again");
-        rustix::mount::unmount(mount, UnmountFlags::NOFOLLOW).map_err(|errno| match errno {
+        unmount(mount).map_err(|errno| match errno {
             Errno::BUSY => missing(format!(
                 "{} was made read-only when its disk failed, and programs use it: end them",
                 mount.display()
