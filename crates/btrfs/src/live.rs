@@ -114,9 +114,17 @@ fn what_is_written_and_in_memory_alone_is_promised_room() {
     test.pool().flush().unwrap();
     let before = test.pool().space().unwrap();
     let place = test.pool().absolute(&live("v")).join("large");
-    std::fs::write(place, vec![7; 32 << 20]).unwrap();
-    let written = test.pool().space().unwrap();
-    assert!(written.promised >= before.promised + (16 << 20), "{before:?}, {written:?}");
+    // what other programs make the kernel write at this moment may be on the disk already
+    let mut tries = 0;
+    let written = loop {
+        std::fs::write(&place, vec![7; 32 << 20]).unwrap();
+        let written = test.pool().space().unwrap();
+        if written.promised >= before.promised + (16 << 20) {
+            break written;
+        }
+        tries += 1;
+        assert!(tries < 5, "{before:?}, {written:?}");
+    };
     assert!(written.unpromised() + (16 << 20) <= before.unpromised(), "{before:?}, {written:?}");
     test.pool().flush().unwrap();
     let flushed = test.pool().space().unwrap();

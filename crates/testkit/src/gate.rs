@@ -256,7 +256,11 @@ mod tests {
             let _ = early.read(&mut [0; 64]);
             assert!(!asked.is_finished());
             gate.open();
-            // this server answers one after another, and may have this one first
+            // what it asked is through before anything is held again; this server answers one after another, and
+            // may have this one first
+            early.set_read_timeout(None).unwrap();
+            early.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = early.read_to_end(&mut Vec::new());
             drop(early);
             assert_eq!(asked.join().unwrap().unwrap(), "ping answered");
         });

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take until it answers. On an idle machine it is 4 s.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How often one is started that ends before it is.
+const START_TRIES: u32 = 3;
 
 /// A SeaweedFS of this test's own, on loopback and free ports, with its data in a
 /// temporary directory. It ends with the value, or else with this process.
@@ -68,11 +70,20 @@ impl S3Server {
             eprintln!("SKIPPED, COVE_TEST_SKIP_S3=1: this test needs an S3 server, and {why}");
             return None;
         }
-        Some(Self::start_weed(Path::new(&weed)))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::start_weed(Path::new(&weed)) {
+                Ok(server) => return Some(server),
+                // somebody else may have been given one of its ports meanwhile
+                Err(why) if tries < START_TRIES => eprintln!("{why}"),
+                Err(why) => panic!("{why}"),
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this crate starts what tests need")]
-    fn start_weed(weed: &Path) -> Self {
+    fn start_weed(weed: &Path) -> Result<Self, String> {
         let data = tempfile::Builder::new()
             .prefix("cove-weed-")
             .tempdir()
@@ -139,8 +150,8 @@ impl S3Server {
             sockets,
         };
         server.watch();
-        server.wait_until_ready(s3, filer);
-        server
+        server.wait_until_ready(s3, filer)?;
+        Ok(server)
     }
 
     /// Has a shell end the server when this process is gone without dropping it, as
@@ -166,7 +177,7 @@ impl S3Server {
 
     /// Polls with real requests: a write through the filer that needs a volume, then
     /// the bucket, then S3, which refuses whoever does not sign.
-    fn wait_until_ready(&mut self, s3: u16, filer: u16) {
+    fn wait_until_ready(&mut self, s3: u16, filer: u16) -> Result<(), String> {
         let steps = [
             (filer, "PUT", "/ready", "201"),
             (filer, "POST", "/buckets/cove/", "201"),
@@ -188,16 +199,17 @@ impl S3Server {
                     let log = log.unwrap_or_default();
                     let tail: Vec<_> = log.lines().rev().take(30).collect();
                     let tail: Vec<_> = tail.into_iter().rev().collect();
-                    panic!(
+                    return Err(format!(
                         "weed is not ready after {:?} (ended: {ended:?}): {last}\n{}",
                         started.elapsed(),
                         tail.join("\n")
-                    );
+                    ));
                 }
                 #[expect(clippy::disallowed_methods, reason = "a poll of a real server")]
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
+        Ok(())
     }
 }
 

@@ -65,7 +65,7 @@ mod live {
             return;
         }
         let home = tempfile::tempdir().unwrap();
-        let pool = LoopPool::open(home.path(), 1 << 30).unwrap();
+        let pool = LoopPool::open(home.path(), 512 << 20).unwrap();
         let live = SubvolumePath::Volume(volume());
         pool.create(&live, &volume()).unwrap();
         let files = pool.absolute(&live).join("files");

@@ -89,6 +89,10 @@ class Watch:
     def kinds(self):
         return [event.WhichOneof("event") for event in self.events]
 
+    def there(self):
+        before = self.events[:self.kinds().index("listed")]
+        return {event.changed.volume.id for event in before}
+
     def of(self, volume):
         return [event.changed for event in self.events if event.changed.volume.id == volume]
 
@@ -121,7 +125,7 @@ def a_watch_tells_what_happens(hub):
     equal(watch.kinds().count("listed"), 1, "once")
     late = Watch()
     until("a later one is told what there is", lambda: "listed" in late.kinds())
-    equal({event.changed.volume.id for event in late.events[:-1]}, {there.id, fork.id})
+    equal(late.there(), {there.id, fork.id})
     watch.stream.cancel()
     watch.thread.join(10)
     equal(watch.ended.code(), Code.CANCELLED)
@@ -131,7 +135,7 @@ def a_watch_tells_what_happens(hub):
     until("it serves again", lambda: serves())
     again = Watch()
     until("who begins again is told all", lambda: "listed" in again.kinds())
-    equal({event.changed.volume.id for event in again.events[:-1]}, {there.id, fork.id})
+    equal(again.there(), {there.id, fork.id})
 
 
 def serves():

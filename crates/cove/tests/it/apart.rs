@@ -377,7 +377,7 @@ fn two_sockets_at_one_path_are_refused() {
     for (name, taken) in [("./cove.sock", "the API"), ("node.sock", "the node")] {
         // one that serves all the same is ended after a while
         let mut command = Command::new("timeout");
-        command.arg("20").arg(env!("CARGO_BIN_EXE_cove"));
+        command.arg("60").arg(env!("CARGO_BIN_EXE_cove"));
         command.env("COVE_HOME", &home).args(["hub", "--http-listen", "127.0.0.1:0"]);
         command.arg(format!("--listen=unix://{}", home.join(name).display()));
         let refused = run(&mut command, b"");

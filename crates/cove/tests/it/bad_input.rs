@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cove, Objects, Settings, contents, list, loop_devices_of, run, s3, same_trees, send, text,
-    texts,
+    Cove, Objects, Settings, contents, copy_program, list, loop_devices_of, run, s3, same_trees,
+    send, text, texts,
 };
 use crate::story::make_project;
 
@@ -207,7 +207,7 @@ fn who_may_not_mount_is_told_what_is_needed() {
     let Some(cove) = Cove::prepare(Settings::with(Objects::Directory)) else { return };
     // Where others may reach the program.
     let program = cove.dir.path().join("cove");
-    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    copy_program(&program);
     let theirs = cove.make_dir("theirs");
     for path in [cove.dir.path(), &theirs, &program] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -234,7 +234,7 @@ fn who_may_not_mount_is_told_what_is_needed() {
 /// The program where every user may reach it, in a directory that every user may enter.
 fn program_for_all(cove: &Cove) -> PathBuf {
     let program = cove.dir.path().join("cove");
-    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    copy_program(&program);
     for path in [cove.dir.path(), &program] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -395,13 +395,13 @@ fn stored_project(cove: &Cove) -> Vec<PathBuf> {
     make_project(&source);
     cove.json(&["new", "shop", "--from", "source"]);
     cove.snapshot("shop", "whole");
-    let mut packs: Vec<(usize, PathBuf)> = contents(&cove.objects_dir())
+    let mut packs: Vec<(usize, PathBuf)> = contents(&cove.objects_dir().join("objects"))
         .into_iter()
         .filter(|(path, _)| path.to_string_lossy().contains("pack"))
         .map(|(path, bytes)| (bytes.len(), path))
         .collect();
     packs.sort();
-    assert!(!packs.is_empty(), "{:?}", contents(&cove.objects_dir()));
+    assert!(!packs.is_empty(), "{:?}", contents(&cove.objects_dir().join("objects")));
     packs.into_iter().rev().map(|(_, path)| path).collect()
 }
 
@@ -489,7 +489,7 @@ fn another_user_is_told_that_this_cove_is_not_theirs() {
     let Some(cove) = Cove::start(Objects::Directory) else { return };
     cove.json(&["new", "shop"]);
     let program = cove.dir.path().join("cove");
-    fs::copy(env!("CARGO_BIN_EXE_cove"), &program).unwrap();
+    copy_program(&program);
     for path in [cove.dir.path(), &program] {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::{Cove, Objects, run};
+use crate::harness::{Cove, Objects, poll, run};
 
 /// A project with two entries, one of which has a label, and one in the trash. What the label
 /// begins with, `v1`, begins no id: their alphabet has no 1.
@@ -16,6 +16,15 @@ fn prepare() -> Option<(Cove, String)> {
     cove.json(&["rm", &format!("shop@{trashed}")]);
     cove.json(&["new", "other"]);
     Some((cove, plain))
+}
+
+/// Waits until just this is offered: a completion gives up after half a second, and a busy machine may need longer.
+#[track_caller]
+fn offers(what: &str, expected: &[&str], found: impl Fn() -> Vec<String>) {
+    poll(what, || {
+        let found = found();
+        if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
+    });
 }
 
 /// A shell in which `cove` is this program.
@@ -54,7 +63,7 @@ fn bash_offers_projects_and_entries_where_they_are_written() {
         assert_eq!(verbs.contains(&verb.to_owned()), is_there, "{verb}: {verbs:?}");
     }
     let is = |line: &str, words: &[&str], expected: &[&str]| {
-        assert_eq!(offered(line, words).unwrap(), expected, "{line}");
+        offers(line, expected, || offered(line, words).unwrap());
     };
     is("cove show sh", &["cove", "show", "sh"], &["shop"]);
     is("cove restore sh", &["cove", "restore", "sh"], &["shop@"]);
@@ -89,12 +98,12 @@ fn bash_offers_projects_and_entries_where_they_are_written() {
     };
     let mut expected = names[..5].to_vec();
     expected.sort_unstable();
-    assert_eq!(completed("x"), expected);
-    assert_eq!(completed("pl"), ["plain"]);
+    offers("x", &expected, || completed("x"));
+    offers("pl", &["plain"], || completed("pl"));
     // What was completed before is gone on with.
     std::fs::create_dir(dir.join("my dir")).unwrap();
     std::fs::write(dir.join("my dir/in;side"), "").unwrap();
-    assert_eq!(completed("my\\ dir/i"), ["my dir/in;side"]);
+    offers("my dir", &["my dir/in;side"], || completed("my\\ dir/i"));
     assert!(!dir.join("ran").exists());
 }
 
@@ -109,11 +118,16 @@ fn fish_offers_projects_and_entries_where_they_are_written() {
     };
     let Some(verbs) = offered("cove l") else { return };
     assert_eq!(verbs, ["ls", "label"].map(String::from));
-    let mut entries = vec!["shop@v10".to_owned(), format!("shop@{plain}")];
+    let mut entries = ["shop@v10".to_owned(), format!("shop@{plain}")];
     entries.sort();
-    let mut found = offered("cove pin shop@").unwrap();
-    found.sort();
-    assert_eq!(found, entries);
-    assert_eq!(offered("cove files grep x oth").unwrap(), ["other:/"]);
-    assert_eq!(offered("cove diff shop@v10..sh").unwrap(), ["shop@v10..shop"]);
+    let is = |line: &str, expected: &[&str]| {
+        offers(line, expected, || {
+            let mut found = offered(line).unwrap();
+            found.sort();
+            found
+        });
+    };
+    is("cove pin shop@", &entries.each_ref().map(String::as_str));
+    is("cove files grep x oth", &["other:/"]);
+    is("cove diff shop@v10..sh", &["shop@v10..shop"]);
 }

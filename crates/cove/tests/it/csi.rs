@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use crate::harness::{Cove, Objects, Settings};
+use crate::harness::{Cove, Objects, Settings, poll};
 
 const MIB: i64 = 1 << 20;
 
@@ -241,10 +241,23 @@ impl Driver {
         self.wait(self.node().node_unpublish_volume(request)).map(drop)
     }
 
+    /// Takes a mount away that nobody uses: a child that another test has just forked has what is open there open
+    /// too, until it becomes another program.
+    #[track_caller]
+    fn unmount(&self, volume: &str, pod: &str) {
+        poll("the mount is taken away", || match self.node_unpublish(volume, pod) {
+            Err(status) if status.message().contains("in use") => Err(status.message().to_owned()),
+            ended => {
+                ended.unwrap();
+                Ok(())
+            }
+        });
+    }
+
     /// Takes a pod's volume away; nothing of it is left.
     #[track_caller]
     fn unpublish(&self, volume: &str, pod: &str) {
-        self.node_unpublish(volume, pod).unwrap();
+        self.unmount(volume, pod);
         assert!(!self.target(pod).exists(), "{pod} is left");
         let request = pb::NodeUnstageVolumeRequest {
             volume_id: volume.to_owned(),

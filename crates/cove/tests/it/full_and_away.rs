@@ -6,15 +6,17 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use cove_testkit::proof::{Chance, figure};
+use cove_testkit::proof::{Chance, figure, is_full};
 use cove_testkit::{FaultyDisk, Gate};
 use serde_json::{Value, json};
 
 use crate::harness::{Cove, Objects, Settings, list, poll, s3, text};
 use crate::loop_disk::LoopDisk;
 
-/// Within what health names what is wrong.
-const NAMED_WITHIN: Duration = Duration::from_secs(5);
+/// Within what health names what is wrong: 5 s, and more where other tests use the machine.
+fn named_within() -> Duration {
+    Duration::from_secs(if is_full() { 5 } else { 20 })
+}
 
 fn that_saves(objects: Objects) -> Settings {
     Settings { store_every: "1s", pool_bytes: "256MiB", ..Settings::with(objects) }
@@ -39,7 +41,7 @@ pub fn is_named(cove: &Cove, name: &str, words: &[&str]) -> Value {
         if words.iter().any(|word| told.contains(word)) {
             return Ok(shown);
         }
-        later += u32::from(asked > NAMED_WITHIN);
+        later += u32::from(asked > named_within());
         Err(shown["project"]["health"].to_string())
     });
     assert_eq!(later, 0, "it was named {:?} after the first sign: {shown}", since.elapsed());

@@ -18,8 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a start, a stop or one call may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a start, a stop or one call may take before a test gives up on it, on a machine that is busy with
+/// other tests and may be compiling.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where the objects of a test lie.
 #[derive(Debug, Clone)]
@@ -201,7 +202,7 @@ impl Cove {
     /// The same where it is to be refused: one that serves all the same is ended after a while.
     pub fn refused_up(&self) -> Command {
         let mut command = Command::new("timeout");
-        command.arg("20").arg(env!("CARGO_BIN_EXE_cove"));
+        command.arg("40").arg(env!("CARGO_BIN_EXE_cove"));
         self.up_of(command)
     }
 
@@ -596,6 +597,12 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         bytes: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// The program where others may run it. This process never has it open for writing: a child that another test
+/// forks meanwhile would keep it from being run.
+pub fn copy_program(to: &Path) {
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_cove")).arg(to), b"").success();
 }
 
 /// Looks again and again until there is an answer; in the end says what was seen last.

@@ -162,7 +162,7 @@ async fn when_room_is_short_snapshots_of_saved_entries_go_and_the_entries_stay()
     if !is_root("when_room_is_short_snapshots_of_saved_entries_go_and_the_entries_stay") {
         return;
     }
-    let mut world = World::on_loop("a", &memory()).await;
+    let mut world = World::on_loop_of("a", &memory(), 1 << 30).await;
     let volume = world.create().await;
     let files = world.files(&volume).await;
     std::fs::write(files.join("small"), "first").unwrap();

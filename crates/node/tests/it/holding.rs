@@ -79,8 +79,11 @@ async fn a_store_that_another_took_is_told_to_whoever_asks() {
     };
     // idle, and long before the hold would be renewed
     clock.advance(Duration::from_secs(6));
-    let status = world.node.status(&volume).await.unwrap();
-    assert_eq!(status.store, "held_by_another");
+    let status = until("it is told", || async {
+        let status = world.node.status(&volume).await.unwrap();
+        (status.store == "held_by_another").then_some(status.clone()).ok_or(status.store)
+    })
+    .await;
     let since = told(&status).expect("it is told");
     clock.advance(Duration::from_secs(60));
     let status = world.node.status(&volume).await.unwrap();

@@ -21,7 +21,7 @@ use cove_testkit::trees::{Description, describe};
 use cove_types::{Digest, EntryId, EntryKind, ProjectId, TreePath, VolumeId};
 use tempfile::TempDir;
 
-use crate::world::AnyPool;
+use crate::world::{AnyPool, POOL_BYTES};
 
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -99,7 +99,7 @@ impl Home {
     pub(crate) async fn up(&mut self) {
         std::fs::create_dir_all(self.path("cache")).unwrap();
         let pool = match self.is_real {
-            true => AnyPool::on_loop(self.dir.path()),
+            true => AnyPool::on_loop(self.dir.path(), POOL_BYTES),
             false => AnyPool::fake(&self.path("pool")),
         };
         let database = NodeDatabase::open(&self.path("node.db")).await.unwrap();

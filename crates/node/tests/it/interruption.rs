@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cove_btrfs::{Access, SubvolumePath};
@@ -21,7 +20,7 @@ use cove_types::{Classify, Durability, EntryId, ErrorKind, TreePath, VolumeId};
 use tokio::task::JoinSet;
 
 use crate::acts::{ACTS, Act};
-use crate::world::{AnyPool, World, is_root, memory, until};
+use crate::world::{AnyPool, DEADLINE, World, is_root, memory, until};
 
 /// How it fails.
 #[derive(Debug, Clone, Copy)]
@@ -559,7 +558,7 @@ async fn a_store_has_one_writer_and_whoever_lost_it_overwrites_nothing() {
         told.then_some(()).ok_or(format!("{:?}", status.problems))
     })
     .await;
-    let told = tokio::time::timeout(Duration::from_secs(20), lost).await;
+    let told = tokio::time::timeout(DEADLINE, lost).await;
     let told = told.expect("who waits is told").unwrap().expect_err("not as if it were saved");
     assert_eq!(told.kind(), ErrorKind::Precondition, "{told:?}");
     assert!(told.to_string().contains("not known"), "it may have taken effect: {told}");
@@ -651,13 +650,13 @@ async fn nothing_is_captured_behind_a_trash_and_what_was_written_before_it_is_sa
             break (snapshot.kind(), others);
         }
     };
-    let kinds = tokio::time::timeout(Duration::from_secs(20), kinds).await;
+    let kinds = tokio::time::timeout(DEADLINE, kinds).await;
     let found = describe(&world.files(&scene.volume).await).unwrap();
     // before anything can fail here: a call that waits would keep the test from ending
     store.heal();
     trashing.await.unwrap().unwrap();
     let refused = (ErrorKind::Precondition, [Some(ErrorKind::Precondition); 2]);
-    assert_eq!(kinds.expect("the trash is on its way within 20 s"), refused);
+    assert_eq!(kinds.expect("the trash is on its way"), refused);
     assert_eq!(found, now, "nothing was swapped");
 
     let second = World::fake("b", store).await;

@@ -37,8 +37,9 @@ impl Drop for Program {
 #[expect(clippy::disallowed_methods, reason = "another program is what writes")]
 fn counter(files: &[std::path::PathBuf]) -> Program {
     // each number is written to all before the next is
-    let script = "exec 3>>\"$1\" 4>>\"$2\" 5>>\"$3\"; i=0; echo begun; \
-                  while :; do i=$((i+1)); echo $i >&3; echo $i >&4; echo $i >&5; done";
+    let script = "exec 3>>\"$1\" 4>>\"$2\" 5>>\"$3\"; i=0; \
+                  while :; do i=$((i+1)); echo $i >&3; echo $i >&4; echo $i >&5; \
+                  [ $i = 1 ] && echo begun; done";
     let mut child = Command::new("sh")
         .args(["-c", script, "sh"])
         .args(files)

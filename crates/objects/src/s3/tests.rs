@@ -121,6 +121,10 @@ impl Script {
     }
 
     fn store(&self) -> S3Store {
+        self.store_that_may_be_silent(SILENCE_MAX)
+    }
+
+    fn store_that_may_be_silent(&self, silence_max: Duration) -> S3Store {
         let config = S3Config {
             bucket: "cove".into(),
             prefix: String::new(),
@@ -129,7 +133,7 @@ impl Script {
             access_key: "a".into(),
             secret_key: "s".into(),
             session_token: None,
-            silence_max: Duration::from_millis(200),
+            silence_max,
         };
         S3Store::open_with(config, Env::system(), Duration::from_millis(1)).unwrap()
     }
@@ -146,6 +150,9 @@ fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
 fn error(status: &str, code: &str) -> Vec<u8> {
     answer(status, "", &format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>"))
 }
+
+/// How long a store may be silent that is to be.
+const SILENCE_SHORT: Duration = Duration::from_secs(1);
 
 const HEAD: &str = "ETag: \"e\"\r\nLast-Modified: Wed, 25 Nov 2026 12:00:00 GMT\r\nDate: Wed, 25 Nov 2026 12:01:30 GMT\r\n";
 
@@ -206,8 +213,9 @@ async fn a_write_is_refused_only_by_412_and_asked_once_whatever_the_answer() {
         (Vec::new(), "unknown"),
     ] {
         let shown = String::from_utf8_lossy(&what).into_owned();
+        let silence_max = if what.is_empty() { SILENCE_SHORT } else { SILENCE_MAX };
         let script = Script::start(move |_| what.clone()).await;
-        let store = script.store();
+        let store = script.store_that_may_be_silent(silence_max);
         for put in [
             store.put_if_absent(&head(), "x".into()).await,
             store.put_if_match(&head(), "x".into(), &version).await,
@@ -238,7 +246,8 @@ async fn a_read_is_asked_again_after_an_answer_that_says_nothing() {
         _ => answer("200 OK", HEAD, "whole"),
     })
     .await;
-    let object = script.store().get(&head(), MAX).await.unwrap();
+    let store = script.store_that_may_be_silent(SILENCE_SHORT);
+    let object = store.get(&head(), MAX).await.unwrap();
     assert_eq!(object.bytes, "whole");
     assert_eq!(object.age, Some(Duration::from_secs(90)), "by the store's clock at both ends");
     assert_eq!(script.requests(), 4);
@@ -280,9 +289,10 @@ async fn an_error_names_what_the_store_said_and_no_secret() {
 
 #[tokio::test]
 async fn a_store_that_is_away_is_told_once_and_in_one_line() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
+    // nobody listens at it, and nobody else is given it
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let at = format!("http://{}", taken.local_addr().unwrap());
     let silence_max = Duration::from_secs(5);
     let config = S3Config { endpoint: Some(at.clone()), silence_max, ..config_of("secret") };
     let store = S3Store::open_with(config, Env::system(), Duration::from_millis(1)).unwrap();

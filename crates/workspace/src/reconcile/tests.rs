@@ -204,7 +204,7 @@ async fn what_was_being_saved_at_a_crash_is_done_after_it() {
 }
 
 async fn until(workspaces: &Workspaces, id: &cove_types::OperationId, state: &str) {
-    let deadline = std::time::Duration::from_secs(10);
+    let deadline = std::time::Duration::from_secs(60);
     let reached = tokio::time::timeout(deadline, async {
         loop {
             let known = workspaces.operation(id).await.unwrap();

@@ -25,7 +25,7 @@ impl Live {
             return None;
         }
         let home = tempfile::tempdir().unwrap();
-        let pool = Some(LoopPool::open(home.path(), 1 << 30).unwrap());
+        let pool = Some(LoopPool::open(home.path(), 512 << 20).unwrap());
         Some(Self { pool, _home: home })
     }
 
@@ -76,7 +76,9 @@ fn random_edits_stored_incrementally_give_the_tree_of_a_full_store() {
         "random edits, incremental trees equal to full ones",
         format!("{rounds} rounds, {in_full} of them stored in full, seed {seed}"),
     );
-    assert!(refused.len() * 4 <= rounds, "most changes can be stored as changes");
+    // a refusal is often followed by others, until its files go: a sample may have more than its part of them
+    let most = if proof::is_full() { rounds / 4 } else { rounds / 2 };
+    assert!(refused.len() <= most, "most changes can be stored as changes");
 }
 
 /// A path of more than 4,095 bytes, which no call takes whole: the innermost directory.

@@ -490,6 +490,9 @@ pub(super) fn edit(dir: &Dir, top: &Path, seeded: &mut Seeded) -> Option<()> {
         },
         17..20 => std::fs::rename(&some, &fresh).ok(),
         20 => {
+            if all.is_empty() {
+                return None;
+            }
             let other = seeded.pick(&all).clone();
             // What stands for a nested subvolume must not be exchanged (`Dir::rename_or_exchange`).
             let stands = |at: &Path| {

@@ -75,8 +75,8 @@ fn readers_do_not_write_and_one_workload_is_alone() {
     fs::write(target.join("file"), "the writer goes on").unwrap();
     // in use is in use, mounted or published
     assert_eq!(code(driver.delete(&volume)), Code::FailedPrecondition);
-    driver.node_unpublish(&volume, "reader").unwrap();
-    driver.node_unpublish(&volume, "writer").unwrap();
+    driver.unmount(&volume, "reader");
+    driver.unmount(&volume, "writer");
     assert_eq!(code(driver.delete(&volume)), Code::FailedPrecondition);
 
     // to whom it is given for reading only, the node gives it so
@@ -95,7 +95,7 @@ fn readers_do_not_write_and_one_workload_is_alone() {
     alone.target_path = super::text(&driver.target("second"));
     assert_eq!(code(driver.node_publish(alone)), Code::FailedPrecondition);
     assert_eq!(driver.mounts().len(), 1);
-    driver.node_unpublish(&volume, "alone").unwrap();
+    driver.unmount(&volume, "alone");
     driver.delete(&volume).unwrap();
     assert_eq!(driver.mounts(), [""; 0]);
 }
@@ -191,7 +191,7 @@ fn a_volume_is_unpublished_however_often_it_is_mounted_there_and_nothing_else_is
     fs::create_dir(&own).unwrap();
     run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&own), b"").success();
     fs::write(own.join("file"), "own").unwrap();
-    driver.node_unpublish(&volume, "own").unwrap();
+    driver.unmount(&volume, "own");
     assert_eq!(fs::read_to_string(own.join("file")).unwrap(), "own", "it is of no volume");
     let unknown = "vol-none".to_owned();
     driver.node_unpublish(&unknown, "pod").unwrap();

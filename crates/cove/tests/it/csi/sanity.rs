@@ -77,7 +77,7 @@ fn sanity(program: &Path, driver: &Driver, arguments: &[&str]) -> Report {
     let report = dir.join("sanity.xml");
     let place = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
     let mut command = Command::new("timeout");
-    command.arg("300").arg(program).current_dir(dir);
+    command.arg("900").arg(program).current_dir(dir);
     command.arg(format!("--csi.endpoint=unix://{}", dir.join("csi.sock").display()));
     command.arg(place("csi.mountdir", "sanity-mount"));
     command.arg(place("csi.stagingdir", "sanity-staging"));

@@ -109,10 +109,14 @@ pub enum End {
     AtOnce,
     /// When no answer comes for a while: what is not whole is waited for otherwise.
     Silent,
+    /// The same after a longer while: who has ended its side too early gets no answer.
+    Late,
 }
 
 /// How long an answer is waited for until nothing more is said to come.
 const SILENCE: Duration = Duration::from_millis(400);
+/// The same where an answer is due.
+const SILENCE_LATE: Duration = Duration::from_secs(3);
 
 /// Sends bytes and gives what comes back. `set` sets how long reading waits, or ends writing.
 fn talk<S: Read + Write>(
@@ -126,8 +130,9 @@ fn talk<S: Read + Write>(
     let mut is_open = end != End::AtOnce;
     if !is_open {
         let _ = set(&stream, None);
-    } else if end == End::Silent {
-        set(&stream, Some(SILENCE)).unwrap();
+    } else if end != End::Never {
+        let silence = if end == End::Late { SILENCE_LATE } else { SILENCE };
+        set(&stream, Some(silence)).unwrap();
     }
     let mut answer = Vec::new();
     let mut buffer = [0; 16 << 10];
@@ -136,7 +141,7 @@ fn talk<S: Read + Write>(
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if end == End::Silent && is_open {
+                if end != End::Never && is_open {
                     is_open = false;
                     let _ = set(&stream, None);
                     set(&stream, Some(ANSWER_WITHIN)).unwrap();
@@ -364,7 +369,10 @@ impl Victim {
 
     /// The objects of the store, by their names.
     pub fn objects(&self) -> Vec<PathBuf> {
-        contents(&self.cove.objects_dir()).into_iter().map(|(path, _)| path).collect()
+        contents(&self.cove.objects_dir().join("objects"))
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect()
     }
 }
 

@@ -202,7 +202,7 @@ fn a_request_that_means_two_things_is_none() {
     for [one, other] in [[0, 1], [1, 0]] {
         let (one, other) = (lengths[one], lengths[other]);
         let both = format!("{head}{lawful}{one}{other}\r\n{chunk}{hidden}");
-        let answer = victim.raw(Over::Tcp, both.as_bytes(), End::Silent);
+        let answer = victim.raw(Over::Tcp, both.as_bytes(), End::Late);
         victim.refused("two lengths", &[400], &answer);
         let detail = text(&answer.json()["detail"]);
         assert!(detail.contains("No Name"), "the chunk was read, whole: {detail}");
@@ -219,7 +219,7 @@ fn a_request_that_means_two_things_is_none() {
         format!("{head}{lawful}Connection: close\r\nContent-Length: 0\r\n\r\n{hidden}"),
         format!("GET /v1/none HTTP/1.1\r\n{lawful}X-A: a\r\n {hidden}"),
     ] {
-        let answer = victim.raw(Over::Tcp, text.as_bytes(), End::Silent);
+        let answer = victim.raw(Over::Tcp, text.as_bytes(), End::Late);
         assert!((400..500).contains(&answer.status), "{text}: {}", answer.status);
         assert_eq!(victim.state(), before, "{text}");
     }

@@ -70,7 +70,7 @@ impl Client {
         let stubs = self.stubs();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/hub.py");
         let mut child = Command::new("timeout")
-            .args([OsStr::new(if is_full() { "1200" } else { "240" }), &self.python])
+            .args([OsStr::new(if is_full() { "1800" } else { "900" }), &self.python])
             .arg(program)
             .args([OsStr::new(suite), self.cove.home.join("hub.sock").as_os_str()])
             .args([seed.to_string(), rounds.to_string()])
@@ -148,7 +148,7 @@ impl Client {
             }
             ("lose", "the machine") => cove.lose_and_recover(),
             ("lose", "the packs") => {
-                let packs = crate::harness::contents(&cove.objects_dir());
+                let packs = crate::harness::contents(&cove.objects_dir().join("objects"));
                 let packs = packs.iter().map(|(path, _)| path);
                 for pack in packs.filter(|path| path.to_string_lossy().contains("/packs/")) {
                     fs::remove_file(pack).unwrap();
