@@ -120,7 +120,7 @@ impl LoopPool {
         Ok(old + by_bytes)
     }
 
-    /// Unmounts the pool and detaches its image.
+    /// Unmounts the pool and detaches its image; waits up to 2 s for whoever uses it.
     ///
     /// # Errors
     ///

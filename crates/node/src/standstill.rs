@@ -28,8 +28,8 @@ pub(crate) struct Standstill {
 
 impl Standstill {
     /// Has programs stand still, as far as they can be held: one that ends or that another debugger holds goes on. One
-    /// that does not come to stand within 0.2 s, since it waits in the kernel, is not waited for: it goes on until that
-    /// ends, and stands from then on as the others do. Never this process. Costs some 0.1 ms a thread.
+    /// that does not come to stand within 0.2 s, since it waits in the kernel or for a processor, is not waited for: it goes
+    /// on until that ends, and stands from then on as the others do. Never this process. Costs some 0.1 ms a thread.
     pub fn of(pids: Vec<u32>) -> Self {
         let own = std::process::id();
         let pids: Vec<u32> = pids.into_iter().filter(|pid| *pid != own).collect();
@@ -118,15 +118,19 @@ mod tests {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             stat.rsplit(") ").next().unwrap().chars().next().unwrap()
         };
-        let held = Standstill::of(vec![child.id(), std::process::id()]);
-        // it goes on with nothing of its own once it is told, which is as soon as it has a processor
+        // one that gets no processor for 0.2 s is not waited for
+        let stands = |_: &u32| {
+            let held = Standstill::of(vec![child.id(), std::process::id()]);
+            let is_held = state(child.id()) == 't';
+            drop(held);
+            is_held
+        };
+        assert!((0..10).any(|n| stands(&n)), "as a debugger stops it, when `of` returns");
         let until = tokio::time::Instant::now() + Duration::from_secs(60);
-        while state(child.id()) != 't' {
-            assert!(tokio::time::Instant::now() < until, "as a debugger stops it");
+        while state(child.id()) == 't' {
+            assert!(tokio::time::Instant::now() < until, "it is let go of");
             std::thread::yield_now();
         }
-        drop(held);
-        assert_ne!(state(child.id()), 't');
         assert!(lines.take(100_000).all(|line| line.is_ok()), "it goes on");
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();

@@ -214,6 +214,7 @@ mod tests {
 
     fn ask(endpoint: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(endpoint.trim_start_matches("http://"))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.write_all(b"ping")?;
         stream.shutdown(Shutdown::Write)?;
         let mut answer = String::new();
@@ -258,9 +259,9 @@ mod tests {
             gate.open();
             // what it asked is through before anything is held again; this server answers one after another, and
             // may have this one first
-            early.set_read_timeout(None).unwrap();
-            early.shutdown(std::net::Shutdown::Write).unwrap();
-            let _ = early.read_to_end(&mut Vec::new());
+            early.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            early.shutdown(Shutdown::Write).unwrap();
+            early.read_to_end(&mut Vec::new()).unwrap();
             drop(early);
             assert_eq!(asked.join().unwrap().unwrap(), "ping answered");
         });

@@ -8,8 +8,14 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take until it answers. On an idle machine it is 4 s.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How often one is started that ends before it is.
+/// How often one is started that ends before it is ready: one of its ports may have been taken meanwhile.
 const START_TRIES: u32 = 3;
+
+/// Why a server does not answer.
+struct NotReady {
+    has_ended: bool,
+    why: String,
+}
 
 /// A SeaweedFS of this test's own, on loopback and free ports, with its data in a
 /// temporary directory. It ends with the value, or else with this process.
@@ -75,15 +81,14 @@ impl S3Server {
             tries += 1;
             match Self::start_weed(Path::new(&weed)) {
                 Ok(server) => return Some(server),
-                // somebody else may have been given one of its ports meanwhile
-                Err(why) if tries < START_TRIES => eprintln!("{why}"),
-                Err(why) => panic!("{why}"),
+                Err(NotReady { has_ended: true, why }) if tries < START_TRIES => eprintln!("{why}"),
+                Err(NotReady { why, .. }) => panic!("{why}"),
             }
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this crate starts what tests need")]
-    fn start_weed(weed: &Path) -> Result<Self, String> {
+    fn start_weed(weed: &Path) -> Result<Self, NotReady> {
         let data = tempfile::Builder::new()
             .prefix("cove-weed-")
             .tempdir()
@@ -177,7 +182,7 @@ impl S3Server {
 
     /// Polls with real requests: a write through the filer that needs a volume, then
     /// the bucket, then S3, which refuses whoever does not sign.
-    fn wait_until_ready(&mut self, s3: u16, filer: u16) -> Result<(), String> {
+    fn wait_until_ready(&mut self, s3: u16, filer: u16) -> Result<(), NotReady> {
         let steps = [
             (filer, "PUT", "/ready", "201"),
             (filer, "POST", "/buckets/cove/", "201"),
@@ -199,11 +204,12 @@ impl S3Server {
                     let log = log.unwrap_or_default();
                     let tail: Vec<_> = log.lines().rev().take(30).collect();
                     let tail: Vec<_> = tail.into_iter().rev().collect();
-                    return Err(format!(
+                    let why = format!(
                         "weed is not ready after {:?} (ended: {ended:?}): {last}\n{}",
                         started.elapsed(),
                         tail.join("\n")
-                    ));
+                    );
+                    return Err(NotReady { has_ended: ended.is_some(), why });
                 }
                 #[expect(clippy::disallowed_methods, reason = "a poll of a real server")]
                 std::thread::sleep(Duration::from_millis(50));

@@ -427,38 +427,35 @@ fn end_group(child: &mut Child) {
 
 /// Takes notice of the children that have ended.
 fn take_notice() {
-    let own = std::process::id().to_string();
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for entry in entries {
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The name of a program, in parentheses, may hold anything.
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-        let mut fields = after_name.split(' ');
-        if (fields.next(), fields.next()) == (Some("Z"), Some(&own)) {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        if state_and_parent(pid) == Some(('Z', own)) {
             // Whoever started it may have been first.
-            let _ = pid.and_then(Pid::from_raw).map(|child| {
+            let _ = Pid::from_raw(pid).map(|child| {
                 rustix::process::waitpid(Some(child), rustix::process::WaitOptions::NOHANG)
             });
         }
     }
 }
 
-/// The state and the parent of a process (the fields of `stat` in proc(5) behind a name in brackets).
-fn state_and_parent(pid: i32) -> Option<(String, i32)> {
+/// The state and the parent of a process: the fields of `stat` in proc(5) behind its name, which stands in parentheses
+/// and may hold anything.
+fn state_and_parent(pid: i32) -> Option<(char, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
 fn parent(pid: i32) -> Option<i32> {
     state_and_parent(pid).map(|(_, parent)| parent)
 }
 
-/// The command line of a process, its arguments apart by spaces, or none where it has ended.
+/// The command line of a process, its arguments apart by spaces; none where it has ended, and empty where it has none
+/// after a second.
 ///
 /// One that runs is without a line for a moment while it becomes another program, after `spawn` has returned
-/// already: it is waited for, for as long as such a moment may last on a busy machine.
+/// already, on a busy machine for a longer one: it is waited for.
 fn command_line(pid: i32) -> Option<String> {
     let until = Instant::now() + EXEC_WAIT;
     loop {
@@ -466,7 +463,7 @@ fn command_line(pid: i32) -> Option<String> {
         if !line.is_empty() || Instant::now() > until {
             return Some(String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned());
         }
-        if state_and_parent(pid)?.0 == "Z" {
+        if state_and_parent(pid)?.0 == 'Z' {
             return None;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -481,7 +478,10 @@ fn processes(inside: &str) -> Vec<(i32, String)> {
     let named = entries.filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let is_ours = std::iter::successors(parent(pid), |pid| parent(*pid)).any(|pid| pid == own);
-        let line = if pid != own && is_ours { command_line(pid)? } else { return None };
+        if pid == own || !is_ours {
+            return None;
+        }
+        let line = command_line(pid)?;
         let place = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         let is_inside = line.contains(inside) || place.to_string_lossy().starts_with(inside);
         is_inside.then_some((pid, line))

@@ -395,13 +395,14 @@ fn stored_project(cove: &Cove) -> Vec<PathBuf> {
     make_project(&source);
     cove.json(&["new", "shop", "--from", "source"]);
     cove.snapshot("shop", "whole");
-    let mut packs: Vec<(usize, PathBuf)> = contents(&cove.objects_dir().join("objects"))
+    let mut packs: Vec<(usize, PathBuf)> = cove
+        .stored_objects()
         .into_iter()
         .filter(|(path, _)| path.to_string_lossy().contains("pack"))
         .map(|(path, bytes)| (bytes.len(), path))
         .collect();
     packs.sort();
-    assert!(!packs.is_empty(), "{:?}", contents(&cove.objects_dir().join("objects")));
+    assert!(!packs.is_empty(), "{:?}", cove.stored_objects());
     packs.into_iter().rev().map(|(_, path)| path).collect()
 }
 

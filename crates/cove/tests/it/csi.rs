@@ -245,8 +245,12 @@ impl Driver {
     /// too, until it becomes another program.
     #[track_caller]
     fn unmount(&self, volume: &str, pod: &str) {
+        let began = std::time::Instant::now();
+        let is_child = |status: &Status| {
+            status.message().contains("in use") && began.elapsed() < Duration::from_secs(10)
+        };
         poll("the mount is taken away", || match self.node_unpublish(volume, pod) {
-            Err(status) if status.message().contains("in use") => Err(status.message().to_owned()),
+            Err(status) if is_child(&status) => Err(status.message().to_owned()),
             ended => {
                 ended.unwrap();
                 Ok(())

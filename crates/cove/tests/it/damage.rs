@@ -43,7 +43,7 @@ struct Stored {
 }
 
 fn objects(cove: &Cove) -> Vec<PathBuf> {
-    let all = contents(&cove.objects_dir().join("objects"));
+    let all = cove.stored_objects();
     all.into_iter().map(|(path, _)| path).collect()
 }
 

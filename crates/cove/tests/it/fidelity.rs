@@ -126,10 +126,7 @@ fn a_large_sparse_file_stays_sparse() {
         back.read_exact_at(&mut bytes, at).unwrap();
         assert_eq!(&bytes, b"content", "at {at}");
     }
-    let stored: u64 = crate::harness::contents(&cove.objects_dir().join("objects"))
-        .iter()
-        .map(|(_, bytes)| bytes.len() as u64)
-        .sum();
+    let stored: u64 = cove.stored_objects().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     assert!(stored < 1 << 20, "{stored} bytes are stored");
 }
 

@@ -1,6 +1,6 @@
 //! A disk that is full or fails and a store that hangs, under the program as users run it.
 //!
-//! Each time nothing that was saved or captured is lost, health names it within 5 s, removing works,
+//! Each time nothing that was saved or captured is lost, health names it soon (in a proof within 5 s), removing works,
 //! and once the cause is gone it goes on by itself.
 
 use std::fs;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::harness::{Cove, Objects, Settings, list, poll, s3, text};
 use crate::loop_disk::LoopDisk;
 
-/// Within what health names what is wrong: 5 s, and more where other tests use the machine.
+/// Within what health names what is wrong: 5 s in a proof, which has the machine to itself; elsewhere something may be
+/// compiling beside it.
 fn named_within() -> Duration {
     Duration::from_secs(if is_full() { 5 } else { 20 })
 }

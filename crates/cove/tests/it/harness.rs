@@ -22,6 +22,9 @@ use tempfile::TempDir;
 /// other tests and may be compiling.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// What an interrupted call says to whom Cove has not told what became of it.
+pub const NOT_KNOWN: &str = "it is not known whether it began";
+
 /// Where the objects of a test lie.
 #[derive(Debug, Clone)]
 pub enum Objects {
@@ -551,6 +554,12 @@ impl Cove {
     pub fn objects_dir(&self) -> PathBuf {
         PathBuf::from(self.objects.strip_prefix("file://").expect("a directory store"))
     }
+
+    /// The objects that lie in a directory store, with their content. What is being put lies beside them and goes
+    /// while it is read.
+    pub fn stored_objects(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        contents(&self.objects_dir().join("objects"))
+    }
 }
 
 impl Drop for Cove {
@@ -599,8 +608,8 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
     }
 }
 
-/// The program where others may run it. This process never has it open for writing: a child that another test
-/// forks meanwhile would keep it from being run.
+/// Copies the program, by another process: while this one has the copy open for writing, so has each child that
+/// another test forks, and until that has become another program nobody can run the copy.
 pub fn copy_program(to: &Path) {
     run(Command::new("cp").arg(env!("CARGO_BIN_EXE_cove")).arg(to), b"").success();
 }

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Cove, Objects, Settings, contents, keep_copy, list, run, same_trees, text, texts,
-};
+use crate::harness::{Cove, Objects, Settings, keep_copy, list, run, same_trees, text, texts};
 use crate::story::make_project;
 
 /// The objects of a directory store, without the signs of life of its holder.
 fn stored(cove: &Cove) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut objects = contents(&cove.objects_dir().join("objects"));
+    let mut objects = cove.stored_objects();
     objects.retain(|(path, _)| !path.ends_with("objects/store"));
     objects
 }

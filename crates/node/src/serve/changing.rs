@@ -1,4 +1,4 @@
-//! The steps that changing calls have in common, each in its volume's turn.
+//! What changing calls are made of: what became of them before, what refuses them, and the steps in a volume's turn.
 
 use std::io::Read;
 use std::sync::Arc;

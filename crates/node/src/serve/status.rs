@@ -81,7 +81,7 @@ fn rescued(state: &State) -> Vec<(String, Timestamp, String)> {
 }
 
 /// What a status tells beside the volume's own: it is the same for all volumes at a moment.
-pub(crate) struct Around {
+pub(super) struct Around {
     holding: Holding,
     held_since: Timestamp,
     /// Why the store does not answer, and since when.
@@ -94,7 +94,7 @@ pub(crate) struct Around {
 
 impl Around {
     /// Looks around. Costs some calls of the kernel's.
-    pub(crate) fn look(inner: &Inner) -> Self {
+    pub(super) fn look(inner: &Inner) -> Self {
         Self {
             holding: inner.holding(),
             held_since: inner.held_since(),
@@ -287,7 +287,7 @@ fn not_captured(state: &State) -> Vec<wire::NotCaptured> {
         .collect()
 }
 
-pub(crate) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
+pub(super) fn status(inner: &Inner, volume: &Volume) -> Result<VolumeStatus, VolumeError> {
     status_in(inner, volume, &Around::look(inner))
 }
 
@@ -303,7 +303,7 @@ fn status_in(inner: &Inner, volume: &Volume, around: &Around) -> Result<VolumeSt
 }
 
 /// The same of one that the caller holds, which may have failed and be gone by now.
-pub(crate) fn status_as_held(
+pub(super) fn status_as_held(
     inner: &Inner,
     volume: &Volume,
     around: &Around,

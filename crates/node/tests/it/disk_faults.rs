@@ -162,8 +162,14 @@ async fn carry_out(scene: &Scene, deed: Deed, calls: &[Call; 2]) -> Result<Strin
     }
 }
 
-/// Runs one plan; gives how many steps of each kind the deed took.
-async fn run(plan: Plan) -> Option<Vec<(Step, u64)>> {
+/// What one run of a plan met.
+struct Ran {
+    /// How many steps of each kind the deed took.
+    steps: Vec<(Step, u64)>,
+    has_failed: bool,
+}
+
+async fn run(plan: Plan) -> Option<Ran> {
     let disk = FaultyDisk::mount()?;
     let mut scene = Scene::on(World::on_store("a", store_in(&disk.path())).await).await;
     let deed = plan.deed;
@@ -203,7 +209,6 @@ async fn run(plan: Plan) -> Option<Vec<(Step, u64)>> {
         Step::ALL.iter().zip(seen).map(|(step, seen)| (*step, disk.seen(*step) - seen)).collect();
     let has_failed = disk.failed() > 0;
     disk.heal();
-    assert!(has_failed || plan.fault.is_none(), "the fault was not met");
     for start in [false, true] {
         if start {
             scene.world.restart().await;
@@ -216,7 +221,7 @@ async fn run(plan: Plan) -> Option<Vec<(Step, u64)>> {
     let other = World::on_store("b", store_in(&disk.behind())).await;
     assert_kept_there(&scene, deed.like(), &calls[0], live, &other).await;
     other.node.stop().await;
-    Some(steps)
+    Some(Ran { steps, has_failed })
 }
 
 /// What a step may fail with.
@@ -235,11 +240,10 @@ fn faults(step: Step) -> Vec<(io::ErrorKind, When)> {
 async fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for deed in DEEDS {
-        let Some(steps) = run(Plan { deed, fault: None }).await else { return Vec::new() };
-        // a run that takes long renews its hold on the store, too: such a step may not come again
-        let Some(again) = run(Plan { deed, fault: None }).await else { return Vec::new() };
-        for ((step, count), (_, count_again)) in steps.into_iter().zip(again) {
-            let count = count.min(count_again);
+        let Some(Ran { steps, .. }) = run(Plan { deed, fault: None }).await else {
+            return Vec::new();
+        };
+        for (step, count) in steps {
             let faults = faults(step);
             plans.extend((0..count).flat_map(|after| {
                 faults
@@ -277,7 +281,7 @@ async fn a_step_of_the_disk_that_fails_loses_nothing_and_is_made_good() {
         running.spawn(async move {
             let _slot = slots.acquire_owned().await.unwrap();
             let ended = tokio::spawn(run(plan)).await;
-            ended.map(drop).map_err(|error| {
+            ended.map(|ran| ran.is_some_and(|ran| ran.has_failed)).map_err(|error| {
                 let panic = error.into_panic();
                 let text = panic
                     .downcast_ref::<String>()
@@ -287,10 +291,13 @@ async fn a_step_of_the_disk_that_fails_loses_nothing_and_is_made_good() {
             })
         });
     }
-    let mut failed: Vec<String> =
-        running.join_all().await.into_iter().filter_map(Result::err).collect();
+    let ended = running.join_all().await;
+    let met = ended.iter().filter(|ended| matches!(ended, Ok(true))).count();
+    let mut failed: Vec<String> = ended.into_iter().filter_map(Result::err).collect();
     failed.sort_unstable();
     assert!(failed.is_empty(), "{} of {tried} failed:\n{}", failed.len(), failed.join("\n"));
+    // a run that takes long renews its hold on the store, too, and such a step need not come again
+    assert!(met >= tried - tried / 10, "{met} of {tried} met their faults");
     if tried > 0 {
         figure("directory store under faults of its disk", format!("{tried} of {all} plans"));
     }

@@ -33,7 +33,8 @@ struct Every {
     store: Duration,
 }
 
-/// How long the world may take to do what it must, on a machine that is busy with other things too.
+/// How long the world may take to do what it must, on a machine that is busy with other things too. It tells what
+/// never happens from what does, not what is prompt.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How large a real pool is where nothing depends on it: several at once are to fit on a disk that is nearly full.

@@ -151,7 +151,7 @@ fn error(status: &str, code: &str) -> Vec<u8> {
     answer(status, "", &format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>"))
 }
 
-/// How long a store may be silent that is to be.
+/// The silence that is allowed where a script is silent on purpose.
 const SILENCE_SHORT: Duration = Duration::from_secs(1);
 
 const HEAD: &str = "ETag: \"e\"\r\nLast-Modified: Wed, 25 Nov 2026 12:00:00 GMT\r\nDate: Wed, 25 Nov 2026 12:01:30 GMT\r\n";

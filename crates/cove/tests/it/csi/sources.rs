@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic::Code;
 
 use super::{Driver, MIB, code, from_snapshot, from_volume, new, pb};
-use crate::harness::{contents, poll};
+use crate::harness::poll;
 
 /// How much a snapshot is said to need, once it is saved and that is known.
 fn size_of(driver: &Driver, snapshot: &str) -> i64 {
@@ -112,7 +112,7 @@ fn damage_of_what_is_no_projects_is_found() {
     let whole = driver.cove.json(&["verify", "--level", "2"]);
     let found = [&whole["problems"], &whole["checked"]["projects"], &whole["checked"]["volumes"]];
     assert_eq!(found, [&json!([]), &json!(0), &json!(2)], "{whole}");
-    let packs = contents(&driver.cove.objects_dir().join("objects")).into_iter();
+    let packs = driver.cove.stored_objects().into_iter();
     let noise = packs
         .filter(|(path, bytes)| path.to_string_lossy().contains("packs") && bytes.len() > 1 << 20);
     let mut found = BTreeSet::new();

@@ -148,7 +148,7 @@ impl Client {
             }
             ("lose", "the machine") => cove.lose_and_recover(),
             ("lose", "the packs") => {
-                let packs = crate::harness::contents(&cove.objects_dir().join("objects"));
+                let packs = cove.stored_objects();
                 let packs = packs.iter().map(|(path, _)| path);
                 for pack in packs.filter(|path| path.to_string_lossy().contains("/packs/")) {
                     fs::remove_file(pack).unwrap();

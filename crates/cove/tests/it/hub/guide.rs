@@ -139,7 +139,7 @@ fn each_command_of_the_guide_works_and_says_what_is_shown() {
                     .collect::<Vec<_>>()
                     .join("\n");
                 let (shown, mut found) = (objects(shown), objects(&said));
-                // a watch tells on what is saved only now
+                // a watch goes on to tell of what is saved only after `listed`
                 if shown.last() == Some(&json!({ "listed": true })) {
                     let listed = found.iter().position(|one| Some(one) == shown.last());
                     found.truncate(listed.map_or(found.len(), |at| at + 1));
