@@ -108,6 +108,51 @@ fn a_pool_that_was_made_read_only_is_told_so_and_is_mounted_again_by_the_next_op
 }
 
 #[test]
+fn a_read_only_pool_of_which_volumes_are_mounted_is_left_as_it_is() {
+    let Some(mut test) = Live::new() else { return };
+    test.pool().create(&live("v"), &volume("v")).unwrap();
+    let mount = test.home.path().join("pool");
+    let pod = tempfile::tempdir().unwrap();
+    rustix::mount::mount_bind(test.pool().absolute(&live("v")), pod.path()).unwrap();
+    rustix::mount::mount_remount(&mount, rustix::mount::MountFlags::RDONLY, "").unwrap();
+    drop(test.pool.take());
+    let refused = LoopPool::open(test.home.path(), 0).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    assert!(refused.to_string().contains(pod.path().to_str().unwrap()), "{refused}");
+    assert!(mount.join("volumes").exists(), "it is mounted still");
+    rustix::mount::unmount(pod.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    assert!(!test.pool().space().unwrap().is_read_only);
+}
+
+#[test]
+fn an_image_that_is_attached_twice_is_not_used() {
+    let Some(mut test) = Live::new() else { return };
+    test.pool.take().unwrap().close().unwrap();
+    let image = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(test.home.path().join("pool.img"))
+        .unwrap();
+    let devices = [(); 2].map(|()| crate::loop_pool::attach(&image, test.home.path()).unwrap());
+    let refused = LoopPool::open(test.home.path(), 0).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Precondition);
+    for device in &devices {
+        assert!(refused.to_string().contains(device.path.to_str().unwrap()), "{refused}");
+    }
+    assert!(!test.home.path().join("pool/volumes").exists(), "nothing is mounted");
+    let [one, other] = devices;
+    crate::ioctl::detach_loop_device(&one.fd).unwrap();
+    drop((one, image));
+    let used = other.path.clone();
+    drop(other);
+    test.pool = Some(LoopPool::open(test.home.path(), 0).unwrap());
+    let table = crate::MountTable::read().unwrap();
+    let mount = std::fs::canonicalize(test.home.path().join("pool")).unwrap();
+    assert_eq!(table.find_at(&mount).unwrap().from, used);
+}
+
+#[test]
 fn what_is_written_and_in_memory_alone_is_promised_room() {
     let Some(test) = Live::new() else { return };
     test.pool().create(&live("v"), &volume("v")).unwrap();

@@ -85,7 +85,7 @@ impl LoopPool {
             None => make_image(home, &image, image_bytes.max(IMAGE_BYTES_MIN))?,
         };
         let mount = home.join("pool");
-        let device = match find_attached(&file)? {
+        let device = match find_attached(&file, &image)? {
             Some(device) => device,
             None => attach(&file, &image)?,
         };
@@ -145,9 +145,10 @@ impl LoopPool {
 }
 
 /// An attached loop device.
-struct LoopDevice {
-    fd: OwnedFd,
-    path: PathBuf,
+#[derive(Debug)]
+pub(crate) struct LoopDevice {
+    pub(crate) fd: OwnedFd,
+    pub(crate) path: PathBuf,
 }
 
 /// Opens the image; `None` when there is none.
@@ -263,28 +264,49 @@ fn make_file_system(image: &Path) -> Result<(), PoolError> {
 }
 
 /// The loop device to which the image is attached already.
-fn find_attached(image: &File) -> Result<Option<LoopDevice>, PoolError> {
-    let metadata = image.metadata().map_err(failed("look up", Path::new("pool.img")))?;
+///
+/// Two are refused. Each shows a file system of its own on the same bytes, which since Linux 6.7 may both be mounted;
+/// who writes through both destroys it.
+fn find_attached(image: &File, path: &Path) -> Result<Option<LoopDevice>, PoolError> {
+    let metadata = image.metadata().map_err(failed("look up", path))?;
     let entries = match std::fs::read_dir("/sys/block") {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("list", Path::new("/sys/block"))(error)),
     };
+    let mut found: Vec<LoopDevice> = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed("list", Path::new("/sys/block")))?;
         let name = entry.file_name();
-        let is_attached = entry.path().join("loop/backing_file").exists();
-        if !name.to_string_lossy().starts_with("loop") || !is_attached {
-            continue;
-        }
-        let path = Path::new("/dev").join(&name);
-        // Detached or gone meanwhile, or not made in this /dev: not ours then.
-        let Ok(fd) = open_device(&path) else { continue };
-        if ioctl::loop_image(&fd) == Ok(Some((metadata.dev(), metadata.ino()))) {
-            return Ok(Some(LoopDevice { fd, path }));
+        let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
+        let Some(number) = number else { continue };
+        let Ok(file) = std::fs::read(entry.path().join("loop/backing_file")) else { continue };
+        let device = Path::new("/dev").join(&name);
+        match ensure_node(&device, number).and_then(|()| open_device(&device)) {
+            Ok(fd) if ioctl::loop_image(&fd) == Ok(Some((metadata.dev(), metadata.ino()))) => {
+                found.push(LoopDevice { fd, path: device });
+            }
+            // another's, or detached meanwhile
+            Ok(_) | Err(Errno::NXIO | Errno::NOENT) => {}
+            // another's, which this process may not open: those of the image it must know
+            Err(errno) => {
+                let own = std::fs::canonicalize(path).map_err(failed("look up", path))?;
+                if file.trim_ascii_end() == own.as_os_str().as_encoded_bytes() {
+                    return Err(refused("open", &device)(errno));
+                }
+            }
         }
     }
-    Ok(None)
+    if found.len() > 1 {
+        let devices: Vec<_> = found.iter().map(|one| one.path.display().to_string()).collect();
+        return Err(missing(format!(
+            "{} is attached to {}: whoever writes through more than one destroys what is in it. Detach those from \
+             which nothing is mounted (`losetup --detach DEVICE`)",
+            path.display(),
+            devices.join(" and ")
+        )));
+    }
+    Ok(found.pop())
 }
 
 fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
@@ -292,7 +314,7 @@ fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Attaches the image to a free loop device.
-fn attach(image: &File, path: &Path) -> Result<LoopDevice, PoolError> {
+pub(crate) fn attach(image: &File, path: &Path) -> Result<LoopDevice, PoolError> {
     let control = open_device(Path::new("/dev/loop-control")).map_err(|errno| {
         missing(format!("loop devices are missing (/dev/loop-control: {errno})"))
     })?;
@@ -335,12 +357,26 @@ fn ensure_mounted(device: &LoopDevice, mount: &Path) -> Result<(), PoolError> {
     let above = mount.parent().unwrap_or(mount);
     let above = rustix::fs::stat(above).map_err(refused("look up", above))?;
     if stat.st_dev != above.st_dev {
-        if mounted_from(mount)?.as_deref() != Some(device.path.as_path()) {
+        let table = MountTable::read().map_err(failed("look for the mount of", mount))?;
+        let path = std::fs::canonicalize(mount).map_err(failed("look up", mount))?;
+        let own = table.find_at(&path).filter(|own| own.from == device.path);
+        let Some(own) = own else {
             return Err(missing(format!("{} is a mount of something else", mount.display())));
-        }
+        };
         let stat = rustix::fs::statvfs(mount).map_err(refused("look up", mount))?;
         if !stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             return Ok(());
+        }
+        // as long as one mount is left the kernel keeps the file system, read-only for good
+        let others = table.showing(own, &own.root).filter(|other| other.id != own.id);
+        let others: Vec<_> = others.map(|other| other.point.display().to_string()).collect();
+        if let Some(first) = others.first() {
+            return Err(missing(format!(
+                "{} was made read-only when its disk failed, and {} of its volumes are mounted, as at {first}: end \
+                 the pods and programs that use them, and unmount them",
+                mount.display(),
+                others.len()
+            )));
         }
         tracing::warn!("the pool was made read-only when its disk failed, and is mounted again");
         unmount(mount).map_err(|errno| match errno {
@@ -356,18 +392,17 @@ fn ensure_mounted(device: &LoopDevice, mount: &Path) -> Result<(), PoolError> {
         .map_err(|errno| match errno {
             Errno::NODEV => missing("the kernel has no btrfs"),
             Errno::PERM => missing("this process may not mount"),
+            // what it says of a file system that it keeps read-only
+            Errno::INVAL => missing(format!(
+                "the kernel does not mount {} (its log says why). If its disk failed while volumes of it were mounted, \
+                 as for pods, it stays read-only until all of them are unmounted, in every container",
+                device.path.display()
+            )),
             errno => refused("mount", mount)(errno),
         })?;
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(mount, std::fs::Permissions::from_mode(0o711))
         .map_err(failed("set the mode of", mount))
-}
-
-/// The device that is mounted at a path, last one last.
-fn mounted_from(mount: &Path) -> Result<Option<PathBuf>, PoolError> {
-    let path = std::fs::canonicalize(mount).map_err(failed("look up", mount))?;
-    let table = MountTable::read().map_err(failed("look for the mount of", mount))?;
-    Ok(table.find_at(&path).map(|mount| mount.from.clone()))
 }
 
 /// Makes the file system as large as its device.

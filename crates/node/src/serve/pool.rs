@@ -45,8 +45,8 @@ impl PoolFault {
         match self {
             Self::Unseen(_) => "look at the disk and at the kernel's log",
             Self::ReadOnly => {
-                "see to the disk that Cove's home is on, then `cove down` and `cove up`: what is \
-                 saved or was captured is there again"
+                "see to the disk that Cove's home is on, end the pods that use volumes while Cove still runs, then \
+                 `cove down` and `cove up`: what is saved or was captured is there again"
             }
             Self::Short(_) | Self::NoMetadata => {
                 "`cove files rm` what is not needed, or `cove rm` a project, or make room on the \
