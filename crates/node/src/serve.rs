@@ -34,7 +34,7 @@ use crate::serve::lookup::{find_view, not_read};
 use crate::serve::status::{Around, status, status_as_held};
 use crate::serve::verify::{check, check_record, unsaved_problem};
 use crate::serve::waiting::{blocking, end, end_of, saving};
-use crate::volume::{Ended, Volume};
+use crate::volume::{Ended, Trouble, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
 
@@ -430,6 +430,11 @@ impl Volumes for Node {
         self.saved(&volume).await?;
         self.look_at(&volume).await?;
         self.saved(&volume).await?;
+        // what the timeline has no room for has left the queue unsaved
+        let aside = volume.state().aside.first().map(|(_, trouble)| trouble.clone());
+        if let Some(Trouble { kind, what, .. }) = aside {
+            return Err(VolumeError::Refused { kind, what });
+        }
         self.status_of(volume).await
     }
 

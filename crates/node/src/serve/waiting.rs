@@ -82,9 +82,18 @@ impl Node {
             let Some(receiver) = self.inner.end_of_fork(&volume.id) else { break };
             end(&self.inner, Asked::Pending(receiver)).await?;
         }
-        let waiting = volume.state().end_of_all();
-        for receiver in waiting {
-            end(&self.inner, Asked::Pending(receiver)).await?;
+        loop {
+            let (waiting, was_aside) = {
+                let mut state = volume.state();
+                (state.end_of_all(), !state.aside.is_empty())
+            };
+            for receiver in waiting {
+                end(&self.inner, Asked::Pending(receiver)).await?;
+            }
+            // what was aside may be in the queue by now
+            if !was_aside || !volume.state().aside.is_empty() {
+                break;
+            }
         }
         match volume.state().known {
             Some(_) => Ok(()),

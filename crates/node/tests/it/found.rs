@@ -218,6 +218,9 @@ async fn a_snapshot_for_which_the_timeline_has_no_room_stays_and_holds_nothing_u
             look.map(drop).map_err(|error| error.to_string())
         })
         .await;
+        let stored = home.node().store(&volume).await.expect_err("what is aside is not saved");
+        assert_eq!(stored.kind(), ErrorKind::Exhausted, "{stored}");
+        assert!(stored.to_string().contains("stays on this machine"), "{stored}");
         let place = SubvolumePath::Stored(volume.clone(), calls[0].operation);
         let kept = home.pool().absolute(&place).join("files/version");
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "captured first");
@@ -244,6 +247,7 @@ async fn a_snapshot_for_which_the_timeline_has_no_room_stays_and_holds_nothing_u
     })
     .await;
     home.node().wait_saved(&volume).await.unwrap();
+    home.node().store(&volume).await.expect("all of it is saved");
     home.down().await;
 }
 
