@@ -46,18 +46,23 @@ struct Health {
 
 impl Health {
     /// Looks whether the driver is well; if not it says why, in words that anybody may read.
-    async fn check(&self) -> Result<(), &'static str> {
-        if let Some(Registered::Failed(_)) = self.registration.as_ref().map(RegistrationState::get)
-        {
-            return Err("kubelet has not registered the driver: the log says why");
-        }
-        self.csi.0.check_well().await.map_err(|unwell| unwell.line())
+    ///
+    /// A registration that failed is told and is nothing to restart for: kubelet is asked again as it is, and a restart
+    /// would end the Hub and the node, which are well.
+    async fn check(&self) -> Result<&'static str, &'static str> {
+        self.csi.0.check_well().await.map_err(|unwell| unwell.line())?;
+        Ok(match self.registration.as_ref().map(RegistrationState::get) {
+            Some(Registered::Failed(_)) => {
+                "ok, but kubelet has not registered the driver and is asked again: the log says why"
+            }
+            Some(Registered::NotYet | Registered::Done) | None => "ok",
+        })
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         let (status, line) = match (request.uri().path(), request.method()) {
             ("/healthz", &Method::GET) => match self.check().await {
-                Ok(()) => (StatusCode::OK, "ok"),
+                Ok(line) => (StatusCode::OK, line),
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
             },
             ("/healthz", _) => (StatusCode::METHOD_NOT_ALLOWED, "the method is GET"),
@@ -114,9 +119,9 @@ impl Open {
 
 /// Answers probes until `shutdown` ends, and closes the connections that are open then.
 ///
-/// `GET /healthz` is 200 and `ok` when the Hub tells the room of the driver's node within 3 s, and kubelet has not said
-/// last that it does not register the driver; else 503 and one line that says why. Other methods are 405, other paths
-/// 404. A probe's own limit should be longer than 3 s.
+/// `GET /healthz` is 200 and `ok` when the Hub tells the room of the driver's node within 3 s, else 503 and one line that
+/// says why. That kubelet has said last that it does not register the driver stands behind the `ok`. Other methods are
+/// 405, other paths 404. A probe's own limit should be longer than 3 s.
 pub async fn serve_healthz(
     listener: TcpListener,
     csi: Csi,

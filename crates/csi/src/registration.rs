@@ -8,19 +8,28 @@
 //! name begins with a dot, and such names are left alone. It learns of the socket when that gets its own name, and by
 //! then it listens for its owner alone. What a driver that was killed left in its place is replaced in the same step,
 //! which kubelet takes for a driver that is there anew, and registers again; one that runs keeps its place. A kubelet
-//! that is started anew finds the socket as it is. A process that is killed between the two leaves a socket with a
-//! dot, on which nobody listens. Newer kubelets look every 5 s at all sockets, dots or not, and ask those that are
-//! there 10 s later: a temporary one has its own name by then, and one that was left does not answer.
+//! that is started anew finds the socket as it is. One that has not registered the driver says so and does not come
+//! again: for it the socket is made anew, in the same way and after a pause.
+//!
+//! A process that is killed between the two leaves a socket with a dot, on which nobody listens. Newer kubelets look
+//! every 5 s at all sockets, dots or not, and ask those that are there 10 s later: a temporary one has its own name by
+//! then, and one that was left does not answer.
 //!
 //! Source: `pkg/kubelet/pluginmanager` (`pluginwatcher`, `operationexecutor`) and `pkg/volume/csi` of Kubernetes.
 
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use cove_unix_grpc::{Listening, SOCKET_PATH_BYTES_MAX, connections};
-use tokio::sync::watch;
+use cove_unix_grpc::{
+    Connection, Listening, Predecessor, SOCKET_PATH_BYTES_MAX, SocketFile, connections, listen_as,
+};
+use futures::{Stream, StreamExt};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
@@ -39,6 +48,10 @@ const VERSION: &str = "1.0.0";
 /// The largest message that is read, in bytes. Kubelet's texts are some hundred bytes.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
+/// What is waited before kubelet is asked again: the first time after a success, and at most. It doubles each time.
+const PAUSE_FIRST: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_mins(2);
+
 /// What kubelet has said of the driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Registered {
@@ -47,7 +60,7 @@ pub enum Registered {
     NotYet,
     /// It uses the driver.
     Done,
-    /// It does not, for this reason, and will try again.
+    /// It does not, for this reason, and is asked again.
     Failed(String),
 }
 
@@ -77,6 +90,7 @@ pub fn registration_socket(directory: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Registration {
     listening: Listening,
+    place: Place,
     /// The socket that the driver serves Node on.
     endpoint: String,
     state: RegistrationState,
@@ -93,7 +107,8 @@ impl Registration {
         let endpoint = reachable(endpoint)?;
         let path = PathBuf::from(reachable(&registration_socket(directory))?);
         let listening = listen(&path)?;
-        Ok(Self { listening, endpoint, state: RegistrationState::new() })
+        let place = Place::of(path);
+        Ok(Self { listening, place, endpoint, state: RegistrationState::new() })
     }
 
     /// What kubelet says of the driver, from now on.
@@ -119,8 +134,40 @@ fn reachable(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Where the socket is.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    /// Its device and inode, once it was found there.
+    id: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// The place of the socket that has just been made at `path`.
+    fn of(path: PathBuf) -> Self {
+        let id = id_at(&path);
+        Self { path, id }
+    }
+
+    /// Makes the socket anew. Its name is never without one, unless somebody has taken it away; what another program
+    /// has made there since, and listens at, stays (`AddrInUse`).
+    fn listen_anew(self) -> io::Result<(Listening, Self)> {
+        let is_ours = self.id.is_some() && id_at(&self.path) == self.id;
+        let predecessor = if is_ours { Predecessor::GivesWay } else { Predecessor::Stays };
+        let listening = listen_as(&self.path, predecessor, None)?;
+        Ok((listening, Self::of(self.path)))
+    }
+}
+
+fn id_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
 /// Serves the registration until `shutdown` ends. The socket is removed then, before the last calls are answered, so
 /// that kubelet gives the driver up and does not wait for it. Callers are those of [`serve`](crate::serve).
+///
+/// Each time that kubelet says that it has not registered the driver, the socket is made anew after a pause of 5 s to
+/// 2 min, unless kubelet comes by itself and registers it meanwhile.
 ///
 /// # Errors
 ///
@@ -129,19 +176,89 @@ pub async fn serve_registration(
     registration: Registration,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let Registration { listening, endpoint, state } = registration;
+    let Registration { listening, place, endpoint, state } = registration;
     let Listening { listener, file } = listening;
+    let (anew, listeners) = mpsc::channel(1);
+    let again = Again { said: state.0.subscribe(), place, file, anew };
     let until = async move {
-        shutdown.await;
-        drop(file);
+        let mut again = again;
+        tokio::select! {
+            () = shutdown => {}
+            () = again.ask() => {}
+        }
+        drop(again);
     };
     let service = RegistrationServer::new(Answers { endpoint, state })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     Server::builder()
         .add_service(service)
-        .serve_with_incoming_shutdown(connections(listener), until)
+        .serve_with_incoming_shutdown(latest(listener, listeners), until)
         .await
         .map_err(io::Error::other)
+}
+
+/// The connections of the latest listener.
+fn latest(
+    listener: UnixListener,
+    listeners: mpsc::Receiver<UnixListener>,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let first = connections(listener).boxed();
+    futures::stream::unfold((first, listeners), |(mut from, mut listeners)| async move {
+        loop {
+            tokio::select! {
+                Some(listener) = listeners.recv() => from = connections(listener).boxed(),
+                connection = from.next() => return Some((connection?, (from, listeners))),
+            }
+        }
+    })
+}
+
+/// Asks kubelet again when it has not registered the driver.
+///
+/// Kubelet holds a driver for one that it has dealt with before it registers it, and that this fails takes nothing
+/// back: it calls no more until there is another socket (kubernetes#133725).
+struct Again {
+    said: watch::Receiver<Registered>,
+    place: Place,
+    /// The socket's file, as long as it is to be there.
+    file: SocketFile,
+    /// Takes what listens from now on.
+    anew: mpsc::Sender<UnixListener>,
+}
+
+impl Again {
+    /// Does so until nobody says anything any more.
+    async fn ask(&mut self) {
+        let mut pause = PAUSE_FIRST;
+        while self.said.changed().await.is_ok() {
+            while !self.is_done_within(pause).await {
+                tracing::info!(?pause, "kubelet is asked again to register the driver");
+                pause = (2 * pause).min(PAUSE_MAX);
+                match self.listen_anew().await {
+                    Ok(()) => break,
+                    Err(error) => tracing::warn!(%error, "no new socket for kubelet"),
+                }
+            }
+            if *self.said.borrow() == Registered::Done {
+                pause = PAUSE_FIRST;
+            }
+        }
+    }
+
+    /// Whether kubelet has registered the driver, now or before a pause is over. All that it has said is heard then.
+    async fn is_done_within(&mut self, pause: Duration) -> bool {
+        let done = self.said.wait_for(|said| *said == Registered::Done);
+        tokio::time::timeout(pause, done).await.is_ok()
+    }
+
+    async fn listen_anew(&mut self) -> io::Result<()> {
+        let place = self.place.clone();
+        // the directory may be locked for a while
+        let made = tokio::task::spawn_blocking(|| place.listen_anew());
+        let (Listening { listener, file }, place) = made.await.map_err(io::Error::other)??;
+        (self.file, self.place) = (file, place);
+        self.anew.send(listener).await.map_err(io::Error::other)
+    }
 }
 
 /// The service Registration.

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
@@ -32,9 +33,7 @@ impl Served {
             let _ = stopped.await;
         };
         let ended = tokio::spawn(serve_registration(registration, until));
-        let path = registration_socket(home.path());
-        let endpoint = Endpoint::try_from(format!("unix://{}", path.display())).unwrap();
-        let client = RegistrationClient::new(endpoint.connect().await.unwrap());
+        let client = connect(home.path()).await;
         Self { home, state, client, stop, ended }
     }
 
@@ -42,6 +41,26 @@ impl Served {
         let status = pb::RegistrationStatus { plugin_registered, error: error.to_owned() };
         self.client.notify_registration_status(status).await.unwrap();
     }
+
+    /// Waits until the socket is made anew and calls that from now on, as kubelet does. Tells how long it took, in
+    /// seconds.
+    async fn anew(&mut self) -> u64 {
+        let (path, begun) = (registration_socket(self.home.path()), Instant::now());
+        let before = id_at(&path).unwrap();
+        while id_at(&path).expect("the name is never without a socket") == before {
+            assert!(begun.elapsed() < Duration::from_mins(10), "there is no new one");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let took = begun.elapsed().as_secs();
+        self.client = connect(self.home.path()).await;
+        took
+    }
+}
+
+async fn connect(directory: &Path) -> RegistrationClient<Channel> {
+    let path = registration_socket(directory);
+    let endpoint = Endpoint::try_from(format!("unix://{}", path.display())).unwrap();
+    RegistrationClient::new(endpoint.connect().await.unwrap())
 }
 
 #[tokio::test]
@@ -75,6 +94,52 @@ async fn the_socket_is_gone_at_the_end_and_the_calls_are_answered() {
     served.stop.send(()).unwrap();
     served.ended.await.unwrap().unwrap();
     assert_eq!(std::fs::read_dir(served.home.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubelet_finds_a_new_socket_after_each_failure_and_later_each_time_until_it_is_done() {
+    let mut served = Served::start().await;
+    for expected in [5, 10, 20, 40, 80, 120, 120] {
+        served.notify(false, "the API server is away").await;
+        assert_eq!(served.anew().await, expected);
+        served.client.get_info(pb::InfoRequest {}).await.unwrap();
+    }
+    served.notify(true, "").await;
+    assert_eq!(served.state.get(), Registered::Done);
+    served.notify(false, "away again").await;
+    assert_eq!(served.anew().await, 5);
+    served.stop.send(()).unwrap();
+    served.ended.await.unwrap().unwrap();
+    assert_eq!(std::fs::read_dir(served.home.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_socket_stays_as_it_is_when_kubelet_comes_by_itself_and_registers_the_driver() {
+    let mut served = Served::start().await;
+    let before = id_at(&registration_socket(served.home.path())).unwrap();
+    for _ in 0..3 {
+        served.notify(false, "a busy node").await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        served.notify(true, "").await;
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert_eq!(id_at(&registration_socket(served.home.path())), Some(before));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_cannot_be_made_anew_is_tried_again() {
+    let mut served = Served::start().await;
+    let (path, kept) = (registration_socket(served.home.path()), served.home.path().join("kept"));
+    // another program has taken the place, and goes later
+    std::fs::rename(&path, &kept).unwrap();
+    let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let others = id_at(&path).unwrap();
+    served.notify(false, "the API server is away").await;
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    assert_eq!(id_at(&path), Some(others), "one that listens stays");
+    drop(other);
+    assert_eq!(served.anew().await, 1);
+    served.client.get_info(pb::InfoRequest {}).await.unwrap();
 }
 
 #[tokio::test]
