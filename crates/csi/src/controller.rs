@@ -57,9 +57,9 @@ fn capabilities(compat: Compat) -> Vec<pb::ControllerServiceCapability> {
     CAPABILITIES.iter().chain(newer).map(capability).collect()
 }
 
-/// Hands each call to the function of its name. Those that take a turn (to delete, publish, unpublish or expand) go on to
-/// their end although the caller goes, and keep the turn until then. Others end with their callers, unless the Hub goes on
-/// with what it was asked for.
+/// Hands each call to the function of its name. Those that take a turn (to delete, publish, unpublish, expand or modify)
+/// go on to their end although the caller goes, and keep the turn until then. Others end with their callers, unless the
+/// Hub goes on with what it was asked for.
 #[tonic::async_trait]
 impl pb::controller_server::Controller for Controller {
     async fn create_volume(
@@ -187,6 +187,8 @@ impl pb::controller_server::Controller for Controller {
         &self,
         request: Request<pb::ControllerModifyVolumeRequest>,
     ) -> Result<Response<pb::ControllerModifyVolumeResponse>, Status> {
-        answer(self.modify(request.into_inner()).await)
+        let controller = Self(Arc::clone(&self.0));
+        let call = async move { controller.modify(request.into_inner()).await };
+        answer(to_its_end(call).await)
     }
 }

@@ -336,12 +336,15 @@ impl Controller {
         Ok(pb::ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required: false })
     }
 
-    /// Changes how a volume is kept. Whether it exists is said before what of its parameters is wrong.
+    /// Changes how a volume is kept. Whether it exists is said before what of its parameters is wrong. One call at a
+    /// time on each volume: one that finds what it asks for would be done although an earlier one is still to come.
     pub(super) async fn modify(
         &self,
         request: pb::ControllerModifyVolumeRequest,
     ) -> Result<pb::ControllerModifyVolumeResponse, CallError> {
-        let found = self.report(&request.volume_id).await?.volume;
+        let id = volume_id("volume_id", &request.volume_id)?;
+        let _under_way = self.0.changing.begin([Thing::from(&id)])?;
+        let found = self.0.report(&id).await?.volume;
         let parameters = mutable_parameters(&request.mutable_parameters)?;
         let is_so = parameters.iter().all(|(key, value)| found.parameters.get(key) == Some(value));
         if !is_so {

@@ -301,6 +301,44 @@ async fn of_two_expansions_at_once_one_is_refused_and_the_volume_does_not_shrink
 }
 
 #[tokio::test]
+async fn parameters_are_not_said_to_be_so_while_an_earlier_change_is_still_to_come() {
+    let served = Served::all().await;
+    let volume = served.create("data").await.volume_id;
+    let modify = |seconds: &str| {
+        let request = pb::ControllerModifyVolumeRequest {
+            volume_id: volume.clone(),
+            mutable_parameters: HashMap::from([("storingInterval".into(), seconds.to_owned())]),
+            ..Default::default()
+        };
+        let mut controller = served.controller();
+        async move { controller.controller_modify_volume(request).await }
+    };
+    modify("5").await.unwrap();
+    served.hub.at_door.notified().await;
+
+    let shut = served.hub.door.lock().await;
+    let first = tokio::spawn(modify("60"));
+    served.hub.at_door.notified().await;
+    // its caller's deadline is over
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    for _ in 0..3 {
+        assert_eq!(code(modify("5").await), Code::Aborted);
+    }
+    drop(shut);
+    loop {
+        match modify("5").await {
+            Ok(_) => break,
+            refused => assert_eq!(code(refused), Code::Aborted),
+        }
+    }
+    served.hub.change(&volume, |report| {
+        assert_eq!(report.volume.parameters["storingInterval"], "5");
+        assert_eq!(report.volume.seq, 4, "each of the three was the Hub's to make");
+    });
+}
+
+#[tokio::test]
 async fn a_volume_is_not_deleted_while_it_is_being_mounted_or_changed() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;
