@@ -72,6 +72,11 @@ pub(crate) enum Asked {
 }
 
 /// What became of an operation under this id before.
+///
+/// # Errors
+///
+/// As of [`ended_here`]; it has failed here and is to be undone before how it ended is known
+/// ([`Unknown`](VolumeError::Unknown)); nobody remembers one that is so old.
 pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked, VolumeError> {
     {
         let mut state = volume.state();
@@ -79,6 +84,10 @@ pub(crate) fn asked(inner: &Inner, volume: &Volume, call: &Call) -> Result<Asked
         if let Some(pending) = pending {
             if pending.request != call.request {
                 return Err(VolumeError::OtherRequest);
+            }
+            if pending.failed.is_some() {
+                // what is captured of it is to be taken back
+                return Err(VolumeError::Unknown { operation: call.operation });
             }
             return Ok(Asked::Pending(state.end_of(&call.operation)));
         }

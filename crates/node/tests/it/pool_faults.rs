@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cove_btrfs::SubvolumePath;
-use cove_content::volumes::{Moment, VolumeError, Volumes};
+use cove_content::volumes::{Call, Moment, VolumeError, Volumes};
 use cove_testkit::trees::{Description, describe};
 use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
 
@@ -43,7 +43,7 @@ impl Scene {
     }
 
     /// Does an act to its end, saved.
-    async fn act(&self, act: Act, call: &cove_content::volumes::Call) -> Result<(), VolumeError> {
+    async fn act(&self, act: Act, call: &Call) -> Result<(), VolumeError> {
         let Self { world, volume, entry, .. } = self;
         match act {
             Act::Create => {
@@ -222,4 +222,36 @@ async fn work_that_cannot_be_saved_is_named_and_keeps_nothing_else() {
     let pending = scene.world.database().await.pending().await.unwrap();
     assert_eq!(pending.len(), 1, "it is kept for whoever can read it: {pending:?}");
     scene.world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_has_failed_and_is_not_undone_yet_is_not_told_as_done() {
+    if !is_root("work_that_has_failed_and_is_not_undone_yet_is_not_told_as_done") {
+        return;
+    }
+    let world = World::fake("undone", &memory()).await;
+    let AnyPool::Fake(pool) = &world.pool else { unreachable!("it is a fake") };
+    let volume = world.create().await;
+    let (entry, call) = (Moment::Entry(world.snapshot(&volume).await), world.call());
+    let fork = async || world.fork_as(&call, &volume, entry.clone(), 1).await.map(drop);
+    // neither is the fork's own place cleared at its end, nor the fork taken away again
+    pool.refuse(Some(("delete", io::ErrorKind::PermissionDenied)));
+    for _ in 0..2 {
+        let ended = fork().await;
+        assert!(matches!(ended, Err(VolumeError::Unknown { .. })), "{ended:?}");
+    }
+    let (node, of) = (world.node.clone(), volume.clone());
+    let waits = tokio::spawn(async move { node.wait_saved(&of).await });
+    until("it is waited for", || async {
+        let is_told = !world.node.status(&volume).await.unwrap().problems.is_empty();
+        is_told.then_some(()).ok_or("nothing is said".to_owned())
+    })
+    .await;
+    pool.refuse(None);
+    let told = waits.await.unwrap().expect_err("it has failed");
+    assert_eq!(told.kind(), ErrorKind::Denied, "{told:?}");
+    let again = fork().await.unwrap_err();
+    assert_eq!(again.to_string(), told.to_string());
+    assert_eq!(world.node.list().await.unwrap().len(), 1, "it is undone");
+    world.node.stop().await;
 }
