@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use cove_types::{OperationId, VolumeId};
 use rustix::fs::{AtFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::capability::flag;
@@ -40,6 +41,8 @@ pub(crate) enum Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) id: u64,
+    /// The mount on whose directory this one is.
+    parent: u64,
     /// The file system: two mounts of one have the same.
     device: String,
     /// What of the file system is mounted.
@@ -54,6 +57,11 @@ impl Mount {
     /// Whether this shows what is at a place now. What was moved away from there since, or removed, is elsewhere.
     pub(crate) fn is_at(&self, place: &Place) -> bool {
         self.device == place.device && self.root == place.path
+    }
+
+    /// Whether this is mounted on a directory, by whichever mount that is reached.
+    fn is_on(&self, mounts: &[Mount], directory: &Place) -> bool {
+        Place::through(mounts, self.parent, &self.point).as_ref() == Some(directory)
     }
 }
 
@@ -131,9 +139,37 @@ pub(crate) fn read() -> io::Result<Vec<Mount>> {
     std::fs::read("/proc/self/mountinfo").map(|text| parse(&text))
 }
 
-/// What shows at `point`: of several mounts the last one.
-pub(crate) fn shown<'a>(mounts: &'a [Mount], point: &Path) -> Option<&'a Mount> {
-    mounts.iter().rev().find(|mount| mount.point == point)
+/// The id of the mount in which whoever goes to a name in a directory ends; none when nothing is called so. Of a link,
+/// where the link is. Keeps nothing open, which would be in the way of unmounting it, and waits for no file system.
+pub(crate) fn id_at(directory: &OwnedFd, name: &Path) -> io::Result<Option<u64>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(directory, name, flags, StatxFlags::MNT_ID) {
+        Ok(about) => Ok(Some(about.stx_mnt_id)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is mounted at `point`, where the mount of an id shows. None when `point` is only in that: other mounts that
+/// have the same point do not show, because something is mounted over a directory above them.
+pub(crate) fn shown<'a>(mounts: &'a [Mount], id: u64, point: &Path) -> Option<&'a Mount> {
+    mounts.iter().find(|mount| mount.id == id && mount.point == point)
+}
+
+/// The mounts that lie at the same place under one, the next one first.
+pub(crate) fn under<'a>(mounts: &'a [Mount], top: &'a Mount) -> impl Iterator<Item = &'a Mount> {
+    let next = |mount: &&Mount| {
+        let (parent, point) = (mount.parent, &mount.point);
+        mounts.iter().find(|below| below.id == parent && below.point == *point)
+    };
+    // the topmost mount of a namespace may be its own parent
+    std::iter::successors(next(&top), next).take(mounts.len())
+}
+
+/// What is mounted on a directory without showing where that is in the mount of an id: it was mounted before something
+/// was mounted over a directory above, or is seen where the directory is mounted too.
+pub(crate) fn hidden<'a>(mounts: &'a [Mount], id: u64, directory: &Place) -> Option<&'a Mount> {
+    mounts.iter().find(|mount| mount.parent != id && mount.is_on(mounts, directory))
 }
 
 /// Reads the lines; those that are none are left out.
@@ -144,12 +180,14 @@ pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let device = std::str::from_utf8(fields.nth(1)?).ok()?.to_owned();
+    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(fields.next()?).ok()?.to_owned();
     let (root, point, options) = (fields.next()?, fields.next()?, fields.next()?);
     let options = std::str::from_utf8(options).ok()?;
     let root = unescape(root);
     Some(Mount {
         id,
+        parent,
         device,
         content: Content::of(&root),
         root: PathBuf::from(OsString::from_vec(root)),
@@ -298,11 +336,37 @@ mod tests {
     }
 
     #[test]
-    fn the_last_mount_of_a_place_is_what_shows() {
-        let text = b"1 2 0:1 /volumes/a/files /p rw - btrfs d rw\n\
-            2 1 0:1 /volumes/b/files /p rw - btrfs d rw\n";
+    fn what_shows_is_what_a_walk_ends_in_and_what_is_under_it_is_told() {
+        let text = b"1 1 8:1 / / rw - ext4 d rw\n\
+            2 1 0:1 /volumes/a/files /k/p rw - btrfs d rw\n\
+            3 2 0:1 /volumes/b/files /k/p rw - btrfs d rw\n\
+            4 1 8:1 /k /k rw - ext4 d rw\n\
+            5 4 0:1 /volumes/c/files /k/p rw - btrfs d rw\n\
+            6 1 8:1 /k /seen rw - ext4 d rw\n\
+            7 6 0:1 /volumes/d/files /seen/q rw - btrfs d rw\n";
         let mounts = parse(text);
-        assert_eq!(shown(&mounts, Path::new("/p")).unwrap().content, volume("b"));
-        assert_eq!(shown(&mounts, Path::new("/q")), None);
+        let at = |id| shown(&mounts, id, Path::new("/k/p")).map(|mount| &mount.content);
+        assert_eq!(at(3), Some(&volume("b")));
+        assert_eq!(at(5), Some(&volume("c")));
+        // of what is mounted over /k, /k/p is a directory
+        assert_eq!(at(4), None);
+        assert_eq!(at(9), None);
+        let below = |id: u64| {
+            let top = mounts.iter().find(|mount| mount.id == id).unwrap();
+            under(&mounts, top).map(|mount| mount.id).collect::<Vec<_>>()
+        };
+        assert_eq!(below(3), [2]);
+        assert_eq!(below(5), [0; 0]);
+        assert_eq!(below(1).len(), 7, "it ends");
+
+        let holds = |id, path: &str| {
+            let directory = Place::through(&mounts, id, Path::new(path)).unwrap();
+            hidden(&mounts, id, &directory).map(|mount| mount.id)
+        };
+        assert_eq!(holds(4, "/k/p"), Some(2));
+        assert_eq!(holds(1, "/k/p"), Some(5), "mounted where the directory is seen, too");
+        assert_eq!(holds(4, "/k/q"), Some(7));
+        assert_eq!(holds(6, "/seen/q"), None, "it shows");
+        assert_eq!(holds(4, "/k/r"), None);
     }
 }

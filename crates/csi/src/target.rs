@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::capability::Access;
-use crate::mounts::{self, Content, Mount, Place, path_of, shown};
+use crate::mounts::{self, Content, Mount, Place, hidden, id_at, path_of, shown, under};
 use crate::status::{CallError, excerpt, excerpt_path};
 use crate::thing::Thing;
 
@@ -203,7 +203,8 @@ impl Target {
         // deleted since the Hub told where they are
         let gone = || CallError::no_volume(volume.as_str());
         let place = place_of(&mounts, files)?.ok_or_else(gone)?;
-        if is_published(&mounts, &self.point, volume, &place, access)? {
+        let shown = self.shown(&mounts)?;
+        if is_published(&mounts, shown, &self.point, volume, &place, access)? {
             return Ok(());
         }
         let is_new = self.ensure_directory(field)?;
@@ -226,7 +227,7 @@ impl Target {
         if mounts.iter().any(|found| found.id == mount && found.is_at(files)) {
             return Ok(());
         }
-        if shown(&mounts, &self.point).is_some_and(|top| top.id == mount) {
+        if self.shown(&mounts)?.is_some_and(|top| top.id == mount) {
             self.unmount()?;
         }
         Err(CallError::Busy { what: format!("volume {volume}") })
@@ -262,10 +263,39 @@ impl Target {
         mounts::read().map_err(|source| io_failed("read", place, source))
     }
 
+    /// What is mounted here and shows: whoever goes to this path ends in it.
+    fn shown<'a>(&self, mounts: &'a [Mount]) -> Result<Option<&'a Mount>, CallError> {
+        let id = id_at(&self.directory, Path::new(&self.name))
+            .map_err(|source| io_failed("look up", &self.point, source))?;
+        Ok(id.and_then(|id| shown(mounts, id, &self.point)))
+    }
+
+    /// Says what holds the directory although nothing is mounted here that shows.
+    fn held(&self) -> Result<Option<String>, CallError> {
+        let mounts = self.mounts()?;
+        let above = id_at(&self.directory, Path::new("."))
+            .map_err(|source| io_failed("look up", &self.point, source))?;
+        let (Some(above), Some(place)) = (above, self.place(&mounts)?) else { return Ok(None) };
+        let cover = mounts.iter().find(|mount| mount.id == above);
+        Ok(hidden(&mounts, above, &place).map(|mount| {
+            let what = match &mount.content {
+                Content::Volume(volume) => format!("volume {volume}"),
+                Content::Replaced | Content::Other => "something".to_owned(),
+            };
+            match cover {
+                Some(cover) if mount.point == self.point => {
+                    let cover = excerpt_path(&cover.point);
+                    format!("{what} is mounted there under the mount at {cover}")
+                }
+                _ => format!("{what} is mounted on it at {}", excerpt_path(&mount.point)),
+            }
+        }))
+    }
+
     /// Whether these files show here; none when nothing is mounted.
     pub(crate) fn shows(&self, files: &Path) -> Result<Option<bool>, CallError> {
         let mounts = self.mounts()?;
-        let Some(mount) = shown(&mounts, &self.point) else { return Ok(None) };
+        let Some(mount) = self.shown(&mounts)? else { return Ok(None) };
         let place = place_of(&mounts, files)?;
         Ok(Some(place.is_some_and(|place| mount.is_at(&place))))
     }
@@ -285,7 +315,8 @@ impl Target {
     /// Takes the mounts of a volume away, however often it is mounted here, and those of states that a restore has
     /// replaced; then the directory. Something else that is here stays, and so does what is in a directory. With no
     /// volume, an id that is none was named: then nothing is unmounted. A directory in a volume, or in one of `own`,
-    /// those of Cove, is not removed unless a volume was mounted there.
+    /// those of Cove, is not removed unless a volume was mounted there. What is mounted on the directory without
+    /// showing here is none of these; while it holds the directory, that is refused.
     pub(crate) fn unpublish(
         &self,
         field: &'static str,
@@ -294,7 +325,8 @@ impl Target {
     ) -> Result<(), CallError> {
         let mut was_mounted = false;
         loop {
-            match step(&self.mounts()?, &self.point, volume)? {
+            let mounts = self.mounts()?;
+            match step(&mounts, self.shown(&mounts)?, volume)? {
                 Step::Unmount => self.unmount()?,
                 Step::Remove => break,
                 Step::Leave => return Ok(()),
@@ -311,10 +343,12 @@ impl Target {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(CallError::Precondition {
                 what: format!("{} has files that are of no volume", excerpt_path(&self.point)),
             }),
-            // a file system of the kernel's, one that is read-only, a place where something was mounted just now
+            // a file system of the kernel's, one that is read-only, a place where something is mounted
             Err(error @ (Errno::PERM | Errno::ACCESS | Errno::ROFS | Errno::BUSY)) => {
-                let why = format!("{} cannot be removed: {error}", excerpt_path(&self.point));
-                Err(unfit(field, &why))
+                let held = if error == Errno::BUSY { self.held()? } else { None };
+                let why = held.unwrap_or_else(|| error.to_string());
+                let point = excerpt_path(&self.point);
+                Err(unfit(field, &format!("{point} cannot be removed: {why}")))
             }
             Err(error) => Err(failed("remove", &self.point)(error)),
         }
@@ -368,40 +402,45 @@ enum Step {
     Leave,
 }
 
-/// Decides by what shows at `point`. A state that a restore has replaced does not tell of which volume it was: it is
-/// taken for that of whoever asks. Refused while the volume lies there under something else.
-fn step(mounts: &[Mount], point: &Path, volume: Option<&VolumeId>) -> Result<Step, CallError> {
+/// Decides by what shows there. A state that a restore has replaced does not tell of which volume it was: it is taken
+/// for that of whoever asks. Refused while the volume lies there under something else.
+fn step(
+    mounts: &[Mount],
+    shown: Option<&Mount>,
+    volume: Option<&VolumeId>,
+) -> Result<Step, CallError> {
     let is_its = |mount: &Mount| match &mount.content {
         Content::Volume(found) => Some(found) == volume,
         Content::Replaced | Content::Other => false,
     };
-    let Some(mount) = shown(mounts, point) else { return Ok(Step::Remove) };
+    let Some(mount) = shown else { return Ok(Step::Remove) };
     if is_its(mount) || (mount.content == Content::Replaced && volume.is_some()) {
         return Ok(Step::Unmount);
     }
-    match (volume, mounts.iter().any(|mount| mount.point == point && is_its(mount))) {
+    match (volume, under(mounts, mount).any(is_its)) {
         (Some(volume), true) => Err(CallError::Precondition {
             what: format!(
                 "volume {volume} is mounted at {} under something else",
-                excerpt_path(point)
+                excerpt_path(&mount.point)
             ),
         }),
         _ => Ok(Step::Leave),
     }
 }
 
-/// Whether a volume, whose files are at `files`, is mounted at `point` as is asked; refused when something else is, when
-/// it is mounted otherwise, and when it may be in one place alone and is in another. A volume of its id that is of
-/// another pool is something else: what is written there is not saved here.
+/// Whether a volume, whose files are at `files`, is what shows at `point`, mounted as is asked; refused when something
+/// else shows, when it is mounted otherwise, and when it may be in one place alone and is in another. A volume of its
+/// id that is of another pool is something else: what is written there is not saved here.
 fn is_published(
     mounts: &[Mount],
+    shown: Option<&Mount>,
     point: &Path,
     volume: &VolumeId,
     files: &Place,
     access: Access,
 ) -> Result<bool, CallError> {
     let place = excerpt_path(point);
-    match shown(mounts, point) {
+    match shown {
         Some(mount) if !mount.is_at(files) => Err(CallError::Exists {
             what: format!("something other than volume {volume} is mounted at {place}"),
         }),

@@ -116,7 +116,9 @@ fn ask(mounted: &str, flags: MountFlags, is_exclusive: bool) -> Result<bool, ton
     let volume = "vol-a".parse().unwrap();
     let files = Place::through(&mounts, 9, Path::new("/pool/volumes/vol-a/files")).unwrap();
     let access = Access { flags, is_exclusive };
-    is_published(&mounts, Path::new("/a"), &volume, &files, access).map_err(|error| error.code())
+    let place = Path::new("/a");
+    let top = shown(&mounts, 1, place);
+    is_published(&mounts, top, place, &volume, &files, access).map_err(|error| error.code())
 }
 
 fn at(volume: &str, point: &str, options: &str) -> String {
@@ -145,11 +147,15 @@ fn a_volume_is_published_as_it_is_mounted() {
     assert_eq!(ask(&deleted, none, false), there);
 }
 
-/// What is next for `vol-a` to be gone from `/a`, or for an id that is none.
+/// What is next for `vol-a` to be gone from `/a`, or for an id that is none. Each mount is on the one before, and the
+/// last one shows.
 fn next(mounted: &[&str], is_volume: bool) -> Result<Step, tonic::Code> {
-    let mounts = parse(mounted.concat().as_bytes());
+    let on = |(id, line): (usize, &&str)| line.replacen("1 2", &format!("{} {id}", id + 1), 1);
+    let text: String = mounted.iter().enumerate().map(on).collect();
+    let mounts = parse(text.as_bytes());
+    let top = mounts.last().and_then(|last| shown(&mounts, last.id, Path::new("/a")));
     let volume = is_volume.then(|| "vol-a".parse().unwrap());
-    step(&mounts, Path::new("/a"), volume.as_ref()).map_err(|error| error.code())
+    step(&mounts, top, volume.as_ref()).map_err(|error| error.code())
 }
 
 #[test]
@@ -165,6 +171,8 @@ fn a_volume_is_unpublished_where_it_shows_and_nothing_else_is() {
         // whoever is told that it is gone gives its place away, and what is written there is the volume's
         assert_eq!(next(&[&own, top], true), Err(tonic::Code::FailedPrecondition));
     }
+    // what is mounted over a directory above hides it
+    assert_eq!(next(&[&own, "1 2 0:1 / / rw - tmpfs t rw\n"], true), Ok(Step::Remove));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What is mounted is mounted for real.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::node::{expand, publish, stage, stats, unpublish};
 use super::*;
+use crate::mounts::{self, Mount};
 
 /// Takes away whatever a test that fails leaves mounted.
 struct Unmount(Vec<PathBuf>);
@@ -27,6 +29,14 @@ async fn start(targets: &[&str]) -> Option<(Served, Unmount)> {
     let served = Served::all().await;
     let unmount = Unmount(targets.iter().map(|name| served.path(name)).collect());
     Some((served, unmount))
+}
+
+/// What is mounted at a path of which there is one mount alone.
+fn mounted(path: &Path) -> Mount {
+    let mut there = mounts::read().unwrap().into_iter().filter(|mount| mount.point == path);
+    let mount = there.next().expect("something is mounted there");
+    assert_eq!(there.next(), None);
+    mount
 }
 
 #[tokio::test]
@@ -98,8 +108,7 @@ async fn a_volume_is_mounted_as_is_asked() {
     }
     let refused = std::fs::write(target.join("file"), "data").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    let mounts = crate::mounts::read().unwrap();
-    let flags = crate::mounts::shown(&mounts, &target).unwrap().flags;
+    let flags = mounted(&target).flags;
     assert!(flags.contains(MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC));
     // the volume itself goes on being written to
     std::fs::write(served.path(&format!("pool/volumes/{volume}/files/file")), "x").unwrap();
@@ -128,8 +137,7 @@ async fn a_volume_that_is_read_only_is_so_for_whoever_sees_the_mount() {
     for place in [shared.join("target"), seen.join("target")] {
         let refused = std::fs::write(place.join("file"), "data").unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{place:?}");
-        let mounts = crate::mounts::read().unwrap();
-        let mount = crate::mounts::shown(&mounts, &place).expect("it is mounted there");
+        let mount = mounted(&place);
         assert!(mount.flags.contains(MountFlags::RDONLY), "{mount:?}");
     }
     let target = served.text("shared/target");
@@ -154,8 +162,7 @@ async fn options_that_say_two_things_are_the_same_ones_when_they_are_asked_for_a
         for _ in 0..2 {
             served.node().node_publish_volume(request.clone()).await.unwrap();
         }
-        let mounts = crate::mounts::read().unwrap();
-        let mount = crate::mounts::shown(&mounts, &served.path("target")).unwrap();
+        let mount = mounted(&served.path("target"));
         assert!(mount.flags.contains(flags), "{options:?}: {mount:?}");
         let request = unpublish(&volume, &served.text("target"));
         served.node().node_unpublish_volume(request).await.unwrap();
@@ -175,6 +182,44 @@ async fn a_volume_that_is_mounted_under_something_else_is_not_said_to_be_gone() 
     assert_eq!(code(refused), Code::FailedPrecondition);
     rustix::mount::unmount(&target, UnmountFlags::empty()).unwrap();
     served.node().node_unpublish_volume(request).await.unwrap();
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_mount_that_another_one_hides_is_not_there() {
+    let places = ["kubelet", "kubelet/pod/mount"];
+    let Some((served, _unmount)) = start(&places).await else { return };
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    // a mount that is private: what is mounted below it has no copies
+    let [kubelet, target] = places.map(|name| served.path(name));
+    std::fs::create_dir(&kubelet).unwrap();
+    rustix::mount::mount("tmpfs", &kubelet, "tmpfs", MountFlags::empty(), None).unwrap();
+    rustix::mount::mount_change(&kubelet, MountPropagationFlags::PRIVATE).unwrap();
+    std::fs::create_dir(kubelet.join("pod")).unwrap();
+    let request = publish(&volume, &served.text("staging"), target.to_str().unwrap());
+    node.node_publish_volume(request.clone()).await.unwrap();
+    // the table has it still, and its path shows the directory below
+    rustix::mount::mount_bind(&kubelet, &kubelet).unwrap();
+    let at = target.to_str().unwrap();
+    assert_eq!(code(node.node_get_volume_stats(stats(&volume, at)).await), Code::NotFound);
+    node.node_publish_volume(request).await.unwrap();
+    std::fs::write(target.join("file"), "of the pod").unwrap();
+    let written = served.path(&format!("pool/volumes/{volume}/files/file"));
+    assert_eq!(std::fs::read(&written).unwrap(), b"of the pod");
+
+    // what shows is taken away, and what does not holds the directory
+    for _ in 0..2 {
+        let refused = node.node_unpublish_volume(unpublish(&volume, at)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let hidden = format!("volume {volume} is mounted there under the mount at ");
+        assert!(refused.message().contains(&hidden), "{refused}");
+        assert!(refused.message().ends_with(kubelet.to_str().unwrap()), "{refused}");
+        assert!(!target.join("file").exists());
+    }
+    rustix::mount::unmount(&kubelet, UnmountFlags::empty()).unwrap();
+    assert!(target.join("file").exists());
+    node.node_unpublish_volume(unpublish(&volume, at)).await.unwrap();
     assert!(!target.exists());
 }
 
