@@ -104,7 +104,7 @@ pub(crate) struct Driver {
     pub(crate) env: Env,
     /// Who changes a volume's size or where it is published, or deletes it.
     pub(crate) changing: InFlight<Thing>,
-    /// Who mounts or unmounts a volume, or at a place, or deletes it.
+    /// Who stages or mounts a volume, mounts or unmounts at a place, or deletes a volume.
     pub(crate) mounting: InFlight<Thing>,
     /// Held while the volumes that are published on a node are counted.
     pub(crate) counting: tokio::sync::Mutex<()>,

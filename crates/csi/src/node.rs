@@ -167,7 +167,8 @@ impl Node {
     }
 
     /// Takes the mount away and then the directory. Asks the Hub nothing, so that it succeeds for volumes that are
-    /// gone and while the Hub is away.
+    /// gone and while the Hub is away. It excludes other calls at the path and none on the volume: a deletion lasts as
+    /// long as the store does not answer, and loses nothing when a mount goes.
     async fn unpublish(
         &self,
         request: pb::NodeUnpublishVolumeRequest,
@@ -177,10 +178,8 @@ impl Node {
         required(field, &request.target_path)?;
         // a malformed id is that of no volume, of which nothing is mounted
         let volume: Option<VolumeId> = request.volume_id.parse().ok();
-        let things: Vec<_> = volume.as_ref().map(Thing::from).into_iter().collect();
-        let under_way = self.0.mounting.begin(things)?;
         let (mounting, home) = (self.0.mounting.clone(), self.0.options.home.clone());
-        blocking(Some(under_way), move || {
+        blocking(None, move || {
             let Some(target) = Target::find(field, &request.target_path)? else { return Ok(()) };
             let _under_way = mounting.begin([Thing::from(&target)])?;
             target.unpublish(field, volume.as_ref(), &[&home])

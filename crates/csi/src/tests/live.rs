@@ -8,6 +8,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use super::node::{expand, publish, stage, stats, unpublish};
 use super::*;
 use crate::mounts::{self, Mount};
+use crate::thing::Thing;
 
 /// Takes away whatever a test that fails leaves mounted.
 struct Unmount(Vec<PathBuf>);
@@ -221,6 +222,27 @@ async fn a_mount_that_another_one_hides_is_not_there() {
     assert!(target.join("file").exists());
     node.node_unpublish_volume(unpublish(&volume, at)).await.unwrap();
     assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn what_is_mounted_is_taken_away_while_its_volume_is_being_deleted() {
+    let Some((served, _unmount)) = start(&["target"]).await else { return };
+    let mut node = served.node();
+    let volume = served.create("data").await.volume_id;
+    let (staging, target) = (served.text("staging"), served.text("target"));
+    let request = publish(&volume, &staging, &target);
+    node.node_publish_volume(request.clone()).await.unwrap();
+    // as DeleteVolume holds it, for as long as the Hub has it wait for the store
+    let id = volume.parse::<cove_types::VolumeId>().unwrap();
+    let deleting = served.csi.0.mounting.begin([Thing::from(&id)]).unwrap();
+    node.node_unpublish_volume(unpublish(&volume, &target)).await.unwrap();
+    assert!(!served.path("target").exists());
+    // and nothing is mounted that is about to go
+    assert_eq!(code(node.node_publish_volume(request.clone()).await), Code::Aborted);
+    assert!(!served.path("target").exists());
+    drop(deleting);
+    node.node_publish_volume(request).await.unwrap();
+    node.node_unpublish_volume(unpublish(&volume, &target)).await.unwrap();
 }
 
 #[tokio::test]

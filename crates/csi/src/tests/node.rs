@@ -159,6 +159,22 @@ async fn one_call_at_a_time_works_at_a_place_whatever_its_volume() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_lasts_keeps_out_who_mounts_and_not_who_unmounts() {
+    let served = Served::all().await;
+    let volume = served.create("data").await.volume_id;
+    let id: cove_types::VolumeId = volume.parse().unwrap();
+    let _deleting = served.csi.0.mounting.begin([Thing::from(&id)]).unwrap();
+    let (mut node, place) = (served.node(), served.text("target"));
+    std::fs::create_dir(&place).unwrap();
+    node.node_unpublish_volume(unpublish(&volume, &place)).await.unwrap();
+    assert!(!Path::new(&place).exists());
+    let request = publish(&volume, &served.text("staging"), &place);
+    assert_eq!(code(node.node_publish_volume(request).await), Code::Aborted);
+    assert_eq!(code(node.node_stage_volume(stage(&volume, &place)).await), Code::Aborted);
+    assert!(!Path::new(&place).exists());
+}
+
+#[tokio::test]
 async fn a_link_in_the_place_of_a_target_is_refused_and_nothing_is_left() {
     let served = Served::all().await;
     let volume = served.create("data").await.volume_id;
