@@ -27,6 +27,8 @@ use tokio::sync::watch::Sender;
 pub(crate) struct Held {
     document: ProjectDocument,
     pub(crate) spec: VolumeSpec,
+    /// What its files are held to.
+    pub(crate) limit_bytes: Option<u64>,
     pub(crate) bytes: u64,
     /// So many of the bytes are of what it began as, and its quota is not charged for them.
     shared_bytes: u64,
@@ -59,6 +61,8 @@ struct State {
     is_silent: bool,
     /// Whether another Cove holds the store.
     is_foreign: bool,
+    /// Whether a quota that is written down cannot be set.
+    keeps_no_quota: bool,
     free_bytes: u64,
 }
 
@@ -126,6 +130,11 @@ impl Fake {
     /// Whether another Cove holds its store: what is here can be looked at, and nothing is made.
     pub(crate) fn let_another_hold(&self, is_foreign: bool) {
         self.state().is_foreign = is_foreign;
+    }
+
+    /// Whether quotas are set that are written down, or whoever asks for one is told that it may not hold yet.
+    pub(crate) fn let_set_quotas(&self, sets: bool) {
+        self.state().keeps_no_quota = !sets;
     }
 
     /// Has a head forget all operations: those of callers that have not seen it as it is are too old.
@@ -292,6 +301,7 @@ impl Held {
     fn new(volume: &VolumeId, document: ProjectDocument, spec: VolumeSpec, bytes: u64) -> Self {
         Self {
             document,
+            limit_bytes: spec.quota_bytes,
             spec,
             bytes,
             shared_bytes: bytes,

@@ -207,6 +207,10 @@ impl Volumes for Fake {
             held.document = document.unwrap_or_else(|| held.document.clone());
             Ok(Vec::new())
         })?;
+        if self.state().keeps_no_quota {
+            return Err(VolumeError::Unknown { operation: call.operation });
+        }
+        self.change(&volume, |held| held.limit_bytes = held.spec.quota_bytes);
         self.captured(vec![volume.clone()], move |state| state.status(&volume))
     }
 

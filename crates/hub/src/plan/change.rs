@@ -155,7 +155,8 @@ pub enum Modify {
     },
 }
 
-/// Decides about a volume that is to be changed.
+/// Decides about a volume that is to be changed. A quota is asked of its node although it is as it is to be: what is
+/// written down of a first one may not hold yet, which only the node sees to.
 ///
 /// # Errors
 ///
@@ -174,7 +175,8 @@ pub fn modify(view: &View, wanted: &ModifyVolume) -> Result<Modify, HubError> {
     };
     let changed = volume.spec.changed(&change);
     changed.check()?;
-    if changed == volume.spec {
+    let is_held = !matches!(wanted.quota_bytes, Some(Some(_)));
+    if is_held && changed == volume.spec {
         return Ok(Modify::Unchanged);
     }
     let operation = request::whole_of(&wanted.operation);

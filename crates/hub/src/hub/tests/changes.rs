@@ -84,8 +84,8 @@ async fn a_volume_becomes_what_was_asked_and_is_not_written_again() {
     let modified = world.hub.modify_volume(wanted.clone()).await.unwrap();
     assert_eq!(modified.quota_bytes, Some(5 << 20));
     assert_eq!((&modified.labels, modified.parameters.len()), (&labels([("a", "b")]), 1));
-    for operation in [wanted.operation, world.operation()] {
-        let again = ModifyVolume { operation, ..wanted.clone() };
+    let unsaid = ModifyVolume { operation: world.operation(), quota_bytes: None, ..wanted.clone() };
+    for again in [wanted.clone(), unsaid] {
         assert_eq!(world.hub.modify_volume(again).await.unwrap(), modified);
     }
     assert_eq!(world.fake.look(&volume).writes, writes + 1);
@@ -97,6 +97,27 @@ async fn a_volume_becomes_what_was_asked_and_is_not_written_again() {
     let modified = world.hub.modify_volume(more).await.unwrap();
     assert_eq!((modified.quota_bytes, modified.parameters.len()), (None, 2));
     assert_eq!(modified.labels.len(), 1, "what is not said stays");
+}
+
+#[tokio::test]
+async fn a_quota_that_may_not_hold_yet_holds_when_it_is_asked_for_again() {
+    let world = World::new();
+    for is_same in [true, false] {
+        let volume = world.create("a").await;
+        let quota = Some(Some(5 << 20));
+        let wanted = ModifyVolume { quota_bytes: quota, ..change(&world, &volume) };
+        world.fake.let_set_quotas(false);
+        for _ in 0..2 {
+            let told = kind(world.hub.modify_volume(wanted.clone()).await);
+            assert_eq!(told, ErrorKind::TimedOut);
+        }
+        world.fake.let_set_quotas(true);
+        let operation = if is_same { wanted.operation } else { world.operation() };
+        let modified = world.hub.modify_volume(ModifyVolume { operation, ..wanted }).await;
+        assert_eq!(modified.unwrap().quota_bytes, Some(5 << 20));
+        assert_eq!(world.fake.look(&volume).limit_bytes, Some(5 << 20), "the same call: {is_same}");
+        world.delete(&volume).await;
+    }
 }
 
 #[tokio::test]

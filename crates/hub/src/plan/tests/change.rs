@@ -192,9 +192,13 @@ fn what_is_as_it_is_to_be_is_not_written() {
         parameters: labels([("retention", "9")]),
         ..change("vol-a")
     };
-    for wanted in [same.clone(), change("vol-a")] {
+    let unsaid = ModifyVolume { quota_bytes: None, ..same.clone() };
+    for wanted in [unsaid, change("vol-a")] {
         assert_eq!(modify(&view, &wanted).unwrap(), Modify::Unchanged);
     }
+    assert!(matches!(modify(&view, &same).unwrap(), Modify::Change { .. }), "it may not hold yet");
+    let none = ModifyVolume { quota_bytes: Some(None), ..change("vol-c") };
+    assert_eq!(modify(&view, &none).unwrap(), Modify::Unchanged);
     let lifted = ModifyVolume { quota_bytes: Some(None), ..same };
     let planned = modify(&view, &lifted).unwrap();
     let Modify::Change { change, operation: under, .. } = planned else { panic!("{planned:?}") };
