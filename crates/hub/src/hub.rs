@@ -35,7 +35,7 @@ use crate::{HubError, VolumeHub};
 ///
 /// A call that changes something goes on until what it does is captured, although its future is dropped, and what it is
 /// under way on stays refused to others until then. Who waits for more, until it is saved, keeps nobody out, and leaves
-/// nothing here when its future is dropped: nodes save by themselves.
+/// nothing here when its future is dropped: nodes save by themselves. Nor does who waits for the look before a snapshot.
 #[derive(Clone)]
 pub struct Hub {
     pub(crate) inner: Arc<Inner>,
@@ -188,7 +188,8 @@ impl VolumeHub for Hub {
     }
 
     async fn snapshot(&self, request: SnapshotVolumes) -> Result<Vec<Snapshot>, HubError> {
-        self.capture(|inner| inner.snapshot(request)).await
+        let called = self.inner.look_for_snapshots(&request).await?;
+        self.capture(|inner| inner.snapshot(request, called)).await
     }
 
     async fn delete_snapshot(

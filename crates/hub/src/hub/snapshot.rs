@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use cove_content::retention::KEEP_MAX;
-use cove_content::volumes::{self, Captured, NewEntry, Saving, VolumeError, VolumeFilter};
+use cove_content::volumes::{
+    self, Captured, EntryView, NewEntry, Saving, VolumeError, VolumeFilter,
+};
 use cove_types::{Durability, EntryKind, SnapshotId, VolumeId};
 use futures::FutureExt;
 use serde_json::json;
 
 use crate::hub::{Inner, Rest};
+use crate::in_flight::Guard;
 use crate::nodes::Observed;
 use crate::plan::{self, Snapshots, Taken};
 use crate::request::{PRINCIPAL, call, message_of};
@@ -16,27 +19,47 @@ use crate::thing::Thing;
 use crate::volume_hub::{Snapshot, SnapshotVolumes};
 use crate::{HubError, words};
 
+/// The snapshots of a name, which is kept from others.
+pub(super) struct Called {
+    of_name: Guard<Thing>,
+    found: Vec<(VolumeId, EntryView)>,
+}
+
+fn these(wanted: &SnapshotVolumes) -> VolumeFilter {
+    let ids = wanted.volumes.iter().cloned().collect();
+    VolumeFilter { ids, ..VolumeFilter::default() }
+}
+
 impl Inner {
-    pub(super) async fn snapshot(
-        self: Arc<Self>,
-        wanted: SnapshotVolumes,
-    ) -> Result<Rest<Vec<Snapshot>>, HubError> {
+    /// Looks for snapshots of the name that is wanted, which may take as long as a store does. It leaves nothing when
+    /// its future is dropped.
+    pub(super) async fn look_for_snapshots(
+        &self,
+        wanted: &SnapshotVolumes,
+    ) -> Result<Called, HubError> {
         let of_name = self.in_flight.begin(vec![Thing::SnapshotName(wanted.name.clone())])?;
-        let ids = wanted.volumes.iter().cloned().collect();
-        let these = VolumeFilter { ids, ..VolumeFilter::default() };
         // a node that does not answer is not asked for what may take as long as its store does
         self.nodes
-            .observe_some(&these)
+            .observe_some(&these(wanted))
             .await?
             .view
             .check_whole("look for a snapshot of that name")?;
-        let called = self.nodes.snapshots_called(&wanted.name).await?;
-        // only now, since that may take as long as a store does
+        let found = self.nodes.snapshots_called(&wanted.name).await?;
+        Ok(Called { of_name, found })
+    }
+
+    pub(super) async fn snapshot(
+        self: Arc<Self>,
+        wanted: SnapshotVolumes,
+        called: Called,
+    ) -> Result<Rest<Vec<Snapshot>>, HubError> {
+        let Called { of_name, found } = called;
+        // only now, since the look may take long
         let volumes = wanted.volumes.iter().cloned().map(Thing::Volume);
         let under_way = (of_name, self.in_flight.begin(volumes.collect::<Vec<_>>())?);
         // again: whether a volume has entries that nobody can read is known only once they were asked for
-        let mut observed = self.nodes.observe_some(&these).await?;
-        called.into_iter().for_each(|(volume, entry)| observed.insert(volume, entry));
+        let mut observed = self.nodes.observe_some(&these(&wanted)).await?;
+        found.into_iter().for_each(|(volume, entry)| observed.insert(volume, entry));
         match plan::snapshot(&observed.view, &wanted)? {
             Snapshots::Answer(ids) => {
                 drop(under_way);

@@ -335,3 +335,20 @@ async fn a_store_that_hangs_keeps_nobody_from_the_volumes_of_a_snapshot() {
     world.fake.hang_store(false);
     assert_eq!(first.await.unwrap().unwrap()[0].id.volume, volume);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_away_while_a_store_hangs_leaves_no_snapshot_and_no_name() {
+    let world = World::new();
+    let volume = world.create("a").await;
+    world.fake.hang_store(true);
+    let (hub, wanted) = (world.hub.clone(), world.snapshots_of(&[&volume], "s"));
+    let call = tokio::spawn(async move { hub.snapshot(wanted).await });
+    settle().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    at_once(world.hub.wait_idle()).await;
+    world.fake.hang_store(false);
+    settle().await;
+    assert_eq!(listed(&world.hub, SnapshotFilter::default()).await, []);
+    world.snapshot(&volume, "s").await;
+}
