@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use cove_content::head::DESCRIBED_BYTES_MAX;
 use cove_content::volumes::{
     Call, EntryEdit, FileEdit, Moment, NewEntry, NewVolume, Progress, Restore, VerifyLevel,
     VolumeFilter,
@@ -65,10 +66,29 @@ impl From<NewVolume> for pb::NewVolume {
     }
 }
 
+/// The longest JSON that is read of what a volume is or is to be, in bytes. Its law is on the canonical form, of
+/// [`DESCRIBED_BYTES_MAX`], and is looked at once it is parsed, which takes many times the room: of 100 targets with as
+/// much as a message holds, gigabytes. White space, escapes and fields of a newer version may make it longer than that
+/// form, and not so much longer.
+const JSON_BYTES_MAX: usize = 16 * DESCRIBED_BYTES_MAX;
+
+/// Refuses JSON that is too long to be read.
+pub(crate) fn check_length(field: &str, json: &Bytes) -> Result<(), FieldError> {
+    match json.len() {
+        ..=JSON_BYTES_MAX => Ok(()),
+        found => {
+            let law = format!("at most {JSON_BYTES_MAX} bytes, found {found}");
+            Err(FieldError::unlawful(field, law))
+        }
+    }
+}
+
 impl TryFrom<pb::NewVolume> for NewVolume {
     type Error = FieldError;
 
     fn try_from(new: pb::NewVolume) -> Result<Self, FieldError> {
+        check_length("document_json", &new.document_json)?;
+        check_length("spec_json", &new.spec_json)?;
         Ok(Self {
             volume: required("volume", &new.volume)?,
             document: document(&new.document_json)?,

@@ -29,8 +29,8 @@ use crate::pb::fork_request::Part as ForkPart;
 use crate::pb::node_server::Node;
 use crate::pieces::{PieceReader, STREAMS_MAX, Turn};
 use crate::request::{
-    NewEdit, NewFork, at_most, call_on, entry_edit, entry_of, new_edit, path_at, place, restore,
-    verify_level, volume_filter,
+    NewEdit, NewFork, at_most, call_on, check_length, entry_edit, entry_of, new_edit, path_at,
+    place, restore, verify_level, volume_filter,
 };
 
 /// Messages of a stream.
@@ -229,6 +229,7 @@ impl Node for Service {
     ) -> Answer<Self::DescribeStream> {
         let request = request.into_inner();
         let (call, volume) = call_on(request.call, &request.volume).map_err(refuse)?;
+        check_length("document_json", &request.document_json).map_err(refuse)?;
         let document = document(&request.document_json).map_err(refuse)?;
         let (volumes, progress) = (self.volumes(), call.progress.clone());
         let call = async move { volumes.describe(call, volume, document).await };
@@ -240,6 +241,8 @@ impl Node for Service {
     async fn specify(&self, request: Request<pb::SpecifyRequest>) -> Answer<Self::SpecifyStream> {
         let request = request.into_inner();
         let (call, volume) = call_on(request.call, &request.volume).map_err(refuse)?;
+        check_length("change_json", &request.change_json).map_err(refuse)?;
+        check_length("document_json", &request.document_json).map_err(refuse)?;
         let change = json("change_json", &request.change_json).map_err(refuse)?;
         let document = optional_document(&request.document_json).map_err(refuse)?;
         let (volumes, progress) = (self.volumes(), vec![call.progress.clone()]);

@@ -51,6 +51,17 @@ async fn a_request_is_refused_for_the_field_that_is_wrong() {
         document_json = Vec::new().into() => "field \"document_json\" is missing",
         document_json = b"{}".to_vec().into() => "field \"document_json\": ",
         document_json = loose.into() => "field \"document_json\": ",
+        document_json = vec![b'['; 49_153].into() => "field \"document_json\": at most 49152 bytes, found 49153",
+    );
+    let lawful = pb::SpecifyRequest {
+        call: Some(call()),
+        volume: "vol-1".into(),
+        change_json: b"{}".to_vec().into(),
+        ..Default::default()
+    };
+    refuses!(world, specify, lawful,
+        change_json = vec![b' '; 49_153].into() => "field \"change_json\": at most 49152 bytes, found 49153",
+        document_json = vec![b' '; 49_153].into() => "field \"document_json\": at most 49152 bytes, found 49153",
     );
     let entry = pb::NewEntry { kind: 1, author: "ada".into(), keep: 20, ..Default::default() };
     let lawful = pb::SnapshotRequest {
@@ -135,10 +146,17 @@ async fn a_stream_without_its_first_message_is_refused() {
     };
     let fork = pb::NewFork { call: Some(call()), source: "vol-1".into(), entry: String::new() };
     let parts = std::iter::once(pb::fork_request::Part::Fork(fork))
-        .chain(vec![pb::fork_request::Part::Target(target); 101])
+        .chain(vec![pb::fork_request::Part::Target(target.clone()); 101])
         .map(|part| pb::ForkRequest { part: Some(part) });
     let parts: Vec<_> = parts.collect();
     refused(world.raw().fork(iter(parts)), "field \"target\": at most 100, found 101").await;
+    // nor is one of which more would have to be read than a volume can be
+    let target = pb::NewVolume { spec_json: vec![b' '; 49_153].into(), ..target };
+    let fork = pb::NewFork { call: Some(call()), source: "vol-1".into(), entry: String::new() };
+    let parts = [pb::fork_request::Part::Fork(fork), pb::fork_request::Part::Target(target)];
+    let parts = parts.map(|part| pb::ForkRequest { part: Some(part) });
+    let told = "field \"target.spec_json\": at most 49152 bytes, found 49153";
+    refused(world.raw().fork(iter(parts)), told).await;
     // a fork whose targets are not all said is none
     let fork = pb::NewFork { call: Some(call()), source: "vol-1".into(), entry: String::new() };
     let part = Some(pb::fork_request::Part::Fork(fork));

@@ -8,10 +8,10 @@ use crate::world::{World, call, create, document, new_entry, new_volume, operati
 /// How many files have more than 4 MiB of paths together.
 const COUNT: usize = 1_500;
 
-/// A document of nearly 1 MiB.
+/// A document of nearly as much as is read of one; 100 of them are more than a message.
 fn long_document() -> cove_content::document::ProjectDocument {
     let mut document = document("Shop");
-    document.graph.insert("containers".into(), "x".repeat(900_000).into());
+    document.graph.insert("containers".into(), "x".repeat(48_000).into());
     document
 }
 
@@ -21,13 +21,13 @@ async fn many_long_volumes_are_made_and_listed() {
     let client = world.client();
     create(&client, 1, "a", b"a".to_vec()).await;
     let new = |n| NewVolume { document: long_document(), ..new_volume(n) };
-    let targets = (10..20).map(new).collect();
+    let targets = (10..110).map(new).collect();
     let forked = client.fork(call(2), volume(1), Moment::Now, targets).await.unwrap();
-    assert_eq!(forked.value.len(), 10);
+    assert_eq!(forked.value.len(), 100);
     let saved = forked.saved.await.unwrap();
     assert!(saved.iter().all(|status| status.document == long_document()));
     let listed = client.list().await.unwrap();
-    assert_eq!(listed.len(), 11);
+    assert_eq!(listed.len(), 101);
     assert!(listed[1..].iter().all(|status| status.document == long_document()));
 }
 
