@@ -61,6 +61,9 @@ pub(crate) fn specify(
         same.map_err(pool_failed("failed to set the quota"))?;
     } else if is_other {
         set(&spec).map_err(pool_failed("failed to set the quota"))?;
+    } else if wanted.quota_bytes.is_some() {
+        // the first one that is asked for may not have been set yet
+        hold_to_quota(inner, &volume.id, &spec)?;
     }
     let becomes = document.clone();
     let work = Work::Specify { change: wanted, document };

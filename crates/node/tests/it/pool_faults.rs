@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use cove_btrfs::SubvolumePath;
+use cove_btrfs::{Pool, SubvolumePath};
+use cove_content::spec::SpecChange;
 use cove_content::volumes::{Call, Moment, VolumeError, Volumes};
 use cove_testkit::trees::{Description, describe};
 use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
@@ -253,5 +254,32 @@ async fn work_that_has_failed_and_is_not_undone_yet_is_not_told_as_done() {
     let again = fork().await.unwrap_err();
     assert_eq!(again.to_string(), told.to_string());
     assert_eq!(world.node.list().await.unwrap().len(), 1, "it is undone");
+    world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_quota_that_could_not_be_set_is_set_by_whoever_asks_for_it_again() {
+    if !is_root("a_first_quota_that_could_not_be_set_is_set_by_whoever_asks_for_it_again") {
+        return;
+    }
+    let world = World::fake("quota", &memory()).await;
+    let AnyPool::Fake(pool) = &world.pool else { unreachable!("it is a fake") };
+    let limit = |volume: &VolumeId| pool.usage(volume).unwrap().limit_bytes;
+    let specify = async |call: &Call, volume: &VolumeId| {
+        let change = SpecChange { quota_bytes: Some(Some(64 << 20)), ..SpecChange::default() };
+        world.node.specify(call.clone(), volume.clone(), change, None).await.map(drop)
+    };
+    for is_same in [true, false] {
+        let volume = world.create().await;
+        let first = world.call();
+        // it is read, set to what it is and, once it is written down, set
+        pool.fail_after(2, io::ErrorKind::Other);
+        let ended = specify(&first, &volume).await;
+        assert!(matches!(ended, Err(VolumeError::Unknown { .. })), "{ended:?}");
+        assert_eq!(limit(&volume), None);
+        let again = if is_same { first } else { world.call() };
+        specify(&again, &volume).await.unwrap();
+        assert_eq!(limit(&volume), Some(64 << 20), "the same call: {is_same}");
+    }
     world.node.stop().await;
 }
