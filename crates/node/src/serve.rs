@@ -33,7 +33,7 @@ use crate::serve::doctor::doctor;
 use crate::serve::lookup::{find_view, not_read};
 use crate::serve::status::{Around, status, status_as_held};
 use crate::serve::verify::{check, check_record, unsaved_problem};
-use crate::serve::waiting::{blocking, end, end_of, saving};
+use crate::serve::waiting::{blocking, end, end_of, saving, whoever_waits};
 use crate::volume::{Ended, Trouble, Volume};
 use crate::work::{Edit, Work};
 use crate::{capture, files, recover};
@@ -316,14 +316,7 @@ impl Volumes for Node {
             // what was written since the last look is not lost with the copy
             self.look_at(&volume).await?;
         }
-        let turn = volume.turn().await;
-        if trashed {
-            // what was to be saved first may have waited for long, and somebody have mounted it meanwhile
-            self.refuse_mounted(&volume, &call).await?;
-        }
-        let (inner, of) = (Arc::clone(&self.inner), Arc::clone(&volume));
-        let work = Work::SetTrashed { trashed };
-        let asked = blocking(move || capture::change(&inner, &of, &call, work, turn)).await?;
+        let asked = self.change_trashed(call, &volume, trashed).await?;
         end(&self.inner, asked).await?;
         self.status_of(volume).await
     }
@@ -370,8 +363,13 @@ impl Volumes for Node {
         let asked = match ended {
             Some(asked) => asked,
             None => {
-                let (inner, turn) = (Arc::clone(&self.inner), volume.turn().await);
-                blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn)).await?
+                let inner = Arc::clone(&self.inner);
+                whoever_waits(async move {
+                    let turn = volume.turn().await;
+                    blocking(move || capture::remove_entry(&inner, &volume, &call, entry, turn))
+                        .await
+                })
+                .await?
             }
         };
         end(&self.inner, asked).await.map(drop)

@@ -11,7 +11,7 @@ use crate::in_making::Thing;
 use crate::in_use::refuse_mounts;
 use crate::node::{Inner, Node};
 use crate::serve::lookup::find_view;
-use crate::serve::waiting::blocking;
+use crate::serve::waiting::{blocking, whoever_waits};
 use crate::volume::{Turn, Volume};
 use crate::work::Work;
 use crate::{capture, files};
@@ -27,16 +27,39 @@ impl Node {
         blocking(move || capture::asked(&inner, &volume, &call)).await
     }
 
-    /// Captures a change of the head alone.
+    /// Captures a change of the head alone in its turn, although whoever waits for it goes away.
     pub(super) async fn change(
         &self,
         call: Call,
         volume: &Arc<Volume>,
         work: Work,
     ) -> Result<Asked, VolumeError> {
-        let turn = volume.turn().await;
         let (inner, volume) = (Arc::clone(&self.inner), Arc::clone(volume));
-        blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
+        whoever_waits(async move {
+            let turn = volume.turn().await;
+            blocking(move || capture::change(&inner, &volume, &call, work, turn)).await
+        })
+        .await
+    }
+
+    /// Captures that a volume goes to the trash or comes back, as [`change`](Self::change) does.
+    pub(super) async fn change_trashed(
+        &self,
+        call: Call,
+        volume: &Arc<Volume>,
+        trashed: bool,
+    ) -> Result<Asked, VolumeError> {
+        let (node, volume) = (self.clone(), Arc::clone(volume));
+        whoever_waits(async move {
+            let turn = volume.turn().await;
+            if trashed {
+                // what was to be saved first may have waited for long, and somebody have mounted it meanwhile
+                node.refuse_mounted(&volume, &call).await?;
+            }
+            let work = Work::SetTrashed { trashed };
+            blocking(move || capture::change(&node.inner, &volume, &call, work, turn)).await
+        })
+        .await
     }
 
     /// Captures what was written before this call, for whoever needs it in the store.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cove_content::volumes::{Saving, VolumeError};
 use cove_types::ErrorKind;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::capture::Asked;
 use crate::node::{Inner, Node};
@@ -16,6 +17,17 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, VolumeError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(VolumeError::Stopping),
+    }
+}
+
+/// Captures something, although whoever waits for it goes away.
+pub(super) async fn whoever_waits<T: Send + 'static>(
+    capture: impl Future<Output = Result<T, VolumeError>> + Send + 'static,
+) -> Result<T, VolumeError> {
+    match tokio::spawn(capture.in_current_span()).await {
+        Ok(captured) => captured,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(VolumeError::Stopping),
     }

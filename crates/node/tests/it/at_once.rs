@@ -6,10 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use cove_btrfs::SubvolumePath;
+use cove_content::document::ProjectDocument;
 use cove_content::volumes::{Call, Moment, Source, VolumeError, Volumes};
 use cove_testkit::proof::rounds;
 use cove_types::VolumeId;
 use futures::future::join_all;
+use futures::poll;
 
 use crate::world::{DEADLINE, World, is_root, memory, until};
 
@@ -138,4 +140,33 @@ async fn of_two_volumes_under_one_operation_at_once_one_is_made_whole() {
         made_once(&world, &volume, 1).await;
         world.node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_turn_is_captured_although_nobody_waits_for_it_any_more() {
+    if !is_root("what_waits_for_its_turn_is_captured_although_nobody_waits_for_it_any_more") {
+        return;
+    }
+    let world = World::fake("turns", &memory()).await;
+    let volume = world.create().await;
+    let entry = world.snapshot(&volume).await;
+    let document = world.node.status(&volume).await.unwrap().document;
+    let other = ProjectDocument { name: "another".into(), ..document };
+    let calls = [world.call(), world.call(), world.call()];
+    {
+        let [first, removal, change] = calls;
+        let mut has_turn = Box::pin(world.snapshot_as(&first, &volume));
+        let mut removes = world.node.remove_entry(removal, volume.clone(), entry);
+        let mut describes = world.node.describe(change, volume.clone(), other);
+        assert!(poll!(&mut has_turn).is_pending());
+        assert!(poll!(&mut removes).is_pending() && poll!(&mut describes).is_pending());
+    }
+    until("both are captured", || async {
+        let entries = world.node.entries(&volume).await.unwrap();
+        let is_gone = entries.iter().all(|view| view.record.id != entry);
+        let name = world.node.status(&volume).await.unwrap().document.name;
+        (is_gone && name == "another").then_some(()).ok_or(format!("{is_gone} {name}"))
+    })
+    .await;
+    world.node.stop().await;
 }
