@@ -152,7 +152,8 @@ impl Service {
         steps
     }
 
-    /// Runs a call that returns when it is saved, to its end whatever becomes of its caller.
+    /// Runs a call that returns when it is saved, as long as somebody listens: what it has captured, or has its turn
+    /// for, is saved all the same.
     pub(super) fn saved<R, T>(
         &self,
         rpc: &'static str,
@@ -166,7 +167,11 @@ impl Service {
         let (mut telling, steps) = Telling::new(rpc, vec![progress]);
         let run = self.ending.running.one_more();
         let task = async move {
-            let ended = telling.until(call).await;
+            let unheard = telling.to.clone();
+            let ended = tokio::select! {
+                ended = telling.until(call) => ended,
+                () = unheard.closed() => return,
+            };
             drop(run);
             match ended {
                 Ok(value) => {

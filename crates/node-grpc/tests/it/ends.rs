@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use cove_content::volumes::{FileEdit, Source, VolumeError, Volumes};
+use cove_content::volumes::{EntryEdit, FileEdit, Source, VolumeError, Volumes};
 use cove_types::{Classify, ErrorKind};
 use futures::StreamExt;
 use tonic_health::pb::HealthCheckRequest;
@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use crate::world::{SOON, World, call, create, new_entry, new_volume, path, volume};
+use crate::world::{SOON, World, call, create, document, new_entry, new_volume, path, volume};
 
 /// Begins a create that stands still, and lets its caller vanish.
 async fn vanish_in_between(world: &World) {
@@ -134,6 +134,39 @@ async fn whoever_goes_away_while_it_waits_for_something_to_be_saved_waits_no_lon
     assert!(stores.await.unwrap_err().is_cancelled());
     tokio::time::timeout(SOON, wait_for(0)).await.expect("nobody waits for it any more");
     world.volumes.let_go_on(true);
+    world.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_goes_away_from_what_is_not_saved_yet_leaves_nothing_that_waits() {
+    let world = World::start();
+    create(&world.client(), 1, "a", b"a".to_vec()).await;
+    let made = world.client().snapshot(call(2), volume(1), new_entry()).await.unwrap();
+    let entry = made.saved.await.unwrap().entry.record.id;
+    world.volumes.let_save(false);
+    let unsaved = async |count| {
+        while world.volumes.unsaved() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    for n in 3..7 {
+        let client = world.client();
+        let waits = tokio::spawn(async move {
+            match n {
+                3 => drop(client.edit_entry(call(n), volume(1), entry, EntryEdit::Pin(true)).await),
+                4 => drop(client.describe(call(n), volume(1), document("Other")).await),
+                5 => drop(client.set_trashed(call(n), volume(1), true).await),
+                _ => drop(client.remove_entry(call(n), volume(1), entry).await),
+            }
+        });
+        tokio::time::timeout(SOON, unsaved(1)).await.expect("it waits");
+        waits.abort();
+        assert!(waits.await.unwrap_err().is_cancelled());
+        tokio::time::timeout(SOON, unsaved(0)).await.expect("nobody waits for it any more");
+    }
+    let status = world.client().status(&volume(1)).await.unwrap();
+    assert_eq!(status.document.name, "Other", "what was captured is there");
+    assert!(status.trashed_at.is_some() && status.entries == 0, "{status:?}");
     world.ended().await;
 }
 

@@ -29,7 +29,9 @@ pub struct Scripted {
     ends: watch::Sender<Vec<String>>,
     /// Whether calls that change something go on.
     goes_on: watch::Sender<bool>,
-    /// How many of those have begun.
+    /// Whether what returns when it is saved does, once it has taken effect.
+    saves: watch::Sender<bool>,
+    /// How many calls that change something have begun.
     pub begun: watch::Sender<usize>,
     /// What each call that changes something says of how far it is, before it goes on.
     pub says: Mutex<Option<wire::Progress>>,
@@ -48,6 +50,7 @@ impl Scripted {
             archive: Mutex::default(),
             ends: watch::Sender::new(Vec::new()),
             goes_on: watch::Sender::new(true),
+            saves: watch::Sender::new(true),
             begun: watch::Sender::new(0),
             says: Mutex::default(),
             saving: Mutex::default(),
@@ -70,6 +73,19 @@ impl Scripted {
 
     pub fn let_go_on(&self, goes_on: bool) {
         self.goes_on.send_replace(goes_on);
+    }
+
+    /// How many calls that have taken effect wait until that is saved.
+    pub fn unsaved(&self) -> usize {
+        self.saves.receiver_count()
+    }
+
+    pub fn let_save(&self, saves: bool) {
+        self.saves.send_replace(saves);
+    }
+
+    async fn saved(&self) {
+        let _ = self.saves.subscribe().wait_for(|saves| *saves).await;
     }
 
     /// Has the next read give this.
@@ -202,7 +218,9 @@ impl Volumes for Scripted {
     ) -> Result<EntryView, VolumeError> {
         let text = format!("edit_entry {} {volume} {entry} {edit:?}", said(&call));
         self.changes(text, Some(&call.progress)).await?;
-        self.fake.edit_entry(call, volume, entry, edit).await
+        let ended = self.fake.edit_entry(call, volume, entry, edit).await;
+        self.saved().await;
+        ended
     }
 
     async fn describe(
@@ -213,7 +231,9 @@ impl Volumes for Scripted {
     ) -> Result<VolumeStatus, VolumeError> {
         let text = format!("describe {} {volume} {document:?}", said(&call));
         self.changes(text, Some(&call.progress)).await?;
-        self.fake.describe(call, volume, document).await
+        let ended = self.fake.describe(call, volume, document).await;
+        self.saved().await;
+        ended
     }
 
     async fn specify(
@@ -236,7 +256,9 @@ impl Volumes for Scripted {
     ) -> Result<VolumeStatus, VolumeError> {
         let text = format!("set_trashed {} {volume} {trashed}", said(&call));
         self.changes(text, Some(&call.progress)).await?;
-        self.fake.set_trashed(call, volume, trashed).await
+        let ended = self.fake.set_trashed(call, volume, trashed).await;
+        self.saved().await;
+        ended
     }
 
     async fn delete(&self, call: Call, volume: VolumeId) -> Result<Captured<()>, VolumeError> {
@@ -253,7 +275,9 @@ impl Volumes for Scripted {
     ) -> Result<(), VolumeError> {
         let text = format!("remove_entry {} {volume} {entry}", said(&call));
         self.changes(text, Some(&call.progress)).await?;
-        self.fake.remove_entry(call, volume, entry).await
+        let ended = self.fake.remove_entry(call, volume, entry).await;
+        self.saved().await;
+        ended
     }
 
     async fn snapshot_together(
