@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cove_types::{OperationId, VolumeId};
+use cove_types::{OperationId, VolumeId, VolumeName};
 use tokio::sync::Notify;
 
 /// What one call at a time makes.
@@ -13,6 +13,8 @@ pub(crate) enum Thing {
     Operation(OperationId),
     /// A volume that nobody knows yet.
     Volume(VolumeId),
+    /// The name that a volume is to have.
+    Name(VolumeName),
 }
 
 /// What calls are making now, of which nothing else tells before it is written down: no volume has it in its queue,
@@ -40,20 +42,32 @@ impl InMaking {
         loop {
             // before the look, so that nothing is freed in between
             let freed = self.freed.notified();
-            if self.try_begin(&things) {
+            if self.try_begin(&things).is_ok() {
                 return Making { of: Arc::clone(self), things };
             }
             freed.await;
         }
     }
 
-    fn try_begin(&self, things: &[Thing]) -> bool {
+    /// The same without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The first of them that another call is making. Nothing is begun then.
+    pub fn begin_now(self: &Arc<Self>, things: Vec<Thing>) -> Result<Making, Thing> {
+        self.try_begin(&things)?;
+        Ok(Making { of: Arc::clone(self), things })
+    }
+
+    fn try_begin(&self, things: &[Thing]) -> Result<(), Thing> {
         let mut all = self.things();
-        let is_free = !things.iter().any(|thing| all.contains(thing));
-        if is_free {
-            all.extend(things.iter().cloned());
+        match things.iter().find(|thing| all.contains(thing)) {
+            Some(thing) => Err(thing.clone()),
+            None => {
+                all.extend(things.iter().cloned());
+                Ok(())
+            }
         }
-        is_free
     }
 
     fn things(&self) -> MutexGuard<'_, BTreeSet<Thing>> {
@@ -92,7 +106,10 @@ mod tests {
         drop(first);
         assert!((&mut second).now_or_never().is_none(), "the third has what it wants, too");
         drop(third);
-        drop(second.now_or_never().expect("all of it is free"));
+        let second = second.now_or_never().expect("all of it is free");
+        assert_eq!(all.begin_now(vec![thing("d"), thing("b")]).unwrap_err(), thing("b"));
+        drop(all.begin_now(vec![thing("d")]).expect("who is refused holds nothing"));
+        drop(second);
         assert!(all.things().is_empty());
     }
 }

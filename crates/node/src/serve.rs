@@ -114,7 +114,9 @@ impl Volumes for Node {
         let inner = Arc::clone(&self.inner);
         let things = [Thing::Operation(call.operation), Thing::Volume(new.volume.clone())];
         let making = inner.in_making.begin(things).await;
+        let named = self.take_names([&new])?;
         blocking(move || {
+            let _named = named;
             let (volume, asked) = capture::create(&inner, &call, new, source, making)?;
             let remarks = match volume.state().queue.front().map(|pending| pending.work.clone()) {
                 Some(Work::Create { remarks, .. }) => remarks,
@@ -140,8 +142,12 @@ impl Volumes for Node {
         let (inner, volume) = (Arc::clone(&self.inner), self.volume(&source)?);
         self.refuse_lost(&volume)?;
         targets.iter().try_for_each(|new| self.refuse_unread(&new.volume))?;
+        let made = targets.iter().map(|new| Thing::Volume(new.volume.clone()));
+        let things = made.chain([Thing::Operation(call.operation)]);
+        let making = inner.in_making.begin(things).await;
         let mut asked = self.asked(&volume, &call).await?;
         if let Asked::New = asked {
+            let named = self.take_names(&targets)?;
             if let Moment::Now = moment {
                 capture::refuse_source(&volume, &moment)?;
             }
@@ -155,12 +161,10 @@ impl Volumes for Node {
                         .await?
                 }
             };
-            let made = targets.iter().map(|new| Thing::Volume(new.volume.clone()));
-            let things = made.chain([Thing::Operation(call.operation)]);
-            let making = inner.in_making.begin(things).await;
             let turns = (making, volume.turn().await);
             let (inner, targets) = (Arc::clone(&inner), targets.clone());
             asked = blocking(move || {
+                let _named = named;
                 capture::fork(&inner, &volume, &call, &moment, &targets, from, turns)
             })
             .await?;

@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use cove_content::volumes::{Call, Edited, EntryView, Restore, VolumeError};
-use cove_types::TreePath;
+use cove_content::volumes::{Call, Edited, EntryView, NewVolume, Restore, VolumeError};
+use cove_types::{ErrorKind, TreePath, VolumeName};
 
 use crate::capture::Asked;
-use crate::in_making::Thing;
+use crate::in_making::{Making, Thing};
 use crate::in_use::refuse_mounts;
 use crate::node::{Inner, Node};
 use crate::serve::lookup::find_view;
@@ -17,6 +17,36 @@ use crate::work::Work;
 use crate::{capture, files};
 
 impl Node {
+    /// Takes the names that volumes are to have, until what is given is dropped: they are theirs from a call's arrival
+    /// on, however long it has to fetch, because a Hub that was started meanwhile knows nothing of it and would have
+    /// a second volume of the name made.
+    ///
+    /// # Errors
+    ///
+    /// A conflict where one of that name is being made or is there under another id.
+    pub(super) fn take_names<'a>(
+        &self,
+        targets: impl IntoIterator<Item = &'a NewVolume>,
+    ) -> Result<Making, VolumeError> {
+        let names = targets.into_iter().filter_map(|new| Some((new.spec.name.as_ref()?, new)));
+        let names: Vec<(&VolumeName, &NewVolume)> = names.collect();
+        let things = names.iter().map(|(name, _)| Thing::Name((*name).clone())).collect();
+        let taken = self.inner.in_making.begin_now(things);
+        let taken =
+            taken.map_err(|_| taken_name("another call is making a volume of this name"))?;
+        for volume in self.inner.all_volumes().iter().filter(|_| !names.is_empty()) {
+            let state = volume.state();
+            let is_live = !state.will_be_deleted() && !state.will_be_trashed();
+            let is_it = |(name, new): &(&VolumeName, &NewVolume)| {
+                state.name() == Some(*name) && new.volume != volume.id
+            };
+            if is_live && names.iter().any(is_it) {
+                return Err(taken_name(&format!("volume {} has this name", volume.id)));
+            }
+        }
+        Ok(taken)
+    }
+
     /// What became of an operation under this id before.
     pub(super) async fn asked(
         &self,
@@ -159,4 +189,8 @@ impl Node {
         self.known_entry(volume, &told).await.ok()?;
         find_view(volume, &told).ok()
     }
+}
+
+fn taken_name(why: &str) -> VolumeError {
+    VolumeError::Refused { kind: ErrorKind::Conflict, what: why.to_owned() }
 }

@@ -9,7 +9,7 @@ use cove_btrfs::SubvolumePath;
 use cove_content::document::ProjectDocument;
 use cove_content::volumes::{Call, Moment, Source, VolumeError, Volumes};
 use cove_testkit::proof::rounds;
-use cove_types::VolumeId;
+use cove_types::{Classify, ErrorKind, VolumeId};
 use futures::future::join_all;
 use futures::poll;
 
@@ -169,4 +169,47 @@ async fn what_waits_for_its_turn_is_captured_although_nobody_waits_for_it_any_mo
     })
     .await;
     world.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_one_volumes_from_the_arrival_of_the_call_that_makes_it() {
+    if !is_root("a_name_is_one_volumes_from_the_arrival_of_the_call_that_makes_it") {
+        return;
+    }
+    let world = Arc::new(World::fake("a", &memory()).await);
+    let source = world.create().await;
+    let calls = [world.call_since(0), world.call_since(0)];
+    let new = |call: &Call, name: &str| world.named(call, name);
+    let (begun, begins) = channel();
+    let (let_in, comes) = channel();
+    let slow = Slow { begun, comes, rest: Cursor::new(vec![0; 1024]) };
+    let first = {
+        let (world, call, new) = (Arc::clone(&world), calls[0].clone(), new(&calls[0], "data"));
+        tokio::spawn(
+            async move { world.node.create(call, new, Source::Archive(Box::new(slow))).await },
+        )
+    };
+    tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+    // as a Hub asks that was started meanwhile, for a caller that repeats under an id of its own
+    let create = |name: &str| {
+        let call = calls[1].clone();
+        world.node.create(call.clone(), new(&call, name), Source::Empty)
+    };
+    let fork = |name: &str| {
+        let call = world.call();
+        let targets = vec![new(&call, name)];
+        world.node.fork(call, source.clone(), Moment::Now, targets)
+    };
+    let both = || async {
+        let refused = [create("data").await.err(), fork("data").await.err()];
+        refused.map(|error| error.map(|error| error.kind()))
+    };
+    assert_eq!(both().await, [Some(ErrorKind::Conflict); 2], "while it is made");
+    let_in.send(()).unwrap();
+    let made = first.await.unwrap().unwrap();
+    assert_eq!(both().await, [Some(ErrorKind::Conflict); 2], "when it is made");
+    let again = world.node.create(calls[0].clone(), new(&calls[0], "data"), Source::Empty).await;
+    assert_eq!(again.unwrap().value.0.volume, made.value.0.volume, "the same call");
+    fork("other").await.unwrap();
+    made.saved.await.unwrap();
 }

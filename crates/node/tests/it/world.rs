@@ -292,6 +292,14 @@ impl World {
         self.node.create(call.clone(), new, source).await
     }
 
+    /// What a call is to make under a name.
+    pub(crate) fn named(&self, call: &Call, name: &str) -> NewVolume {
+        let volume = VolumeId::derive("tester", &call.operation, 0);
+        let document = document(&call.operation, 0, None);
+        let name = Some(name.parse().unwrap());
+        NewVolume { volume, document, spec: VolumeSpec { name, ..VolumeSpec::default() } }
+    }
+
     pub(crate) async fn snapshot_as(
         &self,
         call: &Call,
