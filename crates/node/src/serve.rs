@@ -488,7 +488,7 @@ impl Volumes for Node {
         let found = self.statuses(Some(wanted.clone())).await?;
         let is_found = |id: &&VolumeId| found.iter().any(|status| status.volume == **id);
         if !wanted.ids.iter().all(|id| is_found(&id)) {
-            self.refuse_foreign()?;
+            self.refuse_absent()?;
         }
         if let Some(id) = wanted.ids.iter().find(|id| unread.contains(*id) && !is_found(id)) {
             return Err(not_read(id, ""));
@@ -501,6 +501,9 @@ impl Volumes for Node {
         let is_free = |name: &&String| !found.iter().any(|status| is_called(status, name));
         if let (Some(id), Some(name)) = (awaited.iter().min(), wanted.names.iter().find(is_free)) {
             return Err(not_read(id, &format!(": it may be the one called {name}")));
+        }
+        if wanted.names.iter().any(|name| is_free(&name)) {
+            self.refuse_new_home()?;
         }
         Ok(found)
     }

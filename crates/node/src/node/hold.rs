@@ -46,6 +46,8 @@ struct Known {
     holding: Holding,
     /// Since when that is so.
     since: Timestamp,
+    /// Whether this node has held it since the start.
+    was_held: bool,
     /// Why the store does not answer, as of the last question, and since when.
     silent: Option<(String, Timestamp)>,
     /// When it was last asked, since the machine started.
@@ -54,7 +56,8 @@ struct Known {
 
 impl Hold {
     pub fn new(holding: Holding, since: Timestamp, asked: Duration) -> Self {
-        let known = Known { holding, since, silent: None, asked };
+        let was_held = holding == Holding::Held;
+        let known = Known { holding, since, was_held, silent: None, asked };
         Self { known: RwLock::new(known), is_asking: AtomicBool::new(false), renew: Notify::new() }
     }
 
@@ -70,6 +73,14 @@ impl Hold {
 impl Inner {
     pub fn holding(&self) -> Holding {
         self.hold.read(|known| known.holding.clone())
+    }
+
+    /// Whether this home can tell what is not in its store: it has held it since the start, or it remembers a head or
+    /// one that it could not read.
+    pub fn knows_its_store(&self) -> bool {
+        self.hold.read(|known| known.was_held)
+            || !self.unread().is_empty()
+            || self.all_volumes().iter().any(|volume| volume.state().known.is_some())
     }
 
     /// Since when the hold is what it is.
@@ -91,6 +102,7 @@ impl Inner {
             if !matches!(holding, Holding::Unknown { .. }) {
                 known.silent = None;
             }
+            known.was_held |= holding == Holding::Held;
             known.holding = holding;
         });
     }

@@ -13,12 +13,33 @@ use crate::serve::waiting::{blocking, end_of};
 use crate::volume::{Known, Volume};
 
 impl Node {
-    /// Refuses what would wait for a store that another Cove holds, and to say of what is not here that there is
-    /// no such thing: it may be in that store.
+    /// Refuses what would wait for a store that another Cove holds.
     pub(super) fn refuse_foreign(&self) -> Result<(), VolumeError> {
         match self.inner.holding() {
             Holding::HeldByAnother { .. } => Err(VolumeError::HeldByAnother),
             Holding::Held | Holding::Unknown { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses to say of what is not here that there is no such thing, where it may be in the store: another Cove holds
+    /// that, or it is not known yet.
+    pub(super) fn refuse_absent(&self) -> Result<(), VolumeError> {
+        self.refuse_foreign()?;
+        self.refuse_new_home()
+    }
+
+    /// The same of a new home whose store has not answered yet: its machine may take the place of a lost one.
+    pub(super) fn refuse_new_home(&self) -> Result<(), VolumeError> {
+        match self.inner.holding() {
+            Holding::Unknown { why } if !self.inner.knows_its_store() => {
+                Err(VolumeError::Refused {
+                    kind: ErrorKind::Unavailable,
+                    what: format!(
+                        "the store, in which it may be, has not answered this new home yet: {why}"
+                    ),
+                })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -40,7 +61,7 @@ impl Node {
     pub(super) fn volume(&self, id: &VolumeId) -> Result<Arc<Volume>, VolumeError> {
         self.refuse_unread(id)?;
         self.inner.get_volume(id).or_else(|error| match error {
-            VolumeError::NotHere { .. } => self.refuse_foreign().and(Err(error)),
+            VolumeError::NotHere { .. } => self.refuse_absent().and(Err(error)),
             _ => Err(error),
         })
     }

@@ -7,7 +7,7 @@ use cove_content::volumes::{Progress, VolumeError, VolumeFilter, Volumes};
 use cove_env::{Env, ManualClock, SeededChance};
 use cove_node::Holding;
 use cove_types::wire::Check;
-use cove_types::{EntryId, VolumeId};
+use cove_types::{Classify, EntryId, ErrorKind, VolumeId};
 
 use crate::door::Door;
 use crate::world::{World, is_root, memory, until};
@@ -135,4 +135,42 @@ async fn what_may_be_in_a_store_of_another_is_not_called_absent() {
     assert!(held(world.node.find(&wanted(&[&volume, &unknown])).await.map(drop)));
     world.node.stop().await;
     other.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_home_does_not_call_absent_what_may_be_in_a_store_that_has_not_answered() {
+    if !is_root("a_new_home_does_not_call_absent_what_may_be_in_a_store_that_has_not_answered") {
+        return;
+    }
+    let store = memory();
+    let door = Door::before(&store);
+    let shut = door.shut();
+    let mut world = World::behind("a", &store, &door).await;
+    let unknown: VolumeId = "vol-aaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+    let ids = VolumeFilter { ids: [unknown.clone()].into(), ..VolumeFilter::default() };
+    let names = VolumeFilter { names: ["data".to_owned()].into(), ..VolumeFilter::default() };
+    let ask = async |world: &World| {
+        let found = [world.node.find(&ids).await, world.node.find(&names).await];
+        let found = found.map(|found| found.map_err(|error| error.kind()).map(|all| all.len()));
+        (world.node.status(&unknown).await.map_err(|error| error.kind()).map(drop), found)
+    };
+    let (status, found) = ask(&world).await;
+    assert_eq!((status, found), (Err(ErrorKind::Unavailable), [Err(ErrorKind::Unavailable); 2]));
+    let call = world.call_since(0);
+    let volume = VolumeId::derive("tester", &call.operation, 0);
+    world.create_as(&call, &volume).await.expect("what is new is made without the store");
+    drop(shut);
+    until("the store answers", || async {
+        let (status, found) = ask(&world).await;
+        let is_known = status == Err(ErrorKind::NotFound) && found == [Ok(0); 2];
+        is_known.then_some(()).ok_or(format!("{status:?}, {found:?}"))
+    })
+    .await;
+    world.node.wait_saved(&volume).await.unwrap();
+    // it remembers that volume, so that it has held the store
+    let _shut = door.shut();
+    world.restart().await;
+    let (status, found) = ask(&world).await;
+    assert_eq!((status, found), (Err(ErrorKind::NotFound), [Ok(0); 2]));
+    world.node.stop().await;
 }
