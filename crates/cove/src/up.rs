@@ -235,7 +235,9 @@ fn database_failure(what: &str, error: &dyn std::error::Error, kind: ErrorKind) 
         ErrorKind::Corrupt => failure.hint(
             "nothing that was saved is lost: move the damaged file out of state/ in Cove's home (with its -wal and \
              -shm), start again, and run `cove recover --take`; it brings the projects back from the \
-             store and keeps the files that are on this machine",
+             store and keeps the files that are on this machine. If the file is node.db and Kubernetes uses this \
+             node, start with --node-id and its old id, which `kubectl get nodes -L \
+             topology.cove.csi.storage/node` tells: a later start does not change it any more",
         ),
         _ => failure,
     }

@@ -3,6 +3,7 @@
 mod at_once;
 mod bad_input;
 mod groups;
+mod lost;
 mod publishing;
 mod room;
 mod sanity;
