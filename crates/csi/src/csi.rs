@@ -102,7 +102,7 @@ pub(crate) struct Driver {
     pub(crate) hub: Arc<dyn VolumeHub>,
     pub(crate) options: Options,
     pub(crate) env: Env,
-    /// Who changes a volume's size or where it is published, or deletes it.
+    /// Who changes a volume's size, its parameters or where it is published, or deletes it.
     pub(crate) changing: InFlight<Thing>,
     /// Who stages or mounts a volume, mounts or unmounts at a place, or deletes a volume.
     pub(crate) mounting: InFlight<Thing>,
