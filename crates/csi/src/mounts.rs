@@ -51,8 +51,6 @@ pub(crate) struct Mount {
     pub(crate) content: Content,
     /// Those of its options that a caller may ask for.
     pub(crate) flags: MountFlags,
-    /// Whether what is mounted in it is mounted in its peers too, which may be in other namespaces.
-    is_shared: bool,
 }
 
 impl Mount {
@@ -158,18 +156,6 @@ pub(crate) fn shown<'a>(mounts: &'a [Mount], id: u64, point: &Path) -> Option<&'
     mounts.iter().find(|mount| mount.id == id && mount.point == point)
 }
 
-/// Whether what is mounted in the mount of an id is seen in this namespace alone.
-pub(crate) fn is_private(mounts: &[Mount], id: u64) -> bool {
-    mounts.iter().any(|mount| mount.id == id && !mount.is_shared)
-}
-
-/// Whether this process has mounts of its own, as in a container. It is told by the first process that it sees: where
-/// that is the container's and not the machine's, or may not be looked at, the answer is no.
-pub(crate) fn is_apart() -> bool {
-    let namespace = |process| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
-    matches!((namespace("self"), namespace("1")), (Ok(own), Ok(first)) if own != first)
-}
-
 /// The mounts that lie at the same place under one, the next one first.
 pub(crate) fn under<'a>(mounts: &'a [Mount], top: &'a Mount) -> impl Iterator<Item = &'a Mount> {
     let next = |mount: &&Mount| {
@@ -207,9 +193,6 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         root: PathBuf::from(OsString::from_vec(root)),
         point: PathBuf::from(OsString::from_vec(unescape(point))),
         flags: options.split(',').filter_map(flag).collect(),
-        is_shared: fields
-            .take_while(|field| *field != b"-")
-            .any(|field| field.starts_with(b"shared:")),
     })
 }
 
@@ -350,20 +333,6 @@ mod tests {
             let place = Place::through(&mounts, 3, Path::new("/p")).unwrap();
             assert_eq!(place.is_in_volume(), expected, "{root}");
         }
-    }
-
-    #[test]
-    fn what_is_mounted_in_a_mount_without_peers_is_seen_by_nobody_else() {
-        let text = b"1 0 8:1 / / rw shared:1 - ext4 d rw\n\
-            2 1 8:1 /k /private rw - ext4 d rw\n\
-            3 1 8:1 /k /host-to-container rw master:1 - ext4 d rw\n\
-            4 1 8:1 /k /bidirectional rw shared:7 - ext4 d rw\n\
-            5 1 8:1 /k /slave-with-peers rw shared:8 master:1 propagate_from:2 - ext4 d rw\n\
-            6 1 8:1 /k /named-so rw - ext4 shared:1 rw,shared:2\n";
-        let mounts = parse(text);
-        let private = mounts.iter().map(|mount| mount.id).filter(|id| is_private(&mounts, *id));
-        assert_eq!(private.collect::<Vec<_>>(), [2, 3, 6]);
-        assert!(!is_private(&mounts, 9), "of what is not in the table nothing is said");
     }
 
     #[test]

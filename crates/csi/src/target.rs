@@ -187,20 +187,6 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses a place of a container where nobody outside it would see what is mounted.
-    fn refuse_unseen(&self, field: &'static str, mounts: &[Mount]) -> Result<(), CallError> {
-        let is_private = self.above()?.is_some_and(|id| mounts::is_private(mounts, id));
-        if !is_private || !mounts::is_apart() {
-            return Ok(());
-        }
-        let point = excerpt_path(&self.point);
-        let why = format!(
-            "nobody outside this container would see a mount at {point}: its directory is mounted in it without \
-             mountPropagation: Bidirectional"
-        );
-        Err(unfit(field, &why))
-    }
-
     /// Mounts the files of a volume here. What is mounted so already is success. `own` are directories of Cove's.
     ///
     /// Interrupted, it leaves an empty directory or the mount as it was asked for; repeated, it succeeds.
@@ -214,7 +200,6 @@ impl Target {
     ) -> Result<(), CallError> {
         self.refuse_within(field, own)?;
         let mounts = self.mounts()?;
-        self.refuse_unseen(field, &mounts)?;
         // deleted since the Hub told where they are
         let gone = || CallError::no_volume(volume.as_str());
         let place = place_of(&mounts, files)?.ok_or_else(gone)?;
@@ -285,18 +270,12 @@ impl Target {
         Ok(id.and_then(|id| shown(mounts, id, &self.point)))
     }
 
-    /// The id of the mount that the directory above is in.
-    fn above(&self) -> Result<Option<u64>, CallError> {
-        id_at(&self.directory, Path::new("."))
-            .map_err(|source| io_failed("look up", &self.point, source))
-    }
-
     /// Says what holds the directory although nothing is mounted here that shows.
     fn held(&self) -> Result<Option<String>, CallError> {
         let mounts = self.mounts()?;
-        let (Some(above), Some(place)) = (self.above()?, self.place(&mounts)?) else {
-            return Ok(None);
-        };
+        let above = id_at(&self.directory, Path::new("."))
+            .map_err(|source| io_failed("look up", &self.point, source))?;
+        let (Some(above), Some(place)) = (above, self.place(&mounts)?) else { return Ok(None) };
         let cover = mounts.iter().find(|mount| mount.id == above);
         Ok(hidden(&mounts, above, &place).map(|mount| {
             let what = match &mount.content {
