@@ -52,12 +52,14 @@ struct Known {
     silent: Option<(String, Timestamp)>,
     /// When it was last asked, since the machine started.
     asked: Duration,
+    /// When it last answered, since the machine started.
+    heard: Duration,
 }
 
 impl Hold {
     pub fn new(holding: Holding, since: Timestamp, asked: Duration) -> Self {
         let was_held = holding == Holding::Held;
-        let known = Known { holding, since, was_held, silent: None, asked };
+        let known = Known { holding, since, was_held, silent: None, asked, heard: Duration::ZERO };
         Self { known: RwLock::new(known), is_asking: AtomicBool::new(false), renew: Notify::new() }
     }
 
@@ -67,6 +69,24 @@ impl Hold {
 
     fn write<T>(&self, of: impl FnOnce(&mut Known) -> T) -> T {
         of(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in that the store has answered.
+    fn heard(&self, at: Duration) {
+        self.write(|known| {
+            known.silent = None;
+            known.heard = at;
+        });
+    }
+
+    /// Takes in that a question which was asked at a time has had no answer. One to a later question says more.
+    fn not_heard(&self, asked: Duration, why: String, now: Timestamp) {
+        self.write(|known| {
+            if known.heard <= asked {
+                let since = known.silent.as_ref().map_or(now, |(_, since)| *since);
+                known.silent = Some((why, since));
+            }
+        });
     }
 }
 
@@ -109,15 +129,11 @@ impl Inner {
 
     /// Takes in that the store has answered a save: what was known of its silence is over.
     pub fn heard(&self) {
-        self.hold.write(|known| known.silent = None);
+        self.hold.heard(self.env.since_boot());
     }
 
-    fn set_silent(&self, why: String) {
-        let now = self.env.now();
-        self.hold.write(|known| {
-            let since = known.silent.as_ref().map_or(now, |(_, since)| *since);
-            known.silent = Some((why, since));
-        });
+    fn set_silent(&self, asked: Duration, why: String) {
+        self.hold.not_heard(asked, why, self.env.now());
     }
 
     /// How old what is known of the store is.
@@ -161,15 +177,15 @@ pub(crate) async fn ask(inner: &Inner) {
             Ok(Ok(found)) => found,
             // a store that somebody emptied answers
             Ok(Err(ReadError::NotFound { .. })) => return inner.hold.renew.notify_one(),
-            Ok(Err(error)) => return inner.set_silent(chain(&error)),
-            Err(_) => return inner.set_silent(silence(ANSWER_WITHIN)),
+            Ok(Err(error)) => return inner.set_silent(asked, chain(&error)),
+            Err(_) => return inner.set_silent(asked, silence(ANSWER_WITHIN)),
         };
     // what cannot be read is for the renewal to say
     let Ok(record) = StoreRecord::decode(&found.bytes) else {
         return inner.hold.renew.notify_one();
     };
     let was_held = inner.holding() == Holding::Held;
-    inner.hold.write(|known| known.silent = None);
+    inner.heard();
     if record.holder == inner.options.holder {
         if !was_held {
             inner.hold.renew.notify_one();
@@ -255,6 +271,27 @@ async fn renew(inner: &Arc<Inner>) {
     };
     match inner.holding() {
         Holding::Unknown { .. } => inner.set_holding(Holding::Unknown { why }),
-        Holding::Held | Holding::HeldByAnother { .. } => inner.set_silent(why),
+        Holding::Held | Holding::HeldByAnother { .. } => inner.set_silent(asked, why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_without_an_answer_says_less_than_an_answer_that_came_after_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let at = Duration::from_secs;
+        let hold = Hold::new(Holding::Held, now, at(1));
+        let silent = || hold.read(|known| known.silent.is_some());
+        hold.not_heard(at(2), "no answer".into(), now);
+        assert!(silent());
+        // a save is acknowledged, and the older question gives up only then
+        hold.heard(at(4));
+        hold.not_heard(at(3), "no answer".into(), now);
+        assert!(!silent());
+        hold.not_heard(at(4), "no answer".into(), now);
+        assert!(silent());
     }
 }
