@@ -35,12 +35,16 @@ impl Node {
         let taken =
             taken.map_err(|_| taken_name("another call is making a volume of this name"))?;
         for volume in self.inner.all_volumes().iter().filter(|_| !names.is_empty()) {
-            let state = volume.state();
-            let is_live = !state.will_be_deleted() && !state.will_be_trashed();
-            let is_it = |(name, new): &(&VolumeName, &NewVolume)| {
-                state.name() == Some(*name) && new.volume != volume.id
+            let is_called = {
+                let state = volume.state();
+                let is_live = !state.will_be_deleted() && !state.will_be_trashed();
+                let is_it = |(name, new): &(&VolumeName, &NewVolume)| {
+                    state.name() == Some(*name) && new.volume != volume.id
+                };
+                is_live && names.iter().any(is_it)
             };
-            if is_live && names.iter().any(is_it) {
+            // one that is deleted is taken out before the work that deletes it leaves the queue
+            if is_called && self.inner.find_volume(&volume.id).is_some() {
                 return Err(taken_name(&format!("volume {} has this name", volume.id)));
             }
         }
