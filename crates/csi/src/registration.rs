@@ -19,7 +19,6 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +89,7 @@ pub fn registration_socket(directory: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Registration {
     listening: Listening,
-    place: Place,
+    path: PathBuf,
     /// The socket that the driver serves Node on.
     endpoint: String,
     state: RegistrationState,
@@ -107,8 +106,7 @@ impl Registration {
         let endpoint = reachable(endpoint)?;
         let path = PathBuf::from(reachable(&registration_socket(directory))?);
         let listening = listen(&path)?;
-        let place = Place::of(path);
-        Ok(Self { listening, place, endpoint, state: RegistrationState::new() })
+        Ok(Self { listening, path, endpoint, state: RegistrationState::new() })
     }
 
     /// What kubelet says of the driver, from now on.
@@ -134,35 +132,6 @@ fn reachable(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Where the socket is.
-#[derive(Debug, Clone)]
-struct Place {
-    path: PathBuf,
-    /// Its device and inode, once it was found there.
-    id: Option<(u64, u64)>,
-}
-
-impl Place {
-    /// The place of the socket that has just been made at `path`.
-    fn of(path: PathBuf) -> Self {
-        let id = id_at(&path);
-        Self { path, id }
-    }
-
-    /// Makes the socket anew. Its name is never without one, unless somebody has taken it away; what another program
-    /// has made there since, and listens at, stays (`AddrInUse`).
-    fn listen_anew(self) -> io::Result<(Listening, Self)> {
-        let is_ours = self.id.is_some() && id_at(&self.path) == self.id;
-        let predecessor = if is_ours { Predecessor::GivesWay } else { Predecessor::Stays };
-        let listening = listen_as(&self.path, predecessor, None)?;
-        Ok((listening, Self::of(self.path)))
-    }
-}
-
-fn id_at(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
 /// Serves the registration until `shutdown` ends. The socket is removed then, before the last calls are answered, so
 /// that kubelet gives the driver up and does not wait for it. Callers are those of [`serve`](crate::serve).
 ///
@@ -176,10 +145,10 @@ pub async fn serve_registration(
     registration: Registration,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let Registration { listening, place, endpoint, state } = registration;
+    let Registration { listening, path, endpoint, state } = registration;
     let Listening { listener, file } = listening;
     let (anew, listeners) = mpsc::channel(1);
-    let again = Again { said: state.0.subscribe(), place, file, anew };
+    let again = Again { said: state.0.subscribe(), path, file, anew };
     let until = async move {
         let mut again = again;
         tokio::select! {
@@ -219,7 +188,7 @@ fn latest(
 /// back: it calls no more until there is another socket (kubernetes#133725).
 struct Again {
     said: watch::Receiver<Registered>,
-    place: Place,
+    path: PathBuf,
     /// The socket's file, as long as it is to be there.
     file: SocketFile,
     /// Takes what listens from now on.
@@ -251,12 +220,16 @@ impl Again {
         tokio::time::timeout(pause, done).await.is_ok()
     }
 
+    /// Makes the socket anew. Its name is never without one, unless somebody has taken it away; what another program
+    /// has made there since, and listens at, stays (`AddrInUse`).
     async fn listen_anew(&mut self) -> io::Result<()> {
-        let place = self.place.clone();
+        let is_ours = self.file.is_in_place()?;
+        let predecessor = if is_ours { Predecessor::GivesWay } else { Predecessor::Stays };
+        let path = self.path.clone();
         // the directory may be locked for a while
-        let made = tokio::task::spawn_blocking(|| place.listen_anew());
-        let (Listening { listener, file }, place) = made.await.map_err(io::Error::other)??;
-        (self.file, self.place) = (file, place);
+        let made = tokio::task::spawn_blocking(move || listen_as(&path, predecessor, None));
+        let Listening { listener, file } = made.await.map_err(io::Error::other)??;
+        self.file = file;
         self.anew.send(listener).await.map_err(io::Error::other)
     }
 }

@@ -219,15 +219,29 @@ fn id_of(about: &Stat) -> Id {
     (about.st_dev, about.st_ino)
 }
 
+impl SocketFile {
+    /// Whether it is in its place still: it may have been taken away, or another one made there. Costs one look at the
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be looked at.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(about) => Ok(id_of(&about) == self.id),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let found = rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
-        let removed = match found {
-            // that of the server that came after this one
-            Ok(about) if id_of(&about) != self.id => return,
-            Ok(_) => remove(&self.directory, &self.name),
-            Err(Errno::NOENT) => return,
-            Err(error) => Err(error.into()),
+        let removed = match self.is_in_place() {
+            // that of the server that came after this one, or none
+            Ok(false) => return,
+            Ok(true) => remove(&self.directory, &self.name),
+            Err(error) => Err(error),
         };
         if let Err(error) = removed {
             let name = self.name.display();

@@ -38,7 +38,8 @@ def run():
     reply = stub.CreateVolume(waiting, timeout=60)
     equal((reply.volume.id, reply.durability), (new.id, pb.DURABILITY_SAVED))
     until("all is saved", lambda: try_sync(hub, volume.id))
-    until("it is well", lambda: hub.status(volume.id).health.state == pb.Health.STATE_OK)
+    health = hub.status(volume.id).health
+    equal(health.state, pb.Health.STATE_OK, health)
 
     # one that refuses is waited for like one that is away, since somebody may give the rights back
     write(volume_now(hub, volume), "f", b"while it refuses")

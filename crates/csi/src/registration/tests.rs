@@ -1,4 +1,5 @@
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use rustix::fs::inotify;
@@ -55,6 +56,11 @@ impl Served {
         self.client = connect(self.home.path()).await;
         took
     }
+}
+
+/// Which file is there.
+fn id_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 async fn connect(directory: &Path) -> RegistrationClient<Channel> {

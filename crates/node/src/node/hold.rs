@@ -115,19 +115,19 @@ impl Inner {
 
     pub fn set_holding(&self, holding: Holding) {
         let now = self.env.now();
+        if !matches!(holding, Holding::Unknown { .. }) {
+            self.heard();
+        }
         self.hold.write(|known| {
             if std::mem::discriminant(&known.holding) != std::mem::discriminant(&holding) {
                 known.since = now;
-            }
-            if !matches!(holding, Holding::Unknown { .. }) {
-                known.silent = None;
             }
             known.was_held |= holding == Holding::Held;
             known.holding = holding;
         });
     }
 
-    /// Takes in that the store has answered a save: what was known of its silence is over.
+    /// Takes in that the store has answered: what was known of its silence is over.
     pub fn heard(&self) {
         self.hold.heard(self.env.since_boot());
     }

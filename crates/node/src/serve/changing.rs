@@ -34,7 +34,10 @@ impl Node {
         let taken = self.inner.in_making.begin_now(things);
         let taken =
             taken.map_err(|_| taken_name("another call is making a volume of this name"))?;
-        for volume in self.inner.all_volumes().iter().filter(|_| !names.is_empty()) {
+        if names.is_empty() {
+            return Ok(taken);
+        }
+        for volume in self.inner.all_volumes() {
             let is_called = {
                 let state = volume.state();
                 let is_live = !state.will_be_deleted() && !state.will_be_trashed();
